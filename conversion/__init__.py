@@ -1,0 +1,18 @@
+"""Original checkpoints to hf_vits models, and transformers' own to ours and back.
+
+One module per original system holds its published variants and the mapping of its keys; `core` does what is common.
+"""
+
+from .checkpoint import load_checkpoint
+from .core import SYSTEMS, convert, from_transformers, image_processor, system, to_transformers, variants
+
+__all__ = [
+    "SYSTEMS",
+    "convert",
+    "from_transformers",
+    "image_processor",
+    "load_checkpoint",
+    "system",
+    "to_transformers",
+    "variants",
+]

@@ -1,0 +1,150 @@
+"""Reading checkpoint files of every format the originals use, without ever running code from them."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+# Where training scripts keep the weights inside a checkpoint; the first that holds tensors is taken.
+WRAPPERS = ("model", "state_dict", "teacher", "params", "target")
+# Prefixes that wrappers of modules leave on every key.
+PREFIXES = ("module.", "_orig_mod.", "params/", "opt/target/", "optimizer/target/")
+
+
+def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read the weights of a checkpoint file.
+
+    The format is told from the content, so a renamed file is read all the same: PyTorch (.pth, .pt, .bin; with
+    `weights_only=True`), safetensors, numpy's .npz (with `allow_pickle=False`), Flax msgpack. Weights wrapped in
+    `model`, `state_dict`, `teacher` and the like are unwrapped, prefixes such as `module.` removed, nested trees
+    joined by "/".
+
+    Returns:
+        {key: CPU tensor}.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated or of no known format, holds no weights, or is a pickle that would have
+            to run code, which is refused.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint file at {path}")
+    read = READERS[file_format(path)]
+    try:
+        tree = read(path)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path.name} is a pickle of more than weights, and unpickling it would run code, so it was not read: "
+            f"{first_line(error)}. Ask its author for a safetensors file, or save torch.load(...)['model'] anew in a "
+            "sandbox you trust"
+        ) from error
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
+    except (safetensors.SafetensorError, msgpack.exceptions.UnpackException) as error:
+        raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
+    return unwrap(tree, path.name)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def file_format(path: Path) -> str:
+    """One of the keys of `READERS`, from the first bytes of the file."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head[:2] == b"PK":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{path.name} is a zip archive that is truncated or damaged: {error}") from error
+        return "npz" if names and all(name.endswith(".npy") for name in names) else "torch"
+    if len(head) > 8 and head[8:9] == b"{":
+        return "safetensors"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "torch"  # the pickle format from before PyTorch 1.6
+    if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
+        return "msgpack"  # a non-empty map
+    raise ValueError(
+        f"{path.name} is no checkpoint of a known format: expected PyTorch, safetensors, .npz or Flax msgpack, found "
+        f"a file that starts with {head!r}"
+    )
+
+
+def read_torch(path: Path):
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def read_msgpack(path: Path):
+    """Flax's serialization: arrays are extension type 1, scalars of numpy type 3 (flax/serialization.py)."""
+
+    def extension(code: int, data: bytes):
+        if code not in (1, 3):
+            raise ValueError(f"msgpack extension type {code} is not an array")
+        shape, dtype, buffer = msgpack.unpackb(data, raw=True)
+        name = dtype.decode()
+        array = np.frombuffer(buffer, dtype="V2" if name == "bfloat16" else np.dtype(name))
+        return array.reshape([int(size) for size in shape])
+
+    return msgpack.unpackb(path.read_bytes(), ext_hook=extension, raw=False, strict_map_key=False)
+
+
+READERS = {
+    "torch": read_torch,
+    "safetensors": lambda path: safetensors.torch.load_file(path),
+    "npz": read_npz,
+    "msgpack": read_msgpack,
+}
+
+
+def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
+    """The weights inside what a training script saved, as {key: tensor}.
+
+    Raises ValueError when there are none, saying what was found instead.
+    """
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"{name} holds a {type(tree).__name__}, expected a dict of tensors")
+    for wrapper in WRAPPERS:
+        if isinstance(tree.get(wrapper), Mapping) and any(True for _ in leaves(tree[wrapper])):
+            return unwrap(tree[wrapper], name)
+    tensors = {key: as_tensor(value) for key, value in leaves(tree)}
+    if not tensors:
+        raise ValueError(f"{name} holds no tensors, only the keys {sorted(map(str, tree))[:10]}")
+    for prefix in PREFIXES:
+        inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        # A Flax training state keeps the optimizer's slots beside the weights; a wrapped module has nothing beside.
+        if inside and (prefix.endswith("/") or len(inside) == len(tensors)):
+            tensors = inside
+    return tensors
+
+
+def leaves(tree: Mapping, path: str = ""):
+    """(key, array) of every tensor or array in a nested dict, keys joined by "/"."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}{key}/")
+        elif isinstance(value, torch.Tensor | np.ndarray) or hasattr(value, "__array__"):
+            yield f"{path}{key}", value
+
+
+def as_tensor(value) -> torch.Tensor:
+    """A torch tensor of `value`; numpy has no bfloat16, whose arrays it reads as two opaque bytes (V2)."""
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
+        return torch.from_numpy(array.view(np.uint16).astype(np.int32) << 16).view(torch.float32)
+    return torch.from_numpy(np.array(array, order="C"))

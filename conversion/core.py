@@ -1,0 +1,195 @@
+"""What converting a checkpoint takes, whatever the system."""
+
+import importlib
+from collections.abc import Mapping
+from copy import deepcopy
+from difflib import get_close_matches
+from types import ModuleType
+
+import torch
+from transformers import PreTrainedModel
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    WeightTransform,
+    apply_converters,
+    apply_renamings,
+)
+from transformers.initialization import no_init_weights
+
+from hf_vits.layers.position import PositionEmbedding, interpolate_positions
+
+from .checkpoint import unwrap
+
+# Systems with a conversion, and what each module of that name provides:
+#   VARIANTS     {published name: configuration fields}
+#   model_class(fields)               the class that a variant's fields make
+#   prepare(tensors, fields)          original tensors under the one spelling of keys that `transforms` maps
+#   infer(tensors, fields)            configuration fields that the file itself tells (labels, image size, ...)
+#   transforms(config)                list of WeightRenaming and WeightConverter to our keys
+#   processor(variant, config)        fields of the image processor, None for a text model
+#   from_transformers(model), to_transformers(model)    where transformers has the architecture
+SYSTEMS = ("vit", "deit", "cct")
+
+
+def system(name: str) -> ModuleType:
+    """The conversion module of a system; ValueError with the known names if there is none."""
+    if name not in SYSTEMS:
+        raise ValueError(f"unknown system {name!r}{suggestion(name, SYSTEMS)}; known: {', '.join(SYSTEMS)}")
+    return importlib.import_module(f".{name}", __package__)
+
+
+def variants(name: str) -> dict[str, dict]:
+    """{published name: configuration fields} of a system."""
+    return dict(system(name).VARIANTS)
+
+
+def variant_fields(name: str, variant: str) -> dict:
+    known = system(name).VARIANTS
+    if variant not in known:
+        raise ValueError(
+            f"unknown variant {variant!r} of {name}{suggestion(variant, known)}; `hf-vits list {name}` prints all "
+            f"{len(known)}: {', '.join(list(known)[:8])}, ..."
+        )
+    return dict(known[variant])
+
+
+def suggestion(word: str, known) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTrainedModel:
+    """A model of ours from an original checkpoint.
+
+    Args:
+        name: a system, one of `SYSTEMS`.
+        variant: a published variant of it, one of `variants(name)`.
+        state_dict: {original key: tensor or array}, wrapped as training scripts leave it or plain.
+        overrides: configuration fields other than the variant's, such as `image_size` (a position table made for
+            another size is then resized as the original does it) or `num_hidden_layers`.
+
+    Returns:
+        The model with its head, float32, in eval mode; it computes what the original computes.
+
+    Raises:
+        ValueError: the system, variant or a field is unknown, or keys are missing, unexpected or misshapen; all are
+            listed.
+    """
+    module = system(name)
+    fields = variant_fields(name, variant) | overrides
+    tensors = module.prepare(unwrap(state_dict), fields)
+    fields = {**fields, **{key: value for key, value in module.infer(tensors, fields).items() if key not in overrides}}
+    model_class = module.model_class(fields)
+    known = model_class.config_class.__dataclass_fields__.keys() | {"num_labels", "attn_implementation"}
+    if unknown := sorted(overrides.keys() - known):
+        raise ValueError(
+            f"{model_class.config_class.__name__} has no field {unknown[0]!r}{suggestion(unknown[0], known)}"
+        )
+    model = build(model_class, fields)
+    load(model, apply_transforms(tensors, module.transforms(model.config), model), f"{name} {variant}")
+    return model
+
+
+def build(model_class: type[PreTrainedModel], fields: dict) -> PreTrainedModel:
+    """A model whose weights are allocated but not initialised, since a checkpoint is to fill them all."""
+    with no_init_weights():
+        return model_class(model_class.config_class(**fields)).eval()
+
+
+def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Fill `model` in place with tensors under its own keys; ValueError listing every key that does not fit."""
+    expected = model.state_dict()
+    for key, module in model.named_modules():
+        if isinstance(module, PositionEmbedding) and f"{key}.table" in tensors:
+            tensors[f"{key}.table"] = fit_position_table(module, tensors[f"{key}.table"])
+    misshapen = [
+        f"{key}: checkpoint {tuple(tensors[key].shape)}, model {tuple(expected[key].shape)}"
+        for key in expected
+        if key in tensors and tensors[key].shape != expected[key].shape
+    ]
+    problems = {
+        "missing": [key for key in expected if key not in tensors],
+        "unexpected": [key for key in tensors if key not in expected],
+        "misshapen": misshapen,
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{len(keys)} {what}: {', '.join(keys[:8])}" for what, keys in problems.items() if keys)
+        raise ValueError(
+            f"the checkpoint does not fit {source}: {listed}. Is it of another variant or architecture? A head for "
+            "other classes is replaced after conversion: from_pretrained(..., num_labels=N, "
+            "ignore_mismatched_sizes=True)"
+        )
+    float32 = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    model.load_state_dict(float32, assign=True)
+
+
+def fit_position_table(module: PositionEmbedding, table: torch.Tensor) -> torch.Tensor:
+    """The table resized to the grid of the model, if it was made for another square grid."""
+    num_prefix = module.table.shape[1] - module.grid[0] * module.grid[1]
+    side = round((table.shape[1] - num_prefix) ** 0.5) if table.ndim == 3 else 0
+    if side <= 0 or side**2 + num_prefix != table.shape[1] or table.shape == module.table.shape:
+        return table
+    return interpolate_positions(table, (side, side), module.grid, module.interpolation)
+
+
+def apply_transforms(
+    tensors: Mapping[str, torch.Tensor],
+    transforms: list[WeightTransform],
+    model: PreTrainedModel | None = None,
+    reverse: bool = False,
+) -> dict[str, torch.Tensor]:
+    """Rename and convert tensors as transformers' loading does; with `reverse` the other way round."""
+    if reverse:
+        transforms = [transform.reverse_transform() for transform in reversed(transforms)]
+    renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
+    by_pattern = {
+        pattern: transform
+        for transform in transforms
+        if isinstance(transform, WeightConverter)
+        for pattern in transform.source_patterns
+    }
+    converters = list({id(transform): transform for transform in by_pattern.values()}.values())
+    converted, pending = {}, {}
+    for key, tensor in tensors.items():
+        # Converters name the final key when reading an original, and the first when going back.
+        target, pattern = apply_converters(key if reverse else apply_renamings(key, renamings), converters)
+        if pattern is not None:
+            pending.setdefault(target, deepcopy(by_pattern[pattern])).add_tensor(target, key, pattern, tensor)
+        else:
+            converted[apply_renamings(target, renamings) if reverse else target] = tensor
+    for target, converter in pending.items():
+        for key, value in converter.convert(target, model=model, config=getattr(model, "config", None)).items():
+            value = value[0] if isinstance(value, list) else value
+            converted[apply_renamings(key, renamings) if reverse else key] = value.contiguous()
+    return converted
+
+
+def image_processor(name: str, variant: str, model: PreTrainedModel):
+    """The image processor that repeats the original's evaluation preprocessing; None for a text model."""
+    fields = system(name).processor(variant, model.config)
+    if fields is None:
+        return None
+    from hf_vits.processing.image import VitsImageProcessor
+
+    return VitsImageProcessor(**fields)
+
+
+def from_transformers(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of ours that computes what a model of transformers computes; ValueError for other architectures."""
+    return system_of_transformers(model).from_transformers(model)
+
+
+def to_transformers(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of transformers' own that computes what `model` computes.
+
+    Raises ValueError, naming the reason, for an architecture or a feature that transformers lacks.
+    """
+    return system_of_transformers(model).to_transformers(model)
+
+
+def system_of_transformers(model: PreTrainedModel) -> ModuleType:
+    name = model.config.model_type.removeprefix("hf_vits_")
+    if name in SYSTEMS and hasattr(system(name), "to_transformers"):
+        return system(name)
+    raise ValueError(f"no conversion between hf_vits and transformers for model_type {model.config.model_type!r}")

@@ -1,0 +1,50 @@
+"""Flax parameter trees under torch's names and layouts."""
+
+import re
+
+import torch
+
+
+def torch_layout(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename `a/b/kernel` to `a.b.weight` and put every tensor as torch keeps it.
+
+    Dense kernels (in, out) are transposed; the query, key and value kernels (in, heads, head_dim) and attention's out
+    kernel (heads, head_dim, out) lose their head axis first; convolutions (height, width, in, out) become
+    (out, in, height, width); `scale` of a norm becomes `weight`; biases are flattened. Other leaves (tables, tokens)
+    keep name and shape.
+    """
+    return {torch_key(key): torch_tensor(key, value) for key, value in tensors.items()}
+
+
+def torch_key(key: str) -> str:
+    return re.sub(r"/(kernel|scale)$", "/weight", key).replace("/", ".")
+
+
+def torch_tensor(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    leaf = key.rsplit("/", 1)[-1]
+    if leaf in ("bias", "scale"):
+        return tensor.flatten()
+    if leaf != "kernel":
+        return tensor
+    if tensor.ndim == 4:
+        return tensor.permute(3, 2, 0, 1)
+    if tensor.ndim == 3:
+        tensor = tensor.flatten(0, 1) if "/out/" in key else tensor.flatten(1)
+    return tensor.t()
+
+
+def unstack_scanned(tensors: dict[str, torch.Tensor], scanned: str, layer: str) -> dict[str, torch.Tensor]:
+    """Split the leading layer axis of everything below `scanned`, as `nn.scan` stacks it.
+
+    Args:
+        scanned: prefix such as "Transformer/encoderblock/".
+        layer: prefix with a field for the index, such as "Transformer/encoderblock_{}/".
+    """
+    unstacked = {}
+    for key, value in tensors.items():
+        if key.startswith(scanned):
+            for index, part in enumerate(value):
+                unstacked[layer.format(index) + key.removeprefix(scanned)] = part
+        else:
+            unstacked[key] = value
+    return unstacked

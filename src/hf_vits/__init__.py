@@ -1,0 +1,38 @@
+"""Vision, audio and video transformers, and self-supervised methods for them, for the Hugging Face ecosystem.
+
+Importing this package registers every architecture with transformers' Auto classes, so that
+`AutoModel.from_pretrained` and its siblings load them. All public names are imported on first use.
+"""
+
+import importlib
+
+from .auto import ARCHITECTURES, register
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "convert": ".conversion",
+    "fuse": ".layers.fusion",
+    "push_to_hub": ".hub",
+    "save_for_hub": ".hub",
+    "train": ".training",
+    "VitsImageProcessor": ".processing.image",
+}
+for _row in ARCHITECTURES:
+    _MODULES[_row.config] = f".models.{_row.package}.configuration_{_row.name}"
+    _MODULES |= dict.fromkeys(_row.models.values(), f".models.{_row.package}.modeling_{_row.name}")
+
+__all__ = ["__version__", *sorted(_MODULES)]
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
+register()

@@ -1,0 +1,66 @@
+"""What the configurations of all architectures share. Imports no torch."""
+
+from transformers.backbone_utils import BackboneConfigMixin
+from transformers.configuration_utils import PreTrainedConfig
+
+
+class VitsConfig(BackboneConfigMixin, PreTrainedConfig):
+    """Base of every configuration: backbone stages and early, named validation errors.
+
+    Subclasses list their fields under `@strict`; the type and, for `Literal`, the allowed values of a field are
+    checked by it. What relates fields to one another is checked in `check`, at construction and again on saving.
+
+    Attributes:
+        rate_fields: names of fields that are probabilities.
+        size_fields: names of fields that must be positive.
+    """
+
+    rate_fields = ()
+    size_fields = ()
+
+    def __post_init__(self, **kwargs):
+        self.stage_names = self.make_stage_names()
+        out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
+        super().__post_init__(**kwargs)
+        self.check()
+        self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
+
+    def make_stage_names(self) -> list[str]:
+        """Names of the feature maps that the backbone can return: the stem, then one per layer or stage."""
+        return ["stem", *(f"stage{index}" for index in range(1, self.num_hidden_layers + 1))]
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """How many class or distillation tokens stand before the patch tokens."""
+        return 0
+
+    @property
+    def pooler_size(self) -> int:
+        """Channels of `pooler_output`, which the classifier reads."""
+        return self.hidden_size
+
+    def check(self) -> None:
+        """Raise ValueError, naming field, value and what is allowed, where fields do not fit together."""
+        for name in self.size_fields:
+            values = getattr(self, name)
+            for value in values if isinstance(values, list | tuple) else [values]:
+                if value is not None and value <= 0:
+                    raise ValueError(f"{name} must be positive, got {name}={values}")
+        for name in self.rate_fields:
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {name}={value}")
+
+    def check_heads(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_attention_heads, got hidden_size={self.hidden_size} and "
+                f"num_attention_heads={self.num_attention_heads}"
+            )
+
+    def validate_architecture(self):
+        """Part of `@strict`'s validation, which transformers repeats when a configuration is saved."""
+        self.check()
+
+
+__all__ = ["VitsConfig"]

@@ -1,0 +1,110 @@
+"""Multi-head softmax attention behind transformers' attention interface."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out, so that its probabilities can be read.
+
+    Args:
+        query, key, value: (batch, heads, tokens, head_dim); keys and values may have another number of tokens.
+        attention_mask: additive bias that broadcasts to (batch, heads, queries, keys), or None.
+
+    Returns:
+        The attended values (batch, queries, heads, head_dim) and the probabilities (batch, heads, queries, keys).
+    """
+    scores = torch.matmul(query * scaling, key.transpose(-2, -1))
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    probabilities = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    dropped = nn.functional.dropout(probabilities, p=dropout, training=module.training)
+    return torch.matmul(dropped, value).transpose(1, 2).contiguous(), probabilities
+
+
+def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention by the implementation that `module.config` asks for (eager, sdpa, flex or flash).
+
+    `module` carries `config`, `scaling` and `attention_dropout`. Shapes as in `eager_attention_forward`; the
+    probabilities are None for every implementation but eager.
+    """
+    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+        module.config._attn_implementation, eager_attention_forward
+    )
+    return attention(
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        scaling=module.scaling,
+        dropout=module.attention_dropout if module.training else 0.0,
+        is_causal=False,
+        **kwargs,
+    )
+
+
+class QueryKeyValue(nn.Linear):
+    """Queries, keys and values of all heads from one fused projection.
+
+    A module of its own, so that the three can be recorded with `output_query_states=True` and its likes.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, bias: bool = True):
+        super().__init__(hidden_size, 3 * hidden_size, bias=bias)
+        self.num_heads = num_heads
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(batch, tokens, hidden_size) to three tensors of (batch, heads, tokens, head_dim)."""
+        batch, tokens, _ = hidden_states.shape
+        fused = super().forward(hidden_states).view(batch, tokens, 3, self.num_heads, -1)
+        return fused.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention: fused projection, softmax attention, output projection.
+
+    Args:
+        config: names the attention implementation (`_attn_implementation`).
+        hidden_size, num_heads: width of the tokens and how many heads share it.
+        qkv_bias: whether the fused projection has a bias; the output projection always has one.
+        attention_dropout, projection_dropout: rates on the probabilities and on the result.
+    """
+
+    def __init__(
+        self,
+        config,
+        hidden_size: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        attention_dropout: float = 0.0,
+        projection_dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.config = config
+        self.scaling = (hidden_size // num_heads) ** -0.5
+        self.attention_dropout = attention_dropout
+        self.is_causal = False
+        self.qkv = QueryKeyValue(hidden_size, num_heads, bias=qkv_bias)
+        self.projection = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(projection_dropout)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them."""
+        query, key, value = self.qkv(hidden_states)
+        attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
+        return self.dropout(self.projection(attended.flatten(2))), probabilities

@@ -1,0 +1,26 @@
+"""The feed-forward half of a transformer layer."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+
+class MLP(nn.Module):
+    """Two linear layers with an activation between them, dropout after each.
+
+    Args:
+        hidden_size, intermediate_size: width of the tokens and of the layer between.
+        hidden_act: a name of transformers' `ACT2FN`.
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int, hidden_act: str, dropout: float = 0.0):
+        super().__init__()
+        self.up = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[hidden_act]
+        self.down = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(..., hidden_size) to the same shape."""
+        hidden_states = self.dropout(self.activation(self.up(hidden_states)))
+        return self.dropout(self.down(hidden_states))

@@ -1,0 +1,67 @@
+"""From a set of tokens to one vector."""
+
+import torch
+from torch import nn
+
+from .attention import attend
+from .mlp import MLP
+
+
+class AttentionPooling(nn.Module):
+    """Multi-head attention pooling: a learned probe attends to all tokens, then an MLP with residual.
+
+    The MAP head of Zhai et al., "Scaling Vision Transformers", arXiv 2106.04560; big_vision/models/vit.py. No norm
+    on the probe and no residual around the attention.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        hidden_size = config.hidden_size
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.scaling = (hidden_size // self.num_heads) ** -0.5
+        self.attention_dropout = 0.0
+        self.is_causal = False
+        self.probe = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.query = nn.Linear(hidden_size, hidden_size)
+        self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
+        self.projection = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(hidden_size, config.intermediate_size, config.hidden_act)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to (batch, hidden_size)."""
+        batch, tokens, _ = hidden_states.shape
+        query = self.query(self.probe).view(1, 1, self.num_heads, -1).transpose(1, 2).expand(batch, -1, -1, -1)
+        key_value = self.key_value(hidden_states).view(batch, tokens, 2, self.num_heads, -1)
+        key, value = key_value.permute(2, 0, 3, 1, 4).unbind(0)
+        attended, _ = attend(self, query, key, value)
+        pooled = self.projection(attended.flatten(2))
+        return (pooled + self.mlp(self.norm(pooled)))[:, 0]
+
+
+class SequencePooling(nn.Module):
+    """Average of the tokens, weighted by a softmax over their learned scores (arXiv 2104.05704, section 3.2)."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.score = nn.Linear(hidden_size, 1)
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to (batch, hidden_size).
+
+        Args:
+            mask: boolean (batch, tokens), False for tokens to leave out; None takes all.
+        """
+        scores = self.score(hidden_states)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[..., None], torch.finfo(scores.dtype).min)
+        return torch.matmul(scores.softmax(dim=1).transpose(1, 2), hidden_states).squeeze(1)
+
+
+class TokenPooling(nn.Module):
+    """The first token stands for all: the class token, where there is one."""
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to (batch, hidden_size); `mask` is as in `SequencePooling`, and not needed."""
+        return hidden_states[:, 0]

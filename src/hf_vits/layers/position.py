@@ -1,0 +1,146 @@
+"""Absolute position embeddings of a token grid."""
+
+import math
+
+import torch
+from torch import nn
+
+# How the originals resize a table to another grid: google-research/vision_transformer and big_vision call
+# scipy.ndimage.zoom(order=1), which is bilinear with aligned corners; facebookresearch/deit bicubic;
+# SHI-Labs/Compact-Transformers bilinear without aligned corners.
+INTERPOLATIONS = {
+    "bilinear_aligned": {"mode": "bilinear", "align_corners": True},
+    "bilinear": {"mode": "bilinear", "align_corners": False},
+    "bicubic": {"mode": "bicubic", "align_corners": False},
+}
+
+
+def interpolate_positions(
+    table: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], interpolation: str
+) -> torch.Tensor:
+    """Resize a table of positions to another grid, leaving its prefix rows as they are.
+
+    Args:
+        table: (1, prefix + old_height * old_width, channels).
+        interpolation: a key of `INTERPOLATIONS`.
+
+    Returns:
+        (1, prefix + new_height * new_width, channels), in the table's dtype.
+    """
+    if old_grid == new_grid:
+        return table
+    num_prefix = table.shape[1] - old_grid[0] * old_grid[1]
+    prefix, grid = table[:, :num_prefix], table[:, num_prefix:]
+    grid = grid.unflatten(1, old_grid).permute(0, 3, 1, 2).float()
+    grid = nn.functional.interpolate(grid, size=new_grid, **INTERPOLATIONS[interpolation])
+    return torch.cat([prefix, grid.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
+
+
+def sine_cosine_positions_2d(grid: tuple[int, int], channels: int, temperature: float = 10000.0) -> torch.Tensor:
+    """Fixed 2-d sine-cosine table (1, height * width, channels), channels in the order sin x, cos x, sin y, cos y.
+
+    As in MoCo v3 and big_vision/models/vit.py (`posemb_sincos_2d`): the frequencies fall from 1 to 1/temperature,
+    both ends included. Raises ValueError unless 4 divides `channels`.
+    """
+    if channels % 4:
+        raise ValueError(f"a 2-d sine-cosine table needs a hidden_size that 4 divides, got {channels}")
+    frequencies = temperature ** -torch.linspace(0, 1, channels // 4, dtype=torch.float64, device="cpu")
+    y, x = (torch.arange(size, dtype=torch.float64, device="cpu")[:, None] * frequencies for size in grid)
+    y = y[:, None].expand(-1, grid[1], -1)
+    x = x[None, :].expand(grid[0], -1, -1)
+    table = torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=-1)
+    return table.flatten(0, 1)[None].float()
+
+
+class PositionEmbedding(nn.Module):
+    """A table of positions, resized to the grid of each input.
+
+    Args:
+        grid: (height, width) in tokens that the table is made for.
+        num_prefix_tokens: leading rows that belong to class or distillation tokens and are never resized.
+        interpolation: a key of `INTERPOLATIONS`.
+    """
+
+    def __init__(self, grid: tuple[int, int], hidden_size: int, num_prefix_tokens: int = 0, interpolation="bicubic"):
+        super().__init__()
+        self.grid = grid
+        self.interpolation = interpolation
+        self.table = nn.Parameter(torch.zeros(1, num_prefix_tokens + math.prod(grid), hidden_size))
+
+    def forward(self, grid: tuple[int, int]) -> torch.Tensor:
+        """The table for `grid`: (1, prefix + height * width, hidden_size)."""
+        return interpolate_positions(self.table, self.grid, grid, self.interpolation)
+
+
+class FixedPositionEmbedding(nn.Module):
+    """The 2-d sine-cosine table of each input's grid; no parameter, nothing saved."""
+
+    def __init__(self, grid: tuple[int, int], hidden_size: int):
+        super().__init__()
+        self.grid = grid
+        self.hidden_size = hidden_size
+        self.register_buffer("table", sine_cosine_positions_2d(grid, hidden_size), persistent=False)
+
+    def forward(self, grid: tuple[int, int]) -> torch.Tensor:
+        """The table for `grid`: (1, height * width, hidden_size)."""
+        if grid == self.grid:
+            return self.table
+        return sine_cosine_positions_2d(grid, self.hidden_size).to(self.table)
+
+
+def sine_cosine_positions(num_positions: int, channels: int) -> torch.Tensor:
+    """Fixed 1-d table (1, num_positions, channels): sine on the even channels, cosine on the odd ones.
+
+    As in Compact-Transformers src/utils/transformers.py (`sinusoidal_embedding`): the angle of position p and channel
+    c is p / 10000^(2 * (c // 2) / channels), computed in double precision and rounded to single before sine and cosine.
+    """
+    channel = torch.arange(channels, device="cpu")
+    position = torch.arange(num_positions, dtype=torch.float64, device="cpu")
+    wavelengths = 10000.0 ** (2 * (channel // 2).double() / channels)
+    angles = (position[:, None] / wavelengths).float()
+    return torch.where(channel % 2 == 0, angles.sin(), angles.cos())[None]
+
+
+class SequencePositionEmbedding(nn.Module):
+    """A learned table of positions along a sequence; a shorter sequence reads its first rows."""
+
+    def __init__(self, num_positions: int, hidden_size: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, num_positions, hidden_size))
+
+    def forward(self, length: int) -> torch.Tensor:
+        """(1, length, hidden_size); ValueError where the table has fewer rows."""
+        if length > self.table.shape[1]:
+            raise ValueError(
+                f"a sequence of {length} tokens is longer than the learned table of {self.table.shape[1]} positions: "
+                'truncate it, or build the model for longer ones or with position_embedding_type="sine"'
+            )
+        return self.table[:, :length]
+
+
+class SinePositionEmbedding(nn.Module):
+    """A fixed sine-cosine table along a sequence; a shorter sequence reads its first rows, a longer one continues it.
+
+    The table is a buffer that is saved: a checkpoint's own rows are used as they are, and training leaves them alone.
+
+    Args:
+        num_zero_rows: rows of zeros before the position 0 of the sinusoid.
+    """
+
+    def __init__(self, num_positions: int, hidden_size: int, num_zero_rows: int = 0):
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.num_zero_rows = num_zero_rows
+        self.register_buffer("table", self.make_table(num_positions))
+
+    def make_table(self, num_positions: int) -> torch.Tensor:
+        """The first rows of the sinusoid: (1, num_positions, hidden_size)."""
+        table = sine_cosine_positions(num_positions - self.num_zero_rows, self.hidden_size)
+        return nn.functional.pad(table, (0, 0, self.num_zero_rows, 0))
+
+    def forward(self, length: int) -> torch.Tensor:
+        """(1, length, hidden_size)."""
+        num_positions = self.table.shape[1]
+        if length <= num_positions:
+            return self.table[:, :length]
+        return torch.cat([self.table, self.make_table(length)[:, num_positions:].to(self.table)], dim=1)

@@ -1,0 +1,84 @@
+"""Pre-norm transformer layers."""
+
+import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .attention import SelfAttention
+from .mlp import MLP
+
+
+def drop_path_rates(rate: float, num_layers: int, schedule: str = "linear") -> list[float]:
+    """Stochastic-depth rate of every layer: rising linearly from 0 to `rate`, or `rate` throughout ("constant")."""
+    if schedule == "constant":
+        return [rate] * num_layers
+    return torch.linspace(0, rate, num_layers, device="cpu").tolist()
+
+
+class LayerScale(nn.Module):
+    """A learned gain per channel on a residual branch (arXiv 2103.17239)."""
+
+    def __init__(self, hidden_size: int, initial_value: float):
+        super().__init__()
+        self.initial_value = initial_value
+        self.gain = nn.Parameter(torch.full((hidden_size,), initial_value))
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return hidden_states * self.gain
+
+
+class TransformerLayer(GradientCheckpointingLayer):
+    """x + attention(norm(x)), then x + mlp(norm(x)); each branch with optional layer scale and stochastic depth.
+
+    Reads from `config`: hidden_size, intermediate_size, num_attention_heads, hidden_act, layer_norm_eps, qkv_bias,
+    hidden_dropout_prob, attention_probs_dropout_prob, layer_scale_init_value.
+    """
+
+    def __init__(self, config, drop_path_rate: float = 0.0):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = SelfAttention(
+            config,
+            config.hidden_size,
+            config.num_attention_heads,
+            qkv_bias=config.qkv_bias,
+            attention_dropout=config.attention_probs_dropout_prob,
+            projection_dropout=config.hidden_dropout_prob,
+        )
+        self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
+        scale = config.layer_scale_init_value
+        self.attention_scale = nn.Identity() if scale is None else LayerScale(config.hidden_size, scale)
+        self.mlp_scale = nn.Identity() if scale is None else LayerScale(config.hidden_size, scale)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def attention_branch(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        attended, _ = self.attention(self.attention_norm(hidden_states), **kwargs)
+        return self.drop_path(self.attention_scale(attended))
+
+    def mlp_branch(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(hidden_states))))
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to the same shape."""
+        hidden_states = hidden_states + self.attention_branch(hidden_states, **kwargs)
+        return hidden_states + self.mlp_branch(hidden_states)
+
+
+class ParallelTransformerLayer(GradientCheckpointingLayer):
+    """Transformer layers side by side: all attentions read the same tokens and are added at once, then all MLPs.
+
+    Touvron et al., "Three things everyone should know about Vision Transformers", arXiv 2203.09795, section 3.
+    """
+
+    def __init__(self, config, drop_path_rate: float = 0.0):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            TransformerLayer(config, drop_path_rate) for _ in range(config.num_parallel_branches)
+        )
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to the same shape."""
+        hidden_states = sum((b.attention_branch(hidden_states, **kwargs) for b in self.branches), hidden_states)
+        return sum((b.mlp_branch(hidden_states) for b in self.branches), hidden_states)
