@@ -80,7 +80,8 @@ def file_format(path: Path) -> str:
 
 
 def read_torch(path: Path):
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:  # given a path, torch.load would go by its suffix
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

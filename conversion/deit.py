@@ -179,5 +179,5 @@ def to_transformers(model):
 
 
 def deit_layout(has_teacher: bool) -> list:
-    heads = [WeightRenaming("cls_classifier.", "classifier.")] if has_teacher else []
+    heads = [WeightRenaming("^cls_classifier.", "^classifier.")] if has_teacher else []
     return [*heads, *vit_layout("deit")]

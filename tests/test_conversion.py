@@ -1,0 +1,265 @@
+"""Conversion beyond the golden cases: file formats, damaged and foreign files, transformers' own layout."""
+
+import io
+import pickle
+
+import msgpack
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from hf_vits import DeiTConfig, DeiTForImageClassification, ViTConfig, ViTForImageClassification
+from hf_vits.conversion import convert, from_transformers, load_checkpoint, to_transformers, variants
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+SIZES = SMALL | {"image_size": 32, "patch_size": 8}
+
+
+def deit_checkpoint() -> dict[str, torch.Tensor]:
+    """A distilled DeiT of two narrow layers, under facebookresearch/deit's keys."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"cls_token": (1, 1, 32), "dist_token": (1, 1, 32), "pos_embed": (1, 18, 32), "norm": (32,)}
+    shapes |= {"patch_embed.proj": (32, 3, 8, 8), "head": (5, 32), "head_dist": (5, 32)}
+    for index in range(2):
+        shapes |= {f"blocks.{index}.{name}": (32,) for name in ("norm1", "norm2")}
+        shapes |= {f"blocks.{index}.attn.qkv": (96, 32), f"blocks.{index}.attn.proj": (32, 32)}
+        shapes |= {f"blocks.{index}.mlp.fc1": (64, 32), f"blocks.{index}.mlp.fc2": (32, 64)}
+    tensors = {}
+    for name, shape in shapes.items():
+        if name.endswith(("token", "pos_embed")):
+            tensors[name] = torch.randn(shape, generator=generator)
+        else:
+            tensors[f"{name}.weight"] = torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+            tensors[f"{name}.bias"] = torch.randn(shape[0], generator=generator)
+    return tensors
+
+
+def convert_small(state_dict, **more):
+    overrides = SMALL | {"patch_size": 8} | more
+    return convert("deit", "deit_tiny_distilled_patch16_224", state_dict, **overrides)
+
+
+def torch_bytes(content) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tensors: tensors,
+        lambda tensors: {"model": tensors, "epoch": 3, "optimizer": {"state": {}}},
+        lambda tensors: {"state_dict": {f"module.{key}": value for key, value in tensors.items()}},
+        lambda tensors: {"teacher": tensors, "student_loss": 0.5},
+    ],
+)
+def test_wrapped_checkpoints_are_unwrapped(wrap, tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(torch_bytes(wrap(deit_checkpoint())))
+    assert same(load_checkpoint(path), deit_checkpoint())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".renamed"])
+@pytest.mark.parametrize("kind", ["torch", "legacy torch", "safetensors", "npz", "msgpack"])
+def test_every_format_is_read_under_every_name(kind, suffix, tmp_path):
+    path, tensors = tmp_path / f"checkpoint{suffix}", deit_checkpoint()
+    if kind == "torch":
+        torch.save(tensors, path)
+    elif kind == "legacy torch":
+        torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    elif kind == "safetensors":
+        save_file(tensors, path)
+    elif kind == "npz":
+        with path.open("wb") as file:
+            np.savez(file, **{key: value.numpy() for key, value in tensors.items()})
+    else:
+        arrays = {
+            key: msgpack.ExtType(1, msgpack.packb((value.shape, "float32", value.numpy().tobytes())))
+            for key, value in tensors.items()
+        }
+        path.write_bytes(msgpack.packb({"params": arrays}))
+    assert same(load_checkpoint(path), tensors)
+
+
+def test_bfloat16_arrays_of_flax_are_read(tmp_path):
+    values = torch.randn(3, 4).bfloat16()
+    opaque = values.view(torch.int16).numpy().view("V2")
+    np.savez(tmp_path / "file.npz", **{"params/head/kernel": opaque})
+    assert torch.equal(load_checkpoint(tmp_path / "file.npz")["head/kernel"], values.float())
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_nothing_runs(tmp_path):
+    witness = tmp_path / "witness"
+
+    class Attack:
+        def __reduce__(self):
+            return open, (str(witness), "w")
+
+    for name, content in {
+        "zip.pth": torch_bytes({"model": Attack()}),
+        "plain.pth": pickle.dumps({"model": Attack()}, protocol=4),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="run code"):
+            load_checkpoint(tmp_path / name)
+    assert not witness.exists()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), kind=st.sampled_from(["torch", "safetensors", "npz", "msgpack"]))
+def test_truncated_files_are_refused(data, kind, tmp_path_factory):
+    tensor = torch.arange(64.0).reshape(8, 8)
+    whole = io.BytesIO()
+    if kind == "torch":
+        torch.save({"a": tensor, "b": tensor}, whole)
+    elif kind == "npz":
+        np.savez(whole, a=tensor.numpy(), b=tensor.numpy())
+    elif kind == "safetensors":
+        import safetensors.torch
+
+        whole.write(safetensors.torch.save({"a": tensor, "b": tensor.clone()}))
+    else:
+        packed = msgpack.ExtType(1, msgpack.packb((tensor.shape, "float32", tensor.numpy().tobytes())))
+        whole.write(msgpack.packb({"a": packed, "b": packed}))
+    content = whole.getvalue()
+    path = tmp_path_factory.mktemp("truncated") / "checkpoint"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(ValueError, match=r"truncated|known format|no tensors"):
+        load_checkpoint(path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=200))
+def test_foreign_files_are_refused(content, tmp_path_factory):
+    path = tmp_path_factory.mktemp("foreign") / "checkpoint.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint"):
+        load_checkpoint(path)
+
+
+def test_missing_unexpected_and_misshapen_keys_are_all_listed():
+    tensors = deit_checkpoint()
+    del tensors["blocks.0.norm1.bias"]
+    tensors["blocks.0.extra.weight"] = torch.zeros(1)
+    tensors["blocks.1.mlp.fc1.weight"] = torch.zeros(10, 32)
+    with pytest.raises(ValueError, match=r"attention_norm\.bias") as error:
+        convert_small(tensors)
+    assert "blocks.0.extra.weight" in str(error.value)
+    assert "checkpoint (10, 32), model (64, 32)" in str(error.value)
+
+
+def test_a_checkpoint_of_another_architecture_or_variant_is_refused():
+    with pytest.raises(ValueError, match="another variant or architecture"):
+        convert("vit", "ViT-Ti_16", deit_checkpoint())
+    with pytest.raises(ValueError, match="another variant or architecture"):
+        convert("deit", "deit_small_patch16_224", deit_checkpoint())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides", "message"),
+    [
+        (("deti", "deit_tiny_patch16_224"), {}, "did you mean 'deit'"),
+        (("deit", "deit_tiny_patch16_22"), {}, "did you mean 'deit_tiny_patch16_224'"),
+        (("deit", "deit_tiny_patch16_224"), {"hiden_size": 3}, "did you mean 'hidden_size'"),
+        (("deit", "deit_tiny_patch16_224"), {"num_attention_heads": 5}, "multiple"),
+    ],
+)
+def test_unknown_names_get_suggestions(arguments, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        convert(*arguments, deit_checkpoint(), **overrides)
+
+
+def test_a_larger_image_size_resizes_the_table_once_and_for_all():
+    pixel_values = torch.randn(1, 3, 48, 48)
+    with torch.no_grad():
+        on_the_fly = convert_small(deit_checkpoint())(pixel_values).logits
+        larger = convert_small(deit_checkpoint(), image_size=48)
+        assert larger.model.embeddings.position_embedding.table.shape == (1, 38, 32)
+        torch.testing.assert_close(larger(pixel_values).logits, on_the_fly)
+
+
+def test_half_precision_checkpoints_become_float32():
+    model = convert_small({key: value.half() for key, value in deit_checkpoint().items()})
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+THEIRS = {
+    "ViTModel": lambda: transformers.ViTModel(transformers.ViTConfig(**SIZES)),
+    "ViTForImageClassification": lambda: transformers.ViTForImageClassification(
+        transformers.ViTConfig(**SIZES, num_labels=5)
+    ),
+    "ViTForMaskedImageModeling": lambda: transformers.ViTForMaskedImageModeling(
+        transformers.ViTConfig(**SIZES, encoder_stride=8)
+    ),
+    "DeiTForImageClassification": lambda: transformers.DeiTForImageClassification(
+        transformers.DeiTConfig(**SIZES, num_labels=5)
+    ),
+    "DeiTForImageClassificationWithTeacher": lambda: transformers.DeiTForImageClassificationWithTeacher(
+        transformers.DeiTConfig(**SIZES, num_labels=5)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_transformers_models_become_ours_and_theirs_again(name, tmp_path):
+    torch.manual_seed(0)
+    THEIRS[name]().save_pretrained(tmp_path)
+    theirs = getattr(transformers, name).from_pretrained(tmp_path)  # through their layout on disk
+    pixel_values, arguments = torch.randn(2, 3, 32, 32), {}
+    if name == "ViTForMaskedImageModeling":
+        arguments["bool_masked_pos"] = torch.arange(32).reshape(2, 16) % 3 == 0
+    ours = from_transformers(theirs)
+    back = to_transformers(ours)
+    assert type(back) is type(theirs)
+    assert same(back.state_dict(), theirs.state_dict())
+    with torch.no_grad():
+        expected, got = theirs.eval()(pixel_values, **arguments), ours(pixel_values, **arguments)
+    for output in (
+        "logits",
+        "cls_logits",
+        "distillation_logits",
+        "last_hidden_state",
+        "pooler_output",
+        "reconstruction",
+    ):
+        if expected.get(output) is not None:
+            torch.testing.assert_close(got[output], expected[output], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (
+            lambda: ViTForImageClassification(ViTConfig(**SIZES, pooling="mean", use_class_token=False)),
+            "use_class_token",
+        ),
+        (lambda: ViTForImageClassification(ViTConfig(**SIZES, representation_size=8)), "representation_size"),
+        (
+            lambda: DeiTForImageClassification(DeiTConfig(**SIZES, layer_scale_init_value=1.0)),
+            "layer_scale_init_value",
+        ),
+        (lambda: DeiTForImageClassification(DeiTConfig(**SIZES, num_parallel_branches=2)), "num_parallel_branches"),
+    ],
+)
+def test_what_transformers_lacks_is_named(model, reason):
+    with pytest.raises(ValueError, match=reason):
+        to_transformers(model())
+
+
+@pytest.mark.parametrize("system", ["vit", "deit", "cct"])
+def test_every_variant_makes_a_configuration(system):
+    from hf_vits.conversion import system as module
+
+    for name, fields in variants(system).items():
+        config = module(system).model_class(fields).config_class(**fields)
+        for field, value in fields.items():
+            assert getattr(config, field) == value, f"{name}: {field}"

@@ -1,0 +1,56 @@
+"""Every golden case through our conversion, against what the original's own code computed.
+
+`pytest tests/test_parity.py --cases DIR` runs the cases found below DIR (repeatable): case files, or folders of them
+whose name is the system. Without it, the small cases kept in tests/parity_cases.
+"""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hf_vits.conversion import SYSTEMS
+from tests.parity.golden import Case
+
+OWN_CASES = Path(__file__).parent / "parity_cases"
+LARGE = 60_000_000  # parameters; CI leaves such cases out
+
+# Outputs that only the original's inside shows: {(system, output): why it is not compared}.
+NOT_COMPARED: dict[tuple[str, str], str] = {}
+
+
+def pytest_generate_tests(metafunc):
+    folders = metafunc.config.getoption("--cases") or [OWN_CASES]
+    paths = sorted(path for folder in folders for path in Path(folder).rglob("*.json"))
+    parameters = [
+        pytest.param(case, id=f"{case.system}/{case.path.stem}", marks=[pytest.mark.large] if is_large(case) else [])
+        for case in map(Case.load, paths)
+    ]
+    if not parameters:
+        raise pytest.UsageError(f"no golden case (*.json with *.safetensors) below {', '.join(map(str, folders))}")
+    metafunc.parametrize("case", parameters)
+
+
+def is_large(case: Case) -> bool:
+    return case.meta.get("parameters", 0) > LARGE
+
+
+def test_parity(case: Case):
+    if case.system not in SYSTEMS:
+        pytest.skip(f"missing: {case.system} has no conversion yet")
+    system = importlib.import_module(f"tests.parity.{case.system}")
+    with torch.set_grad_enabled(case.path.stem.startswith("loss")):
+        computed = system.compute(case)
+    different = []
+    for name, golden in case.outputs().items():
+        if (case.system, name) in NOT_COMPARED:
+            continue
+        assert computed.get(name) is not None, f"{name} is in the golden case but was not computed"
+        ours = case.part(name, computed[name].detach().numpy())
+        assert ours.shape == golden.shape, f"{name}: shape {ours.shape}, golden {golden.shape}"
+        error, allowed = float(np.abs(ours - golden).max()), case.tolerance(name, golden)
+        if not error <= allowed:
+            different.append(f"{name}: off by {error:.3g}, allowed {allowed:.3g}")
+    assert not different, "\n".join(different)
