@@ -4,6 +4,7 @@ Variants have the names of its factory functions (models.py, models_v2.py).
 """
 
 import torch
+from PIL.Image import Resampling
 from transformers import DeiTConfig as TransformersDeiTConfig
 from transformers import DeiTForImageClassification as TransformersDeiTForImageClassification
 from transformers import DeiTForImageClassificationWithTeacher as TransformersDeiTForImageClassificationWithTeacher
@@ -137,7 +138,7 @@ def processor(variant: str, config: DeiTConfig) -> dict:
     return {
         "size": {"shortest_edge": int(min(height, width) / crop_ratio)},
         "crop_size": {"height": height, "width": width},
-        "resample": "bicubic",
+        "resample": Resampling.BICUBIC,
         "do_center_crop": True,
         "image_mean": [0.485, 0.456, 0.406],
         "image_std": [0.229, 0.224, 0.225],

@@ -8,6 +8,7 @@ number of classes, image size, representation layer, kind of pooling and of posi
 import re
 
 import torch
+from PIL.Image import Resampling
 from transformers import ViTConfig as TransformersViTConfig
 from transformers import ViTForImageClassification as TransformersViTForImageClassification
 from transformers import ViTForMaskedImageModeling as TransformersViTForMaskedImageModeling
@@ -203,13 +204,20 @@ def transforms(config: ViTConfig) -> list:
 def processor(variant: str, config: ViTConfig) -> dict:
     """vision_transformer/vit_jax/input_pipeline.py; big_vision/configs (resize_small(256), central crop 224)."""
     height, width = pair(config.image_size)
-    scaled = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "antialias": False}
+    scaled = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     if not is_big_vision(variant):
-        return {"size": {"height": height, "width": width}, "resample": "bilinear", "do_center_crop": False, **scaled}
+        return {
+            "convention": "vision_transformer",
+            "size": {"height": height, "width": width},
+            "resample": Resampling.BILINEAR,
+            "do_center_crop": False,
+            **scaled,
+        }
     return {
+        "convention": "big_vision",
         "size": {"shortest_edge": round(min(height, width) * 256 / 224)},
         "crop_size": {"height": height, "width": width},
-        "resample": "area",
+        "resample": Resampling.BOX,
         "do_center_crop": True,
         **scaled,
     }

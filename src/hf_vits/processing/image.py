@@ -1,0 +1,278 @@
+"""The image processor that all image architectures of hf_vits share."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as tvF
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_transforms import group_images_by_shape, reorder_images
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ChannelDimension,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+    is_valid_image,
+    load_image,
+)
+from transformers.processing_utils import ImagesKwargs
+
+from .pixels import check_scale, to_pixels
+from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
+
+CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
+TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
+
+
+class VitsImageProcessorKwargs(ImagesKwargs, total=False):
+    """transformers' keyword arguments and `convention`, see `VitsImageProcessor`."""
+
+    convention: str
+
+
+class VitsImageProcessor(TorchvisionBackend):
+    """Prepares images as each original's evaluation code does, to the last bit for 8-bit images on the CPU.
+
+    All fields are transformers' own but one, `convention`: whose arithmetic to reproduce.
+
+    - "torchvision", also timm's: Pillow's antialiased resize, to whole levels; the margins of the centre crop rounded
+      half to even; (x / 255 - mean) / std.
+    - "vision_transformer": TensorFlow's resize without antialias, to floats; (x - 255 mean) / (255 std).
+    - "big_vision": TensorFlow's resize, its levels cut off to whole ones; the longer side rounded in float32, the
+      margins of the centre crop rounded down; (x / 255 - mean) / std.
+
+    With the last two `resample` is BILINEAR, or BOX, which stands for TensorFlow's method "area".
+    The originals' settings at 224 pixels:
+
+    - DeiT and most PyTorch originals: size={"shortest_edge": 256}, that is int(224 / crop_pct), crop_size=224,
+      resample=BICUBIC, ImageNet mean and std: the defaults. DeiT III, and CCT on CIFAR and Flowers: crop_pct=1;
+      CCT on ImageNet: 0.9.
+      Sources: facebookresearch/deit, datasets.py; timm, data/transforms_factory.py.
+    - vision_transformer: size={"height": 224, "width": 224}, do_center_crop=False, resample=BILINEAR, all mean and
+      std 0.5. Source: google-research/vision_transformer, vit_jax/input_pipeline.py.
+    - big_vision: size={"shortest_edge": 256}, crop_size=224, resample=BOX, all mean and std 0.5.
+      Source: google-research/big_vision, pp/ops_image.py and pp/ops_general.py.
+
+    Takes PIL images, arrays and tensors, alone or in lists, see `hf_vits.processing.pixels.to_pixels`; also paths and
+    URLs, which transformers' `load_image` opens (and turns upright by EXIF; images given as such are not turned).
+    Returns `pixel_values`, float32 of shape (batch, channels, height, width) with return_tensors="pt".
+
+    Float images, and all images on a `device` other than the CPU, are resized by torchvision's kernels instead of
+    Pillow; for 8-bit images the two differ by up to 2 levels of 255. Decoding files is outside of all this: by
+    default TensorFlow decodes JPEG with a coarser transform than Pillow, up to 6 levels apart.
+
+    Raises TypeError and ValueError, when made or called, that name the value at fault and say what is expected.
+    """
+
+    valid_kwargs = VitsImageProcessorKwargs
+
+    convention = "torchvision"
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 256}
+    resample = PILImageResampling.BICUBIC
+    do_center_crop = True
+    crop_size = {"height": 224, "width": 224}
+    do_rescale = True
+    do_normalize = True
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+
+    def fetch_images(self, images: Any) -> Any:
+        """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision's decoders give other pixels."""
+        if isinstance(images, (list, tuple)):
+            return [self.fetch_images(image) for image in images]
+        if isinstance(images, (str, os.PathLike)):
+            return load_image(os.fspath(images))
+        if is_valid_image(images):
+            return images
+        raise TypeError(
+            f"expected a PIL image, numpy array, torch tensor, path or URL, or a list of these, "
+            f"got {type(images).__name__}"
+        )
+
+    def process_image(
+        self,
+        image: ImageInput,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        device: torch.device | str | None = None,
+        do_rescale: bool | None = None,
+        rescale_factor: float | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Turn one image into a tensor (channels, height, width) of uint8 or float32, having checked it."""
+        pixels = to_pixels(image, bool(do_convert_rgb), input_data_format)
+        if do_rescale:
+            check_scale(pixels, rescale_factor)
+        return pixels.to(device) if device is not None else pixels
+
+    def _prepare_image_like_inputs(self, images: ImageInput, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
+        prepared = []
+        for image in _flatten(self.fetch_images(images)):
+            try:
+                prepared.append(self.process_image(image, *args, **kwargs))
+            except (TypeError, ValueError, OSError) as error:  # OSError: a truncated file
+                error.add_note(f"(image {len(prepared)} of the batch)")
+                raise
+        if not prepared:
+            raise ValueError("expected at least one image, got an empty batch")
+        return prepared
+
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        kwargs = super()._standardize_kwargs(**kwargs)
+        _check_settings(**kwargs)
+        return kwargs
+
+    def _preprocess(
+        self,
+        images: list[torch.Tensor],
+        convention: str,
+        do_resize: bool | None,
+        size: SizeDict,
+        resample: PILImageResampling | int,
+        do_center_crop: bool | None,
+        crop_size: SizeDict,
+        do_rescale: bool | None,
+        rescale_factor: float,
+        do_normalize: bool | None,
+        image_mean: tuple[float, ...] | float,
+        image_std: tuple[float, ...] | float,
+        do_pad: bool | None,
+        pad_size: SizeDict | None,
+        disable_grouping: bool | None,
+        return_tensors: str | None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        groups, order = group_images_by_shape(images, disable_grouping=disable_grouping)
+        for shape, group in groups.items():
+            if do_resize:
+                group = self.resize(group, size, resample, convention)
+            if do_center_crop:
+                group = self.center_crop(group, crop_size, convention)
+            if do_normalize:
+                _check_channels(group.shape[-3], image_mean, image_std)
+            if do_rescale and convention != "vision_transformer":
+                # Divided, as the originals do: multiplying by 1/255, or by 1/(255 std), rounds the last bit otherwise.
+                group = group.to(torch.float32) / (1 / rescale_factor)
+                groups[shape] = self.normalize(group, image_mean, image_std) if do_normalize else group
+            else:
+                groups[shape] = self.rescale_and_normalize(
+                    group, do_rescale, rescale_factor, do_normalize, image_mean, image_std
+                )
+        processed = reorder_images(groups, order)
+        if do_pad:
+            processed = self.pad(processed, pad_size=pad_size, disable_grouping=disable_grouping)
+        return BatchFeature(data={"pixel_values": processed}, tensor_type=return_tensors)
+
+    def resize(
+        self, image: torch.Tensor, size: SizeDict, resample: PILImageResampling | int, convention: str = "torchvision"
+    ) -> torch.Tensor:
+        """Resize images (..., channels, height, width), uint8 or float32, in the way of `convention`."""
+        target = _resized_size(*image.shape[-2:], size, convention)
+        if tuple(image.shape[-2:]) == target:
+            return image
+        if convention == "torchvision":
+            if image.dtype == torch.uint8 and image.device.type == "cpu":
+                return pillow_resize(image, target, PILImageResampling(resample))
+            return self._resize_tensor(image, target, resample)
+        resized = TENSORFLOW_RESIZE[resample](image, target)
+        if convention == "big_vision" and image.dtype == torch.uint8:
+            return resized.clamp(0, 255).to(torch.uint8)  # cut off, not rounded
+        return resized
+
+    def _resize_tensor(
+        self, image: torch.Tensor, target: tuple[int, int], resample: PILImageResampling | int
+    ) -> torch.Tensor:
+        if resample in (PILImageResampling.BOX, PILImageResampling.HAMMING):
+            raise ValueError(
+                f"resample={resample!r} needs Pillow, which resizes 8-bit images on the CPU; got {image.dtype} on "
+                f"{image.device}: pass 8-bit images without device, or resample=3 (BICUBIC)"
+            )
+        # Width first, then height, each to whole levels where the image has them, as Pillow does: in one go the
+        # bicubic overshoot between the two goes unclipped, which makes up to 22 levels of difference instead of 2.
+        for height, width in ((image.shape[-2], target[1]), target):
+            image = super().resize(image, SizeDict(height=height, width=width), resample)
+        return image
+
+    def center_crop(self, image: torch.Tensor, size: SizeDict, convention: str = "torchvision") -> torch.Tensor:
+        """Cut the middle out of images (..., channels, height, width); smaller ones are first padded with zeros."""
+        if convention == "torchvision":
+            return tvF.center_crop(image, [size.height, size.width])
+        return super().center_crop(image, size)  # rounds an odd margin down, as big_vision does
+
+
+def _flatten(images: Any) -> Iterator[Any]:
+    if isinstance(images, (list, tuple)):
+        for image in images:
+            yield from _flatten(image)
+    elif getattr(images, "ndim", None) == 4:
+        yield from images
+    else:
+        yield images
+
+
+def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> tuple[int, int]:
+    if size.shortest_edge is None:
+        return size.height, size.width
+    if convention == "big_vision":
+        factor = np.float32(size.shortest_edge) / np.float32(min(height, width))
+        target = tuple(int(np.rint(np.float32(side) * factor)) for side in (height, width))
+    else:
+        target = tuple(int(size.shortest_edge * side / min(height, width)) for side in (height, width))
+    if Image.MAX_IMAGE_PIXELS is not None and target[0] * target[1] > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(
+            f"resizing the shorter side of an image of {height} x {width} pixels to {size.shortest_edge} would make "
+            f"it {target[0]} x {target[1]}, more than PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS}; crop it "
+            'first, or pass size={"height": ..., "width": ...}'
+        )
+    return target
+
+
+def _check_settings(
+    convention: str,
+    size: SizeDict | None,
+    crop_size: SizeDict | None,
+    resample: PILImageResampling | int | None,
+    rescale_factor: float | None,
+    **kwargs: Any,
+) -> None:
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    if resample is not None and resample not in list(PILImageResampling):
+        raise ValueError(f"resample must be a PIL.Image.Resampling or its number, 0 to 5, got {resample!r}")
+    if convention != "torchvision" and resample not in TENSORFLOW_RESIZE:
+        raise ValueError(
+            f"resample must be 2 (BILINEAR) or 4 (BOX, TensorFlow's area) with convention={convention!r}, "
+            f"got {resample!r}"
+        )
+    _check_size("size", size, [{"height", "width"}, {"shortest_edge"}])
+    _check_size("crop_size", crop_size, [{"height", "width"}])
+    if rescale_factor is not None and not rescale_factor > 0:
+        raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
+
+
+def _check_size(name: str, size: SizeDict | None, allowed: list[set[str]]) -> None:
+    if size is None:
+        return
+    sides = dict(size)
+    if set(sides) not in allowed or not all(isinstance(side, int) and side > 0 for side in sides.values()):
+        forms = " or ".join(str(dict.fromkeys(sorted(keys), "pixels")) for keys in allowed)
+        raise ValueError(f"{name} must be {forms}, in whole pixels above 0, got {sides}")
+
+
+def _check_channels(
+    channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float
+) -> None:
+    for name, values in (("image_mean", image_mean), ("image_std", image_std)):
+        if not isinstance(values, (int, float)) and len(values) not in (1, channels):
+            raise ValueError(
+                f"got {channels}-channel images, but {name} has {len(values)} values; "
+                "pass do_convert_rgb=True for RGB, or a value for each channel"
+            )
