@@ -51,6 +51,14 @@ def image_architecture(name: str, prefix: str, **more: str) -> Architecture:
 ARCHITECTURES = (
     image_architecture("vit", "ViT", AutoModelForMaskedImageModeling="ViTForMaskedImageModeling"),
     image_architecture("deit", "DeiT"),
+    image_architecture("cct", "Cct"),
+    Architecture(
+        "cct",
+        "cct_text",
+        "CctTextConfig",
+        {"AutoModel": "CctTextModel", "AutoModelForSequenceClassification": "CctForSequenceClassification"},
+        image_processor=False,
+    ),
 )
 
 

@@ -79,7 +79,9 @@ class FixedPositionEmbedding(nn.Module):
         super().__init__()
         self.grid = grid
         self.hidden_size = hidden_size
-        self.register_buffer("table", sine_cosine_positions_2d(grid, hidden_size), persistent=False)
+        # A model that is loaded in half precision has this as its default dtype while it is built.
+        table = sine_cosine_positions_2d(grid, hidden_size).to(torch.get_default_dtype())
+        self.register_buffer("table", table, persistent=False)
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
         """The table for `grid`: (1, height * width, hidden_size)."""
@@ -92,7 +94,7 @@ def sine_cosine_positions(num_positions: int, channels: int) -> torch.Tensor:
     """Fixed 1-d table (1, num_positions, channels): sine on the even channels, cosine on the odd ones.
 
     As in Compact-Transformers src/utils/transformers.py (`sinusoidal_embedding`): the angle of position p and channel
-    c is p / 10000^(2 * (c // 2) / channels), computed in double precision and rounded to single before sine and cosine.
+    c is p / 10000^(2 * (c // 2) / channels), in double precision, rounded to single before sine and cosine.
     """
     channel = torch.arange(channels, device="cpu")
     position = torch.arange(num_positions, dtype=torch.float64, device="cpu")
@@ -131,7 +133,7 @@ class SinePositionEmbedding(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
         self.num_zero_rows = num_zero_rows
-        self.register_buffer("table", self.make_table(num_positions))
+        self.register_buffer("table", self.make_table(num_positions).to(torch.get_default_dtype()))
 
     def make_table(self, num_positions: int) -> torch.Tensor:
         """The first rows of the sinusoid: (1, num_positions, hidden_size)."""

@@ -39,6 +39,18 @@ class Window(NamedTuple):
         )
         return height, width
 
+    def covers(self, mask: torch.Tensor) -> torch.Tensor:
+        """Which windows count where some cells are padding: boolean (batch, 1, height, width) to (..., rows, columns).
+
+        Those that lie within the real cells and a border around them, which are the windows there would be without the
+        padding; of windows without a border, those with any real cell.
+        """
+        reach = [padding or kernel - 1 for kernel, padding in zip(self.kernel_size, self.padding, strict=True)]
+        (rows, columns), real = self.padding, mask.float()
+        real = nn.functional.pad(real, (columns, columns, rows, rows))
+        real = nn.functional.max_pool2d(real, [2 * cells + 1 for cells in reach], stride=1, padding=reach)
+        return -nn.functional.max_pool2d(-real, self.kernel_size, self.stride) > 0
+
 
 class ConvTokenizer(nn.Module):
     """Convolutions, each with an optional activation and max-pooling; the cells of the last map are the tokens.
@@ -59,7 +71,8 @@ class ConvTokenizer(nn.Module):
         pool: Window | None = None,
     ):
         super().__init__()
-        self.windows = [convolution] if pool is None else [convolution, pool]
+        self.convolution = convolution
+        self.pool = pool
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(
@@ -80,28 +93,48 @@ class ConvTokenizer(nn.Module):
                 f"{smallest[0]} and width at least {smallest[1]}"
             )
         size = height, width
-        for window in self.windows * len(self.layers):
+        for window in self.windows():
             size = window.count(size)
         return size
 
     def smallest_input(self) -> tuple[int, int]:
         """(height, width) of the smallest input that gives a token."""
         size = (1, 1)
-        for window in reversed(self.windows * len(self.layers)):
+        for window in reversed(self.windows()):
             size = window.smallest(size)
         return size
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, hidden_size, rows, columns)."""
-        return self.layers(inputs.to(self.layers[0][0].weight.dtype))
+    def windows(self) -> list[Window]:
+        """All windows that the input passes through, first to last."""
+        return ([self.convolution] if self.pool is None else [self.convolution, self.pool]) * len(self.layers)
 
-    def covered(self, mask: torch.Tensor) -> torch.Tensor:
-        """Which tokens see any marked cell: boolean (batch, height, width) to (batch, rows, columns).
+    def forward(
+        self, inputs: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Make tokens.
 
-        The border counts as marked where the cell beside it is, so a mask of ones marks every token.
+        Args:
+            inputs: (batch, channels, height, width), zero where `mask` is False.
+            mask: boolean (batch, 1, height, width), False for padding, or None.
+
+        Returns:
+            The tokens (batch, hidden_size, rows, columns), zero where they are of padding, and the mask over them
+            (batch, 1, rows, columns).
         """
-        marked = mask[:, None].float()
-        for kernel_size, stride, (rows, columns) in self.windows * len(self.layers):
-            marked = nn.functional.pad(marked, (columns, columns, rows, rows), mode="replicate")
-            marked = nn.functional.max_pool2d(marked, kernel_size, stride)
-        return marked[:, 0] > 0
+        tokens = inputs.to(self.layers[0][0].weight.dtype)
+        for convolution, activation, pool in self.layers:
+            tokens, mask = without_padding(activation(convolution(tokens)), mask, self.convolution)
+            if self.pool is not None:
+                tokens, mask = without_padding(pool(tokens), mask, self.pool)
+        return tokens, mask
+
+
+def without_padding(
+    maps: torch.Tensor, mask: torch.Tensor | None, window: Window
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Maps that `window` made, zero where it saw padding, and the mask over them."""
+    if mask is None:
+        return maps, None
+    mask = window.covers(mask)
+    # Zero is what the border of a convolution holds, and what max-pooling after ReLU passes over.
+    return maps.masked_fill(~mask, 0), mask

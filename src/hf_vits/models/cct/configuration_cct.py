@@ -1,0 +1,95 @@
+"""Configuration of the Compact Transformers of SHI-Labs/Compact-Transformers for images."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from ...configuration import VitsConfig
+
+
+@strict
+class CctConfig(VitsConfig):
+    """Configuration of ViT-Lite, CVT and CCT; the defaults are CCT-2/3x2 at 32 pixels.
+
+    The three families differ in their fields alone. ViT-Lite: one convolution whose stride is its kernel size, with
+    bias, no activation and no max-pooling, and pooling="token". CVT: the same with pooling="sequence". CCT: one or
+    more overlapping convolutions without bias, each with ReLU and max-pooling, and pooling="sequence".
+
+    Args:
+        image_size: (height, width), or one number for both, in pixels: the size that the position table is made for.
+            Other sizes work too.
+        kernel_size, stride, padding: of every convolution of the tokenizer, in cells of its input.
+        num_conv_layers: convolutions of the tokenizer.
+        conv_hidden_size: channels of the maps between them.
+        conv_bias: whether they have a bias.
+        conv_act: activation after each, None for none.
+        use_max_pool: whether max-pooling follows each; pool_kernel_size, pool_stride and pool_padding are its windows.
+        pooling: what the classifier reads: the class "token", or the "sequence" pooled with learned weights.
+        position_embedding_type: "learned" table, resized bilinearly to the grid of other input sizes; fixed "sine"
+            over the tokens in row-major order, continued for larger inputs; or "none".
+        drop_path_rate: stochastic depth, rising linearly to the rate.
+        apply_layernorm: whether the backbone's feature maps pass through the final norm.
+    """
+
+    model_type = "hf_vits_cct"
+    size_fields = ("image_size", "num_channels", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    size_fields += ("intermediate_size", "layer_norm_eps", "kernel_size", "stride", "num_conv_layers")
+    size_fields += ("conv_hidden_size", "pool_kernel_size", "pool_stride")
+    rate_fields = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
+
+    image_size: int | list[int] | tuple[int, int] = 32
+    num_channels: int = 3
+    kernel_size: int = 3
+    stride: int = 1
+    padding: int = 1
+    num_conv_layers: int = 2
+    conv_hidden_size: int = 64
+    conv_bias: bool = False
+    conv_act: str | None = "relu"
+    use_max_pool: bool = True
+    pool_kernel_size: int = 3
+    pool_stride: int = 2
+    pool_padding: int = 1
+    hidden_size: int = 128
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 2
+    intermediate_size: int = 128
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.1
+    drop_path_rate: float | int = 0.1
+    pooling: Literal["sequence", "token"] = "sequence"
+    position_embedding_type: Literal["learned", "sine", "none"] = "learned"
+    apply_layernorm: bool = True
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return int(self.pooling == "token")
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels along a side of the patches that the image is cut into; 1 where windows overlap or have a border."""
+        is_patch = self.stride == self.kernel_size and not self.padding and not self.use_max_pool
+        return self.kernel_size**self.num_conv_layers if is_patch else 1
+
+    def check(self) -> None:
+        super().check()
+        self.check_heads()
+        check_windows(self)
+
+
+def check_windows(config: VitsConfig) -> None:
+    """Raise ValueError where the borders of a tokenizer's windows are not possible."""
+    if config.padding < 0:
+        raise ValueError(f"padding must not be negative, got padding={config.padding}")
+    if not 0 <= config.pool_padding <= config.pool_kernel_size // 2:
+        raise ValueError(
+            f"pool_padding must lie between 0 and half of pool_kernel_size={config.pool_kernel_size}, got "
+            f"pool_padding={config.pool_padding}"
+        )
+
+
+__all__ = ["CctConfig"]
