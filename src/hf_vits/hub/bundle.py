@@ -1,0 +1,245 @@
+"""A model's own code beside its weights, so that it loads where hf_vits is not installed.
+
+transformers runs a repository's code under `trust_remote_code=True`, but of a module's imports it fetches only those
+of the form `from .name import ...`, beside the module (`transformers/dynamic_module_utils.py`). So the modules that an
+architecture needs are found by following its imports, and written side by side with their imports rewritten. The code
+is read, never run.
+"""
+
+import ast
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    BaseImageProcessor,
+    BaseVideoProcessor,
+    FeatureExtractionMixin,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
+
+from .. import __version__
+from ..auto import ARCHITECTURES
+
+PACKAGE = __name__.split(".")[0]
+ROOT = Path(__file__).parents[1]
+REMOTE = "transformers_modules."  # where transformers puts modules that came from a repository
+# A video processor is an image processor too.
+PROCESSORS = {
+    BaseVideoProcessor: "AutoVideoProcessor",
+    BaseImageProcessor: "AutoImageProcessor",
+    FeatureExtractionMixin: "AutoFeatureExtractor",
+    ProcessorMixin: "AutoProcessor",
+}
+PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+
+
+def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: Any = None) -> list[str]:
+    """Write the code of `model` and `processor` into `folder`, which holds them as `save_pretrained` left them.
+
+    Their `config.json` and `preprocessor_config.json` get the `auto_map` that leads the Auto classes to the code. A
+    model that itself came from a repository with `trust_remote_code=True` takes that repository's code along.
+
+    Args:
+        model: of an architecture of hf_vits, or loaded with `trust_remote_code=True`.
+        folder: existing folder with `config.json`.
+        processor: processor saved there too. What is transformers' own needs no code and is left as it is.
+
+    Returns:
+        Names of the Python files written.
+
+    Raises:
+        ValueError: the class is neither hf_vits' nor a repository's, or its code cannot be made self-contained.
+    """
+    folder = Path(folder)
+    files: dict[str, str] = {}
+    for owner, json_files in ((model, ("config.json",)), (processor, PROCESSOR_FILES)):
+        if owner is None or type(owner).__module__.startswith("transformers."):
+            continue
+        references = _references(owner)
+        for name, text in _sources(owner, references.values()).items():
+            if files.setdefault(name, text) != text:
+                raise ValueError(
+                    f"model and processor need different versions of {name}: load both the same way, with or without "
+                    "trust_remote_code=True"
+                )
+        for name in json_files:
+            if (folder / name).exists():
+                _set_auto_map(folder / name, references)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    _check(folder, files)
+    return sorted(files)
+
+
+def remove_bundle(folder: str | os.PathLike) -> None:
+    """Take out of a saved model's folder the code and the `auto_map` that transformers itself may have put there."""
+    for path in Path(folder).glob("*.py"):
+        path.unlink()
+    for name in ("config.json", *PROCESSOR_FILES):
+        if Path(folder, name).exists():
+            _set_auto_map(Path(folder, name), {})
+
+
+def collect(modules: Iterable[str]) -> dict[str, str]:
+    """{file name: text} of the named modules of hf_vits and of all they import from it, flattened."""
+    origins: dict[str, str] = {}
+    files: dict[str, str] = {}
+    pending = sorted(set(modules))
+    while pending:
+        module = pending.pop()
+        name = f"{_file_stem(module)}.py"
+        if origins.setdefault(name, module) != module:
+            raise ValueError(f"{module} and {origins[name]} would both become {name}: rename one of them")
+        if name in files:
+            continue
+        text, imported = _flatten(module)
+        files[name] = f"# Part of {PACKAGE} {__version__}: {module}\n{text}"
+        pending += sorted(imported)
+    return files
+
+
+def _references(owner: Any) -> dict[str, str]:
+    """The `auto_map` of a model or processor: {Auto class: "module.Class"}.
+
+    For a model it names every class of the architecture, so that its weights also load as backbone or without head.
+    """
+    own = f"{_file_stem(type(owner).__module__)}.{type(owner).__name__}"
+    if not isinstance(owner, PreTrainedModel):
+        return {_auto_class(owner): own}
+    config_class = type(owner.config)
+    if type(owner).__module__.startswith(REMOTE):
+        known = getattr(owner.config, "auto_map", None) or {}
+        return {auto_class: reference.split("--")[-1] for auto_class, reference in known.items()}
+    references = {"AutoConfig": f"{_file_stem(config_class.__module__)}.{config_class.__name__}"}
+    for row in ARCHITECTURES:
+        if row.config == config_class.__name__ and row.model_module() == type(owner).__module__:
+            stem = _file_stem(row.model_module())
+            return references | {auto_class: f"{stem}.{name}" for auto_class, name in row.models.items()}
+    return references | {"AutoModel": own}
+
+
+def _auto_class(processor: Any) -> str:
+    known = getattr(type(processor), "_auto_class", None)  # set where the class came from a repository
+    if known:
+        return known
+    for base, auto_class in PROCESSORS.items():
+        if isinstance(processor, base):
+            return auto_class
+    raise ValueError(f"{type(processor).__name__} is none of {', '.join(base.__name__ for base in PROCESSORS)}")
+
+
+def _sources(owner: Any, references: Iterable[str]) -> dict[str, str]:
+    """{file name: text} that the class of `owner`, and the classes that `references` name beside it, need."""
+    module = type(owner).__module__
+    if module.startswith(f"{PACKAGE}."):
+        classes = [type(owner), *([type(owner.config)] if hasattr(owner, "config") else [])]
+        return collect(cls.__module__ for cls in classes)
+    if not module.startswith(REMOTE):
+        raise ValueError(
+            f"{type(owner).__name__} is defined in {module}, not in {PACKAGE}, which cannot bundle its code: pass "
+            "bundle=False"
+        )
+    folder = Path(sys.modules[module].__file__).parent
+    paths = {folder / f"{reference.split('.')[0]}.py" for reference in references}
+    paths |= {Path(needed) for path in list(paths) for needed in get_relative_import_files(path)}
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(paths)}
+
+
+def _flatten(module: str) -> tuple[str, set[str]]:
+    """Source of a module with its imports from hf_vits made one-level relative, and the modules these name."""
+    lines = _path(module).read_bytes().splitlines(keepends=True)
+    imported: set[str] = set()
+    edits = []
+    for node in ast.walk(ast.parse(b"".join(lines))):
+        if isinstance(node, ast.Import) and any(_is_ours(alias.name) for alias in node.names):
+            raise ValueError(f"{module}, line {node.lineno}: write `from {PACKAGE}... import name`, to be bundled")
+        if isinstance(node, ast.ImportFrom) and _is_ours(_target(node, module)):
+            homes = _homes(node, module)
+            imported |= set(homes)
+            edits.append((node, homes))
+    for node, homes in sorted(edits, key=lambda edit: edit[0].lineno, reverse=True):
+        first, last = node.lineno - 1, node.end_lineno
+        before, after = lines[first][: node.col_offset], lines[last - 1][node.end_col_offset :]
+        segment = b"".join(lines[first:last])[node.col_offset : -len(after) or None]
+        lines[first:last] = [before + _rewritten(segment, homes, before) + after]
+    return b"".join(lines).decode(), imported
+
+
+def _rewritten(segment: bytes, homes: dict[str, list[str]], indent: bytes) -> bytes:
+    if len(homes) == 1:
+        # Keeps the layout of long imports.
+        return re.sub(rb"\Afrom\s+\S+\s+import", f"from .{_file_stem(next(iter(homes)))} import".encode(), segment)
+    statements = (f"from .{_file_stem(home)} import {', '.join(names)}".encode() for home, names in homes.items())
+    return (b"\n" + indent).join(statements)
+
+
+def _homes(node: ast.ImportFrom, module: str) -> dict[str, list[str]]:
+    """{module that defines it: ["name" or "name as other"]} for the names that an import statement brings."""
+    homes: dict[str, list[str]] = {}
+    for alias in node.names:
+        home, name = _definition(_target(node, module), alias.name, f"{module}, line {node.lineno}")
+        other = alias.asname or alias.name
+        homes.setdefault(home, []).append(name if name == other else f"{name} as {other}")
+    return homes
+
+
+def _definition(target: str, name: str, where: str) -> tuple[str, str]:
+    """(module, name) that `name` of `target` stands for, through what packages re-export."""
+    path = _path(target)
+    if path.name != "__init__.py":
+        return target, name
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _definition(_target(node, f"{target}.__init__"), alias.name, where)
+    raise ValueError(f"{where}: {target} defines no {name}; import it from the module that does, to be bundled")
+
+
+def _target(node: ast.ImportFrom, module: str) -> str:
+    """Absolute name of the module that an import statement in `module` names."""
+    parent = module.split(".")[: -node.level] if node.level else []
+    return ".".join([*parent, *([node.module] if node.module else [])])
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == PACKAGE
+
+
+def _path(module: str) -> Path:
+    path = ROOT.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _file_stem(module: str) -> str:
+    """File name, without ending, of a module in a bundle: `layers_attention` for `hf_vits.layers.attention`."""
+    parts = module.split(".")
+    if not _is_ours(module) or parts[1] == "models":
+        return parts[-1]
+    return "_".join(parts[1:])
+
+
+def _set_auto_map(path: Path, references: dict[str, str]) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data.pop("auto_map", None)
+    if references:
+        data["auto_map"] = references
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _check(folder: Path, files: Iterable[str]) -> None:
+    """Ask transformers' own reader of imports, which looks at text, whether it will find all of them."""
+    for name in files:
+        missing = [needed for needed in get_relative_imports(folder / name) if not (folder / f"{needed}.py").exists()]
+        if missing:
+            raise ValueError(
+                f"{name} is not self-contained: it still names {', '.join(missing)}. A line of text that reads like "
+                "an import counts as one."
+            )

@@ -1,0 +1,256 @@
+"""Models to the Hub: everything they need to be used, and nothing else, in one commit."""
+
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub.errors import (
+    BadRequestError,
+    HfHubHTTPError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import parse_ratelimit_headers
+from transformers import PreTrainedModel
+
+from .. import __version__
+from .bundle import remove_bundle, write_bundle
+from .card import REPOSITORY, model_card, write_card
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+# The client itself retries uploads of large files and the question how to upload, but not the making of a repository
+# or of a commit, nor the check of a card.
+ATTEMPTS = 4
+LONGEST_WAIT = 300  # seconds; who is asked to wait longer is told so instead
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+# What a saved configuration says about where it was loaded from.
+PRIVATE_KEYS = ("_name_or_path", "_commit_hash", "name_or_path")
+
+# The client reads the check of a card as JSON before it looks at the status, and so trips over a gateway's HTML page.
+FAILURES = (HTTPError, json.JSONDecodeError)
+
+T = TypeVar("T")
+
+
+def save_for_hub(
+    model: PreTrainedModel,
+    folder: str | os.PathLike,
+    processor: Any = None,
+    card: ModelCard | str | os.PathLike | None = None,
+    bundle: bool = True,
+) -> Path:
+    """Write `folder` as `push_to_hub` would fill a repository. It appears whole or not at all.
+
+    Args and errors as in `push_to_hub`; FileExistsError if `folder` exists and is not empty.
+    """
+    folder = Path(folder)
+    _check_arguments(model, processor)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists already and is not an empty folder: name another, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        written = Path(temporary, "whole")
+        written.mkdir()
+        _write(model, written, processor, card, bundle)
+        os.replace(written, folder)
+    return folder
+
+
+def push_to_hub(
+    model: PreTrainedModel,
+    repo_id: str,
+    processor: Any = None,
+    *,
+    card: ModelCard | str | os.PathLike | None = None,
+    bundle: bool = True,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+    revision: str | None = None,
+    endpoint: str | None = None,
+) -> CommitInfo:
+    """Share a model on the Hub: configuration, safetensors, processor, card and its own code, in one commit.
+
+    The repository is made if there is none. A second push uploads only what changed, and makes no commit if nothing
+    did. Nothing else goes up: no optimizer state, no paths, no tokens.
+
+    Args:
+        model: any model of hf_vits or transformers.
+        repo_id: `"user/name"`; `"name"` alone means the namespace of the token's user.
+        processor: image, video or audio processor to save with it.
+        card: a card of `hf_vits.hub`, a `ModelCard`, its text, or the path of a README.md, whose images go up with
+            it. By default a repository without card gets one that says what the architecture is and how to load it,
+            and an existing card is left alone.
+        bundle: whether the modelling code goes along, so that `AutoModel.from_pretrained(repo_id,
+            trust_remote_code=True)` works where hf_vits is not installed.
+        private: whether a repository made here is private; by default the account's own rule. True is refused for a
+            repository that is public already.
+        token: by default that of `hf auth login` or the environment variable HF_TOKEN.
+        commit_message: by default "Upload <class name> with hf_vits".
+        revision: existing branch to commit to, by default main.
+        endpoint: address of the Hub, by default that of huggingface_hub (environment variable HF_ENDPOINT).
+
+    Returns:
+        The commit: `.commit_url`, `.oid`. Of the branch's last commit, if nothing changed.
+
+    Raises:
+        TypeError: `model` or `processor` is of another kind.
+        ValueError: the revision does not exist, the card's metadata is invalid, the code cannot be bundled, or the
+            repository is public where `private=True` was asked for.
+        PermissionError: the token is missing, wrong, or may not write there.
+        OSError: the Hub failed or could not be reached, after retries.
+    """
+    _check_arguments(model, processor)
+    api = HfApi(endpoint=endpoint, token=token, library_name="hf_vits", library_version=__version__)
+    message = commit_message or f"Upload {type(model).__name__} with hf_vits"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _write(model, folder, processor, card, bundle)
+        with _explained(api, repo_id, revision):
+            repo_id = _persistently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id
+            _fill_in_repository(folder / "README.md", repo_id)
+            return _persistently(lambda: _commit(api, repo_id, folder, message, revision, private, card is None))
+
+
+def _check_arguments(model: Any, processor: Any) -> None:
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"model must be a PreTrainedModel, got {type(model).__name__}")
+    if processor is not None and not hasattr(processor, "save_pretrained"):
+        raise TypeError(f"processor must have save_pretrained, as those of transformers do, got {type(processor)}")
+
+
+def _write(model: PreTrainedModel, folder: Path, processor: Any, card: Any, bundle: bool) -> None:
+    model.save_pretrained(folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    for path in folder.glob("*.json"):
+        _drop_keys(path, PRIVATE_KEYS)
+    if bundle:
+        write_bundle(model, folder, processor)
+    else:
+        remove_bundle(folder)
+    write_card(model_card(model, bundle=bundle) if card is None else card, folder)
+
+
+def _drop_keys(path: Path, keys: tuple[str, ...]) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if any(data.pop(key, None) is not None for key in keys):
+        path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _fill_in_repository(card: Path, repo_id: str) -> None:
+    card.write_text(card.read_text(encoding="utf-8").replace(REPOSITORY, repo_id), encoding="utf-8")
+
+
+def _commit(
+    api: HfApi, repo_id: str, folder: Path, message: str, revision: str | None, private: bool | None, keep_card: bool
+) -> CommitInfo:
+    """Commit what differs from the remote state. Asks for that state anew at each attempt, so that one that was
+    carried out, and only its answer lost, is found done and not repeated."""
+    remote = api.repo_info(repo_id, revision=revision)
+    if private and not remote.private:
+        raise ValueError(
+            f"{repo_id} exists and is public, so private=True cannot be had by pushing: make it private first, "
+            f"HfApi().update_repo_settings({repo_id!r}, private=True), or choose another name"
+        )
+    present = {file.rfilename for file in remote.siblings or ()}
+    local = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    if keep_card and "README.md" in present:
+        del local["README.md"]
+    operations = [CommitOperationAdd(name, str(path)) for name, path in local.items()]
+    # Weights of an earlier push under other names would be loaded in place of these.
+    stale = sorted(name for name in present - set(local) if WEIGHTS.fullmatch(name))
+    operations += [CommitOperationDelete(name) for name in stale]
+    return api.create_commit(repo_id, operations, commit_message=message, revision=revision)
+
+
+def _persistently(call: Callable[[], T]) -> T:
+    """The result of `call`, tried again where the Hub is busy, failing or out of reach for a moment."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return call()
+        except FAILURES as error:
+            wait = _seconds_to_wait(error, attempt)
+            if wait is None:
+                raise
+            logger.warning("%s; trying again in %s s (%s of %s)", _first_line(error), wait, attempt, ATTEMPTS - 1)
+            time.sleep(wait)
+    return call()
+
+
+def _seconds_to_wait(error: Exception, attempt: int) -> float | None:
+    """How long to wait before the next attempt: what the Hub asks for, else 1, 2, 4... s; None to give up."""
+    if not isinstance(error, HfHubHTTPError):
+        return 2 ** (attempt - 1)
+    if error.response.status_code not in RETRIED_STATUSES:
+        return None
+    limit = parse_ratelimit_headers(error.response.headers)
+    retry_after = error.response.headers.get("Retry-After", "")
+    if limit is not None and limit.remaining == 0:
+        wait = limit.reset_in_seconds
+    else:
+        wait = int(retry_after) if retry_after.isdigit() else 2 ** (attempt - 1)
+    return wait if wait <= LONGEST_WAIT else None
+
+
+@contextmanager
+def _explained(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn the client's errors into ones that say what to do."""
+    try:
+        yield
+    except RevisionNotFoundError as error:
+        raise ValueError(
+            f"{repo_id} has no branch {revision!r}: create it first, "
+            f"HfApi().create_branch({repo_id!r}, branch={revision!r}), or leave out `revision` to push to main"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise PermissionError(
+            f"{repo_id} at {api.endpoint} is not there for this token: it may be private to someone else, or deleted "
+            f"meanwhile. {_token_advice(api)}"
+        ) from error
+    except BadRequestError:
+        raise
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise PermissionError(
+                f"{api.endpoint} refuses to write to {repo_id} ({status}): "
+                f"{(error.server_message or _first_line(error)).rstrip('.')}. {_token_advice(api)}"
+            ) from error
+        raise OSError(_failure(api, repo_id, error)) from error
+    except (*FAILURES, ConnectionError) as error:  # ConnectionError is how uploads through Xet fail
+        raise OSError(_failure(api, repo_id, error)) from error
+    except RuntimeError as error:
+        # What the client raises around the failed upload of a large file.
+        if not isinstance(error.__cause__, HTTPError):
+            raise
+        raise OSError(_failure(api, repo_id, error.__cause__)) from error
+
+
+def _token_advice(api: HfApi) -> str:
+    if api.token is None and get_token() is None:
+        return "There is no token: pass `token`, set the environment variable HF_TOKEN, or run `hf auth login`."
+    origin = "of HF_TOKEN or `hf auth login`" if api.token is None else "given as `token`"
+    return f"Check the token {origin}: it must be valid and allow writing ({api.endpoint}/settings/tokens)."
+
+
+def _failure(api: HfApi, repo_id: str, error: Exception) -> str:
+    return (
+        f"pushing to {repo_id} at {api.endpoint} failed: {_first_line(error)}. The repository holds its last whole "
+        "commit; push again later, what has arrived is not sent twice."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -1,0 +1,87 @@
+"""What the tests of `hf_vits.hub` share: tiny models of every architecture, and a Python without hf_vits."""
+
+import hashlib
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hf_vits.auto import ARCHITECTURES
+from hf_vits.hub.loopback import LoopbackHub
+from hf_vits.processing.image import VitsImageProcessor
+
+SIZES = {
+    "image_size": 32,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+TINY = {
+    "vit": {"patch_size": 8, "pooling": "map", "use_mask_token": True},
+    "deit": {"patch_size": 8, "distilled": True},
+    "cct": {"conv_hidden_size": 8},
+}
+# Stands before a script's own lines and makes hf_vits as absent as if it had never been installed.
+WITHOUT_HF_VITS = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hf_vits":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def model_class(name: str, auto_class: str) -> type:
+    row = next(row for row in ARCHITECTURES if row.name == name)
+    return getattr(importlib.import_module(row.model_module()), row.models[auto_class])
+
+
+def tiny_model(name: str, auto_class: str = "AutoModelForImageClassification", **fields):
+    """A small model with random weights everywhere, also where the original starts at zero."""
+    cls = model_class(name, auto_class)
+    torch.manual_seed(0)
+    labels = {"id2label": {0: "cat", 1: "dog", 2: "eel"}, "label2id": {"cat": 0, "dog": 1, "eel": 2}}
+    model = cls(cls.config_class(**{**SIZES, **TINY[name], **labels, **fields})).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    return model
+
+
+def tiny_processor() -> VitsImageProcessor:
+    return VitsImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
+
+
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8))
+
+
+def run_without_hf_vits(script: str, hub: LoopbackHub, folder: Path, token: str | None = None) -> str:
+    """What `script` prints, in a fresh interpreter that cannot import hf_vits and talks to `hub`."""
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_HF_VITS + script],
+        env={**os.environ, **hub.environment(folder / "home", token)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def check_cache(home: Path) -> int:
+    """How many files the client's cache below `home` holds; fails if one of them is not what its name says."""
+    blobs = [path for path in home.rglob("blobs/*") if path.is_file()]
+    for blob in blobs:
+        data = blob.read_bytes()
+        git_id = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        assert blob.name in (hashlib.sha256(data).hexdigest(), git_id), f"{blob.name}: {len(data)} bytes"
+    return len(blobs)
