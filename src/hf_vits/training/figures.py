@@ -1,0 +1,100 @@
+"""Figures of a finished run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+_TRAIN, _EVALUATION = "#4c72b0", "#dd8452"
+_RIGHT, _WRONG = "#2e7d32", "#c62828"
+# Above so many classes the cells of a confusion matrix are too small for names and counts.
+_MOST_NAMED_CLASSES = 25
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image with its class, the predicted class and the probability the model gives it."""
+
+    image: Image.Image
+    label: str
+    predicted: str
+    probability: float
+
+
+def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
+    """Loss, validation accuracy and learning rate over the steps of Trainer's log history."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    _plot(loss, history, "loss", "training", _TRAIN)
+    _plot(loss, history, "eval_loss", "validation", _EVALUATION)
+    _plot(accuracy, history, "eval_accuracy", "top-1", _EVALUATION)
+    _plot(accuracy, history, "eval_top5_accuracy", "top-5", _EVALUATION, linestyle=":")
+    _plot(rate, history, "learning_rate", "learning rate", _TRAIN)
+    for axes, title in ((loss, "Loss"), (accuracy, "Validation accuracy"), (rate, "Learning rate")):
+        axes.set(title=title, xlabel="optimizer step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in (loss, accuracy):
+        if axes.lines:
+            axes.legend(frameon=False)
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    _save(figure, path)
+
+
+def _plot(axes, history: Sequence[dict[str, Any]], key: str, label: str, color: str, linestyle: str = "-") -> None:
+    points = [(entry["step"], entry[key]) for entry in history if key in entry]
+    if points:
+        marker = "o" if len(points) < 40 and key.startswith("eval") else None
+        axes.plot(
+            *zip(*points, strict=True), label=label, color=color, linestyle=linestyle, marker=marker, markersize=3
+        )
+
+
+def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Confusion matrix, each row as shares of its true class; counts in the cells where there is room."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    named = len(class_names) <= _MOST_NAMED_CLASSES
+    side = min(3 + 0.5 * len(class_names), 14) if named else 8
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted class", ylabel="true class", title="Confusion matrix of the test images")
+    figure.colorbar(shown, ax=axes, label="share of the true class", shrink=0.8)
+    if named:
+        slanted = {} if max(map(len, class_names)) < 4 else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(class_names)), class_names, **slanted)
+        axes.set_yticks(range(len(class_names)), class_names)
+        for (row, column), count in np.ndenumerate(matrix):
+            if count:
+                color = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
+    _save(figure, path)
+
+
+def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
+    """A grid of images, titled by predicted class and its probability; in red with the true class where wrong."""
+    rows = -(-len(predictions) // columns)
+    figure = Figure(figsize=(1.9 * columns, 2.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, prediction in zip(grid, predictions, strict=False):
+        right = prediction.predicted == prediction.label
+        title = f"{prediction.predicted} ({prediction.probability:.0%})"
+        axes.imshow(prediction.image, cmap="gray" if prediction.image.mode == "L" else None)
+        axes.set_title(
+            title if right else f"{title}\nis {prediction.label}", color=_RIGHT if right else _WRONG, fontsize=10
+        )
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    partial = path.with_suffix(".partial.png")
+    figure.savefig(partial, dpi=110)
+    partial.replace(path)

@@ -1,0 +1,71 @@
+"""Randomness as a function of place: the same whatever process, worker or restart it is drawn in.
+
+Every random choice of a run has a seed made of the recipe's seed and the place of the choice: epoch and position for
+an augmentation, global batch for a mixture, optimizer step for dropout. Nothing depends on how often a generator was
+used before, so a resumed run, and one split over processes, repeat the choices of an uninterrupted single one.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+
+def seed_at(*place: int) -> int:
+    """A 32-bit seed that is a hash of `place`."""
+    return int(np.random.SeedSequence(place).generate_state(1)[0])
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run with torch's CPU generator seeded, and give it its former state back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+class PartOfBatch(TorchDispatchMode):
+    """Draw batch-shaped random numbers for the whole global batch and keep those of one part of it.
+
+    A process that computes part `part` of `parts` of a batch, `rows` rows of it, then drops what a single process
+    would have dropped in these rows. Tensors whose first dimension is a multiple of `rows` count as batch-shaped.
+    Kernels that draw inside themselves, such as fused attention with dropout on accelerators, are out of reach.
+
+    Args:
+        copies: how often the batch is stacked on itself (CoSub: 2).
+    """
+
+    def __init__(self, rows: int, part: int, parts: int, copies: int = 1):
+        super().__init__()
+        self.rows, self.part, self.parts, self.copies = rows, part, parts, copies
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _DRAW_IN_PLACE and self._is_batch(args[0].shape):
+            tensor = args[0]
+            return tensor.copy_(self._own(func(tensor.new_empty(self._whole(tensor.shape)), *args[1:], **kwargs)))
+        if func in _DRAW_NEW and self._is_batch(args[0]):
+            return self._own(func(self._whole(args[0]), *args[1:], **kwargs))
+        if func is aten.native_dropout.default and args[2] and self._is_batch(args[0].shape):
+            tensor, rate = args[0], args[1]
+            keep = self._own(tensor.new_empty(self._whole(tensor.shape)).bernoulli_(1 - rate))
+            return tensor * keep * (1 / (1 - rate) if rate < 1 else 0.0), keep.bool()
+        return func(*args, **kwargs)
+
+    def _is_batch(self, shape: Sequence[int]) -> bool:
+        return len(shape) > 0 and shape[0] > 0 and shape[0] % (self.rows * self.copies) == 0
+
+    def _whole(self, shape: Sequence[int]) -> list[int]:
+        return [shape[0] * self.parts, *shape[1:]]
+
+    def _own(self, whole: torch.Tensor) -> torch.Tensor:
+        parts = whole.unflatten(0, (self.copies, self.parts, whole.shape[0] // (self.copies * self.parts)))
+        return parts[:, self.part].flatten(0, 1)
+
+
+_DRAW_IN_PLACE = {aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default}
+_DRAW_NEW = {aten.rand.default, aten.randn.default}

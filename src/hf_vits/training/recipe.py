@@ -1,0 +1,449 @@
+"""What a training run is: one YAML file, read into dataclasses that check every key and value."""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from huggingface_hub.dataclasses import as_validated_field, strict
+from huggingface_hub.errors import StrictDataclassError
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(epochs?|steps?)\s*")
+
+
+def steps_of(duration: str, steps_per_epoch: int) -> int:
+    """Optimizer steps in a duration such as `"300 epochs"`, `"0.5 epochs"` or `"10000 steps"`."""
+    amount, unit = _DURATION.fullmatch(duration).groups()
+    return round(float(amount) * (steps_per_epoch if unit.startswith("epoch") else 1))
+
+
+@as_validated_field
+def duration(value: str | None):
+    if value is not None and not _DURATION.fullmatch(value):
+        raise ValueError(f"{value!r} is no duration; write a number and its unit, as '300 epochs' or '10000 steps'")
+
+
+@as_validated_field
+def share(value: float | None):
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"must lie between 0 and 1, got {value}")
+
+
+@as_validated_field
+def not_negative(value: float | None):
+    if value is not None and value < 0:
+        raise ValueError(f"must not be negative, got {value}")
+
+
+@as_validated_field
+def positive(value: float | None):
+    if value is not None and value <= 0:
+        raise ValueError(f"must be positive, got {value}")
+
+
+@strict
+@dataclass(kw_only=True)
+class ModelRecipe:
+    """Where the model comes from: `system` and `variant` (from scratch), these and `checkpoint`, or `pretrained`.
+
+    system, variant: a published variant by name (`hf-vits list` shows them).
+    checkpoint: an original checkpoint file of that variant, converted as `hf-vits convert` does.
+    pretrained: directory or Hub repository of any transformers image classifier.
+    config: configuration fields that differ from the variant's or the pretrained model's.
+    processor: image processor fields that differ, such as image_mean.
+    """
+
+    system: str | None = None
+    variant: str | None = None
+    checkpoint: str | None = None
+    pretrained: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    processor: dict[str, Any] = field(default_factory=dict)
+
+    def validate_origin(self):
+        if self.pretrained is None and (self.system is None or self.variant is None):
+            raise ValueError("name either `system` and `variant`, or `pretrained`")
+        if self.pretrained is not None and (self.system or self.variant or self.checkpoint):
+            raise ValueError("`pretrained` stands alone: leave out `system`, `variant` and `checkpoint`")
+
+
+@strict
+@dataclass(kw_only=True)
+class DataRecipe:
+    """Images and labels.
+
+    source: `digits` (1,797 scans inside scikit-learn), `fashion_mnist` (idx files), `folder` (a directory per class,
+        below split directories if there are any), `datasets` (whatever `datasets.load_dataset` loads).
+    path: directory of the files, or name of the dataset.
+    config: configuration name of a `datasets` dataset.
+    splits: which of the source's splits are train, validation and test; none: those that are called so.
+    validation_fraction: share of the training images held out, class by class, where the source has no validation
+        split; with 0 the test split validates.
+    test_fraction: likewise for the test split; with 0 the validation split tests.
+    split_seed: seed of these held-out shares.
+    num_classes: how many classes there must be; another number is an error.
+    skip_unreadable: leave out image files that cannot be decoded, instead of refusing to start.
+    """
+
+    source: Literal["digits", "fashion_mnist", "folder", "datasets"]
+    path: str | None = None
+    config: str | None = None
+    splits: dict[str, str] = field(default_factory=dict)
+    validation_fraction: float = share(default=0.1)
+    test_fraction: float = share(default=0.0)
+    split_seed: int = 0
+    num_classes: int | None = positive(default=None)
+    skip_unreadable: bool = False
+
+    def validate_path(self):
+        if self.source != "digits" and self.path is None:
+            raise ValueError(f"data.source: {self.source} needs data.path")
+
+    def validate_splits(self):
+        if unknown := set(self.splits) - {"train", "validation", "test"}:
+            raise ValueError(f"data.splits maps train, validation and test to the source's splits, not {unknown}")
+
+    def validate_fractions(self):
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("data.validation_fraction and data.test_fraction leave nothing to train on")
+
+
+@strict
+@dataclass(kw_only=True)
+class RandAugmentRecipe:
+    """RandAugment (arXiv 1909.13719): `ops` operations at `magnitude` of 10, varied by `std` from image to image."""
+
+    ops: int = 2
+    magnitude: float = 9.0
+    std: float = not_negative(default=0.0)
+
+
+@strict
+@dataclass(kw_only=True)
+class AffineRecipe:
+    """Random rotation up to `degrees`, shift up to `translate` of the size, scale up to 1 -/+ `scale`, shear."""
+
+    degrees: float = 0.0
+    translate: float = share(default=0.0)
+    scale: float = share(default=0.0)
+    shear: float = 0.0
+
+
+@strict
+@dataclass(kw_only=True)
+class AugmentationRecipe:
+    """What happens to training images; evaluation images only pass the image processor.
+
+    crop_scale: share of the area that a random crop, then resized, covers; none: the whole image resized.
+    crop_ratio: aspect ratios of that crop.
+    crop_padding: resize, pad by so many reflected pixels, crop at random; instead of crop_scale.
+    interpolation: of resizing; `random` draws bilinear or bicubic, none is the image processor's.
+    flip: probability of a horizontal flip.
+    affine, randaugment: see there.
+    three_augment: one of grey, solarize, Gaussian blur (DeiT III, arXiv 2204.07118).
+    color_jitter: strength of brightness, contrast and saturation changes.
+    erasing: probability of erasing a rectangle with noise (arXiv 1708.04896).
+    mixup, cutmix: alpha of each (arXiv 1710.09412, 1905.04899); 0 turns it off.
+    mix_probability: share of batches that are mixed.
+    mix_switch: share of mixed batches, if both are on, that CutMix mixes.
+    mix_until: when mixing ends; none: never.
+    repeats: how many times in a row an epoch takes the same image, differently augmented (arXiv 1902.05509); the
+        epoch keeps its length, so it sees fewer images.
+    """
+
+    crop_scale: list[float] | None = None
+    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
+    crop_padding: int | None = None
+    interpolation: Literal["bilinear", "bicubic", "random"] | None = None
+    flip: float = share(default=0.0)
+    affine: AffineRecipe | None = None
+    randaugment: RandAugmentRecipe | None = None
+    three_augment: bool = False
+    color_jitter: float = not_negative(default=0.0)
+    erasing: float = share(default=0.0)
+    mixup: float = not_negative(default=0.0)
+    cutmix: float = not_negative(default=0.0)
+    mix_probability: float = share(default=1.0)
+    mix_switch: float = share(default=0.5)
+    mix_until: str | None = duration(default=None)
+    repeats: int = positive(default=1)
+
+    def validate_crop(self):
+        if self.crop_scale is not None and self.crop_padding is not None:
+            raise ValueError("augmentation.crop_scale and augmentation.crop_padding exclude each other")
+
+
+@strict
+@dataclass(kw_only=True)
+class ObjectiveRecipe:
+    """The loss.
+
+    loss: softmax cross-entropy; `binary` per class, mean over elements, targets made 0 or 1 (DeiT III); `sigmoid`
+        per class, summed over classes, soft targets (big_vision).
+    label_smoothing: of the softmax cross-entropy.
+    cosub: co-train two submodels on every batch (arXiv 2212.04884), by binary cross-entropies, mean over elements;
+        the targets are soft with loss: sigmoid, 0 or 1 with loss: binary.
+    distillation: how the `teacher` is followed (arXiv 2012.12877).
+    alpha: weight of the distillation term.
+    temperature: of soft distillation.
+    """
+
+    loss: Literal["cross_entropy", "binary", "sigmoid"] = "cross_entropy"
+    label_smoothing: float = share(default=0.0)
+    cosub: bool = False
+    distillation: Literal["none", "soft", "hard"] = "none"
+    alpha: float = share(default=0.5)
+    temperature: float = positive(default=1.0)
+
+    def validate_smoothing(self):
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(f"label smoothing goes with loss: cross_entropy, not {self.loss}")
+
+    def validate_cosub(self):
+        if self.cosub and (self.distillation != "none" or self.loss == "cross_entropy"):
+            raise ValueError("objective.cosub goes with loss: binary or sigmoid and without distillation")
+
+
+@strict
+@dataclass(kw_only=True)
+class TeacherRecipe:
+    """The classifier to distil from: directory or Hub repository, and where it is pinned, its revision."""
+
+    pretrained: str
+    revision: str | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class OptimizerRecipe:
+    """The optimizer and which parameters it treats differently.
+
+    Biases, norms, gains and all else of at most one dimension never decay.
+
+    learning_rate: at its peak, for the global batch as it is: nothing scales it.
+    weight_decay: relative to the learning rate, as in AdamW.
+    head_weight_decay: of the classifier, if it differs (Scaling ViT, arXiv 2106.04560).
+    no_decay: regular expressions of further parameter names that do not decay.
+    layer_decay: factor of the learning rate from each layer to the one below it (arXiv 2003.10555).
+    options: further keyword arguments of the optimizer, such as betas.
+    """
+
+    name: Literal["adamw", "sgd", "lamb", "adafactor"] = "adamw"
+    learning_rate: float = positive()
+    weight_decay: float = not_negative(default=0.0)
+    head_weight_decay: float | None = not_negative(default=None)
+    no_decay: list[str] = field(default_factory=lambda: ["position_embedding", "prefix_tokens", "cls_token", "probe"])
+    layer_decay: float = positive(default=1.0)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@strict
+@dataclass(kw_only=True)
+class ScheduleRecipe:
+    """The learning rate over time, step by step.
+
+    kind: after the warm-up, `cosine` or `linear` down to min_learning_rate; `rsqrt` falls as
+        1 / sqrt(1 + steps / timescale); `constant` stays.
+    warmup: linear from warmup_learning_rate to the optimizer's learning rate.
+    cooldown: last part of the run: at min_learning_rate after a cosine or linear decay, linearly down to it otherwise.
+    """
+
+    kind: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
+    warmup: str = duration(default="0 steps")
+    warmup_learning_rate: float = not_negative(default=0.0)
+    min_learning_rate: float = not_negative(default=0.0)
+    cooldown: str = duration(default="0 steps")
+    timescale: str = duration(default="10000 steps")
+
+
+@strict
+@dataclass(kw_only=True)
+class TrainRecipe:
+    """The run.
+
+    length: for how long to train.
+    batch_size: images per optimizer step, over all processes and accumulated parts.
+    accumulation: in how many parts a process takes its share of a batch.
+    seed: of initialisation, order, augmentation and dropout.
+    precision: `auto` is bfloat16 autocast on devices that have it, else float32.
+    max_grad_norm: gradients are clipped to this norm; none: not at all.
+    ema_decay: keep an exponential moving average of the weights, in the checkpoints.
+    use_ema: evaluate and save that average as the result.
+    evaluate_every, save_every, log_every: when to validate, to write a checkpoint to resume from, to log.
+    evaluation_batch_size: images per evaluation step and process.
+    workers: processes per process that load images.
+    activation_checkpointing: recompute activations in the backward pass, to save memory.
+    deterministic: use deterministic kernels on accelerators too, which is slower. On CPU every run is.
+    """
+
+    length: str = duration()
+    batch_size: int = positive()
+    accumulation: int = positive(default=1)
+    seed: int = not_negative(default=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    max_grad_norm: float | None = positive(default=None)
+    ema_decay: float | None = share(default=None)
+    use_ema: bool = False
+    evaluate_every: str | None = duration(default="1 epoch")
+    save_every: str | None = duration(default="1 epoch")
+    log_every: str = duration(default="50 steps")
+    evaluation_batch_size: int = positive(default=128)
+    workers: int = not_negative(default=0)
+    activation_checkpointing: bool = False
+    deterministic: bool = False
+
+    def validate_ema(self):
+        if self.use_ema and self.ema_decay is None:
+            raise ValueError("train.use_ema needs train.ema_decay")
+
+
+@strict
+@dataclass(kw_only=True)
+class OutputRecipe:
+    """Where results go.
+
+    directory: model, processor, card, figures, history and checkpoints.
+    keep_checkpoints: how many to keep; the last one is enough to resume.
+    push_to_hub: repository to push the finished model to.
+    private: whether that repository is made private.
+    """
+
+    directory: str
+    keep_checkpoints: int = positive(default=1)
+    push_to_hub: str | None = None
+    private: bool | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class Recipe:
+    """A training run; each section is described by its class."""
+
+    model: ModelRecipe
+    data: DataRecipe
+    optimizer: OptimizerRecipe
+    train: TrainRecipe
+    output: OutputRecipe
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    objective: ObjectiveRecipe = field(default_factory=ObjectiveRecipe)
+    teacher: TeacherRecipe | None = None
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+
+    def validate_teacher(self):
+        if (self.teacher is None) != (self.objective.distillation == "none"):
+            raise ValueError(
+                f"objective.distillation is {self.objective.distillation}, and there is "
+                f"{'no' if self.teacher is None else 'a'} teacher: distillation needs both"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every key with its value, defaults included, as `load_recipe` reads it."""
+        return dataclasses.asdict(self)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as {"section.key": value}."""
+    pairs = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            pairs |= flat(value, f"{prefix}{key}.")
+        else:
+            pairs[f"{prefix}{key}"] = value
+    return pairs
+
+
+def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file or a dict and apply overrides such as `"train.batch_size=64"`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML, a key that does not exist (named, with the nearest ones that do), a value not allowed.
+    """
+    if isinstance(recipe, dict):
+        values, name = recipe, "recipe"
+    else:
+        name = str(recipe)
+        values = _read_yaml(Path(recipe).read_text(encoding="utf-8"), name)
+    for override in overrides:
+        values = _override(values, override)
+    return _build(Recipe, values, name)
+
+
+def _read_yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not valid YAML: {error}") from error
+
+
+def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of nested `values` with one `section.key=value` set."""
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise ValueError(f"an override reads section.key=value, got {override!r}")
+    *sections, key = path.strip().split(".")
+    values = target = dict(values)
+    for section in sections:
+        inner = target.get(section)
+        if inner is not None and not isinstance(inner, dict):
+            raise ValueError(f"override {override!r}: {section} is a value, it has no keys")
+        target[section] = target = dict(inner or {})
+    target[key] = _read_yaml(text, override)
+    return values
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+    """An instance of dataclass `cls` from a mapping; `where` names its place in error messages."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected keys and values, got {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=2)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"{where}: there is no key {key!r}{hint} The keys are: {', '.join(fields)}.")
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where}: missing {', '.join(missing)}")
+    hints = typing.get_type_hints(cls)
+    arguments = {key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    try:
+        return cls(**arguments)
+    except StrictDataclassError as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """`value` as field type `hint` wants it: sections as dataclasses, numbers as floats or as text."""
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None:
+        return None
+    for member in members:
+        if dataclasses.is_dataclass(member):
+            return _build(member, value, where)
+        if member is float:
+            return _as_float(value)
+        if member == list[float] and isinstance(value, list):
+            return [_as_float(v) for v in value]
+        if member is str and isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+    return value
+
+
+def _as_float(value: Any) -> Any:
+    """Integers, and text such as 1e-3, which YAML 1.1 does not take for a number, as floats; all else unchanged."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value

@@ -1,0 +1,208 @@
+"""transformers' Trainer for image classifiers, with runs that repeat exactly."""
+
+import contextlib
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerState, TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
+
+from .augmentation import EvaluationImages, TrainingCollator, TrainingImages
+from .averaging import WeightAverage
+from .batches import GlobalBatches
+from .evaluation import accuracy_metrics, rank
+from .optimizers import build_optimizer
+from .randomness import PartOfBatch, seed_at
+from .recipe import Recipe
+from .schedules import build_schedule
+from .teacher import Teacher
+
+_INCOMPLETE = "incomplete"
+_DROPOUT = 3
+
+
+class TrainingLoader(DataLoader):
+    """Data loader that tells its batch sampler the epoch, as Trainer tells the loader."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)
+
+
+class ImageClassificationTrainer(Trainer):
+    """Trainer whose batches, augmentation and dropout are functions of the recipe's seed and the step alone.
+
+    So a run that was killed and resumed ends with the weights of an uninterrupted one, and a run over several
+    processes or accumulation steps follows the loss curve of a single one. Checkpoints appear whole or not at all.
+
+    Args:
+        objective: loss over (logits, labels), or with a teacher over (logits, distillation logits, labels, teacher
+            logits); returns (loss, logged).
+        batches: which images make up this process's batches.
+        average: keeps an average of the weights; with recipe.train.use_ema evaluation uses it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        recipe: Recipe,
+        *,
+        train_dataset: TrainingImages,
+        eval_dataset: EvaluationImages,
+        collator: TrainingCollator,
+        batches: GlobalBatches,
+        objective: nn.Module,
+        teacher: Teacher | None = None,
+        average: WeightAverage | None = None,
+    ):
+        self.recipe, self.batches, self.objective, self.average = recipe, batches, objective, average
+        self._logged: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._step, self._accumulated = -1, 0
+        super().__init__(
+            model,
+            args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=collator,
+            compute_metrics=accuracy_metrics,
+            callbacks=[average] if average else None,
+        )
+        self.teacher = teacher.to(self.args.device) if teacher else None
+        if average:
+            average.average.to(self.args.device)
+        # The objective is a mean over a part of the batch, whatever keyword arguments the model takes.
+        self.model_accepts_loss_kwargs = False
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs) -> TrainOutput:
+        """As in Trainer, but a checkpoint of the last step is only loaded: Trainer would take a step too many."""
+        if resume_from_checkpoint is not None:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            if state.global_step >= self.args.max_steps:
+                self._load_from_checkpoint(resume_from_checkpoint)
+                if self.average:
+                    self.average.load(resume_from_checkpoint)
+                self.state = state
+                return TrainOutput(state.global_step, 0.0, {})
+        return super().train(resume_from_checkpoint, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        return TrainingLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_num_workers > 0,
+        )
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        loader = DataLoader(
+            dataset, batch_size=self.args.eval_batch_size, num_workers=self.args.dataloader_num_workers
+        )
+        return self.accelerator.prepare(loader)
+
+    get_test_dataloader = get_eval_dataloader
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(self.model if model is None else model, self.recipe.optimizer)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.lr_scheduler is None:
+            self.lr_scheduler = build_schedule(
+                optimizer or self.optimizer,
+                self.recipe.schedule,
+                self.recipe.optimizer.learning_rate,
+                num_training_steps,
+                self.batches.batches_per_epoch,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """As in Trainer, with dropout and stochastic depth drawn for this step's part of the global batch."""
+        self._accumulated = self._accumulated + 1 if self._step == self.state.global_step else 0
+        self._step = self.state.global_step
+        set_seed(seed_at(self.recipe.train.seed, _DROPOUT, self._step))
+        with self._part_of_batch():
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def _part_of_batch(self) -> contextlib.AbstractContextManager:
+        if self.batches.parts == 1:
+            return contextlib.nullcontext()
+        part = self.batches.part(self._accumulated)
+        copies = 2 if self.recipe.objective.cosub else 1
+        return PartOfBatch(self.batches.part_size, part, self.batches.parts, copies)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        images, labels = inputs["pixel_values"], inputs["labels"]
+        outputs = model(pixel_values=torch.cat([images, images]) if self.recipe.objective.cosub else images)
+        if self.teacher is None:
+            loss, logged = self.objective(outputs.logits, labels)
+        else:
+            with self.accelerator.autocast():
+                teacher_logits = self.teacher(images).float()
+            class_logits = outputs.get("cls_logits", outputs.logits)
+            distillation_logits = outputs.get("distillation_logits", outputs.logits)
+            loss, logged = self.objective(class_logits, distillation_logits, labels, teacher_logits)
+        for name, value in logged.items():
+            self._logged[name].append(value)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the objective logged since the last time, averaged over steps and processes."""
+        if "loss" in logs:
+            for name, values in self._logged.items():
+                mean = self.accelerator.reduce(torch.stack(values).float().mean(), reduction="mean")
+                logs[name] = mean.item()
+            self._logged.clear()
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args, **kwargs):
+        """As in Trainer, with the averaged weights where the recipe asks for them."""
+        if self.average and self.recipe.train.use_ema:
+            with self.average.applied_to(self.model):
+                return super().evaluation_loop(*args, **kwargs)
+        return super().evaluation_loop(*args, **kwargs)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """No loss of its own, `rank` of the logits as predictions, labels."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            logits = model(pixel_values=inputs["pixel_values"]).logits
+        return None, rank(logits, inputs["labels"]), inputs["labels"]
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.average and self.args.should_save:
+            self.average.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.average and checkpoint is not None:
+            self.average.load(checkpoint)
+
+    def _get_output_dir(self, trial) -> str:
+        """Where Trainer writes a checkpoint: aside, until it is whole."""
+        return str(Path(self.args.output_dir) / _INCOMPLETE)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        staging = Path(self._get_output_dir(trial))
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            (checkpoint,) = staging.iterdir()
+            checkpoint.rename(Path(self.args.output_dir) / checkpoint.name)
+            staging.rmdir()
+            rotate_checkpoints(self.args.output_dir, save_total_limit=self.recipe.output.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
