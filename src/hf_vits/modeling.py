@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput, BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils.generic import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
 from .layers.attention import QueryKeyValue, SelfAttention
-from .layers.transformer import ParallelTransformerLayer, TransformerLayer
 
 
 @dataclass
@@ -63,7 +64,8 @@ class VitsPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _no_split_modules = ["TransformerLayer", "ParallelTransformerLayer"]
     _can_record_outputs = {
-        "hidden_states": [OutputRecorder(TransformerLayer), OutputRecorder(ParallelTransformerLayer)],
+        # Whatever its kind, an encoder's layer is one that gradients can be checkpointed at.
+        "hidden_states": OutputRecorder(GradientCheckpointingLayer),
         "attentions": OutputRecorder(SelfAttention, index=1),
         "query_states": OutputRecorder(QueryKeyValue, index=0),
         "key_states": OutputRecorder(QueryKeyValue, index=1),
@@ -89,7 +91,10 @@ class ForImageClassification:
 
     @can_return_tuple
     def forward(
-        self, pixel_values: torch.Tensor | None = None, labels: torch.Tensor | None = None, **kwargs
+        self,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> ClassifierOutput:
         """Classify images.
 
@@ -120,12 +125,9 @@ class IsotropicBackbone(BackboneMixin):
         self.model = self.model_class(config, add_pooling_layer=False)
         self.post_init()
 
-    def get_input_embeddings(self):
-        return self.model.get_input_embeddings()
-
     @can_return_tuple
     @filter_output_hidden_states
-    def forward(self, pixel_values: torch.Tensor, **kwargs) -> BackboneOutput:
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
         """(batch, num_channels, height, width) to `feature_maps`, one (batch, channels, rows, columns) per stage."""
         outputs = self.model(pixel_values, **kwargs)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils.generic import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from ...layers.position import PositionEmbedding
 from ...layers.stems import HierarchicalMLPStem
@@ -105,7 +106,10 @@ class DeiTForImageClassification(ForImageClassification, DeiTPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, pixel_values: torch.Tensor | None = None, labels: torch.Tensor | None = None, **kwargs
+        self,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> DeiTClassifierOutput:
         """Classify images; arguments as in `ForImageClassification.forward`."""
         if not (self.config.distilled and self.config.distillation_head):

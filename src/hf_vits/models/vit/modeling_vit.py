@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.modeling_outputs import MaskedImageModelingOutput
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.attention import QueryKeyValue
@@ -166,6 +167,7 @@ class ViTModel(ViTPreTrainedModel):
         add_pooling_layer: whether `pooler_output` is computed.
     """
 
+    _input_embed_layer = "patch_embedding"
     embeddings_class = ViTEmbeddings
     layer_class = TransformerLayer
 
@@ -178,13 +180,13 @@ class ViTModel(ViTPreTrainedModel):
         self.pooler = ViTPooler(config) if add_pooling_layer else None
         self.post_init()
 
-    def get_input_embeddings(self):
-        return self.embeddings.patch_embedding
-
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self, pixel_values: torch.Tensor | None = None, bool_masked_pos: torch.Tensor | None = None, **kwargs
+        self,
+        pixel_values: torch.Tensor | None = None,
+        bool_masked_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> EncoderOutput:
         """Encode images.
 
@@ -230,7 +232,10 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, pixel_values: torch.Tensor | None = None, bool_masked_pos: torch.Tensor | None = None, **kwargs
+        self,
+        pixel_values: torch.Tensor | None = None,
+        bool_masked_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedImageModelingOutput:
         """Reconstruct images from their visible patches.
 

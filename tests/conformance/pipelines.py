@@ -1,0 +1,182 @@
+"""Pipelines with tiny models that are built here.
+
+transformers runs its pipeline tests, which its source distribution leaves out, on tiny models from the Hub. The mixin
+that runs them is there; it gets local models, and the tests below.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, pipeline
+
+from hf_vits.processing.image import VitsImageProcessor
+
+from . import mixins
+from .testers import ModelTester, RowTests
+
+
+def photographs() -> list[Image.Image]:
+    """In colour, greyscale, with transparency, and a small one."""
+    china, flower = (Image.fromarray(image) for image in load_sample_images().images)
+    return [china, flower.convert("L"), china.convert("RGBA"), flower.resize((17, 23))]
+
+
+def sentences() -> list[str]:
+    return ["the cat sat on the mat", "a dog", "the dog and the cat saw the sea"]
+
+
+EXAMPLES = {"pixel_values": photographs, "input_ids": sentences}
+
+
+def make_image_processor(tester: ModelTester) -> VitsImageProcessor:
+    size = {"height": tester.image_size, "width": tester.image_size}
+    return VitsImageProcessor(size=size, do_center_crop=False)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Knows the words of `sentences`."""
+    words = ["<unk>", "<pad>", *sorted(set(" ".join(sentences()).split()))]
+    backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inputs = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>", model_input_names=inputs
+    )
+
+
+class PipelineCheck:
+    """A task's pipeline gives what processor and model give, for single inputs and for batches.
+
+    Attributes:
+        task: name of the pipeline.
+        options: arguments of its calls.
+    """
+
+    task: str
+    options: dict[str, Any] = {}
+
+    def get_test_pipeline(self, model, *args, dtype: str = "float32", **kwargs):
+        """The pipeline, which the Auto classes load from the folder that `model` came from, and examples for it."""
+        loaded = pipeline(self.task, model=model.name_or_path, dtype=dtype)
+        assert type(loaded.model) is type(model)
+        assert loaded.model.dtype == getattr(torch, dtype)
+        return loaded, EXAMPLES[model.main_input_name]()
+
+    def run_pipeline_test(self, loaded, examples: list) -> None:
+        processor = loaded.image_processor or loaded.tokenizer
+        half = loaded.model.dtype == torch.float16
+        batched = loaded(examples, batch_size=2, **self.options)
+        for example, from_batch in zip(examples, batched, strict=True):
+            inputs = processor(example, return_tensors="pt")
+            if "pixel_values" in inputs:
+                inputs = inputs.to(loaded.model.dtype)
+            with torch.no_grad():
+                expected = self.answer(loaded.model(**inputs)).float().numpy()
+            for found in (loaded(example, **self.options), from_batch):
+                found = self.numbers(found, loaded.model.config)
+                found = found[tuple(map(slice, expected.shape))]  # texts in a batch are padded
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=5e-3 if half else 1e-5)
+
+    def answer(self, outputs) -> torch.Tensor:
+        """What of the model's output the pipeline shows."""
+        raise NotImplementedError
+
+    def numbers(self, found: Any, config) -> np.ndarray:
+        """What the pipeline shows, in the shape of `answer`."""
+        raise NotImplementedError
+
+
+class FeatureExtraction(PipelineCheck):
+    task = "feature-extraction"
+
+    def answer(self, outputs) -> torch.Tensor:
+        return outputs.last_hidden_state
+
+    def numbers(self, found, config) -> np.ndarray:
+        return np.array(found)
+
+
+class ImageFeatureExtraction(FeatureExtraction):
+    task = "image-feature-extraction"
+
+
+class TextClassification(PipelineCheck):
+    task = "text-classification"
+    options = {"top_k": 3}
+
+    def answer(self, outputs) -> torch.Tensor:
+        return outputs.logits[0].float().softmax(dim=0)
+
+    def numbers(self, found, config) -> np.ndarray:
+        scores = [item["score"] for item in found]
+        assert scores == sorted(scores, reverse=True)
+        by_label = {item["label"]: item["score"] for item in found}
+        return np.array([by_label[config.id2label[index]] for index in range(config.num_labels)])
+
+
+class ImageClassification(TextClassification):
+    task = "image-classification"
+
+
+CHECKS = (FeatureExtraction, ImageFeatureExtraction, TextClassification, ImageClassification)
+for _check in CHECKS:
+    mixins.pipelines.pipeline_test_mapping[_check.task] = {"test": f"{__name__}.{_check.__name__}"}
+
+TASKS = {
+    "pixel_values": {
+        "AutoModel": "image-feature-extraction",
+        "AutoModelForImageClassification": "image-classification",
+    },
+    "input_ids": {
+        "AutoModel": "feature-extraction",
+        "AutoModelForSequenceClassification": "text-classification",
+    },
+}
+
+
+class PipelineTests(RowTests, mixins.pipelines.PipelineTesterMixin):
+    def setUp(self):
+        super().setUp()
+        self.pipeline_model_mapping = self.tasks(self.model_tester)
+
+    @staticmethod
+    def tasks(tester: ModelTester) -> dict[str, type]:
+        """{task: our class} of what the architecture can do."""
+        tasks = TASKS.get(tester.main_input_name, {})
+        return {task: tester.models[auto_class] for auto_class, task in tasks.items() if auto_class in tester.models}
+
+    @classmethod
+    def other_tests(cls, tester: ModelTester) -> list[str]:
+        """Names of the mixin's tests of tasks that the architecture has no model for."""
+        ours = {f"test_pipeline_{task.replace('-', '_')}" for task in cls.tasks(tester)}
+        return [name for name in dir(cls) if name.startswith("test_") and name.removesuffix("_fp16") not in ours]
+
+    def run_task_tests(self, task: str, dtype: str = "float32") -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            summary = self.save_tiny_model(self.pipeline_model_mapping[task], Path(folder))
+            with mock.patch.multiple(
+                mixins.pipelines, TRANSFORMERS_TINY_MODEL_PATH=folder, tiny_model_summary=summary
+            ):
+                super().run_task_tests(task, dtype)
+
+    def save_tiny_model(self, model_class: type, folder: Path) -> dict[str, dict]:
+        """Write model and processor where the mixin looks for them; the summary says what they are."""
+        tester, name = self.model_tester, model_class.__name__
+        target = folder / tester.config_class.model_type / name
+        model_class(tester.get_config()).save_pretrained(target)
+        if tester.main_input_name == "input_ids":
+            make_tokenizer().save_pretrained(target)
+            return {name: {"tokenizer_classes": ["PreTrainedTokenizerFast"], "processor_classes": []}}
+        make_image_processor(tester).save_pretrained(target)
+        return {name: {"tokenizer_classes": [], "processor_classes": ["AutoImageProcessor"]}}
+
+    def skipTest(self, reason: str) -> None:
+        """The mixin skips what it cannot load; here that is a failure."""
+        self.fail(reason)

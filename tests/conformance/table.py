@@ -1,0 +1,126 @@
+"""What the conformance tests run on: a row per form of an architecture, with its tiny configuration."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One form of an architecture.
+
+    Attributes:
+        name: start of the names of its test classes.
+        architecture: `name` of its row in `hf_vits.auto.ARCHITECTURES`.
+        tokens: length of the sequence that its layers see, prefix tokens included.
+        config: fields of its configuration; `IMAGE`, `PATCHES` and `TEXT` have the common ones.
+        attentions: how many attention maps it returns, where that is not one per layer.
+        flags: attributes of `ModelTesterMixin` that switch parts of its tests.
+        backbone: fields that give the default configuration the four layers that the backbone tests pick from.
+        skips: {name of a mixin's test: why it cannot apply}.
+    """
+
+    name: str
+    architecture: str
+    tokens: int
+    config: dict[str, Any]
+    attentions: int | None = None
+    flags: dict[str, bool] = field(default_factory=dict)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    skips: dict[str, str] = field(default_factory=dict)
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
+IMAGE = {**TINY, "image_size": 30}
+PATCHES = {**IMAGE, "patch_size": 6}  # 5 x 5 of them
+
+WORDS = 12  # in a text
+TEXT = {**TINY, "vocab_size": 40, "max_position_embeddings": WORDS}
+# Where the smallest variant, and so the default configuration, has two.
+FOUR_LAYERS = {"num_hidden_layers": 4}
+MASKED = {"use_mask_token": True, "encoder_stride": 6}
+# A classifier's mask token gets no gradient.
+UNUSED_MASK_TOKEN = {"test_all_params_have_gradient": False}
+
+ROWS = (
+    Row("ViT", "vit", 1 + 25, {**PATCHES, **MASKED}, flags=UNUSED_MASK_TOKEN),
+    Row(
+        "ViTBigVision",
+        "vit",
+        25,
+        {
+            **PATCHES,
+            **MASKED,
+            "use_class_token": False,
+            "pooling": "map",
+            "position_embedding_type": "sincos2d",
+        },
+        flags=UNUSED_MASK_TOKEN,
+    ),
+    Row("DeiT", "deit", 1 + 25, PATCHES),
+    Row("DeiTDistilled", "deit", 2 + 25, {**PATCHES, "distilled": True}),
+    Row(
+        "DeiTParallel",
+        "deit",
+        1 + 4,
+        {
+            **IMAGE,
+            "num_hidden_layers": 1,
+            "image_size": 32,
+            "patch_size": 16,
+            "stem": "hierarchical_mlp",
+            "num_parallel_branches": 2,
+            "layer_scale_init_value": 0.1,
+            "position_embedding_prefix": False,
+        },
+        attentions=2,
+    ),
+    Row("Cct", "cct", 8 * 8, {**IMAGE, "conv_hidden_size": 16}, backbone=FOUR_LAYERS),
+    Row(
+        "CctViTLite",
+        "cct",
+        1 + 25,
+        {
+            **IMAGE,
+            "kernel_size": 6,
+            "stride": 6,
+            "padding": 0,
+            "num_conv_layers": 1,
+            "conv_bias": True,
+            "conv_act": None,
+            "use_max_pool": False,
+            "pooling": "token",
+            "position_embedding_type": "sine",
+        },
+        backbone=FOUR_LAYERS,
+    ),
+    Row("CctText", "cct_text", 7, {**TEXT, "word_embedding_size": 16, "kernel_size": 2}),
+    Row(
+        "CctTextTransformerLite",
+        "cct_text",
+        1 + WORDS,
+        {
+            **TEXT,
+            "word_embedding_size": 32,
+            "use_convolution": False,
+            "pooling": "token",
+            "position_embedding_type": "learned",
+        },
+    ),
+)
+
+# Fields of the image processors, one form per convention; each ends in 20 x 20 pixels.
+IMAGE_PROCESSORS = {
+    "Torchvision": {"size": {"shortest_edge": 24}, "crop_size": {"height": 20, "width": 20}},
+    "VisionTransformer": {
+        "convention": "vision_transformer",
+        "size": {"height": 20, "width": 20},
+        "do_center_crop": False,
+        "resample": 2,
+    },
+    "BigVision": {
+        "convention": "big_vision",
+        "size": {"shortest_edge": 24},
+        "crop_size": {"height": 20, "width": 20},
+        "resample": 4,
+    },
+}

@@ -1,0 +1,131 @@
+"""transformers' mixins on every row of the table: model, backbone, configuration, training and pipelines."""
+
+import unittest
+from collections.abc import Iterator
+from math import prod
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from transformers.testing_utils import torch_device
+
+from hf_vits.auto import ARCHITECTURES
+
+from . import mixins
+from .pipelines import PipelineTests
+from .table import ROWS, Row
+from .testers import ModelTester, RowTests
+
+
+class ModelTests(RowTests, mixins.common.ModelTesterMixin):
+    # Without it a configuration file that names no copyright year counts as older than 2023, and is let off.
+    test_can_init_all_missing_weights_before_2023 = True
+
+    def setUp(self):
+        super().setUp()
+        self.test_resize_embeddings = self.model_tester.main_input_name == "input_ids"
+
+    def test_model_get_set_embeddings(self):
+        """As in the mixin, but for any kind of embedding, as transformers has it in the tests of its image models."""
+        for model_class in self.all_model_classes:
+            model = model_class(self.model_tester.get_config())
+            assert isinstance(model.get_input_embeddings(), nn.Module)
+            embedding = nn.Identity()
+            model.set_input_embeddings(embedding)
+            assert model.get_input_embeddings() is embedding
+            assert model.get_output_embeddings() is None
+
+    def test_output_shapes(self):
+        """The sizes that the table, not the model, says; also with a single colour channel."""
+        tester, row = self.model_tester, self.row
+        for changes in ({}, {"num_channels": 1}) if tester.main_input_name == "pixel_values" else ({},):
+            config = tester.get_config(**changes)
+            inputs = tester.inputs(config)
+            for auto_class, model_class in tester.models.items():
+                model = model_class(config).to(torch_device).eval()
+                with torch.no_grad():
+                    outputs = model(**inputs)
+                if auto_class == "AutoModel":
+                    tokens = (tester.batch_size, row.tokens, tester.hidden_size)
+                    assert outputs.last_hidden_state.shape == tokens
+                    assert outputs.pooler_output.shape == (tester.batch_size, config.pooler_size)
+                elif auto_class == "AutoBackbone":
+                    batch, channels, *grid = outputs.feature_maps[-1].shape
+                    assert (batch, channels) == (tester.batch_size, model.channels[-1])
+                    assert prod(grid) == tester.mask_length
+                elif auto_class == "AutoModelForMaskedImageModeling":
+                    assert outputs.reconstruction.shape == inputs["pixel_values"].shape
+                else:
+                    assert outputs.logits.shape == (tester.batch_size, tester.num_labels)
+
+
+class BackboneTests(RowTests, mixins.backbone.BackboneTesterMixin):
+    def setUp(self):
+        super().setUp()
+        self.all_model_classes = (self.model_tester.models["AutoBackbone"],)
+        if self.row.backbone:
+            self.config_class = with_defaults(self.config_class, self.row.backbone)
+
+
+def with_defaults(config_class: type, fields: dict) -> type:
+    """The configuration class with other defaults."""
+    body = {**fields, "__annotations__": {name: config_class.__annotations__[name] for name in fields}}
+    return strict(type(config_class.__name__, (config_class,), body))
+
+
+class ConfigurationTests(RowTests):
+    def test_config(self):
+        text = self.model_tester.main_input_name == "input_ids"
+        tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **self.row.config)
+        tester.run_common_tests()
+
+
+class TrainingTests(RowTests, mixins.training.TrainingTesterMixin):
+    """The mixin knows how to make a batch of text for a language model alone; classifiers get theirs here."""
+
+    model_tester = None
+
+    def setUp(self):
+        super().setUp()
+        # The mixin reads it off every configuration.
+        self.model_tester.fields = {"vocab_size": 0} | self.model_tester.fields
+
+    def _get_model_modality(self) -> str:
+        return "text"
+
+    def _create_text_training_batch(self, batch_size: int, seq_length: int, vocab_size: int) -> dict:
+        _, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        labels = torch.arange(batch_size, device=torch_device) % self.model_tester.num_labels
+        return {name: value[:batch_size] for name, value in inputs.items()} | {"labels": labels}
+
+
+def generate(row: Row) -> Iterator[type]:
+    """The test classes of one row."""
+    tester = ModelTester(row)
+    kinds = {"Model": ModelTests, "Configuration": ConfigurationTests}
+    if "AutoBackbone" in tester.models:
+        kinds["Backbone"] = BackboneTests
+    if tester.classifier_class:
+        kinds["Training"] = TrainingTests
+    if PipelineTests.tasks(tester):
+        kinds["Pipeline"] = PipelineTests
+    if stale := [test for test in row.skips if not any(hasattr(base, test) for base in kinds.values())]:
+        raise ValueError(f"row {row.name} skips tests that do not exist: {stale}")
+    for kind, base in kinds.items():
+        body = {"row": row, "__module__": __name__, **row.flags}
+        body |= {test: skipped(reason) for test, reason in row.skips.items() if hasattr(base, test)}
+        if base is PipelineTests:
+            body |= dict.fromkeys(base.other_tests(tester))
+        yield type(f"Test{row.name}{kind}", (base, unittest.TestCase), body)
+
+
+def skipped(reason: str):
+    return unittest.skip(reason)(lambda self: None)
+
+
+for _row in ROWS:
+    globals().update({cls.__name__: cls for cls in generate(_row)})
+
+
+def test_every_architecture_has_a_row():
+    assert {architecture.name for architecture in ARCHITECTURES} == {row.architecture for row in ROWS}

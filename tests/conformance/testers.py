@@ -1,0 +1,98 @@
+"""What the mixins ask about a model: its configuration, inputs and expected sizes, read off a row of the table."""
+
+import importlib
+from random import Random
+
+import torch
+from transformers.testing_utils import torch_device
+
+from hf_vits.auto import ARCHITECTURES
+
+from .mixins import common
+from .table import WORDS, Row
+
+
+def images(config, batch_size: int) -> dict[str, torch.Tensor]:
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return {"pixel_values": common.floats_tensor([batch_size, config.num_channels, height, width], rng=Random(0))}
+
+
+def texts(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """The first text is whole, the others are padded."""
+    input_ids = common.ids_tensor([batch_size, WORDS], config.vocab_size, rng=Random(0))
+    lengths = torch.tensor([WORDS, *[WORDS - 3] * (batch_size - 1)], device=torch_device)
+    mask = torch.arange(WORDS, device=torch_device) < lengths[:, None]
+    return {"input_ids": input_ids, "attention_mask": mask.long()}
+
+
+INPUTS = {"pixel_values": images, "input_ids": texts}
+
+
+class ModelTester:
+    """Answers for one row; the fields of its configuration are attributes too, as the mixins expect.
+
+    Attributes:
+        expected_num_hidden_layers: how many hidden states the model returns.
+        num_hidden_layers: how many attention maps it returns, which is all that the mixins compare it with.
+        models: {Auto class: our class}.
+        seq_length: tokens of the inputs.
+        encoder_seq_length: tokens that the layers see.
+        num_masks, mask_length: patches masked, and all patches.
+    """
+
+    batch_size = 3
+    num_labels = 3
+    is_training = True
+
+    def __init__(self, row: Row):
+        self.__dict__.update(row.config)
+        self.fields = row.config
+        architecture = next(a for a in ARCHITECTURES if a.name == row.architecture)
+        module = importlib.import_module(architecture.model_module())
+        self.config_class = architecture.config_class()
+        self.models = {auto: getattr(module, name) for auto, name in architecture.models.items()}
+        self.has_image_processor = architecture.image_processor
+        self.expected_num_hidden_layers = self.num_hidden_layers + 1
+        self.num_hidden_layers = row.attentions or self.num_hidden_layers
+        self.encoder_seq_length = row.tokens
+        self.seq_length = row.tokens if self.main_input_name == "pixel_values" else WORDS
+        self.mask_length = row.tokens - self.get_config().num_prefix_tokens
+        self.num_masks = self.mask_length // 2
+
+    @property
+    def main_input_name(self) -> str:
+        return self.models["AutoModel"].main_input_name
+
+    @property
+    def classifier_class(self) -> type | None:
+        """Our model with a classification head; the training mixin calls it `sequence_classification_class`."""
+        names = ("AutoModelForImageClassification", "AutoModelForSequenceClassification")
+        return next((self.models[name] for name in names if name in self.models), None)
+
+    sequence_classification_class = classifier_class
+
+    def get_config(self, **changes):
+        return self.config_class(num_labels=self.num_labels, **self.fields | changes)
+
+    def inputs(self, config) -> dict[str, torch.Tensor]:
+        return INPUTS[self.main_input_name](config, self.batch_size)
+
+    def prepare_config_and_inputs_for_common(self):
+        config = self.get_config()
+        return config, self.inputs(config)
+
+
+class RowTests:
+    """Tests on one row of the table.
+
+    Attributes:
+        row: set in each class that is made of a row.
+    """
+
+    row: Row
+
+    def setUp(self):
+        self.model_tester = ModelTester(self.row)
+        self.config_class = self.model_tester.config_class
+        self.all_model_classes = tuple(self.model_tester.models.values())
