@@ -286,3 +286,13 @@ def test_text_that_reads_like_an_import(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle, "_sources", lambda owner, references: {"modeling_vit.py": text})
     with pytest.raises(ValueError, match="still names nowhere"):
         write_bundle(model, tmp_path / "model")
+
+
+def test_a_pulled_model_saved_by_transformers_itself_leads_to_no_missing_code(tmp_path):
+    model, processor = tiny_model("vit"), tiny_processor()
+    save_for_hub(model, tmp_path / "bundled", processor)
+    AutoModelForImageClassification.from_pretrained(tmp_path / "bundled").save_pretrained(tmp_path / "again")
+    AutoImageProcessor.from_pretrained(tmp_path / "bundled").save_pretrained(tmp_path / "again")
+    for name in ("config.json", "preprocessor_config.json"):
+        assert "auto_map" in json.loads((tmp_path / "bundled" / name).read_text())
+        assert "auto_map" not in json.loads((tmp_path / "again" / name).read_text())

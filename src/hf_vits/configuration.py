@@ -19,6 +19,10 @@ class VitsConfig(BackboneConfigMixin, PreTrainedConfig):
     size_fields = ()
 
     def __post_init__(self, **kwargs):
+        if __name__.startswith("hf_vits."):
+            # Names the code beside the weights, which only the copy of this class in a repository needs: kept, it
+            # would be saved with a model and lead to code that is not there.
+            kwargs.pop("auto_map", None)
         self.stage_names = self.make_stage_names()
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
         super().__post_init__(**kwargs)

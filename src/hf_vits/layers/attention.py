@@ -70,7 +70,9 @@ class QueryKeyValue(nn.Linear):
         """(batch, tokens, hidden_size) to three tensors of (batch, heads, tokens, head_dim)."""
         batch, tokens, _ = hidden_states.shape
         fused = super().forward(hidden_states).view(batch, tokens, 3, self.num_heads, -1)
-        return fused.permute(2, 0, 3, 1, 4).unbind(0)
+        # Unbound before the heads move forward, so that the backward pass writes each gradient straight into its place.
+        query, key, value = fused.unbind(2)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
@@ -97,9 +99,10 @@ class SelfAttention(nn.Module):
         self.scaling = (hidden_size // num_heads) ** -0.5
         self.attention_dropout = attention_dropout
         self.is_causal = False
+        self.num_key_value_groups = 1
         self.qkv = QueryKeyValue(hidden_size, num_heads, bias=qkv_bias)
         self.projection = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(projection_dropout)
+        self.dropout = nn.Dropout(projection_dropout) if projection_dropout else nn.Identity()
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs

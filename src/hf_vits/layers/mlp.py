@@ -18,7 +18,7 @@ class MLP(nn.Module):
         self.up = nn.Linear(hidden_size, intermediate_size)
         self.activation = ACT2FN[hidden_act]
         self.down = nn.Linear(intermediate_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(..., hidden_size) to the same shape."""

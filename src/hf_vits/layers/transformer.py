@@ -49,16 +49,22 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
         scale = config.layer_scale_init_value
-        self.attention_scale = nn.Identity() if scale is None else LayerScale(config.hidden_size, scale)
-        self.mlp_scale = nn.Identity() if scale is None else LayerScale(config.hidden_size, scale)
+        self.attention_scale = None if scale is None else LayerScale(config.hidden_size, scale)
+        self.mlp_scale = None if scale is None else LayerScale(config.hidden_size, scale)
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def attention_branch(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
         attended, _ = self.attention(self.attention_norm(hidden_states), **kwargs)
-        return self.drop_path(self.attention_scale(attended))
+        return self.finish_branch(attended, self.attention_scale)
 
     def mlp_branch(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(hidden_states))))
+        return self.finish_branch(self.mlp(self.mlp_norm(hidden_states)), self.mlp_scale)
+
+    def finish_branch(self, branch: torch.Tensor, scale: LayerScale | None) -> torch.Tensor:
+        """Layer scale where there is one, and stochastic depth, which only training has."""
+        if scale is not None:
+            branch = scale(branch)
+        return self.drop_path(branch) if self.training else branch
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
         """(batch, tokens, hidden_size) to the same shape."""

@@ -84,6 +84,11 @@ class VitsImageProcessor(TorchvisionBackend):
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
 
+    def __init__(self, **kwargs: Any):
+        if __name__.startswith("hf_vits."):
+            kwargs.pop("auto_map", None)  # as in `VitsConfig`: only a repository's copy of this class needs it
+        super().__init__(**kwargs)
+
     def fetch_images(self, images: Any) -> Any:
         """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision's decoders give other pixels."""
         if isinstance(images, (list, tuple)):
