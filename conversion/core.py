@@ -74,7 +74,7 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
 
     Raises:
         ValueError: the system, variant or a field is unknown, or keys are missing, unexpected or misshapen; all are
-            listed.
+            counted and the first of each kind named.
     """
     module = system(name)
     fields = variant_fields(name, variant) | overrides
@@ -98,7 +98,7 @@ def build(model_class: type[PreTrainedModel], fields: dict) -> PreTrainedModel:
 
 
 def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) -> None:
-    """Fill `model` in place with tensors under its own keys; ValueError listing every key that does not fit."""
+    """Fill `model` in place with tensors under its own keys; ValueError naming the keys that do not fit."""
     expected = model.state_dict()
     for key, module in model.named_modules():
         if isinstance(module, PositionEmbedding) and f"{key}.table" in tensors:

@@ -134,16 +134,20 @@ def has_prefix_row(tensors: dict[str, torch.Tensor]) -> bool:
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    has_token = "cls" in tensors
     inferred = {
         "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
         "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
-        "use_class_token": has_token,
-        "pooling": "map" if "MAPHead_0.probe" in tensors else "token" if has_token else "mean",
-        "position_embedding_type": "learned" if "pos_embedding" in tensors else "sincos2d",
     }
+    if not fields.get("position_embedding_prefix", True):
+        # big_vision's variants name sizes alone; pooling and positions are options of each training run.
+        has_token = "cls" in tensors
+        inferred |= {
+            "use_class_token": has_token,
+            "pooling": "map" if "MAPHead_0.probe" in tensors else "token" if has_token else "mean",
+            "position_embedding_type": "learned" if "pos_embedding" in tensors else "sincos2d",
+        }
     if "pos_embedding" in tensors:
-        prefix = int(has_token and fields.get("position_embedding_prefix", True))
+        prefix = int(fields.get("position_embedding_prefix", True) and fields.get("use_class_token", True))
         side = round((tensors["pos_embedding"].shape[1] - prefix) ** 0.5)
         inferred["image_size"] = side * pixels_per_token(fields)
     return inferred

@@ -157,6 +157,22 @@ def test_missing_unexpected_and_misshapen_keys_are_all_listed():
     assert "checkpoint (10, 32), model (64, 32)" in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["cls", "Transformer/posembed_input/pos_embedding"])
+def test_a_vit_without_its_token_or_table_is_refused_and_not_taken_for_another_kind(key):
+    layers = {
+        "Transformer/encoderblock_0/LayerNorm_0": {"bias": (192,), "scale": (192,)},
+        "Transformer/encoder_norm": {"bias": (192,), "scale": (192,)},
+        "embedding": {"bias": (192,), "kernel": (16, 16, 3, 192)},
+        "head": {"bias": (5,), "kernel": (192, 5)},
+    }
+    tensors = {f"{name}/{leaf}": torch.zeros(shape) for name, of in layers.items() for leaf, shape in of.items()}
+    tensors |= {"cls": torch.zeros(1, 1, 192), "Transformer/posembed_input/pos_embedding": torch.zeros(1, 197, 192)}
+    ours = {"cls": "prefix_tokens", "Transformer/posembed_input/pos_embedding": r"position_embedding\.table"}
+    del tensors[key]
+    with pytest.raises(ValueError, match=ours[key]):
+        convert("vit", "ViT-Ti_16", tensors)
+
+
 def test_a_checkpoint_of_another_architecture_or_variant_is_refused():
     with pytest.raises(ValueError, match="another variant or architecture"):
         convert("vit", "ViT-Ti_16", deit_checkpoint())

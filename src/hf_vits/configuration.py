@@ -4,8 +4,8 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 
 
-class VitsConfig(BackboneConfigMixin, PreTrainedConfig):
-    """Base of every configuration: backbone stages and early, named validation errors.
+class VitsConfig(PreTrainedConfig):
+    """Base of every configuration: early, named validation errors.
 
     Subclasses list their fields under `@strict`; the type and, for `Literal`, the allowed values of a field are
     checked by it. What relates fields to one another is checked in `check`, at construction and again on saving.
@@ -23,15 +23,8 @@ class VitsConfig(BackboneConfigMixin, PreTrainedConfig):
             # Names the code beside the weights, which only the copy of this class in a repository needs: kept, it
             # would be saved with a model and lead to code that is not there.
             kwargs.pop("auto_map", None)
-        self.stage_names = self.make_stage_names()
-        out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
         super().__post_init__(**kwargs)
         self.check()
-        self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
-
-    def make_stage_names(self) -> list[str]:
-        """Names of the feature maps that the backbone can return: the stem, then one per layer or stage."""
-        return ["stem", *(f"stage{index}" for index in range(1, self.num_hidden_layers + 1))]
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -67,4 +60,18 @@ class VitsConfig(BackboneConfigMixin, PreTrainedConfig):
         self.check()
 
 
-__all__ = ["VitsConfig"]
+class VitsBackboneConfig(BackboneConfigMixin, VitsConfig):
+    """Base of the configurations of image encoders, which can serve as backbones: adds the stages to choose from."""
+
+    def __post_init__(self, **kwargs):
+        self.stage_names = self.make_stage_names()
+        out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
+        super().__post_init__(**kwargs)
+        self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
+
+    def make_stage_names(self) -> list[str]:
+        """Names of the feature maps that the backbone can return: the stem, then one per layer or stage."""
+        return ["stem", *(f"stage{index}" for index in range(1, self.num_hidden_layers + 1))]
+
+
+__all__ = ["VitsBackboneConfig", "VitsConfig"]

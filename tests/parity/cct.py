@@ -54,9 +54,10 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
 def arguments(case: Case) -> tuple[str, dict]:
     """The variant to convert as, and the fields in which the case differs from it."""
     config, name = case.config, case.meta["variant"]
+    overrides = {"position_embedding_type": "none"} if config.get("positional_embedding") == "none" else {}
     if "family" not in config:  # text: the file tells the rest
-        return max((known for known in variants("cct") if name.startswith(known)), key=len), {}
-    overrides = {ours: config[theirs] for theirs, ours in OUR_FIELDS.items() if theirs in config}
+        return max((known for known in variants("cct") if name.startswith(known)), key=len), overrides
+    overrides |= {ours: config[theirs] for theirs, ours in OUR_FIELDS.items() if theirs in config}
     overrides["intermediate_size"] = int(config["embedding_dim"] * config["mlp_ratio"])
     if config["family"] != "cct":
         overrides["stride"] = config["kernel_size"]

@@ -4,11 +4,11 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration import VitsConfig
+from ...configuration import VitsBackboneConfig
 
 
 @strict
-class CctConfig(VitsConfig):
+class CctConfig(VitsBackboneConfig):
     """Configuration of ViT-Lite, CVT and CCT; the defaults are CCT-2/3x2 at 32 pixels.
 
     The three families differ in their fields alone. ViT-Lite: one convolution whose stride is its kernel size, with
@@ -81,7 +81,7 @@ class CctConfig(VitsConfig):
         check_windows(self)
 
 
-def check_windows(config: VitsConfig) -> None:
+def check_windows(config: VitsBackboneConfig) -> None:
     """Raise ValueError where the borders of a tokenizer's windows are not possible."""
     if config.padding < 0:
         raise ValueError(f"padding must not be negative, got padding={config.padding}")

@@ -59,8 +59,6 @@ class CctTextConfig(VitsConfig):
     drop_path_rate: float | int = 0.1
     pooling: Literal["sequence", "token"] = "sequence"
     position_embedding_type: Literal["learned", "sine", "none"] = "sine"
-    _out_features: list[str] | None = None
-    _out_indices: list[int] | None = None
 
     @property
     def num_prefix_tokens(self) -> int:

@@ -99,7 +99,9 @@ class CctLayer(GradientCheckpointingLayer):
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
         """(batch, tokens, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, **kwargs)
         hidden_states = self.mlp_norm(hidden_states + self.drop_path(attended))

@@ -4,11 +4,11 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration import VitsConfig
+from ...configuration import VitsBackboneConfig
 
 
 @strict
-class ViTConfig(VitsConfig):
+class ViTConfig(VitsBackboneConfig):
     """Configuration of a ViT; the defaults are ViT-Ti/16 at 224 pixels.
 
     Args:
