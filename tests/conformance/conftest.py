@@ -32,6 +32,8 @@ def pytest_terminal_summary(terminalreporter, config):
                 outcomes[report.nodeid].add(report.outcome)
                 if report.outcome == "skipped":
                     reasons[report.nodeid] = reason(report)
+    if not outcomes:
+        return
     # A test whose subtests end differently counts as the worst of them.
     counts = Counter(
         next(outcome for outcome in ("failed", "skipped", "passed") if outcome in found) for found in outcomes.values()

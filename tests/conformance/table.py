@@ -16,7 +16,7 @@ class Row:
         attentions: how many attention maps it returns, where that is not one per layer.
         flags: attributes of `ModelTesterMixin` that switch parts of its tests.
         backbone: fields that give the default configuration the four layers that the backbone tests pick from.
-        skips: {name of a mixin's test: why it cannot apply}.
+        skips: {name of a mixin's test: why it cannot apply}, besides `SKIPS`.
     """
 
     name: str
@@ -107,6 +107,22 @@ ROWS = (
         },
     ),
 )
+
+# {main input: {test: reason}} of tests that the mixins skip themselves, with reasons that would mislead here.
+NO_VOCABULARY = "images have no vocabulary"
+ANY_INPUT = {
+    "test_sdpa_can_dispatch_composite_models": "no model here is composite",
+    "test_resize_position_vector_embeddings": "position tables are resized with the input, not in advance",
+}
+SKIPS = {
+    "pixel_values": {
+        **ANY_INPUT,
+        "test_resize_tokens_embeddings": NO_VOCABULARY,
+        "test_resize_embeddings_untied": NO_VOCABULARY,
+        "test_resize_embeddings_untied_no_reinit_on_post_init": NO_VOCABULARY,
+    },
+    "input_ids": ANY_INPUT,
+}
 
 # Fields of the image processors, one form per convention; each ends in 20 x 20 pixels.
 IMAGE_PROCESSORS = {

@@ -13,17 +13,13 @@ from hf_vits.auto import ARCHITECTURES
 
 from . import mixins
 from .pipelines import PipelineTests
-from .table import ROWS, Row
+from .table import ROWS, SKIPS, Row
 from .testers import ModelTester, RowTests
 
 
 class ModelTests(RowTests, mixins.common.ModelTesterMixin):
     # Without it a configuration file that names no copyright year counts as older than 2023, and is let off.
     test_can_init_all_missing_weights_before_2023 = True
-
-    def setUp(self):
-        super().setUp()
-        self.test_resize_embeddings = self.model_tester.main_input_name == "input_ids"
 
     def test_model_get_set_embeddings(self):
         """As in the mixin, but for any kind of embedding, as transformers has it in the tests of its image models."""
@@ -87,7 +83,7 @@ class TrainingTests(RowTests, mixins.training.TrainingTesterMixin):
 
     def setUp(self):
         super().setUp()
-        # The mixin reads it off every configuration.
+        # The mixin reads vocab_size off every configuration.
         self.model_tester.fields = {"vocab_size": 0} | self.model_tester.fields
 
     def _get_model_modality(self) -> str:
@@ -109,11 +105,12 @@ def generate(row: Row) -> Iterator[type]:
         kinds["Training"] = TrainingTests
     if PipelineTests.tasks(tester):
         kinds["Pipeline"] = PipelineTests
-    if stale := [test for test in row.skips if not any(hasattr(base, test) for base in kinds.values())]:
+    skips = SKIPS[tester.main_input_name] | row.skips
+    if stale := [test for test in skips if not any(hasattr(base, test) for base in kinds.values())]:
         raise ValueError(f"row {row.name} skips tests that do not exist: {stale}")
     for kind, base in kinds.items():
         body = {"row": row, "__module__": __name__, **row.flags}
-        body |= {test: skipped(reason) for test, reason in row.skips.items() if hasattr(base, test)}
+        body |= {test: skipped(reason) for test, reason in skips.items() if hasattr(base, test)}
         if base is PipelineTests:
             body |= dict.fromkeys(base.other_tests(tester))
         yield type(f"Test{row.name}{kind}", (base, unittest.TestCase), body)

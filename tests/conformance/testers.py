@@ -52,7 +52,6 @@ class ModelTester:
         module = importlib.import_module(architecture.model_module())
         self.config_class = architecture.config_class()
         self.models = {auto: getattr(module, name) for auto, name in architecture.models.items()}
-        self.has_image_processor = architecture.image_processor
         self.expected_num_hidden_layers = self.num_hidden_layers + 1
         self.num_hidden_layers = row.attentions or self.num_hidden_layers
         self.encoder_seq_length = row.tokens

@@ -4,8 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    TrainingArguments,
+)
 from transformers.utils import is_torch_bf16_gpu_available
 
 from hf_vits import conversion, objectives
@@ -47,7 +54,11 @@ def _from_scratch(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel, o
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"} | recipe.config
     model_class = conversion.system(recipe.system).model_class(fields)
     _check_config(model_class.config_class, recipe.config)
-    model = model_class(model_class.config_class(**fields | labels))
+    try:
+        config = model_class.config_class(**fields | labels)
+    except StrictDataclassError as error:
+        raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
+    model = model_class(config)
     processor = conversion.image_processor(recipe.system, recipe.variant, model)
     if processor is None:
         raise ValueError(f"{recipe.system} {recipe.variant} takes no images; recipes train image classifiers")
@@ -68,8 +79,10 @@ def _from_checkpoint(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel
 
 
 def _from_pretrained(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel, object]:
+    config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **labels)
+    _check_config(type(config), recipe.config)
     model = AutoModelForImageClassification.from_pretrained(
-        recipe.pretrained, ignore_mismatched_sizes=True, **recipe.config, **labels
+        recipe.pretrained, config=config, ignore_mismatched_sizes=True
     )
     return model, AutoImageProcessor.from_pretrained(recipe.pretrained)
 
@@ -125,6 +138,7 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, processor, splits: Spl
 
 
 def mixing_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """How many steps, from the first on, MixUp and CutMix are on."""
     if not recipe.augmentation.mixup and not recipe.augmentation.cutmix:
         return 0
     until = recipe.augmentation.mix_until or recipe.train.length

@@ -243,7 +243,7 @@ def _datasets(recipe: DataRecipe) -> tuple[str, Sequence[str], dict[str, Split]]
     available = datasets.load_dataset(name, recipe.config)
     loaded = _choose_splits(recipe, available)
     if not loaded:
-        raise ValueError(f"dataset {name} has no training split, only {list(available)}; name one by data.splits.train")
+        raise ValueError(f"{name} has no training split, only {sorted(available)}; name one by data.splits.train")
     splits, class_names = {}, {}
     for kind, dataset in loaded.items():
         images, labels = _column(name, dataset, datasets.Image), _column(name, dataset, datasets.ClassLabel)

@@ -6,6 +6,7 @@ used before, so a resumed run, and one split over processes, repeat the choices 
 """
 
 import contextlib
+import random
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -24,8 +25,22 @@ def seed_at(*place: int) -> int:
 def seeded(seed: int) -> Iterator[None]:
     """Run with torch's CPU generator seeded, and give it its former state back."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch on all devices.
+
+    `torch.manual_seed` also notes, with a stack trace, to seed each kind of accelerator once it is there. In every
+    step that is slow and fills the memory, so it is used only where there is an accelerator.
+    """
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - what libraries draw from without asking
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 class PartOfBatch(TorchDispatchMode):

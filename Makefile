@@ -1,0 +1,58 @@
+# The environment: made if there is none, and brought up to date when pyproject.toml or the checkout it serves changes.
+VENV ?= .venv
+EXTRAS ?= test,bench
+# What makes it: the first of these that runs and is at least 3.11.
+PYTHON ?= $$(for name in python3.13 python3.12 python3.11 python3 false; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$name)
+WORKERS ?= 2
+CASES ?= ../shared/parity
+ARGS ?=
+
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.hf_vits-installed
+WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(CURDIR)
+PYTEST = $(BIN)/python -m pytest -q --durations=10
+ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint parity parity-ci conformance bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "VENV=folder names the environment (default .venv), WORKERS=n the test processes, ARGS=... more arguments"
+
+env: ## the environment that all others use
+	@if [ "$$(cat $(INSTALLED) 2>/dev/null)" != "$(WANTED)" ]; then \
+		set -e; \
+		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+			{ echo "error: this needs Python 3.11 or newer with its module venv; name one by PYTHON=" >&2; exit 1; }; \
+		echo "installing hf_vits and what it needs into $(VENV)"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
+		echo "$(WANTED)" > $(INSTALLED); \
+	fi
+
+demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes demo-report/
+	@$(BIN)/python -m hf_vits.demo $(ARGS)
+
+test: lint ## ruff and all tests but conformance
+	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --ignore tests/conformance tests $(ARGS)
+
+lint: env ## ruff check and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+parity: parity-ci ## every golden case below CASES=../shared/parity
+	$(PYTEST) tests/test_parity.py --cases $(CASES) -m large $(ARGS)
+
+parity-ci: env ## the golden cases of at most 60M parameters
+	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/test_parity.py --cases $(CASES) -m "not large" $(ARGS)
+
+conformance: env ## transformers' own tests on every architecture
+	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/conformance $(ARGS)
+
+bench: env ## speed and memory beside transformers, timm and torchvision
+	$(BIN)/python -m benchmarks.speed $(ARGS)
+
+clean: ## what tests, builds and the demo left behind; neither environment nor runs
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .conformance demo-report
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,86 @@
+"""What is compared: one row per architecture, with a builder for ours and for each peer that has it.
+
+Every builder of a row makes the same network: the same widths, activation, norm epsilon, biases and heads, random
+weights, attention by `scaled_dot_product_attention`. A peer without the architecture is left out of its row. A new
+architecture adds its builders and a row to `SUBJECTS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import timm
+import transformers
+from torch import nn
+from torchvision.models import VisionTransformer
+
+from hf_vits import DeiTConfig, DeiTForImageClassification, ViTConfig, ViTForImageClassification
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One architecture.
+
+    Attributes:
+        builders: {"ours" or the name of a peer: what builds its model}; picklable, since a child process builds too.
+        image_size: height and width of the input in pixels.
+        num_classes: size of the output.
+    """
+
+    builders: dict[str, Callable[[], nn.Module]]
+    image_size: int = 224
+    num_classes: int = 1000
+
+
+def our_vit(hidden_size: int, num_heads: int, model_class=ViTForImageClassification, config_class=ViTConfig):
+    config = config_class(
+        hidden_size=hidden_size,
+        num_attention_heads=num_heads,
+        intermediate_size=4 * hidden_size,
+        hidden_act="gelu",
+        num_labels=1000,
+    )
+    return model_class(config)
+
+
+def transformers_vit(hidden_size: int, num_heads: int) -> nn.Module:
+    config = transformers.ViTConfig(
+        hidden_size=hidden_size,
+        num_attention_heads=num_heads,
+        intermediate_size=4 * hidden_size,
+        layer_norm_eps=1e-6,
+        num_labels=1000,
+    )
+    return transformers.ViTForImageClassification(config)
+
+
+def torchvision_vit(hidden_size: int, num_heads: int) -> nn.Module:
+    return VisionTransformer(
+        image_size=224,
+        patch_size=16,
+        num_layers=12,
+        num_heads=num_heads,
+        hidden_dim=hidden_size,
+        mlp_dim=4 * hidden_size,
+    )
+
+
+def vit(hidden_size: int, num_heads: int, timm_name: str, **ours) -> Subject:
+    """A ViT of 12 layers on patches of 16 pixels; a DeiT without distillation token is the same network."""
+    return Subject(
+        {
+            "ours": partial(our_vit, hidden_size, num_heads, **ours),
+            "transformers": partial(transformers_vit, hidden_size, num_heads),
+            "timm": partial(timm.create_model, timm_name),
+            "torchvision": partial(torchvision_vit, hidden_size, num_heads),
+        }
+    )
+
+
+SUBJECTS = {
+    "DeiT-Ti": vit(
+        192, 3, "deit_tiny_patch16_224", model_class=DeiTForImageClassification, config_class=DeiTConfig
+    ),
+    "ViT-S/16": vit(384, 6, "vit_small_patch16_224"),
+    "ViT-B/16": vit(768, 12, "vit_base_patch16_224"),
+}

@@ -1,0 +1,58 @@
+"""One step of each mode, the same for every contestant, and what it costs."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from .contestants import Subject
+
+MODES = ("inference", "training")
+ENGINES = ("eager", "compile")
+
+Step = Callable[[], None]
+
+
+def make_step(builder: Callable[[], nn.Module], subject: Subject, mode: str, batch: int, engine: str) -> Step:
+    """What repeats one step of a freshly built model on fixed random images and labels.
+
+    Inference is a forward pass in eval mode; training is forward, cross entropy, backward and a fused AdamW step.
+    """
+    torch.manual_seed(0)
+    model = builder()
+    images = torch.randn(batch, 3, subject.image_size, subject.image_size)
+    labels = torch.randint(subject.num_classes, (batch,))
+    forward = torch.compile(model) if engine == "compile" else model
+    if mode == "inference":
+        model.eval()
+        return lambda: infer(forward, images)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    return lambda: train(forward, images, labels, optimizer)
+
+
+@torch.inference_mode()
+def infer(forward: Callable, images: torch.Tensor) -> None:
+    forward(images)
+
+
+def train(forward: Callable, images: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    outputs = forward(images)
+    logits = outputs if isinstance(outputs, torch.Tensor) else outputs.logits
+    nn.functional.cross_entropy(logits, labels).backward()
+    optimizer.step()
+
+
+def count_flops(subject: Subject, mode: str, batch: int) -> int:
+    """Floating-point operations of our step, a multiplication and an addition counting two.
+
+    Only matrix products and convolutions count; attention is counted as the products it is made of, which the
+    counter sees with the unfused kernel alone.
+    """
+    step = make_step(subject.builders["ours"], subject, mode, 1, "eager")
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        step()
+    return batch * counter.get_total_flops()

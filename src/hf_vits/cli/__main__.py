@@ -1,0 +1,7 @@
+"""`python -m hf_vits.cli` is `hf-vits`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

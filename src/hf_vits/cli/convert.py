@@ -1,0 +1,162 @@
+"""Convert a checkpoint and write model, processor, card and modelling code into the folder OUT, or nothing at all.
+
+VARIANT is a published variant of SYSTEM (`hf-vits list SYSTEM`), and CHECKPOINT the original's file: PyTorch (.pth,
+.pt, .bin; pickles that would run code are refused), safetensors, .npz or Flax msgpack. Two words stand for the saved
+models that transformers' from_pretrained reads, CHECKPOINT then being a folder or a Hub repository:
+
+  transformers   a model in transformers' own classes, converted to hf_vits'
+  hf_vits        a model of hf_vits, with --to-transformers converted to transformers' own classes
+
+  hf-vits convert cct cct_7_3x1_32 cct_7_3x1_cifar10.pth cct-cifar10
+  hf-vits convert vit ViT-B_16 ViT-B_16.npz vit-384 --set image_size=384
+  hf-vits convert deit deit_tiny_patch16_224 deit_tiny.pth deit-tiny --push-to-hub user/deit-tiny
+  hf-vits convert vit transformers google/vit-base-patch16-224 vit-ours
+  hf-vits convert vit hf_vits vit-ours vit-theirs --to-transformers
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("system", metavar="SYSTEM", help="one of those that `hf-vits list` shows")
+    parser.add_argument("variant", metavar="VARIANT", help="a published variant, `transformers` or `hf_vits`")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="file, or for these two folder or repository")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; must be new or empty")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="configuration field, repeatable"
+    )
+    parser.add_argument("--to-transformers", action="store_true", help="write transformers' own layout")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it holds a saved model")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="afterwards also push to this repository")
+    parser.add_argument("--private", action="store_true", help="a repository that this makes is private")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from hf_vits.hub import model_card, push_to_hub, save_for_hub
+
+    check_free(args.out, args.overwrite)
+    overrides = parse_settings(args.set)
+    if args.variant in ("transformers", "hf_vits"):
+        model, processor = from_saved(args, overrides)
+        card = None
+    else:
+        model, processor = from_original(args, overrides)
+        card = model_card(model, variant=args.variant, source=Path(args.checkpoint).name)
+    if args.to_transformers:
+        model, processor = in_transformers_layout(model, processor)
+        card = None
+    with replaced(args.out) as folder:
+        save_for_hub(model, folder, processor, card=card)
+    result = {
+        "out": str(args.out),
+        "class": f"{type(model).__module__.split('.')[0]}.{type(model).__name__}",
+        "parameters": model.num_parameters(),
+        "files": sorted(path.name for path in args.out.iterdir()),
+    }
+    if args.push_to_hub:
+        commit = push_to_hub(
+            model, args.push_to_hub, processor, card=args.out / "README.md", private=args.private or None
+        )
+        result["commit"] = commit.commit_url
+    return result
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise FileExistsError, before any work, where `folder` may not be written."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{folder} exists already and is not an empty folder: name another, or pass --overwrite")
+    if not (folder / "config.json").is_file():
+        raise FileExistsError(f"{folder} holds no saved model (no config.json), so --overwrite does not replace it")
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `folder` once it is filled."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        new, old = Path(temporary, "new"), Path(temporary, "old")
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """{key: value} of KEY=VALUE arguments; values are written as in YAML."""
+    import yaml
+
+    parsed = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or not key:
+            raise ValueError(f"--set takes KEY=VALUE, got {setting!r}")
+        try:
+            parsed[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {setting}: the value is not YAML: {error}") from error
+    return parsed
+
+
+def from_original(args: argparse.Namespace, overrides: dict[str, Any]):
+    """Model and processor of an original checkpoint file."""
+    from hf_vits import conversion
+    from hf_vits.conversion.core import variant_fields
+
+    variant_fields(args.system, args.variant)  # before a large file is read
+    state_dict = conversion.load_checkpoint(args.checkpoint)
+    model = conversion.convert(args.system, args.variant, state_dict, **overrides)
+    return model, conversion.image_processor(args.system, args.variant, model)
+
+
+def from_saved(args: argparse.Namespace, overrides: dict[str, Any]):
+    """Model of ours, and processor, of a folder or Hub repository in either library's layout."""
+    from hf_vits import conversion
+
+    from .models import load_model, load_processor
+
+    conversion.system(args.system)
+    if overrides:
+        raise ValueError(f"--set is for original checkpoints; {args.checkpoint} has a configuration of its own")
+    model = load_model(args.checkpoint)
+    model_type = model.config.model_type
+    is_ours = model_type.startswith("hf_vits_")
+    if model_type.removeprefix("hf_vits_") != args.system or is_ours != (args.variant == "hf_vits"):
+        owner = "hf_vits" if is_ours else "transformers"
+        raise ValueError(f"{args.checkpoint} holds a {model_type!r} of {owner}, not a {args.system} of {args.variant}")
+    if is_ours and not args.to_transformers:
+        raise ValueError(f"{args.checkpoint} is a model of hf_vits already; --to-transformers converts it")
+    return (model if is_ours else conversion.from_transformers(model)), load_processor(args.checkpoint)
+
+
+def in_transformers_layout(model, processor):
+    """A model of ours as transformers' own, with transformers' own image processor at the same settings."""
+    from transformers import ViTImageProcessor
+
+    from hf_vits import conversion
+
+    settings = processor.to_dict() if processor is not None else None
+    if settings and settings.pop("image_processor_type") == "VitsImageProcessor":
+        settings.pop("convention")  # transformers resizes in its own way alone
+        processor = ViTImageProcessor(**settings)
+    return conversion.to_transformers(model), processor
+
+
+def show(result: dict[str, Any]) -> None:
+    from .tables import print_facts
+
+    facts = [
+        ("written to", result["out"]),
+        ("class", result["class"]),
+        ("parameters", result["parameters"]),
+        ("files", ", ".join(result["files"])),
+    ]
+    if "commit" in result:
+        facts.append(("pushed", result["commit"]))
+    print_facts(facts)

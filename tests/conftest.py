@@ -1,0 +1,31 @@
+"""What holds for every test: one torch thread, no Hub but the loopback one, caches that begin empty."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# The environment is set before any library that reads it at import is imported.
+HOME = tempfile.mkdtemp(prefix="hf-vits-tests-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+os.environ |= {
+    "HF_HOME": HOME,
+    "HF_ENDPOINT": "http://127.0.0.1:1",  # a port where nothing listens
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_TOKEN": "",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_EVALUATE_CACHE"):
+    os.environ.pop(name, None)  # they follow HF_HOME
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cases", action="append", default=None, metavar="DIR", help="folder of golden cases, repeatable"
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "large: a golden case of more than 60M parameters")

@@ -1,0 +1,195 @@
+"""Every recipe of the project: it parses, its model can be built, its optimizer reaches every parameter once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_vits.training.building import build_model, build_objective, mixing_steps, training_arguments
+from hf_vits.training.optimizers import build_optimizer
+from hf_vits.training.recipe import load_recipe, steps_of
+from hf_vits.training.schedules import learning_rate
+
+from .training_support import tiny_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+IMAGENET = 1_281_167
+
+
+@pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
+def recipe(request):
+    return load_recipe(request.param)
+
+
+@pytest.fixture
+def model(recipe):
+    with torch.device("meta"):
+        return build_model(recipe.model, [f"class {i}" for i in range(recipe.data.num_classes or 10)])[0]
+
+
+def named(name):
+    return load_recipe(next(path for path in RECIPES if path.stem == name))
+
+
+def test_there_are_recipes():
+    assert {path.stem for path in RECIPES} >= {
+        "cct_7_3x1_cifar10",
+        "cct_fashion_mnist",
+        "deit3_small_imagenet1k",
+        "deit_small_distilled_imagenet1k",
+        "deit_small_imagenet1k",
+        "demo_digits",
+        "vit_b16_imagenet1k",
+        "vit_s16_imagenet1k",
+        "vit_scaling_g14",
+    }
+
+
+def test_recipe_cites_its_source():
+    for path in RECIPES:
+        header = path.read_text().splitlines()[0]
+        assert header.startswith("# "), path
+        assert "demo" in path.stem or "fashion" in path.stem or "arXiv" in path.read_text(), path
+
+
+def test_optimizer_groups_hold_every_parameter_once(recipe, model):
+    optimizer = build_optimizer(model, recipe.optimizer)
+    grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            if parameter.ndim <= 1:
+                assert group["weight_decay"] == 0, name
+            elif name == "classifier.weight":
+                expected = recipe.optimizer.head_weight_decay or recipe.optimizer.weight_decay
+                assert group["weight_decay"] == expected
+
+
+def test_schedule_warms_up_and_ends_low(recipe):
+    steps_per_epoch = IMAGENET // recipe.train.batch_size
+    total = steps_of(recipe.train.length, steps_per_epoch)
+    rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, total, steps_per_epoch)
+    warmup = steps_of(recipe.schedule.warmup, steps_per_epoch)
+    assert rate(0) == recipe.schedule.warmup_learning_rate
+    assert rate(warmup) == pytest.approx(recipe.optimizer.learning_rate)
+    assert rate(total) == pytest.approx(recipe.schedule.min_learning_rate, abs=1e-9)
+    assert max(map(rate, range(0, total + 1, 997))) <= recipe.optimizer.learning_rate
+
+
+def test_objective_and_arguments_can_be_made(recipe):
+    build_objective(recipe.objective)
+    steps_per_epoch = IMAGENET // recipe.train.batch_size
+    arguments = training_arguments(recipe, steps_per_epoch)
+    assert arguments.max_steps == steps_of(recipe.train.length, steps_per_epoch)
+    assert 0 <= mixing_steps(recipe, steps_per_epoch) <= arguments.max_steps
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("cct_7_3x1_cifar10", 3_760_139),
+        ("deit_small_imagenet1k", 22_050_664),
+        ("deit_small_distilled_imagenet1k", 22_436_432),
+        ("deit3_small_imagenet1k", 22_059_496),
+        # ViT-g/14 with its MAP head, and a classifier of 1,000 classes instead of JFT's 29,593.
+        ("vit_scaling_g14", 1_036_448_384 + 1408 * 1000 + 1000),
+    ],
+)
+def test_models_have_the_published_sizes(name, parameters):
+    recipe = named(name)
+    with torch.device("meta"):
+        model, _ = build_model(recipe.model, [str(i) for i in range(recipe.data.num_classes)])
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_scaling_vit_decays_head_and_body_apart():
+    recipe = named("vit_scaling_g14")
+    with torch.device("meta"):
+        model, _ = build_model(recipe.model, ["a", "b"])
+    decay = {
+        name: group["weight_decay"]
+        for group in build_optimizer(model, recipe.optimizer).param_groups
+        for name in group["names"]
+    }
+    assert decay["classifier.weight"] == 3.0
+    assert {value for name, value in decay.items() if name.endswith("weight") and "norm" not in name} == {0.03, 3.0}
+    assert decay["model.embeddings.position_embedding.table"] == 0
+    assert decay["model.pooler.attention_pooling.probe"] == 0
+
+
+def test_mixing_of_cifar_ends_at_epoch_175():
+    assert mixing_steps(named("cct_7_3x1_cifar10"), 390) == 175 * 390
+
+
+# reading recipes
+
+
+def test_overrides_replace_values_and_keep_the_others(tmp_path):
+    overrides = [
+        "train.batch_size=64",
+        "optimizer.learning_rate=1e-4",
+        "model.config.hidden_size=64",
+        "objective.loss=binary",
+    ]
+    base = tiny_recipe(tmp_path, objective={})
+    recipe = load_recipe(base, overrides)
+    assert (recipe.train.batch_size, recipe.optimizer.learning_rate, recipe.objective.loss) == (64, 1e-4, "binary")
+    assert recipe.model.config == base["model"]["config"] | {"hidden_size": 64}
+    assert base["train"]["batch_size"] == 32
+    assert load_recipe(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "train.batchsize=3",
+            r"train: there is no key 'batchsize'; did you mean batch_size or evaluation_batch_size\? The keys are: length, batch",
+        ),
+        ("trian.length=3", r"there is no key 'trian'; did you mean train"),
+        ("train.length=30", r"train: .* '30' is no duration; write a number and its unit, as '300 epochs'"),
+        ("train.length=30 days", "'30 days' is no duration"),
+        ("train.batch_size=many", "'batch_size' expected int, got str"),
+        ("train.batch_size=0", "must be positive, got 0"),
+        ("train.seed=-1", "must not be negative, got -1"),
+        ("objective.loss=mse", r"expected one of \('cross_entropy', 'binary', 'sigmoid'\), got mse"),
+        ("objective.label_smoothing=2", "must lie between 0 and 1, got 2.0"),
+        ("objective.distillation=hard", "objective.distillation is hard, and there is no teacher"),
+        ("teacher.pretrained=somewhere", "objective.distillation is none, and there is a teacher"),
+        ("objective.cosub=true", "cosub goes with loss: binary or sigmoid"),
+        ("train.ema_decay=null", "use_ema needs train.ema_decay"),
+        ("augmentation.crop_scale=0.5", "crop_scale"),
+        ("model.pretrained=somewhere", "`pretrained` stands alone"),
+        ("model.variant=null", "name either `system` and `variant`, or `pretrained`"),
+        ("data.source=folder", "data.source: folder needs data.path"),
+        ("data.source=floppy", "expected one of"),
+        ("data.splits.dev=a", "data.splits maps train, validation and test"),
+        ("data.test_fraction=0.95", "leave nothing to train on"),
+        ("train=3", "train: expected keys and values, got 3"),
+        ("train.seed.more=3", "seed is a value, it has no keys"),
+        ("train.seed", "an override reads section.key=value, got 'train.seed'"),
+        ("train.seed=[", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path, override, message):
+    base = tiny_recipe(tmp_path, train__seed=0)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(base, [override])
+
+
+def test_missing_sections_and_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match="missing data, optimizer, train, output"):
+        load_recipe({"model": {"system": "cct", "variant": "cct_2_3x2_32"}})
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        load_recipe(tmp_path / "nowhere.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    with pytest.raises(ValueError, match=r"list\.yaml: expected keys and values"):
+        load_recipe(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [("3 epochs", 300), ("1 epoch", 100), ("0.5epochs", 50), ("250 steps", 250), ("1e3 steps", 1000)],
+)
+def test_durations(duration, steps):
+    assert steps_of(duration, steps_per_epoch=100) == steps
