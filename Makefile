@@ -48,7 +48,7 @@ parity-ci: env ## the golden cases of at most 60M parameters
 	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/test_parity.py --cases $(CASES) -m "not large" $(ARGS)
 
 conformance: env ## transformers' own tests on every architecture
-	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/conformance $(ARGS)
+	HF_HUB_OFFLINE=1 $(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/conformance $(ARGS)
 
 bench: env ## speed and memory beside transformers, timm and torchvision
 	$(BIN)/python -m benchmarks.speed $(ARGS)

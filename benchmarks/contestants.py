@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import timm
-import transformers
 from torch import nn
 from torchvision.models import VisionTransformer
+from transformers import ViTConfig as PeerConfig
+from transformers import ViTForImageClassification as PeerForImageClassification
 
 from hf_vits import DeiTConfig, DeiTForImageClassification, ViTConfig, ViTForImageClassification
 
@@ -44,14 +45,14 @@ def our_vit(hidden_size: int, num_heads: int, model_class=ViTForImageClassificat
 
 
 def transformers_vit(hidden_size: int, num_heads: int) -> nn.Module:
-    config = transformers.ViTConfig(
+    config = PeerConfig(
         hidden_size=hidden_size,
         num_attention_heads=num_heads,
         intermediate_size=4 * hidden_size,
         layer_norm_eps=1e-6,
         num_labels=1000,
     )
-    return transformers.ViTForImageClassification(config)
+    return PeerForImageClassification(config)
 
 
 def torchvision_vit(hidden_size: int, num_heads: int) -> nn.Module:
@@ -78,9 +79,7 @@ def vit(hidden_size: int, num_heads: int, timm_name: str, **ours) -> Subject:
 
 
 SUBJECTS = {
-    "DeiT-Ti": vit(
-        192, 3, "deit_tiny_patch16_224", model_class=DeiTForImageClassification, config_class=DeiTConfig
-    ),
+    "DeiT-Ti": vit(192, 3, "deit_tiny_patch16_224", model_class=DeiTForImageClassification, config_class=DeiTConfig),
     "ViT-S/16": vit(384, 6, "vit_small_patch16_224"),
     "ViT-B/16": vit(768, 12, "vit_base_patch16_224"),
 }

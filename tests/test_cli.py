@@ -186,8 +186,10 @@ def test_convert_writes_a_model_that_transformers_loads(checkpoint, tmp_path):
 
 
 def test_convert_sets_configuration_fields(checkpoint, tmp_path):
-    result_of("convert", "cct", "cct_2_3x2_32", checkpoint, tmp_path / "out", "--set", "image_size=48")
-    assert AutoModelForImageClassification.from_pretrained(tmp_path / "out").config.image_size == 48
+    fields = ("image_size=48", "drop_path_rate=0.2")
+    result_of("convert", "cct", "cct_2_3x2_32", checkpoint, tmp_path / "out", "--set", *fields)
+    config = AutoModelForImageClassification.from_pretrained(tmp_path / "out").config
+    assert (config.image_size, config.drop_path_rate) == (48, 0.2)
 
 
 @pytest.mark.parametrize(

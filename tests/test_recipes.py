@@ -144,7 +144,7 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
     [
         (
             "train.batchsize=3",
-            r"train: there is no key 'batchsize'; did you mean batch_size or evaluation_batch_size\? The keys are: length, batch",
+            r"train: there is no key 'batchsize'; did you mean batch_size or evaluation_batch_size\?",
         ),
         ("trian.length=3", r"there is no key 'trian'; did you mean train"),
         ("train.length=30", r"train: .* '30' is no duration; write a number and its unit, as '300 epochs'"),

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="file, or for these two folder or repository")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; must be new or empty")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="configuration field, repeatable"
+        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="configuration fields, as in YAML"
     )
     parser.add_argument("--to-transformers", action="store_true", help="write transformers' own layout")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it holds a saved model")

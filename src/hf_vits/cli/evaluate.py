@@ -118,7 +118,9 @@ def rank_images(model, processor, splits, labels, batch_size: int):
     from hf_vits.training.augmentation import EvaluationImages
     from hf_vits.training.evaluation import rank
 
-    mode = {1: "L", 3: "RGB"}[model.config.num_channels]
+    from .models import image_mode
+
+    mode = image_mode(model)
     images = ConcatDataset([EvaluationImages(split, processor, mode) for split in splits])
     loader = DataLoader(images, batch_size=batch_size)
     truth = torch.from_numpy(labels).split(batch_size)

@@ -14,6 +14,7 @@ from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields
 
 IMAGENET_CLASSES = 1000
+IMAGE_MODES = {1: "L", 3: "RGB"}
 
 
 def variant_model(system: str, variant: str) -> PreTrainedModel:
@@ -96,6 +97,14 @@ def load_classifier(source: str) -> tuple[PreTrainedModel, Any]:
         raise FileNotFoundError(f"{source} has no {IMAGE_PROCESSOR_NAME}, so its preprocessing is not known")
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     return load_model(source).to(device), processor
+
+
+def image_mode(model: PreTrainedModel) -> str:
+    """PIL's mode of the images that a model takes."""
+    num_channels = getattr(model.config, "num_channels", 3)
+    if num_channels not in IMAGE_MODES:
+        raise ValueError(f"the model takes images of {num_channels} channels; image files have 1 or 3")
+    return IMAGE_MODES[num_channels]
 
 
 def load_processor(source: str) -> Any | None:

@@ -95,7 +95,9 @@ def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -
     from tqdm import tqdm
     from transformers.image_utils import load_image
 
-    mode = {1: "L", 3: "RGB"}[model.config.num_channels]
+    from .models import image_mode
+
+    mode = image_mode(model)
     top_k = min(top_k, model.config.num_labels)
     with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
         for start in range(0, len(paths), batch_size):

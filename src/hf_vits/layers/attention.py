@@ -70,7 +70,7 @@ class QueryKeyValue(nn.Linear):
         """(batch, tokens, hidden_size) to three tensors of (batch, heads, tokens, head_dim)."""
         batch, tokens, _ = hidden_states.shape
         fused = super().forward(hidden_states).view(batch, tokens, 3, self.num_heads, -1)
-        # Unbound before the heads move forward, so that the backward pass writes each gradient straight into its place.
+        # Unbound before the heads move forward: the backward pass then writes each gradient straight into its place.
         query, key, value = fused.unbind(2)
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 

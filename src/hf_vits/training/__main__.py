@@ -2,12 +2,17 @@
 
 import argparse
 import json
+import os
 import sys
+
+# OpenMP's threads otherwise spin while they wait for one another: on busy cores a step then takes many times longer.
+# Read once, when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from accelerate import PartialState
 
-from hf_vits.training import train
-from hf_vits.training.launch import missing_processes, start_processes
+from . import train
+from .launch import missing_processes, start_processes
 
 
 def main() -> None:

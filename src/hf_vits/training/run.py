@@ -22,25 +22,8 @@ from .report import write_report
 from .trainer import ImageClassificationTrainer
 
 
-def train(recipe: str | Path | dict[str, Any], overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Train, evaluate and save the model of a recipe.
-
-    Started again after it was killed, a run goes on from its last checkpoint. A finished run returns its results.
-
-    Args:
-        recipe: YAML file, or its content as a dict; `hf_vits.training.recipe` describes the keys.
-        overrides: changes to it, such as `"train.batch_size=64"`.
-
-    Returns:
-        The content of results.json: numbers of steps, images and parameters, and for `validation` and `test` loss,
-        accuracy and top5_accuracy. The output directory holds the model and its processor, which `from_pretrained`
-        reads, README.md (its card), figures, history.jsonl, results.json, confusion_matrix.csv, recipe.yaml, and
-        checkpoints to resume from.
-
-    Raises:
-        ValueError: the recipe is wrong, or the output directory holds a run of another one.
-        OSError: data, checkpoint or model files are missing or unreadable.
-    """
+def run(recipe: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """See `hf_vits.training.train`."""
     recipe = load_recipe(recipe, overrides)
     directory = Path(recipe.output.directory)
     output.check_directory(recipe)
