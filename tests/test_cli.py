@@ -141,7 +141,7 @@ def test_list_names_every_system_and_counts_its_variants():
 def test_listed_parameters_are_those_the_original_reports():
     rows = {row["variant"]: row for row in result_of("list", "cct")["variants"]}
     assert rows.keys() == conversion.variants("cct").keys()
-    # ../shared/parity/cct/FACTS.md
+    # What the models that the original builds have.
     assert rows["cct_7_3x1_32"] == {
         "variant": "cct_7_3x1_32",
         "parameters": 3_760_139,

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from .models import load_classifier
 
     paths = find_images(args.images)
-    unreadable = find_unreadable(paths, args.skip_unreadable)
+    unreadable = check_readable(paths, args.skip_unreadable)
     model, processor = load_classifier(args.model)
     readable = [path for path in paths if path not in unreadable]
     predictions = list(classify(model, processor, readable, args.top_k, args.batch_size))
@@ -74,11 +74,11 @@ def find_images(arguments: list[Path]) -> list[Path]:
     return list(found)
 
 
-def find_unreadable(paths: list[Path], skip: bool) -> dict[Path, str]:
-    """{file: why it cannot be decoded}; OSError that names them unless they are to be skipped."""
-    from hf_vits.training.folder import _find_unreadable
+def check_readable(paths: list[Path], skip: bool) -> dict[Path, str]:
+    """{unreadable file: why it cannot be decoded}; OSError that names them unless they are to be skipped."""
+    from hf_vits.training.folder import find_unreadable
 
-    unreadable = _find_unreadable(paths)
+    unreadable = find_unreadable(paths)
     named = "; ".join(f"{path}: {problem}" for path, problem in list(unreadable.items())[:_MOST_NAMED])
     more = f"; and {len(unreadable) - _MOST_NAMED} more" if len(unreadable) > _MOST_NAMED else ""
     found = f"{len(unreadable)} of {len(paths)} image file(s) cannot be read: {named}{more}"
@@ -119,8 +119,7 @@ def draw(predictions: list[dict[str, Any]], figure: Path) -> None:
 
     best = [(load_image(row["file"]), row["predictions"][0]) for row in predictions]
     figure.parent.mkdir(parents=True, exist_ok=True)
-    # The true class is not known; it is the predicted one as far as the figure is concerned.
-    draw_predictions([Prediction(image, top["label"], top["label"], top["score"]) for image, top in best], figure)
+    draw_predictions([Prediction(image, None, top["label"], top["score"]) for image, top in best], figure)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -10,9 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from .randomness import seed_at
-
-_ORDER, _AUGMENTATION, _MIXTURE = range(3)
+from .randomness import Choice, seed_at
 
 
 class Draw(NamedTuple):
@@ -97,7 +95,7 @@ class GlobalBatches(Sampler):
         order = self._order()
         for number in range(self.batches_per_epoch):
             step = self.epoch * self.batches_per_epoch + number
-            mixture = seed_at(self.seed, _MIXTURE, step) if step < self.mix_steps else None
+            mixture = seed_at(self.seed, Choice.MIXTURE, step) if step < self.mix_steps else None
             first = number * self.batch_size
             positions = first + self._spread()
             for accumulated in range(self.accumulation):
@@ -106,7 +104,7 @@ class GlobalBatches(Sampler):
                 yield [self._draw(order, int(positions[place]), mixture) for place in places]
 
     def _order(self) -> np.ndarray:
-        shuffled = np.random.default_rng((self.seed, _ORDER, self.epoch)).permutation(self.num_images)
+        shuffled = np.random.default_rng(seed_at(self.seed, Choice.ORDER, self.epoch)).permutation(self.num_images)
         return np.repeat(shuffled, self.repeats)[: self.num_images]
 
     def _spread(self) -> np.ndarray:
@@ -115,4 +113,4 @@ class GlobalBatches(Sampler):
         return np.concatenate([places[first :: self.repeats] for first in range(self.repeats)])
 
     def _draw(self, order: np.ndarray, position: int, mixture: int | None) -> Draw:
-        return Draw(int(order[position]), seed_at(self.seed, _AUGMENTATION, self.epoch, position), mixture)
+        return Draw(int(order[position]), seed_at(self.seed, Choice.AUGMENTATION, self.epoch, position), mixture)

@@ -157,6 +157,7 @@ def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArgument
         gradient_accumulation_steps=train.accumulation,
         max_grad_norm=train.max_grad_norm or 0.0,
         bf16=use_bfloat16(train),
+        use_cpu=not torch.accelerator.is_available(),
         eval_strategy="steps" if evaluate else "no",
         eval_steps=evaluate,
         save_strategy="steps" if save else "no",

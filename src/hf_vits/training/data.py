@@ -216,7 +216,7 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"{path} is truncated or damaged: {error}") from error
     header = 4 + 4 * content[3] if len(content) > 3 else 4
     if content[:3] != b"\0\0\x08" or len(content) < header:

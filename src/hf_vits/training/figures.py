@@ -18,10 +18,10 @@ _MOST_NAMED_CLASSES = 25
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image with its class, the predicted class and the probability the model gives it."""
+    """One image with its class (None where it is not known), the predicted class and its probability."""
 
     image: Image.Image
-    label: str
+    label: str | None
     predicted: str
     probability: float
 
@@ -78,19 +78,19 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
 
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
-    """A grid of images, titled by predicted class and its probability; in red with the true class where wrong."""
+    """A grid of images, titled by predicted class and probability; green where right, else red with the true class."""
     rows = -(-len(predictions) // columns)
     figure = Figure(figsize=(1.9 * columns, 2.3 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, prediction in zip(grid, predictions, strict=False):
-        right = prediction.predicted == prediction.label
-        title = f"{prediction.predicted} ({prediction.probability:.0%})"
+        title, color = f"{prediction.predicted} ({prediction.probability:.0%})", "black"
+        if prediction.label is not None:
+            right = prediction.predicted == prediction.label
+            title, color = (title, _RIGHT) if right else (f"{title}\nis {prediction.label}", _WRONG)
         axes.imshow(prediction.image, cmap="gray" if prediction.image.mode == "L" else None)
-        axes.set_title(
-            title if right else f"{title}\nis {prediction.label}", color=_RIGHT if right else _WRONG, fontsize=10
-        )
+        axes.set_title(title, color=color, fontsize=10)
     _save(figure, path)
 
 

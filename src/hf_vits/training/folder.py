@@ -31,7 +31,7 @@ def load_folder(
     if not class_names:
         raise FileNotFoundError(f"{directories['train']} has no directories; each class needs one, with its images")
     files = {kind: _list_images(directory, class_names) for kind, directory in directories.items()}
-    unreadable = _find_unreadable([path for paths, _ in files.values() for path in paths])
+    unreadable = find_unreadable([path for paths, _ in files.values() for path in paths])
     if unreadable:
         _report(unreadable, skip_unreadable)
         files = {kind: _without(*found, set(unreadable)) for kind, found in files.items()}
@@ -59,7 +59,8 @@ def _check_classes(directory: Path, class_names: Sequence[str], labels: np.ndarr
         raise FileNotFoundError(f"{directory} has no image files ({endings}) of {len(empty)} classes: {names}")
 
 
-def _find_unreadable(paths: Sequence[Path]) -> dict[Path, str]:
+def find_unreadable(paths: Sequence[Path]) -> dict[Path, str]:
+    """{file: why it cannot be decoded} of those that cannot, under a progress bar."""
     with ThreadPoolExecutor() as pool:
         problems = list(tqdm(pool.map(_problem, paths), total=len(paths), desc="Checking images", unit="image"))
     return {path: problem for path, problem in zip(paths, problems, strict=True) if problem is not None}

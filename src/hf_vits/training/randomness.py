@@ -8,6 +8,7 @@ used before, so a resumed run, and one split over processes, repeat the choices 
 import contextlib
 import random
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
 
 import numpy as np
 import torch
@@ -16,9 +17,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 
 
-def seed_at(*place: int) -> int:
-    """A 32-bit seed that is a hash of `place`."""
-    return int(np.random.SeedSequence(place).generate_state(1)[0])
+class Choice(IntEnum):
+    """What is chosen at random; choices of different kinds at the same place are independent."""
+
+    ORDER = 0
+    AUGMENTATION = 1
+    MIXTURE = 2
+    DROPOUT = 3
+
+
+def seed_at(seed: int, choice: Choice, *place: int) -> int:
+    """A 32-bit seed that is a hash of the run's seed, the kind of choice and its place."""
+    return int(np.random.SeedSequence((seed, choice, *place)).generate_state(1)[0])
 
 
 @contextlib.contextmanager

@@ -17,13 +17,12 @@ from .averaging import WeightAverage
 from .batches import GlobalBatches
 from .evaluation import accuracy_metrics, rank
 from .optimizers import build_optimizer
-from .randomness import PartOfBatch, seed_at, seed_everything
+from .randomness import Choice, PartOfBatch, seed_at, seed_everything
 from .recipe import Recipe
 from .schedules import build_schedule
 from .teacher import Teacher
 
 _INCOMPLETE = "incomplete"
-_DROPOUT = 3
 
 
 class TrainingLoader(DataLoader):
@@ -130,7 +129,7 @@ class ImageClassificationTrainer(Trainer):
         """As in Trainer, with dropout and stochastic depth drawn for this step's part of the global batch."""
         self._accumulated = self._accumulated + 1 if self._step == self.state.global_step else 0
         self._step = self.state.global_step
-        seed_everything(seed_at(self.recipe.train.seed, _DROPOUT, self._step))
+        seed_everything(seed_at(self.recipe.train.seed, Choice.DROPOUT, self._step))
         with self._part_of_batch():
             return super().training_step(model, inputs, num_items_in_batch)
 
