@@ -13,6 +13,8 @@ INSTALLED = $(VENV)/.hf_vits-installed
 WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(CURDIR)
 PYTEST = $(BIN)/python -m pytest -q --durations=10
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# OpenMP's threads otherwise spin while they wait, which on busy cores makes a step many times longer.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint parity parity-ci conformance bench clean

@@ -430,7 +430,7 @@ def test_three_augment_does_one_of_three():
 
 
 def test_randaugment_magnitudes_vary_around_the_mean():
-    augment, magnitudes = RandAugment(ops=0, magnitude=9, std=0.5), []
+    augment, magnitudes = RandAugment(ops=0, magnitude=9.0, std=0.5), []
     for seed in range(300):
         torch.manual_seed(seed)
         augment(picture(0))

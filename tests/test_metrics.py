@@ -56,5 +56,5 @@ def test_several_processes_load_and_compute_at_once(tmp_path):
         "assert m['confusion_matrix'] == [[0, 0], [0, 1]]"
     )
     environment = {"HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]

@@ -30,18 +30,23 @@ from .trainer import ImageClassificationTrainer
 def build_model(recipe: ModelRecipe, class_names: Sequence[str]) -> tuple[PreTrainedModel, object]:
     """The recipe's model with a head for `class_names`, and its image processor.
 
-    A head for other classes is replaced by a new one.
+    A head for other classes is replaced by a new one. Raises ValueError for what the model or processor does not
+    know or cannot be.
     """
     labels = {
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: index for index, name in enumerate(class_names)},
     }
     if recipe.pretrained is not None:
-        model, processor = _from_pretrained(recipe, labels)
-    elif recipe.checkpoint is not None:
-        model, processor = _from_checkpoint(recipe, labels)
+        build = _from_pretrained
     else:
-        model, processor = _from_scratch(recipe, labels)
+        build = _from_scratch if recipe.checkpoint is None else _from_checkpoint
+    try:
+        model, processor = build(recipe, labels)
+    except StrictDataclassError as error:
+        raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
+    if processor is None:
+        raise ValueError(f"{recipe.system} {recipe.variant} takes no images; recipes train image classifiers")
     if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
     return model, type(processor).from_dict(processor.to_dict() | recipe.processor)
@@ -54,15 +59,8 @@ def _from_scratch(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel, o
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"} | recipe.config
     model_class = conversion.system(recipe.system).model_class(fields)
     _check_config(model_class.config_class, recipe.config)
-    try:
-        config = model_class.config_class(**fields | labels)
-    except StrictDataclassError as error:
-        raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
-    model = model_class(config)
-    processor = conversion.image_processor(recipe.system, recipe.variant, model)
-    if processor is None:
-        raise ValueError(f"{recipe.system} {recipe.variant} takes no images; recipes train image classifiers")
-    return model, processor
+    model = model_class(model_class.config_class(**fields | labels))
+    return model, conversion.image_processor(recipe.system, recipe.variant, model)
 
 
 def _from_checkpoint(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel, object]:
@@ -148,8 +146,10 @@ def mixing_steps(recipe: Recipe, steps_per_epoch: int) -> int:
 def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArguments:
     """What Trainer itself needs to know."""
     train = recipe.train
-    evaluate = steps_of(train.evaluate_every, steps_per_epoch) if train.evaluate_every else None
-    save = steps_of(train.save_every, steps_per_epoch) if train.save_every else None
+    evaluate, save, log = (
+        every and max(steps_of(every, steps_per_epoch), 1)
+        for every in (train.evaluate_every, train.save_every, train.log_every)
+    )
     return TrainingArguments(
         output_dir=str(Path(recipe.output.directory) / CHECKPOINTS),
         max_steps=steps_of(train.length, steps_per_epoch),
@@ -163,8 +163,9 @@ def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArgument
         save_strategy="steps" if save else "no",
         save_steps=save or 1,
         logging_strategy="steps",
-        logging_steps=steps_of(train.log_every, steps_per_epoch),
+        logging_steps=log,
         logging_first_step=True,
+        logging_nan_inf_filter=False,
         dataloader_num_workers=train.workers,
         dataloader_pin_memory=torch.accelerator.is_available(),
         activation_checkpointing=train.activation_checkpointing,

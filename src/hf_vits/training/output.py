@@ -1,5 +1,7 @@
 """The output directory of a run: whose it is, what it holds, nothing in it ever half-written."""
 
+import csv
+import io
 import json
 import tempfile
 from pathlib import Path
@@ -19,8 +21,15 @@ CONFUSION = "confusion_matrix.csv"
 CHECKPOINTS = "checkpoints"
 CARD = "README.md"
 
-# Keys of section `train` that may change from one start to the next, as results do not hang on them.
-_FREE = ("accumulation", "evaluate_every", "evaluation_batch_size", "log_every", "save_every", "workers")
+# Keys that may change from one start to the next, as may those of `output`: results do not hang on them.
+_FREE_KEYS = (
+    "train.accumulation",
+    "train.evaluate_every",
+    "train.evaluation_batch_size",
+    "train.log_every",
+    "train.save_every",
+    "train.workers",
+)
 
 
 def check_directory(recipe: Recipe) -> None:
@@ -32,17 +41,13 @@ def check_directory(recipe: Recipe) -> None:
     changes = [
         f"{key}: {before.get(key)} there, {now.get(key)} here"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith("output.") and key not in _free_keys()
+        if before.get(key) != now.get(key) and not key.startswith("output.") and key not in _FREE_KEYS
     ]
     if changes:
         raise ValueError(
             f"{directory} holds a run of another recipe ({'; '.join(changes)}); "
             "choose another output.directory, or remove it"
         )
-
-
-def _free_keys() -> set[str]:
-    return {f"train.{key}" for key in _FREE}
 
 
 def write_recipe(recipe: Recipe) -> None:
@@ -69,13 +74,11 @@ def write_results(directory: Path, results: dict[str, Any]) -> None:
 
 def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str]) -> None:
     """Counts as CSV, a row per true class, a column per predicted one."""
-
-    def quoted(name: str) -> str:
-        return '"' + name.replace('"', '""') + '"'
-
-    lines = [",".join(["true", *map(quoted, class_names)])]
-    lines += [",".join([quoted(name), *map(str, row)]) for name, row in zip(class_names, matrix, strict=True)]
-    write_text(directory / CONFUSION, "\n".join(lines) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true", *class_names])
+    writer.writerows([name, *row] for name, row in zip(class_names, matrix, strict=True))
+    write_text(directory / CONFUSION, text.getvalue())
 
 
 def save_model(directory: Path, model: PreTrainedModel, processor) -> None:

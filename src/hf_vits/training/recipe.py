@@ -118,9 +118,13 @@ class DataRecipe:
 class RandAugmentRecipe:
     """RandAugment (arXiv 1909.13719): `ops` operations at `magnitude` of 10, varied by `std` from image to image."""
 
-    ops: int = 2
+    ops: int = positive(default=2)
     magnitude: float = 9.0
     std: float = not_negative(default=0.0)
+
+    def validate_magnitude(self):
+        if not 0 <= self.magnitude <= 10:
+            raise ValueError(f"randaugment.magnitude must lie between 0 and 10, got {self.magnitude}")
 
 
 @strict
@@ -296,6 +300,10 @@ class TrainRecipe:
     workers: int = not_negative(default=0)
     activation_checkpointing: bool = False
     deterministic: bool = False
+
+    def validate_length(self):
+        if steps_of(self.length, 1_000_000) == 0:
+            raise ValueError(f"train.length {self.length} is no training at all")
 
     def validate_ema(self):
         if self.use_ema and self.ema_decay is None:

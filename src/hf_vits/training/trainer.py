@@ -126,12 +126,21 @@ class ImageClassificationTrainer(Trainer):
         return self.lr_scheduler
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """As in Trainer, with dropout and stochastic depth drawn for this step's part of the global batch."""
+        """As in Trainer, with dropout and stochastic depth drawn for this step's part of the global batch.
+
+        Raises FloatingPointError where the loss is no finite number.
+        """
         self._accumulated = self._accumulated + 1 if self._step == self.state.global_step else 0
         self._step = self.state.global_step
         seed_everything(seed_at(self.recipe.train.seed, Choice.DROPOUT, self._step))
         with self._part_of_batch():
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self._step}: a lower optimizer.learning_rate, a longer "
+                "schedule.warmup or train.max_grad_norm may help"
+            )
+        return loss
 
     def _part_of_batch(self) -> contextlib.AbstractContextManager:
         if self.batches.parts == 1:
