@@ -2,8 +2,7 @@
 
     python -m benchmarks.import_time [--rounds N]
 
-Each round starts two new interpreters, one with and one without hf_vits. An interpreter times its imports itself, so
-its own start does not count.
+Each round is a new interpreter, which imports torch and transformers first and times what comes after.
 """
 
 import argparse

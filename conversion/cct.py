@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from PIL.Image import Resampling
 from transformers.core_model_loading import ConversionOps, Transpose, WeightConverter, WeightRenaming
 
 from hf_vits.layers.patch import pair
@@ -19,6 +18,8 @@ from hf_vits.models.cct.configuration_cct import CctConfig
 from hf_vits.models.cct.configuration_cct_text import CctTextConfig
 from hf_vits.models.cct.modeling_cct import CctEmbeddings, CctForImageClassification
 from hf_vits.models.cct.modeling_cct_text import CctForSequenceClassification, CctTextEmbeddings
+
+from .preprocessing import resize_and_crop
 
 # num_hidden_layers, num_attention_heads, intermediate_size over hidden_size, hidden_size
 SIZES = {2: (2, 2, 1, 128), 4: (4, 2, 1, 128), 6: (6, 4, 2, 256), 7: (7, 4, 2, 256), 14: (14, 6, 3, 384)}
@@ -244,12 +245,4 @@ def processor(variant: str, config: CctConfig | CctTextConfig) -> dict | None:
     if isinstance(config, CctTextConfig):
         return None
     mean, std, crop_ratio = DATASETS[dataset(variant)]
-    height, width = pair(config.image_size)
-    return {
-        "size": {"shortest_edge": int(min(height, width) / crop_ratio)},
-        "crop_size": {"height": height, "width": width},
-        "resample": Resampling.BICUBIC,
-        "do_center_crop": True,
-        "image_mean": mean,
-        "image_std": std,
-    }
+    return resize_and_crop(config.image_size, crop_ratio, mean, std)

@@ -29,7 +29,7 @@ from .checkpoint import unwrap
 #   transforms(config)                list of WeightRenaming and WeightConverter to our keys
 #   processor(variant, config)        fields of the image processor, None for a text model
 #   from_transformers(model), to_transformers(model)    where transformers has the architecture
-SYSTEMS = ("vit", "deit", "cct")
+SYSTEMS = ("vit", "deit", "cct", "cvt")
 
 
 def system(name: str) -> ModuleType:
@@ -91,10 +91,10 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     return model
 
 
-def build(model_class: type[PreTrainedModel], fields: dict) -> PreTrainedModel:
+def build(model_class: type[PreTrainedModel], fields: dict, **options) -> PreTrainedModel:
     """A model whose weights are allocated but not initialised, since a checkpoint is to fill them all."""
     with no_init_weights():
-        return model_class(model_class.config_class(**fields)).eval()
+        return model_class(model_class.config_class(**fields), **options).eval()
 
 
 def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) -> None:

@@ -4,7 +4,6 @@ Variants have the names of its factory functions (models.py, models_v2.py).
 """
 
 import torch
-from PIL.Image import Resampling
 from transformers import DeiTConfig as TransformersDeiTConfig
 from transformers import DeiTForImageClassification as TransformersDeiTForImageClassification
 from transformers import DeiTForImageClassificationWithTeacher as TransformersDeiTForImageClassificationWithTeacher
@@ -18,16 +17,9 @@ from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.deit.modeling_deit import DeiTForImageClassification, DeiTModel
 
 from .core import build
-from .transformers_vit import (
-    PLAIN,
-    check_expressible,
-    our_class,
-    our_fields,
-    read_theirs,
-    their_fields,
-    vit_layout,
-    write_theirs,
-)
+from .preprocessing import resize_and_crop
+from .transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from .transformers_vit import PLAIN, our_fields, their_fields, vit_layout
 
 
 def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, patch_size: int = 16, **more) -> dict:
@@ -133,16 +125,7 @@ def transforms(config: DeiTConfig) -> list:
 
 def processor(variant: str, config: DeiTConfig) -> dict:
     """datasets.py, `build_transform`: short side to size / crop ratio, bicubic; DeiT III evaluates at ratio 1."""
-    height, width = pair(config.image_size)
-    crop_ratio = 0.875 if config.position_embedding_prefix else 1.0
-    return {
-        "size": {"shortest_edge": int(min(height, width) / crop_ratio)},
-        "crop_size": {"height": height, "width": width},
-        "resample": Resampling.BICUBIC,
-        "do_center_crop": True,
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
-    }
+    return resize_and_crop(config.image_size, 0.875 if config.position_embedding_prefix else 1.0)
 
 
 # transformers' own DeiT

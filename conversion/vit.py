@@ -21,16 +21,8 @@ from hf_vits.models.vit.modeling_vit import ViTForImageClassification, ViTForMas
 
 from .core import build
 from .flax import torch_layout, unstack_scanned
-from .transformers_vit import (
-    PLAIN,
-    check_expressible,
-    our_class,
-    our_fields,
-    read_theirs,
-    their_fields,
-    vit_layout,
-    write_theirs,
-)
+from .transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from .transformers_vit import PLAIN, our_fields, their_fields, vit_layout
 
 # hidden_size, num_hidden_layers, intermediate_size, num_attention_heads
 SIZES = {

@@ -22,10 +22,12 @@ SIZES = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
 }
+STAGES = {"image_size": 32, "depths": [1, 1, 2], "hidden_sizes": [8, 16, 16], "num_attention_heads": [1, 2, 2]}
 TINY = {
-    "vit": {"patch_size": 8, "pooling": "map", "use_mask_token": True},
-    "deit": {"patch_size": 8, "distilled": True},
-    "cct": {"conv_hidden_size": 8},
+    "vit": {**SIZES, "patch_size": 8, "pooling": "map", "use_mask_token": True},
+    "deit": {**SIZES, "patch_size": 8, "distilled": True},
+    "cct": {**SIZES, "conv_hidden_size": 8},
+    "cvt": STAGES,
 }
 # Stands before a script's own lines and makes hf_vits as absent as if it had never been installed.
 WITHOUT_HF_VITS = """
@@ -48,7 +50,7 @@ def tiny_model(name: str, auto_class: str = "AutoModelForImageClassification", *
     cls = model_class(name, auto_class)
     torch.manual_seed(0)
     labels = {"id2label": {0: "cat", 1: "dog", 2: "eel"}, "label2id": {"cat": 0, "dog": 1, "eel": 2}}
-    model = cls(cls.config_class(**{**SIZES, **TINY[name], **labels, **fields})).eval()
+    model = cls(cls.config_class(**TINY[name] | labels | fields)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.2)

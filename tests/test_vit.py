@@ -266,6 +266,24 @@ def test_patch_dropout_only_in_training_keeps_order_and_class_token():
     assert (kept.diff(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize("form", ["token", "mean", "deit", "deit3", "parallel"])
+@torch.no_grad()
+def test_a_classifier_spares_the_last_layer_what_nobody_reads(form):
+    model = make(form)
+    last = model.model.layers[-1]
+    recorded = make(form)(images(), output_hidden_states=True)
+    norms = [module for name, module in last.named_modules() if name.endswith("mlp_norm")]
+    tokens = []
+    norms[0].register_forward_pre_hook(lambda module, arguments: tokens.append(arguments[0].shape[1]))
+    logits = model(images()).logits
+    torch.testing.assert_close(logits, recorded.logits, atol=1e-5, rtol=1e-5)
+    assert tokens == [recorded.hidden_states[-1].shape[1] if form == "mean" else model.config.num_prefix_tokens]
+    seen = []
+    last.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    model(images())
+    assert torch.equal(seen[0], recorded.hidden_states[-1])
+
+
 def test_stochastic_depth_rates_follow_the_schedule():
     linear = DeiTForImageClassification(DeiTConfig(**TINY, drop_path_rate=0.2))
     constant = DeiTForImageClassification(DeiTConfig(**TINY, drop_path_rate=0.2, drop_path_schedule="constant"))

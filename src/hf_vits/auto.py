@@ -52,6 +52,7 @@ ARCHITECTURES = (
     image_architecture("vit", "ViT", AutoModelForMaskedImageModeling="ViTForMaskedImageModeling"),
     image_architecture("deit", "DeiT"),
     image_architecture("cct", "Cct"),
+    image_architecture("cvt", "Cvt"),
     Architecture(
         "cct",
         "cct_text",

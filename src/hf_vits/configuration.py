@@ -74,4 +74,45 @@ class VitsBackboneConfig(BackboneConfigMixin, VitsConfig):
         return ["stem", *(f"stage{index}" for index in range(1, self.num_hidden_layers + 1))]
 
 
-__all__ = ["VitsBackboneConfig", "VitsConfig"]
+class VitsHierarchicalConfig(VitsBackboneConfig):
+    """Base of the configurations of encoders in stages, each on a coarser grid: `depths` and `hidden_sizes` per stage.
+
+    Attributes:
+        stage_fields: names of the fields with one value per stage.
+    """
+
+    stage_fields = ("depths", "hidden_sizes", "num_attention_heads")
+
+    @property
+    def hidden_size(self) -> int:
+        """Channels of the last stage."""
+        return self.hidden_sizes[-1]
+
+    @property
+    def stem_size(self) -> int:
+        """Channels of the map that enters the first stage."""
+        return self.hidden_sizes[0]
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """How many stages there are, as in transformers' configurations of such encoders."""
+        return len(self.depths)
+
+    def check(self) -> None:
+        super().check()
+        for name in self.stage_fields:
+            if len(getattr(self, name)) != len(self.depths):
+                raise ValueError(
+                    f"{name} needs one value per stage, as depths={self.depths} has, got {name}={getattr(self, name)}"
+                )
+
+    def check_heads(self) -> None:
+        for hidden_size, num_heads in zip(self.hidden_sizes, self.num_attention_heads, strict=True):
+            if hidden_size % num_heads:
+                raise ValueError(
+                    "every stage's hidden_sizes must be a multiple of its num_attention_heads, got "
+                    f"hidden_sizes={self.hidden_sizes} and num_attention_heads={self.num_attention_heads}"
+                )
+
+
+__all__ = ["VitsBackboneConfig", "VitsConfig", "VitsHierarchicalConfig"]

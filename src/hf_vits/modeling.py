@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput, BaseModelOutputWithPooling, ImageClassifierOutput
@@ -12,7 +13,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
-from .layers.attention import QueryKeyValue, SelfAttention
+from .layers.attention import Attention, QueryKeyValue
+from .layers.constants import Constants
+from .layers.position import PositionEmbedding
+from .layers.transformer import LayerScale
 
 
 @dataclass
@@ -50,6 +54,17 @@ def recorded_states(outputs: EncoderOutput) -> dict:
     return {name: outputs[name] for name in names if name in outputs}
 
 
+def asks_for_states(model: PreTrainedModel, kwargs: dict) -> bool:
+    """Whether arguments or configuration ask for hidden states, attentions or other states of the layers."""
+    flags = (f"output_{name}" for name in model._can_record_outputs)
+    return any(kwargs.get(flag, getattr(model.config, flag, False)) for flag in flags)
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a forward hook reads what the module or a part of it returns."""
+    return any(part._forward_hooks for part in module.modules())
+
+
 class VitsPreTrainedModel(PreTrainedModel):
     """Base class of every model: an image encoder whose heads hold it as `model`."""
 
@@ -66,10 +81,53 @@ class VitsPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {
         # Whatever its kind, an encoder's layer is one that gradients can be checkpointed at.
         "hidden_states": OutputRecorder(GradientCheckpointingLayer),
-        "attentions": OutputRecorder(SelfAttention, index=1),
+        "attentions": OutputRecorder(Attention, index=1),
         "query_states": OutputRecorder(QueryKeyValue, index=0),
         "key_states": OutputRecorder(QueryKeyValue, index=1),
         "value_states": OutputRecorder(QueryKeyValue, index=2),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """What most originals do: linear layers truncated normal, convolutions as PyTorch makes them, norms 1 and 0.
+
+        The deviation is `config.initializer_range`, 0.02 where a configuration has none.
+        """
+        std = getattr(self.config, "initializer_range", 0.02)
+        if isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, std=std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                bound = module.weight[0].numel() ** -0.5
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, PositionEmbedding):
+            init.trunc_normal_(module.table, std=std)
+        elif isinstance(module, LayerScale):
+            init.constant_(module.gain, module.initial_value)
+        elif isinstance(module, Constants):
+            for name, value in module.constants().items():
+                init.copy_(getattr(module, name), value)
+        else:
+            super()._init_weights(module)
+
+
+class Stage(nn.Module):
+    """Base of the stages of a hierarchical encoder: takes a map (batch, channels, height, width) and returns the next.
+
+    What turns the map before into the stage's own grid (patches, a strided convolution) is the stage's first step; the
+    first stage's is in the embeddings. A stage that hands on more than a map returns a tuple that begins with it.
+    """
+
+
+class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
+    """Base class of encoders in stages. `hidden_states` are maps: what enters the first stage and what leaves each."""
+
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(Stage),
+        "attentions": OutputRecorder(Attention, index=1),
     }
 
 
@@ -103,10 +161,14 @@ class ForImageClassification:
             labels: (batch,) class indices, or (batch, num_labels) for regression and multi-label problems; the loss
                 follows `config.problem_type` as everywhere in transformers.
         """
-        outputs = self.model(pixel_values, **kwargs)
+        outputs = self.encode(pixel_values, **kwargs)
         logits = self.classifier(outputs.pooler_output)
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return ClassifierOutput(loss=loss, logits=logits, **recorded_states(outputs))
+
+    def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
+        """Output of the base model; an architecture may spare itself what nobody reads of it."""
+        return self.model(pixel_values, **kwargs)
 
 
 class IsotropicBackbone(BackboneMixin):
@@ -140,6 +202,38 @@ class IsotropicBackbone(BackboneMixin):
                 feature_maps.append(tokens.transpose(1, 2).unflatten(2, grid).contiguous())
         return BackboneOutput(
             feature_maps=tuple(feature_maps),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.get("attentions"),
+        )
+
+
+class HierarchicalBackbone(BackboneMixin):
+    """Feature maps of a model in stages; mixed into its pretrained class.
+
+    Stage "stem" is what enters the first stage, "stage<n>" what leaves stage n.
+    """
+
+    model_class: type[PreTrainedModel]
+    _keys_to_ignore_on_load_unexpected = [r"^\w*classifier\.", r"^model\.(norm|pooler)\."]
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.num_features = [config.stem_size, *config.hidden_sizes]
+        self.model = self.model_class(config, add_pooling_layer=False)
+        self.post_init()
+
+    def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
+        """The map of every stage name; an architecture whose maps are not its hidden states says here which they are."""
+        return outputs.hidden_states
+
+    @can_return_tuple
+    @filter_output_hidden_states
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
+        """(batch, num_channels, height, width) to `feature_maps`, one (batch, channels, rows, columns) per stage."""
+        outputs = self.model(pixel_values, **kwargs)
+        maps = zip(self.stage_names, self.stage_maps(outputs), strict=True)
+        return BackboneOutput(
+            feature_maps=tuple(feature_map for stage, feature_map in maps if stage in self.out_features),
             hidden_states=outputs.hidden_states,
             attentions=outputs.get("attentions"),
         )

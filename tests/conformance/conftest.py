@@ -28,7 +28,8 @@ def pytest_terminal_summary(terminalreporter, config):
     outcomes, reasons = defaultdict(set), {}
     for reports in terminalreporter.stats.values():
         for report in reports:
-            if getattr(report, "nodeid", "").startswith(prefix):
+            # Deselected tests stand here too, as items that have no outcome.
+            if getattr(report, "nodeid", "").startswith(prefix) and hasattr(report, "outcome"):
                 outcomes[report.nodeid].add(report.outcome)
                 if report.outcome == "skipped":
                     reasons[report.nodeid] = reason(report)

@@ -14,6 +14,8 @@ class Row:
         tokens: length of the sequence that its layers see, prefix tokens included.
         config: fields of its configuration; `IMAGE`, `PATCHES` and `TEXT` have the common ones.
         attentions: how many attention maps it returns, where that is not one per layer.
+    attention: (heads, queries, keys) of the first, where that does not follow from `tokens`.
+    maps: (channels, rows, columns) of each hidden state of an encoder in stages; else they are sequences.
         flags: attributes of `ModelTesterMixin` that switch parts of its tests.
         backbone: fields that give the default configuration the four layers that the backbone tests pick from.
         skips: {name of a mixin's test: why it cannot apply}, besides `SKIPS`.
@@ -24,6 +26,8 @@ class Row:
     tokens: int
     config: dict[str, Any]
     attentions: int | None = None
+    attention: tuple[int, int, int] | None = None
+    maps: tuple[tuple[int, int, int], ...] = ()
     flags: dict[str, bool] = field(default_factory=dict)
     backbone: dict[str, Any] = field(default_factory=dict)
     skips: dict[str, str] = field(default_factory=dict)
@@ -92,6 +96,15 @@ ROWS = (
             "position_embedding_type": "sine",
         },
         backbone=FOUR_LAYERS,
+    ),
+    Row(
+        "Cvt",
+        "cvt",
+        1 + 2 * 2,
+        {"image_size": 32, "hidden_sizes": [16, 24, 32], "depths": [1, 1, 2], "num_attention_heads": [1, 2, 4]},
+        attentions=4,
+        attention=(1, 8 * 8, 4 * 4),
+        maps=((16, 8, 8), (16, 8, 8), (24, 4, 4), (32, 2, 2)),
     ),
     Row("CctText", "cct_text", 7, {**TEXT, "word_embedding_size": 16, "kernel_size": 2}),
     Row(

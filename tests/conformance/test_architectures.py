@@ -31,6 +31,26 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
             assert model.get_input_embeddings() is embedding
             assert model.get_output_embeddings() is None
 
+    def test_num_layers_is_small(self):
+        """As in the mixin; an encoder in stages has at least one layer in each."""
+        if self.row.maps:
+            assert max(self.model_tester.get_config().depths) <= 2
+        else:
+            super().test_num_layers_is_small()
+
+    def test_hidden_states_output(self):
+        """As in the mixin; of an encoder in stages, the maps that the table says."""
+        if not self.row.maps:
+            super().test_hidden_states_output()
+            return
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        expected = [(self.model_tester.batch_size, *sizes) for sizes in self.row.maps]
+        for model_class in self.all_model_classes:
+            by_argument = model_class(config).to(torch_device).eval()
+            by_config = model_class(self.model_tester.get_config(output_hidden_states=True)).to(torch_device).eval()
+            for outputs in (by_argument(**inputs, output_hidden_states=True), by_config(**inputs)):
+                assert [tuple(hidden_state.shape) for hidden_state in outputs.hidden_states] == expected
+
     def test_output_shapes(self):
         """The sizes that the table, not the model, says; also with a single colour channel."""
         tester, row = self.model_tester, self.row
@@ -73,6 +93,7 @@ class ConfigurationTests(RowTests):
     def test_config(self):
         text = self.model_tester.main_input_name == "input_ids"
         tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **self.row.config)
+        tester.common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers"]
         tester.run_common_tests()
 
 

@@ -52,11 +52,15 @@ class ModelTester:
         module = importlib.import_module(architecture.model_module())
         self.config_class = architecture.config_class()
         self.models = {auto: getattr(module, name) for auto, name in architecture.models.items()}
-        self.expected_num_hidden_layers = self.num_hidden_layers + 1
-        self.num_hidden_layers = row.attentions or self.num_hidden_layers
+        config = self.get_config()
+        self.hidden_size = config.hidden_size
+        self.expected_num_hidden_layers = config.num_hidden_layers + 1
+        self.num_hidden_layers = row.attentions or config.num_hidden_layers
         self.encoder_seq_length = row.tokens
+        if row.attention is not None:
+            self.num_attention_heads, self.encoder_seq_length, self.key_length = row.attention
         self.seq_length = row.tokens if self.main_input_name == "pixel_values" else WORDS
-        self.mask_length = row.tokens - self.get_config().num_prefix_tokens
+        self.mask_length = row.tokens - config.num_prefix_tokens
         self.num_masks = self.mask_length // 2
 
     @property

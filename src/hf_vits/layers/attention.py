@@ -37,9 +37,11 @@ def eager_attention_forward(
 def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention by the implementation that `module.config` asks for (eager, sdpa, flex or flash).
 
-    `module` carries `config`, `scaling` and `attention_dropout`. Shapes as in `eager_attention_forward`; the
-    probabilities are None for every implementation but eager.
+    `module` is an `Attention`, or has its attributes. Shapes as in `eager_attention_forward`; the probabilities are
+    None for every implementation but eager.
     """
+    if attention_mask is not None and attention_mask.is_floating_point():
+        attention_mask = attention_mask.to(query.dtype)
     attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
         module.config._attn_implementation, eager_attention_forward
     )
@@ -54,6 +56,27 @@ def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) 
         is_causal=False,
         **kwargs,
     )
+
+
+class Attention(nn.Module):
+    """Base of attention layers: what `attend` reads off them.
+
+    A subclass returns a pair: the result, and the probabilities or None, which are recorded as `attentions`.
+
+    Args:
+        config: names the attention implementation (`_attn_implementation`).
+        scaling: factor on the scores.
+        attention_dropout: rate on the probabilities while training.
+    """
+
+    is_causal = False
+    num_key_value_groups = 1
+
+    def __init__(self, config, scaling: float, attention_dropout: float = 0.0):
+        super().__init__()
+        self.config = config
+        self.scaling = scaling
+        self.attention_dropout = attention_dropout
 
 
 class QueryKeyValue(nn.Linear):
@@ -75,7 +98,7 @@ class QueryKeyValue(nn.Linear):
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Attention):
     """Multi-head self-attention: fused projection, softmax attention, output projection.
 
     Args:
@@ -94,20 +117,30 @@ class SelfAttention(nn.Module):
         attention_dropout: float = 0.0,
         projection_dropout: float = 0.0,
     ):
-        super().__init__()
-        self.config = config
-        self.scaling = (hidden_size // num_heads) ** -0.5
-        self.attention_dropout = attention_dropout
-        self.is_causal = False
-        self.num_key_value_groups = 1
+        super().__init__(config, (hidden_size // num_heads) ** -0.5, attention_dropout)
         self.qkv = QueryKeyValue(hidden_size, num_heads, bias=qkv_bias)
         self.projection = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(projection_dropout) if projection_dropout else nn.Identity()
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_queries: int | None = None,
+        **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them."""
+        """Let tokens attend to one another.
+
+        Args:
+            hidden_states: (batch, tokens, hidden_size).
+            attention_mask: additive bias that broadcasts to (batch, heads, queries, tokens), or None.
+            num_queries: how many leading tokens attend, each to all tokens; None for all.
+
+        Returns:
+            (batch, queries, hidden_size), and the probabilities where the implementation has them.
+        """
         query, key, value = self.qkv(hidden_states)
+        if num_queries is not None:
+            query = query[:, :, :num_queries]
         attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
         return self.dropout(self.projection(attended.flatten(2))), probabilities

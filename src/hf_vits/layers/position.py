@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from .constants import Constants
+
 # How the originals resize a table to another grid: google-research/vision_transformer and big_vision call
 # scipy.ndimage.zoom(order=1), which is bilinear with aligned corners; facebookresearch/deit bicubic;
 # SHI-Labs/Compact-Transformers bilinear without aligned corners.
@@ -72,16 +74,17 @@ class PositionEmbedding(nn.Module):
         return interpolate_positions(self.table, self.grid, grid, self.interpolation)
 
 
-class FixedPositionEmbedding(nn.Module):
+class FixedPositionEmbedding(Constants):
     """The 2-d sine-cosine table of each input's grid; no parameter, nothing saved."""
 
     def __init__(self, grid: tuple[int, int], hidden_size: int):
         super().__init__()
         self.grid = grid
         self.hidden_size = hidden_size
-        # A model that is loaded in half precision has this as its default dtype while it is built.
-        table = sine_cosine_positions_2d(grid, hidden_size).to(torch.get_default_dtype())
-        self.register_buffer("table", table, persistent=False)
+        self.register_constants()
+
+    def constants(self) -> dict[str, torch.Tensor]:
+        return {"table": sine_cosine_positions_2d(self.grid, self.hidden_size)}
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
         """The table for `grid`: (1, height * width, hidden_size)."""

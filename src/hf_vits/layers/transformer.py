@@ -16,6 +16,11 @@ def drop_path_rates(rate: float, num_layers: int, schedule: str = "linear") -> l
     return torch.linspace(0, rate, num_layers, device="cpu").tolist()
 
 
+def leading(tokens: torch.Tensor, count: int | None) -> torch.Tensor:
+    """The first `count` of (batch, tokens, channels), all for None."""
+    return tokens if count is None else tokens[:, :count]
+
+
 class LayerScale(nn.Module):
     """A learned gain per channel on a residual branch (arXiv 2103.17239)."""
 
@@ -66,9 +71,10 @@ class TransformerLayer(GradientCheckpointingLayer):
             branch = scale(branch)
         return self.drop_path(branch) if self.training else branch
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape."""
-        hidden_states = hidden_states + self.attention_branch(hidden_states, **kwargs)
+    def forward(self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to the same shape, or to the `num_queries` leading tokens alone."""
+        attended = self.attention_branch(hidden_states, num_queries=num_queries, **kwargs)
+        hidden_states = leading(hidden_states, num_queries) + attended
         return hidden_states + self.mlp_branch(hidden_states)
 
 
@@ -84,7 +90,8 @@ class ParallelTransformerLayer(GradientCheckpointingLayer):
             TransformerLayer(config, drop_path_rate) for _ in range(config.num_parallel_branches)
         )
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape."""
-        hidden_states = sum((b.attention_branch(hidden_states, **kwargs) for b in self.branches), hidden_states)
+    def forward(self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to the same shape, or to the `num_queries` leading tokens alone."""
+        attended = [b.attention_branch(hidden_states, num_queries=num_queries, **kwargs) for b in self.branches]
+        hidden_states = sum(attended, leading(hidden_states, num_queries))
         return sum((b.mlp_branch(hidden_states) for b in self.branches), hidden_states)

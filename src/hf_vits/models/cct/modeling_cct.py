@@ -129,11 +129,7 @@ class CctPreTrainedModel(VitsPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         """As the original: tables 0.2, linear layers 0.02, both truncated normal; convolutions Kaiming normal."""
-        if isinstance(module, nn.Linear):
-            init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 bound = module.weight[0].numel() ** -0.5

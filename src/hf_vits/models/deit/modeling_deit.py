@@ -12,17 +12,15 @@ from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from ...layers.position import PositionEmbedding
 from ...layers.stems import HierarchicalMLPStem
 from ...layers.transformer import ParallelTransformerLayer, TransformerLayer
 from ...modeling import (
     ClassifierOutput,
-    ForImageClassification,
     IsotropicBackbone,
     VitsPreTrainedModel,
     recorded_states,
 )
-from ..vit.modeling_vit import ViTEmbeddings, ViTModel, initialize_common
+from ..vit.modeling_vit import PrefixClassification, ViTEmbeddings, ViTModel
 from .configuration_deit import DeiTConfig
 
 
@@ -40,25 +38,12 @@ class DeiTPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Truncated normals for linear layers, tokens and positions; convolutions keep PyTorch's default."""
-        std = self.config.initializer_range
-        if isinstance(module, nn.Linear):
-            init.trunc_normal_(module.weight, std=std)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):
-            init.kaiming_uniform_(module.weight, a=5**0.5)
-            bound = (module.in_channels * module.kernel_size[0] * module.kernel_size[1]) ** -0.5
-            init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, PositionEmbedding):
-            init.trunc_normal_(module.table, std=std)
-        elif isinstance(module, DeiTEmbeddings):
+        if isinstance(module, DeiTEmbeddings):
             if module.prefix_tokens is not None:
-                init.trunc_normal_(module.prefix_tokens, std=std)
+                init.trunc_normal_(module.prefix_tokens, std=self.config.initializer_range)
             if module.mask_token is not None:
                 init.zeros_(module.mask_token)
         else:
-            initialize_common(module)
             super()._init_weights(module)
 
 
@@ -89,7 +74,7 @@ class DeiTClassifierOutput(ClassifierOutput):
     distillation_logits: torch.FloatTensor | None = None
 
 
-class DeiTForImageClassification(ForImageClassification, DeiTPreTrainedModel):
+class DeiTForImageClassification(PrefixClassification, DeiTPreTrainedModel):
     """DeiT with a linear classifier on the class token and, when distilled, another on the distillation token.
 
     The heads of a distilled model are averaged (models.py, `DistilledVisionTransformer.forward`), in training too;
@@ -114,7 +99,7 @@ class DeiTForImageClassification(ForImageClassification, DeiTPreTrainedModel):
         """Classify images; arguments as in `ForImageClassification.forward`."""
         if not (self.config.distilled and self.config.distillation_head):
             return DeiTClassifierOutput(**super().forward(pixel_values, labels, **kwargs | {"return_dict": True}))
-        outputs = self.model(pixel_values, **kwargs)
+        outputs = self.encode(pixel_values, **kwargs)
         cls_logits = self.classifier(outputs.pooler_output)
         distillation_logits = self.distillation_classifier(
             self.model.pooler.represent(outputs.last_hidden_state[:, 1])

@@ -18,10 +18,17 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.attention import QueryKeyValue
 from ...layers.patch import PatchDropout, PatchEmbedding, pair
 from ...layers.pooling import AttentionPooling
-from ...layers.position import FixedPositionEmbedding, PositionEmbedding, sine_cosine_positions_2d
+from ...layers.position import FixedPositionEmbedding, PositionEmbedding
 from ...layers.stems import ResNetStem, StandardizedConv2d
-from ...layers.transformer import LayerScale, TransformerLayer, drop_path_rates
-from ...modeling import EncoderOutput, ForImageClassification, IsotropicBackbone, VitsPreTrainedModel
+from ...layers.transformer import TransformerLayer, drop_path_rates
+from ...modeling import (
+    EncoderOutput,
+    ForImageClassification,
+    IsotropicBackbone,
+    VitsPreTrainedModel,
+    asks_for_states,
+    is_watched,
+)
 from .configuration_vit import ViTConfig
 
 
@@ -148,16 +155,7 @@ class ViTPreTrainedModel(VitsPreTrainedModel):
         elif isinstance(module, AttentionPooling):
             init.xavier_uniform_(module.probe)
         else:
-            initialize_common(module)
             super()._init_weights(module)
-
-
-def initialize_common(module: nn.Module) -> None:
-    """What every ViT of ours initialises alike: layer scale and the fixed table (a buffer that is never saved)."""
-    if isinstance(module, LayerScale):
-        init.constant_(module.gain, module.initial_value)
-    elif isinstance(module, FixedPositionEmbedding):
-        init.copy_(module.table, sine_cosine_positions_2d(module.grid, module.hidden_size))
 
 
 class ViTModel(ViTPreTrainedModel):
@@ -186,6 +184,7 @@ class ViTModel(ViTPreTrainedModel):
         self,
         pixel_values: torch.Tensor | None = None,
         bool_masked_pos: torch.Tensor | None = None,
+        prefix_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> EncoderOutput:
         """Encode images.
@@ -193,18 +192,34 @@ class ViTModel(ViTPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
             bool_masked_pos: (batch, patches), True where the mask token replaces a patch.
+            prefix_only: leave the patch tokens out of `last_hidden_state`, which spares most of the last layer.
         """
         if pixel_values is None:
             raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
         hidden_states = self.embeddings(pixel_values, bool_masked_pos)
-        for layer in self.layers:
+        *layers, last_layer = self.layers
+        for layer in layers:
             hidden_states = layer(hidden_states, **kwargs)
-        hidden_states = self.norm(hidden_states)
+        num_queries = self.config.num_prefix_tokens if prefix_only else None
+        hidden_states = self.norm(last_layer(hidden_states, num_queries=num_queries, **kwargs))
         pooled = self.pooler(hidden_states) if self.pooler is not None else None
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
-class ViTForImageClassification(ForImageClassification, ViTPreTrainedModel):
+class PrefixClassification(ForImageClassification):
+    """An image classifier whose base model leaves out the patch tokens of the last layer where no one reads them.
+
+    Where the class token is pooled, the patch tokens are keys and values to it in the last layer and nothing more:
+    a layer's worth of MLP and output projection is saved. Who asks for states, or hooks the layer, gets them all.
+    """
+
+    def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
+        seen = asks_for_states(self, kwargs) or is_watched(self.model.layers[-1])
+        prefix_only = self.config.pooling == "token" and not seen
+        return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
+
+
+class ViTForImageClassification(PrefixClassification, ViTPreTrainedModel):
     """ViT with a linear classifier on its pooled output."""
 
     model_class = ViTModel

@@ -1,0 +1,64 @@
+"""Convolutions between and inside transformer layers."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, then batch norm, which `hf_vits.fuse` folds away.
+
+    Args:
+        padding: None for half the kernel, which keeps the map's size at stride 1.
+        activation: a name of transformers' `ACT2FN`, None for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        activation: str | None = None,
+    ):
+        padding = kernel_size // 2 if padding is None else padding
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+            nn.BatchNorm2d(out_channels),
+            *([] if activation is None else [ACT2FN[activation]]),
+        )
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of a map."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, height, width) to the same shape."""
+        return super().forward(hidden_states.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvPositionEmbedding(nn.Conv2d):
+    """Positions from the surroundings: a depth-wise convolution added to its own input.
+
+    The conditional positional encoding of Chu et al., arXiv 2102.10882; CoaT's convolutional position encoding, CMT's
+    local perception unit and RegionViT's PEG are the same.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3, bias: bool = True):
+        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, height, width) to the same shape."""
+        return hidden_states + super().forward(hidden_states)
+
+
+def to_tokens(hidden_states: torch.Tensor) -> torch.Tensor:
+    """(batch, channels, height, width) to (batch, height * width, channels)."""
+    return hidden_states.flatten(2).transpose(1, 2)
+
+
+def to_map(tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(batch, height * width, channels) to (batch, channels, height, width)."""
+    return tokens.transpose(1, 2).unflatten(2, grid)

@@ -1,0 +1,64 @@
+"""Configuration of the Convolutional vision Transformer of microsoft/CvT."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from ...configuration import VitsHierarchicalConfig
+
+
+@strict
+class CvtConfig(VitsHierarchicalConfig):
+    """Configuration of CvT; the defaults are CvT-13.
+
+    Args:
+        image_size: pixels along a side of the images that the processor makes; nothing depends on it.
+        depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage.
+        patch_sizes, patch_strides, patch_paddings: of the convolution that embeds the map before each stage.
+        mlp_ratios: intermediate width over `hidden_sizes`, per stage.
+        hidden_act: the original has QuickGELU; transformers' own Cvt computes the exact "gelu".
+        key_value_projection: how the map is reduced before keys and values are taken from it: a depth-wise
+            "convolution" with batch norm, which queries then have too, or the "average" of each window.
+        key_value_stride: of that reduction.
+        use_class_token: whether the last stage has a class token, which the classifier reads, rather than the mean.
+        drop_path_rate: stochastic depth of the last stage, rising linearly from 0; the stages before have none.
+    """
+
+    model_type = "hf_vits_cvt"
+    size_fields = ("image_size", "num_channels", "depths", "hidden_sizes", "num_attention_heads", "mlp_ratios")
+    size_fields += ("patch_sizes", "patch_strides", "key_value_stride", "layer_norm_eps")
+    stage_fields = ("depths", "hidden_sizes", "num_attention_heads", "mlp_ratios")
+    stage_fields += ("patch_sizes", "patch_strides", "patch_paddings")
+    rate_fields = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
+
+    image_size: int | list[int] | tuple[int, int] = 224
+    num_channels: int = 3
+    depths: list[int] | tuple[int, ...] = (1, 2, 10)
+    hidden_sizes: list[int] | tuple[int, ...] = (64, 192, 384)
+    num_attention_heads: list[int] | tuple[int, ...] = (1, 3, 6)
+    patch_sizes: list[int] | tuple[int, ...] = (7, 3, 3)
+    patch_strides: list[int] | tuple[int, ...] = (4, 2, 2)
+    patch_paddings: list[int] | tuple[int, ...] = (2, 1, 1)
+    mlp_ratios: list[float | int] | tuple[float | int, ...] = (4, 4, 4)
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    qkv_bias: bool = True
+    key_value_projection: Literal["convolution", "average"] = "convolution"
+    key_value_stride: int = 2
+    use_class_token: bool = True
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    drop_path_rate: float | int = 0.1
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return int(self.use_class_token)
+
+    def check(self) -> None:
+        super().check()
+        self.check_heads()
+
+
+__all__ = ["CvtConfig"]

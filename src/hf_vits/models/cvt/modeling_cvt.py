@@ -1,0 +1,207 @@
+"""CvT: convolutional token embeddings and convolutional projections.
+
+Wu et al., "CvT: Introducing Convolutions to Vision Transformers", arXiv 2103.15808; microsoft/CvT
+(lib/models/cls_cvt.py).
+"""
+
+import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ...layers.attention import Attention, attend
+from ...layers.convolution import ConvNorm, LayerNorm2d, to_map, to_tokens
+from ...layers.mlp import MLP
+from ...layers.patch import check_pixel_values
+from ...layers.transformer import drop_path_rates
+from ...modeling import (
+    EncoderOutput,
+    ForImageClassification,
+    HierarchicalBackbone,
+    Stage,
+    VitsHierarchicalPreTrainedModel,
+)
+from .configuration_cvt import CvtConfig
+
+
+class CvtEmbeddings(nn.Module):
+    """Overlapping patches of an image or of the map before, each projected to a token and normalised."""
+
+    def __init__(self, config: CvtConfig, stage: int):
+        super().__init__()
+        self.num_channels = config.hidden_sizes[stage - 1] if stage else config.num_channels
+        self.projection = nn.Conv2d(
+            self.num_channels,
+            config.hidden_sizes[stage],
+            kernel_size=config.patch_sizes[stage],
+            stride=config.patch_strides[stage],
+            padding=config.patch_paddings[stage],
+        )
+        self.norm = LayerNorm2d(config.hidden_sizes[stage], eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, height, width) to (batch, hidden_size, rows, columns)."""
+        return self.norm(self.projection(hidden_states.to(self.projection.weight.dtype)))
+
+
+class CvtAttention(Attention):
+    """Self-attention whose queries, keys and values first pass a depth-wise convolution over the map.
+
+    Keys and values are taken from a coarser map. The class token, where there is one, skips the convolutions. Scores
+    are scaled by the width of the stage, not of a head.
+    """
+
+    def __init__(self, config: CvtConfig, stage: int):
+        hidden_size = config.hidden_sizes[stage]
+        super().__init__(config, hidden_size**-0.5, config.attention_probs_dropout_prob)
+        self.num_heads = config.num_attention_heads[stage]
+        stride = config.key_value_stride
+        if config.key_value_projection == "convolution":
+            self.query_reduction = ConvNorm(hidden_size, hidden_size, 3, groups=hidden_size)
+            self.key_reduction = ConvNorm(hidden_size, hidden_size, 3, stride, groups=hidden_size)
+            self.value_reduction = ConvNorm(hidden_size, hidden_size, 3, stride, groups=hidden_size)
+        else:
+            self.query_reduction = nn.Identity()
+            self.key_reduction = self.value_reduction = nn.AvgPool2d(3, stride, padding=1, ceil_mode=True)
+        self.query = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
+        self.key = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
+        self.value = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
+        self.projection = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, prefix + rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
+        count = hidden_states.shape[1] - grid[0] * grid[1]
+        prefix, feature_map = hidden_states[:, :count], to_map(hidden_states[:, count:], grid)
+        query = self.project(prefix, self.query_reduction(feature_map), self.query)
+        key = self.project(prefix, self.key_reduction(feature_map), self.key)
+        value = self.project(prefix, self.value_reduction(feature_map), self.value)
+        attended, probabilities = attend(self, query, key, value, **kwargs)
+        return self.dropout(self.projection(attended.flatten(2))), probabilities
+
+    def project(self, prefix: torch.Tensor, feature_map: torch.Tensor, linear: nn.Linear) -> torch.Tensor:
+        """Prefix tokens and a map to (batch, heads, tokens, head_dim)."""
+        tokens = to_tokens(feature_map)
+        if prefix.shape[1]:
+            tokens = torch.cat([prefix, tokens], dim=1)
+        return linear(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class CvtLayer(GradientCheckpointingLayer):
+    """x + attention(norm(x)), then x + mlp(norm(x)), each branch with stochastic depth."""
+
+    def __init__(self, config: CvtConfig, stage: int, drop_path_rate: float):
+        super().__init__()
+        hidden_size = config.hidden_sizes[stage]
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = CvtAttention(config, stage)
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        intermediate_size = int(hidden_size * config.mlp_ratios[stage])
+        self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
+        """(batch, prefix + rows * columns, hidden_size) to the same shape."""
+        attended, _ = self.attention(self.attention_norm(hidden_states), grid, **kwargs)
+        hidden_states = hidden_states + self.drop_path(attended)
+        return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
+
+
+class CvtStage(Stage):
+    """A coarser grid of tokens, after the first stage's, and the layers on it."""
+
+    def __init__(self, config: CvtConfig, stage: int):
+        super().__init__()
+        is_last = stage == len(config.depths) - 1
+        self.embeddings = CvtEmbeddings(config, stage) if stage else None
+        has_token = config.use_class_token and is_last
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.hidden_sizes[stage])) if has_token else None
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        rates = drop_path_rates(config.drop_path_rate if is_last else 0.0, config.depths[stage])
+        self.layers = nn.ModuleList(CvtLayer(config, stage, rate) for rate in rates)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (batch, channels, height, width) to the stage's map and its prefix tokens (batch, prefix, channels)."""
+        if self.embeddings is not None:
+            hidden_states = self.embeddings(hidden_states)
+        grid = tuple(hidden_states.shape[-2:])
+        tokens = to_tokens(hidden_states)
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        tokens = self.dropout(tokens)
+        for layer in self.layers:
+            tokens = layer(tokens, grid, **kwargs)
+        count = tokens.shape[1] - grid[0] * grid[1]
+        return to_map(tokens[:, count:], grid), tokens[:, :count]
+
+
+class CvtPreTrainedModel(VitsHierarchicalPreTrainedModel):
+    config_class = CvtConfig
+    _no_split_modules = ["CvtLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, CvtStage):
+            if module.class_token is not None:
+                init.trunc_normal_(module.class_token, std=0.02)
+        else:
+            super()._init_weights(module)
+
+
+class CvtModel(CvtPreTrainedModel):
+    """CvT encoder. `pooler_output` is the class token, or the mean of the tokens where there is none.
+
+    Args:
+        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+    """
+
+    _input_embed_layer = "projection"
+
+    def __init__(self, config: CvtConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.embeddings = CvtEmbeddings(config, stage=0)
+        self.stages = nn.ModuleList(CvtStage(config, stage) for stage in range(len(config.depths)))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(self, pixel_values: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]) -> EncoderOutput:
+        """Encode images.
+
+        Args:
+            pixel_values: (batch, num_channels, height, width) of any size, normalised by the image processor.
+        """
+        check_pixel_values(pixel_values, self.config.num_channels)
+        hidden_states = self.embeddings(pixel_values)
+        for stage in self.stages:
+            hidden_states, prefix = stage(hidden_states, **kwargs)
+        tokens = torch.cat([prefix, to_tokens(hidden_states)], dim=1)
+        if self.norm is None:
+            return EncoderOutput(last_hidden_state=tokens)
+        tokens = self.norm(tokens)
+        return EncoderOutput(
+            last_hidden_state=tokens,
+            pooler_output=tokens[:, 0] if self.config.use_class_token else tokens.mean(dim=1),
+        )
+
+
+class CvtForImageClassification(ForImageClassification, CvtPreTrainedModel):
+    """CvT with a linear classifier on its pooled output."""
+
+    model_class = CvtModel
+
+
+class CvtBackbone(HierarchicalBackbone, CvtPreTrainedModel):
+    """CvT that returns the map of each stage, for detection and segmentation heads."""
+
+    model_class = CvtModel
+
+
+__all__ = ["CvtBackbone", "CvtForImageClassification", "CvtModel", "CvtPreTrainedModel"]
