@@ -1,8 +1,8 @@
 """What is compared: one row per architecture, with a builder for ours and for each peer that has it.
 
 Every builder of a row makes the same network: the same widths, activation, norm epsilon, biases and heads, random
-weights, attention by `scaled_dot_product_attention`. A peer without the architecture is left out of its row. A new
-architecture adds its builders and a row to `SUBJECTS`.
+weights, attention by `scaled_dot_product_attention`. A peer without the architecture is left out of its row; where none
+has it, our DeiT-S is the yardstick. A new architecture adds its builders and a row to `SUBJECTS`.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,18 @@ from functools import partial
 import timm
 from torch import nn
 from torchvision.models import VisionTransformer
+from transformers import CvtForImageClassification as PeerCvtForImageClassification
+from transformers import PreTrainedModel
 from transformers import ViTConfig as PeerConfig
 from transformers import ViTForImageClassification as PeerForImageClassification
 
-from hf_vits import DeiTConfig, DeiTForImageClassification, ViTConfig, ViTForImageClassification
+from hf_vits import (
+    CvtForImageClassification,
+    DeiTConfig,
+    DeiTForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,13 @@ class Subject:
         builders: {"ours" or the name of a peer: what builds its model}; picklable, since a child process builds too.
         image_size: height and width of the input in pixels.
         num_classes: size of the output.
+        has_peers: whether the others are the same network; otherwise they are what papers give throughput beside.
     """
 
     builders: dict[str, Callable[[], nn.Module]]
     image_size: int = 224
     num_classes: int = 1000
+    has_peers: bool = True
 
 
 def our_vit(hidden_size: int, num_heads: int, model_class=ViTForImageClassification, config_class=ViTConfig):
@@ -78,8 +88,42 @@ def vit(hidden_size: int, num_heads: int, timm_name: str, **ours) -> Subject:
     )
 
 
+def cvt_13() -> Subject:
+    """With the exact GELU, since transformers' own computes no other."""
+    labels = {"num_labels": 1000}
+    return Subject(
+        {
+            "ours": partial(build, CvtForImageClassification, hidden_act="gelu", **labels),
+            "transformers": partial(build, PeerCvtForImageClassification, **labels),
+        }
+    )
+
+
+def build(model_class: type[PreTrainedModel], **fields) -> nn.Module:
+    return model_class(model_class.config_class(**fields))
+
+
+def deit_small(image_size: int) -> nn.Module:
+    fields = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "num_labels": 1000}
+    return build(DeiTForImageClassification, image_size=image_size, **fields)
+
+
+def beside_deit_small(model_class: type[PreTrainedModel], image_size: int = 224, **fields) -> Subject:
+    """An architecture that no peer has, beside our DeiT-S: papers report throughput in relation to it."""
+    fields = {"image_size": image_size, "num_labels": 1000} | fields
+    return Subject(
+        {
+            "ours": partial(build, model_class, **fields),
+            "DeiT-S": partial(deit_small, image_size),
+        },
+        image_size=image_size,
+        has_peers=False,
+    )
+
+
 SUBJECTS = {
     "DeiT-Ti": vit(192, 3, "deit_tiny_patch16_224", model_class=DeiTForImageClassification, config_class=DeiTConfig),
     "ViT-S/16": vit(384, 6, "vit_small_patch16_224"),
     "ViT-B/16": vit(768, 12, "vit_base_patch16_224"),
+    "CvT-13": cvt_13(),
 }

@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_sample_images
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -22,7 +23,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from hf_vits import conversion
+from hf_vits import VitsImageProcessor, conversion
 from hf_vits.cli import COMMANDS, main
 from hf_vits.demo import original_checkpoint
 from hf_vits.hub import save_for_hub
@@ -307,6 +308,22 @@ def test_what_goes_to_transformers_needs_nothing_of_ours(tmp_path):
     processor = AutoImageProcessor.from_pretrained(tmp_path / "theirs")
     assert (type(processor), processor.size["height"]) == (ViTImageProcessor, 32)
     assert "import hf_vits" not in (tmp_path / "theirs" / "README.md").read_text()
+    assert "note" not in result
+
+
+def test_the_crop_of_transformers_is_off_by_one_pixel_and_the_command_says_so(tmp_path):
+    """Of a photograph resized to 24 x 39, the centre of 16 begins at 4 and 11.5."""
+    photograph = Image.fromarray(load_sample_images().images[0]).resize((390, 240))
+    ours = VitsImageProcessor(size={"shortest_edge": 24}, crop_size={"height": 16, "width": 16}, resample=3)
+    save_for_hub(tiny_model("deit"), tmp_path / "ours", ours)
+    result = result_of("convert", "deit", "hf_vits", tmp_path / "ours", tmp_path / "theirs", "--to-transformers")
+    assert "one pixel" in result["note"]
+    theirs = AutoImageProcessor.from_pretrained(tmp_path / "theirs")
+    whole = VitsImageProcessor(size={"shortest_edge": 24}, do_center_crop=False, resample=3)
+    resized, *crops = (p(photograph, return_tensors="pt").pixel_values[0] for p in (whole, ours, theirs))
+    level = 1.01 / 255 / 0.224  # transformers rounds the resized levels once more
+    for crop, column in zip(crops, (12, 11), strict=True):
+        torch.testing.assert_close(crop, resized[:, 4:20, column : column + 16], atol=level, rtol=0)
 
 
 # evaluate and predict

@@ -29,6 +29,7 @@ from hf_vits.training.recipe import ModelRecipe, OptimizerRecipe, ScheduleRecipe
 from hf_vits.training.schedules import build_schedule, learning_rate
 from hf_vits.training.teacher import Teacher
 
+from .hub_support import tiny_model
 from .parity.golden import Case
 from .training_support import TINY_RECIPE, history, losses, tiny_recipe
 
@@ -407,13 +408,23 @@ def test_layer_decay_lowers_the_rate_from_the_head_down(small_model):
     assert rates["model.embeddings.patch_embedding.projection.weight"] == 0.0625
 
 
+def test_layer_decay_counts_the_layers_of_all_stages():
+    groups = parameter_groups(tiny_model("cvt"), OptimizerRecipe(learning_rate=1.0, layer_decay=0.5))
+    rates = {name: group["lr"] for group in groups for name in group["names"]}
+    layers = ("stages.0.layers.0", "stages.1.layers.0", "stages.2.layers.0", "stages.2.layers.1")
+    assert [rates[f"model.{layer}.mlp.up.weight"] for layer in layers] == [0.0625, 0.125, 0.25, 0.5]
+    assert rates["model.stages.1.embeddings.projection.weight"] == 0.125
+    assert rates["model.embeddings.projection.weight"] == 0.03125
+    assert rates["model.norm.bias"] == rates["classifier.bias"] == 1.0
+
+
 def test_layer_decay_needs_layers():
     class Stages(nn.Module):
         def __init__(self):
             super().__init__()
             self.a, self.b = (nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1)])}) for _ in range(2))
 
-    with pytest.raises(ValueError, match=r"one stack of layers; Stages has a\.layers, b\.layers"):
+    with pytest.raises(ValueError, match=r"one stack of layers or of stages; Stages has a\.layers, b\.layers"):
         parameter_groups(Stages(), OptimizerRecipe(learning_rate=1.0, layer_decay=0.5))
 
 

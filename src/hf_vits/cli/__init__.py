@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(f"unknown command {argv[0]!r}{hint}; there are {', '.join(COMMANDS)}", 2)
     args = build_parser(argv[:1]).parse_args(argv)
     module = command_module(args.command)
+    # OpenMP's threads otherwise spin while they wait for one another. Read once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # libraries print; stdout is for the result alone
             result = module.run(args)

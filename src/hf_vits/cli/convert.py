@@ -47,8 +47,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         model, processor = from_original(args, overrides)
         card = model_card(model, variant=args.variant, source=Path(args.checkpoint).name)
+    note = None
     if args.to_transformers:
         model, processor = in_transformers_layout(model, processor)
+        note = preprocessing_note(processor)
         card = None
     with replaced(args.out) as folder:
         save_for_hub(model, folder, processor, card=card)
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "parameters": model.num_parameters(),
         "files": sorted(path.name for path in args.out.iterdir()),
     }
+    if note:
+        result["note"] = note
     if args.push_to_hub:
         commit = push_to_hub(
             model, args.push_to_hub, processor, card=args.out / "README.md", private=args.private or None
@@ -148,6 +152,16 @@ def in_transformers_layout(model, processor):
     return conversion.to_transformers(model), processor
 
 
+def preprocessing_note(processor) -> str | None:
+    """What transformers' processor does otherwise than ours, and than the original."""
+    if processor is None or not processor.do_center_crop:
+        return None
+    return (
+        "weights carry over exactly, preprocessing almost: where the margin of the centre crop is odd, transformers' "
+        "crop lies one pixel further up or left than the original's"
+    )
+
+
 def show(result: dict[str, Any]) -> None:
     from .tables import print_facts
 
@@ -157,6 +171,8 @@ def show(result: dict[str, Any]) -> None:
         ("parameters", result["parameters"]),
         ("files", ", ".join(result["files"])),
     ]
+    if "note" in result:
+        facts.append(("note", result["note"]))
     if "commit" in result:
         facts.append(("pushed", result["commit"]))
     print_facts(facts)

@@ -3,20 +3,32 @@
 import torch
 from torch import nn
 
+from .convolution import LayerNorm2d
+
 
 def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of a size given as one number or as two."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def check_pixel_values(pixel_values: torch.Tensor, num_channels: int) -> None:
-    """Raise ValueError or TypeError unless `pixel_values` is a floating (batch, num_channels, height, width)."""
-    if pixel_values.ndim != 4:
+def check_pixel_values(pixel_values: torch.Tensor, num_channels: int, clips: bool = False) -> None:
+    """Raise ValueError or TypeError unless `pixel_values` is a floating (batch, num_channels, height, width).
+
+    Args:
+        clips: (batch, frames, num_channels, height, width) is needed instead.
+    """
+    if clips:
+        if pixel_values.ndim != 5 or pixel_values.shape[2] != num_channels:
+            raise ValueError(
+                f"pixel_values must be clips (batch, frames, {num_channels}, height, width), got shape "
+                f"{tuple(pixel_values.shape)}; an image is a clip of one frame: pixel_values[:, None]"
+            )
+    elif pixel_values.ndim != 4:
         raise ValueError(
             f"pixel_values must be (batch, {num_channels}, height, width), got shape {tuple(pixel_values.shape)}; "
             "a single image needs a leading batch axis: pixel_values[None]"
         )
-    if pixel_values.shape[1] != num_channels:
+    elif pixel_values.shape[1] != num_channels:
         raise ValueError(
             f"pixel_values must have num_channels={num_channels} channels on axis 1, got shape "
             f"{tuple(pixel_values.shape)}; channels-last images need permute(0, 3, 1, 2)"
@@ -26,6 +38,17 @@ def check_pixel_values(pixel_values: torch.Tensor, num_channels: int) -> None:
             f"pixel_values must be floating point, got {pixel_values.dtype}; run the model's image processor first, "
             "which rescales and normalises"
         )
+
+
+def patch_grid(height: int, width: int, patch_size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in patches of an image of this size in pixels; ValueError where patches do not fill it."""
+    rows, columns = patch_size
+    if height < rows or width < columns or height % rows or width % columns:
+        raise ValueError(
+            f"an image of {height}x{width} pixels cannot be cut into patches of {rows}x{columns}: height must be "
+            f"a positive multiple of {rows} and width of {columns}; resize or pad it, as the image processor does"
+        )
+    return height // rows, width // columns
 
 
 class PatchEmbedding(nn.Module):
@@ -39,19 +62,61 @@ class PatchEmbedding(nn.Module):
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in tokens of an image of this size in pixels; ValueError where patches do not fill it."""
-        rows, columns = self.patch_size
-        if height < rows or width < columns or height % rows or width % columns:
-            raise ValueError(
-                f"an image of {height}x{width} pixels cannot be cut into patches of {rows}x{columns}: height must be "
-                f"a positive multiple of {rows} and width of {columns}; resize or pad it, as the image processor does"
-            )
-        return height // rows, width // columns
+        return patch_grid(height, width, self.patch_size)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         check_pixel_values(pixel_values, self.num_channels)
         self.grid(*pixel_values.shape[-2:])
         return self.projection(pixel_values.to(self.projection.weight.dtype))
+
+
+class ConvEmbedding(nn.Module):
+    """Patches of an image or of a map, each projected to a token and normalised; what they do not fill is left out.
+
+    Args:
+        stride: None for the side of a patch, so that patches do not overlap.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_size: int,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: int = 0,
+        eps: float = 1e-5,
+    ):
+        super().__init__()
+        stride = kernel_size if stride is None else stride
+        self.projection = nn.Conv2d(in_channels, hidden_size, kernel_size, stride, padding)
+        self.norm = LayerNorm2d(hidden_size, eps=eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, height, width) to (batch, hidden_size, rows, columns)."""
+        return self.norm(self.projection(hidden_states.to(self.projection.weight.dtype)))
+
+
+class PatchMerging(nn.Module):
+    """Every 2 x 2 tokens of a map, put together, normalised and projected (Swin, arXiv 2103.14030, section 3.1).
+
+    A map of odd height or width is padded with zeros below or to the right.
+    """
+
+    def __init__(self, in_channels: int, hidden_size: int, eps: float = 1e-5):
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * in_channels, eps=eps)
+        self.reduction = nn.Linear(4 * in_channels, hidden_size, bias=False)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, in_channels, height, width) to (batch, hidden_size, height / 2, width / 2), rounded up."""
+        height, width = hidden_states.shape[-2:]
+        if height % 2 or width % 2:
+            hidden_states = nn.functional.pad(hidden_states, (0, width % 2, 0, height % 2))
+        # Axes: batch, row, row of two, column, column of two, channel. Swin goes down each column of the 2 x 2 tokens.
+        cells = hidden_states.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+        merged = cells.permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(merged)).permute(0, 3, 1, 2)
 
 
 class PatchDropout(nn.Module):

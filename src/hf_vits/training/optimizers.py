@@ -125,8 +125,8 @@ def _evaluate(closure) -> torch.Tensor | None:
         return closure()
 
 
-_EMBEDDINGS = ".embeddings."
-_LAYER = re.compile(r"(.+?\.layers?)\.(\d+)\.")
+# "model.layers.3.", or "model.stages.1.layers.3." and whatever else is below "model.stages.1."
+_LAYER = re.compile(r"(?P<stack>.+?\.(?:stages|layers?))\.(?P<outer>\d+)(?:\.layers\.(?P<inner>\d+))?\.")
 
 OPTIMIZERS = {"adamw": AdamW, "sgd": SGD, "lamb": Lamb, "adafactor": Adafactor}
 
@@ -171,24 +171,30 @@ def layer_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
     """Function from a parameter's name to its factor of the learning rate.
 
     The head and what follows the last layer have 1, each layer below `decay` times that of the one above it, the
-    embeddings that of a layer below the first.
+    embeddings that of a layer below the first. What a stage has besides its layers counts as part of its first.
     """
     if decay == 1:
         return lambda name: 1.0
-    names = [name for name, _ in model.named_parameters() if _EMBEDDINGS not in name]
-    layers = [match.groups() for name in names if (match := _LAYER.match(name))]
-    stacks = sorted({stack for stack, _ in layers})
+    embeddings = f"{getattr(model, 'base_model_prefix', '')}.embeddings."
+    names = [name for name, _ in model.named_parameters() if not name.startswith(embeddings)]
+    layers = [match for name in names if (match := _LAYER.match(name))]
+    stacks = sorted({match["stack"] for match in layers})
     if len(stacks) != 1:
         raise ValueError(
-            f"optimizer.layer_decay needs a model with one stack of layers; {type(model).__name__} has "
+            f"optimizer.layer_decay needs a model with one stack of layers or of stages; {type(model).__name__} has "
             f"{', '.join(stacks) or 'none'}"
         )
-    num_layers = 1 + max(int(index) for _, index in layers)
+    order = sorted({place(match) for match in layers})
 
     def scale(name: str) -> float:
-        if _EMBEDDINGS in name:
-            return decay ** (num_layers + 1)
+        if name.startswith(embeddings):
+            return decay ** (len(order) + 1)
         match = _LAYER.match(name)
-        return decay ** (num_layers - int(match.group(2))) if match else 1.0
+        return decay ** (len(order) - order.index(place(match))) if match else 1.0
 
     return scale
+
+
+def place(match: re.Match) -> tuple[int, int]:
+    """(layer, 0), or (stage, layer) in a model in stages, of a match of `_LAYER`."""
+    return int(match["outer"]), int(match["inner"] or 0)

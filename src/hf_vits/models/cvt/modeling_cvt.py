@@ -14,9 +14,9 @@ from transformers.utils.generic import TransformersKwargs, merge_with_config_def
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.attention import Attention, attend
-from ...layers.convolution import ConvNorm, LayerNorm2d, to_map, to_tokens
+from ...layers.convolution import ConvNorm, to_map, to_tokens
 from ...layers.mlp import MLP
-from ...layers.patch import check_pixel_values
+from ...layers.patch import ConvEmbedding, check_pixel_values
 from ...layers.transformer import drop_path_rates
 from ...modeling import (
     EncoderOutput,
@@ -28,24 +28,16 @@ from ...modeling import (
 from .configuration_cvt import CvtConfig
 
 
-class CvtEmbeddings(nn.Module):
-    """Overlapping patches of an image or of the map before, each projected to a token and normalised."""
-
-    def __init__(self, config: CvtConfig, stage: int):
-        super().__init__()
-        self.num_channels = config.hidden_sizes[stage - 1] if stage else config.num_channels
-        self.projection = nn.Conv2d(
-            self.num_channels,
-            config.hidden_sizes[stage],
-            kernel_size=config.patch_sizes[stage],
-            stride=config.patch_strides[stage],
-            padding=config.patch_paddings[stage],
-        )
-        self.norm = LayerNorm2d(config.hidden_sizes[stage], eps=config.layer_norm_eps)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, hidden_size, rows, columns)."""
-        return self.norm(self.projection(hidden_states.to(self.projection.weight.dtype)))
+def make_embeddings(config: CvtConfig, stage: int) -> ConvEmbedding:
+    """Overlapping patches of the image, or of the map of the stage before."""
+    return ConvEmbedding(
+        config.hidden_sizes[stage - 1] if stage else config.num_channels,
+        config.hidden_sizes[stage],
+        kernel_size=config.patch_sizes[stage],
+        stride=config.patch_strides[stage],
+        padding=config.patch_paddings[stage],
+        eps=config.layer_norm_eps,
+    )
 
 
 class CvtAttention(Attention):
@@ -119,7 +111,7 @@ class CvtStage(Stage):
     def __init__(self, config: CvtConfig, stage: int):
         super().__init__()
         is_last = stage == len(config.depths) - 1
-        self.embeddings = CvtEmbeddings(config, stage) if stage else None
+        self.embeddings = make_embeddings(config, stage) if stage else None
         has_token = config.use_class_token and is_last
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.hidden_sizes[stage])) if has_token else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -165,7 +157,7 @@ class CvtModel(CvtPreTrainedModel):
 
     def __init__(self, config: CvtConfig, add_pooling_layer: bool = True):
         super().__init__(config)
-        self.embeddings = CvtEmbeddings(config, stage=0)
+        self.embeddings = make_embeddings(config, stage=0)
         self.stages = nn.ModuleList(CvtStage(config, stage) for stage in range(len(config.depths)))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
