@@ -13,17 +13,31 @@ import timm
 from torch import nn
 from torchvision.models import VisionTransformer
 from transformers import CvtForImageClassification as PeerCvtForImageClassification
+from transformers import LevitForImageClassificationWithTeacher as PeerLevitForImageClassification
 from transformers import PreTrainedModel
+from transformers import PvtForImageClassification as PeerPvtForImageClassification
+from transformers import SwinForImageClassification as PeerSwinForImageClassification
 from transformers import ViTConfig as PeerConfig
 from transformers import ViTForImageClassification as PeerForImageClassification
 
 from hf_vits import (
+    CmtForImageClassification,
+    CoatForImageClassification,
     CvtForImageClassification,
     DeiTConfig,
     DeiTForImageClassification,
+    LevitForImageClassification,
+    LocallySagForImageClassification,
+    MvitForImageClassification,
+    PvtForImageClassification,
+    RegionViTForImageClassification,
+    SwinForImageClassification,
+    T2TForImageClassification,
+    TntForImageClassification,
     ViTConfig,
     ViTForImageClassification,
 )
+from hf_vits.conversion import variants
 
 
 @dataclass(frozen=True)
@@ -35,12 +49,14 @@ class Subject:
         image_size: height and width of the input in pixels.
         num_classes: size of the output.
         has_peers: whether the others are the same network; otherwise they are what papers give throughput beside.
+        smallest_training_batch: 2 where a batch norm sees one value per image.
     """
 
     builders: dict[str, Callable[[], nn.Module]]
     image_size: int = 224
     num_classes: int = 1000
     has_peers: bool = True
+    smallest_training_batch: int = 1
 
 
 def our_vit(hidden_size: int, num_heads: int, model_class=ViTForImageClassification, config_class=ViTConfig):
@@ -99,6 +115,69 @@ def cvt_13() -> Subject:
     )
 
 
+def coat(name: str) -> Subject:
+    return Subject(
+        {
+            "ours": partial(build, CoatForImageClassification, **variants("coat")[name]),
+            "timm": partial(timm_coat, name),
+        }
+    )
+
+
+def timm_coat(name: str) -> nn.Module:
+    """With the final norms that the original has and nobody reads, which timm leaves out."""
+    model = timm.create_model(name)
+    unused = [size for scale, size in enumerate(model.embed_dims, 1) if getattr(model, f"norm{scale}", None) is None]
+    model.unused_norms = nn.ModuleList(nn.LayerNorm(size) for size in unused)
+    return model
+
+
+def pvt_tiny() -> Subject:
+    """With one epsilon for all norms, as transformers' own has it, and without stochastic depth."""
+    labels = {"num_labels": 1000, "drop_path_rate": 0.0}
+    return Subject(
+        {
+            "ours": partial(build, PvtForImageClassification, embedding_norm_eps=1e-6, **labels),
+            "transformers": partial(build, PeerPvtForImageClassification, **labels),
+        }
+    )
+
+
+def swin_tiny() -> Subject:
+    labels = {"num_labels": 1000, "drop_path_rate": 0.1}
+    return Subject(
+        {
+            "ours": partial(build, SwinForImageClassification, **labels),
+            "transformers": partial(build, PeerSwinForImageClassification, **labels),
+            "timm": partial(timm.create_model, "swin_tiny_patch4_window7_224", drop_path_rate=0.1),
+        }
+    )
+
+
+def tnt_small() -> Subject:
+    fields = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "num_labels": 1000}
+    fields |= {"pixel_hidden_size": 24, "pixel_num_attention_heads": 4, "pixel_intermediate_size": 96}
+    return Subject(
+        {
+            "ours": partial(build, TntForImageClassification, drop_path_rate=0.0, **fields),
+            "timm": partial(timm.create_model, "tnt_s_legacy_patch16_224"),
+        }
+    )
+
+
+def levit_128s() -> Subject:
+    """Two heads, which all average in training too."""
+    sizes = {"depths": [2, 3, 4], "num_attention_heads": [4, 6, 8], "num_labels": 1000}
+    return Subject(
+        {
+            "ours": partial(build, LevitForImageClassification, **sizes),
+            "transformers": partial(build, PeerLevitForImageClassification, **sizes),
+            "timm": partial(timm.create_model, "levit_128s"),
+        },
+        smallest_training_batch=2,
+    )
+
+
 def build(model_class: type[PreTrainedModel], **fields) -> nn.Module:
     return model_class(model_class.config_class(**fields))
 
@@ -121,9 +200,45 @@ def beside_deit_small(model_class: type[PreTrainedModel], image_size: int = 224,
     )
 
 
+def mvitv2_tiny() -> Subject:
+    """Without stochastic depth, as timm's by default."""
+    fields = variants("mvit")["mvitv2_t_in1k"] | {"drop_path_rate": 0.0}
+    return Subject(
+        {
+            "ours": partial(build, MvitForImageClassification, **fields),
+            "timm": partial(timm.create_model, "mvitv2_tiny"),
+        }
+    )
+
+
 SUBJECTS = {
     "DeiT-Ti": vit(192, 3, "deit_tiny_patch16_224", model_class=DeiTForImageClassification, config_class=DeiTConfig),
     "ViT-S/16": vit(384, 6, "vit_small_patch16_224"),
     "ViT-B/16": vit(768, 12, "vit_base_patch16_224"),
     "CvT-13": cvt_13(),
+    "PVT-Ti": pvt_tiny(),
+    "Swin-T": swin_tiny(),
+    "TNT-S": tnt_small(),
+    "T2T-ViT-14": beside_deit_small(
+        T2TForImageClassification,
+        num_hidden_layers=14,
+        hidden_size=384,
+        num_attention_heads=6,
+        intermediate_size=3 * 384,
+    ),
+    "LocalViT-S": beside_deit_small(
+        DeiTForImageClassification,
+        feed_forward="locality",
+        hidden_size=384,
+        num_attention_heads=8,
+        intermediate_size=4 * 384,
+    ),
+    "LeViT-128S": levit_128s(),
+    "CMT-Ti": beside_deit_small(CmtForImageClassification, image_size=160),
+    "CoaT-Lite-Ti": coat("coat_lite_tiny"),
+    "CoaT-Ti": coat("coat_tiny"),
+    "MViTv2-T": mvitv2_tiny(),
+    "RegionViT-S": beside_deit_small(RegionViTForImageClassification, **variants("regionvit")["regionvit_small_224"]),
+    "Locally-SAG-Ti": beside_deit_small(LocallySagForImageClassification),
+    "Locally-SAG-S": beside_deit_small(LocallySagForImageClassification, **variants("locally_sag")["imagenet_small"]),
 }

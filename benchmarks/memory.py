@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from .contestants import Subject
-from .steps import make_step
+from .steps import Step, make_step
 
 MEASURED_STEPS = 3
 MIB = 2**20
@@ -38,11 +39,16 @@ def start_children() -> ProcessPoolExecutor:
 def peak_mib(
     builder: Callable[[], nn.Module], subject: Subject, mode: str, batch: int, engine: str, threads: int
 ) -> float:
-    """Peak memory of a step in MiB; to be called in a fresh process."""
+    """Peak memory of a model's step in MiB; to be called in a fresh process."""
+    return peak_of(partial(make_step, builder, subject, mode, batch, engine), threads)
+
+
+def peak_of(make: Callable[[], Step], threads: int) -> float:
+    """Peak memory in MiB of the step that `make` makes, and of what it holds; to be called in a fresh process."""
     torch.set_num_threads(threads)
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 64 * 1024)
     before = psutil.Process().memory_info().rss
-    step = make_step(builder, subject, mode, batch, engine)
+    step = make()
     step()
     forget_peak()
     for _ in range(MEASURED_STEPS):

@@ -59,7 +59,11 @@ def cases(arguments: argparse.Namespace) -> list[tuple[str, str, int, str]]:
         arguments.mode or MODES,
         arguments.batch or BATCHES,
     )
-    return [(name, mode, batch, engine) for engine, name, mode, batch in itertools.product(*axes)]
+    return [
+        (name, mode, batch, engine)
+        for engine, name, mode, batch in itertools.product(*axes)
+        if mode == "inference" or batch >= SUBJECTS[name].smallest_training_batch
+    ]
 
 
 def measure(

@@ -12,9 +12,11 @@ import safetensors.torch
 import torch
 
 # Where training scripts keep the weights inside a checkpoint; the first that holds tensors is taken.
-WRAPPERS = ("model", "state_dict", "teacher", "params", "target")
+WRAPPERS = ("model", "model_state", "state_dict", "teacher", "params", "target")
 # Prefixes that wrappers of modules leave on every key.
 PREFIXES = ("module.", "_orig_mod.", "params/", "opt/target/", "optimizer/target/")
+# Where Flax keeps the statistics of batch norms, beside the weights.
+STATISTICS = "batch_stats/"
 
 
 def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
@@ -120,7 +122,7 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
         raise ValueError(f"{name} holds a {type(tree).__name__}, expected a dict of tensors")
     for wrapper in WRAPPERS:
         if isinstance(tree.get(wrapper), Mapping) and any(True for _ in leaves(tree[wrapper])):
-            return unwrap(tree[wrapper], name)
+            return unwrap(tree[wrapper], name) | statistics(tree)
     tensors = {key: as_tensor(value) for key, value in leaves(tree)}
     if not tensors:
         raise ValueError(f"{name} holds no tensors, only the keys {sorted(map(str, tree))[:10]}")
@@ -128,8 +130,15 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
         inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         # A Flax training state keeps the optimizer's slots beside the weights; a wrapped module has nothing beside.
         if inside and (prefix.endswith("/") or len(inside) == len(tensors)):
-            tensors = inside
+            tensors = inside | statistics(tree)
     return tensors
+
+
+def statistics(tree: Mapping) -> dict[str, torch.Tensor]:
+    """What a Flax training state keeps of batch norms, under the same keys as the weights, which end otherwise."""
+    return {
+        key.removeprefix(STATISTICS): as_tensor(value) for key, value in leaves(tree) if key.startswith(STATISTICS)
+    }
 
 
 def leaves(tree: Mapping, path: str = ""):

@@ -29,7 +29,25 @@ from .checkpoint import unwrap
 #   transforms(config)                list of WeightRenaming and WeightConverter to our keys
 #   processor(variant, config)        fields of the image processor, None for a text model
 #   from_transformers(model), to_transformers(model)    where transformers has the architecture
-SYSTEMS = ("vit", "deit", "cct", "cvt")
+SYSTEMS = (
+    "vit",
+    "deit",
+    "cct",
+    "cvt",
+    "qna",
+    "regionvit",
+    "locally_sag",
+    "coat",
+    "levit",
+    "lg_transformer",
+    "cmt",
+    "pvt",
+    "swin",
+    "tnt",
+    "t2t",
+    "localvit",
+    "mvit",
+)
 
 
 def system(name: str) -> ModuleType:

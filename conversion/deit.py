@@ -149,7 +149,8 @@ def to_transformers(model):
     `DeiTForImageClassification`, a plain one `ViTForImageClassification`.
     """
     config = model.config
-    check_expressible(config, PLAIN | {"num_parallel_branches": 1, "stem": "patch", "representation_size": None})
+    plain = {"num_parallel_branches": 1, "stem": "patch", "representation_size": None, "feed_forward": "mlp"}
+    check_expressible(config, PLAIN | plain)
     if not config.distilled:
         target = TransformersViTForImageClassification(TransformersViTConfig(**their_fields(config)))
         return write_theirs(model, target, vit_layout("vit"))

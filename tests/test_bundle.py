@@ -36,7 +36,7 @@ for name in NAMES:
         results[f"{name}.logits"] = model(pixels).logits
         results[f"{name}.pooled"] = AutoModel.from_pretrained(repo, trust_remote_code=True)(pixels).pooler_output
         maps = AutoBackbone.from_pretrained(repo, trust_remote_code=True)(pixels).feature_maps
-        results[f"{name}.map"] = maps[-1]
+        results[f"{name}.map"] = maps[-1].contiguous()
         results |= {f"{name}:{key}": value for key, value in model.state_dict().items()}
     assert type(model.config).__module__.startswith("transformers_modules.")
     assert AutoConfig.from_pretrained(repo, trust_remote_code=True).model_type == f"hf_vits_{name}"

@@ -1,5 +1,7 @@
 """What the configurations of all architectures share. Imports no torch."""
 
+from typing import Literal
+
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -60,6 +62,24 @@ class VitsConfig(PreTrainedConfig):
         self.check()
 
 
+class LocalityConfig(VitsConfig):
+    """Base of the configurations of encoders whose layers can have the feed-forward of LocalViT (arXiv 2104.05707).
+
+    Attributes:
+        feed_forward: second half of a layer: "mlp", or "locality", an inverted residual of convolutions on the grid
+            of tokens, without a norm in front; prefix tokens skip it.
+        locality_act: activation after its first two convolutions, a name of transformers' `ACT2FN`.
+        depthwise_convolution: whether its second convolution, 3x3 and depth-wise, is there.
+        channel_attention: what weights the channels after that: "squeeze_excitation"; "efficient" (ECA), with a
+            sigmoid; "efficient_hard", with a hard sigmoid; or "none".
+    """
+
+    feed_forward: Literal["mlp", "locality"] = "mlp"
+    locality_act: str = "hardswish"
+    depthwise_convolution: bool = True
+    channel_attention: Literal["squeeze_excitation", "efficient", "efficient_hard", "none"] = "squeeze_excitation"
+
+
 class VitsBackboneConfig(BackboneConfigMixin, VitsConfig):
     """Base of the configurations of image encoders, which can serve as backbones: adds the stages to choose from."""
 
@@ -115,4 +135,4 @@ class VitsHierarchicalConfig(VitsBackboneConfig):
                 )
 
 
-__all__ = ["VitsBackboneConfig", "VitsConfig", "VitsHierarchicalConfig"]
+__all__ = ["LocalityConfig", "VitsBackboneConfig", "VitsConfig", "VitsHierarchicalConfig"]

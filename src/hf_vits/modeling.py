@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torchvision.ops import SqueezeExcitation
 from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -46,6 +47,18 @@ class ClassifierOutput(ImageClassifierOutput):
     query_states: tuple[torch.FloatTensor, ...] | None = None
     key_states: tuple[torch.FloatTensor, ...] | None = None
     value_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class DistilledClassifierOutput(ClassifierOutput):
+    """Output of an image classifier that may have a second head, which learns from a teacher.
+
+    logits: (batch, num_labels); of a model with two heads their mean.
+    cls_logits, distillation_logits: (batch, num_labels) of each head of a model with two.
+    """
+
+    cls_logits: torch.FloatTensor | None = None
+    distillation_logits: torch.FloatTensor | None = None
 
 
 def recorded_states(outputs: EncoderOutput) -> dict:
@@ -103,6 +116,10 @@ class VitsPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 bound = module.weight[0].numel() ** -0.5
                 init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, SqueezeExcitation):  # its 1x1 convolutions are the originals' linear layers
+            for layer in (module.fc1, module.fc2):
+                init.trunc_normal_(layer.weight, std=std)
+                init.zeros_(layer.bias)
         elif isinstance(module, PositionEmbedding):
             init.trunc_normal_(module.table, std=std)
         elif isinstance(module, LayerScale):
@@ -144,8 +161,13 @@ class ForImageClassification:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = self.model_class(config)
-        self.classifier = nn.Linear(config.pooler_size, config.num_labels) if config.num_labels else nn.Identity()
+        self.classifier = self.make_classifier(config) if config.num_labels else nn.Identity()
         self.post_init()
+
+    @staticmethod
+    def make_classifier(config) -> nn.Module:
+        """From `pooler_output`, (batch, pooler_size), to logits, (batch, num_labels)."""
+        return nn.Linear(config.pooler_size, config.num_labels)
 
     @can_return_tuple
     def forward(
@@ -169,6 +191,44 @@ class ForImageClassification:
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         """Output of the base model; an architecture may spare itself what nobody reads of it."""
         return self.model(pixel_values, **kwargs)
+
+
+class DistilledImageClassification(ForImageClassification):
+    """Two classifiers on `pooler_output` if `config.distilled`: the second learns from a teacher while training.
+
+    They are averaged, in training too; a distillation loss reads `cls_logits` and `distillation_logits`.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.distillation_classifier = None
+        if config.distilled and config.num_labels:
+            self.distillation_classifier = self.make_classifier(config)
+            self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> DistilledClassifierOutput:
+        """Classify images; arguments as in `ForImageClassification.forward`."""
+        if self.distillation_classifier is None:
+            outputs = super().forward(pixel_values, labels, **kwargs | {"return_dict": True})
+            return DistilledClassifierOutput(**outputs)
+        outputs = self.encode(pixel_values, **kwargs)
+        cls_logits = self.classifier(outputs.pooler_output)
+        distillation_logits = self.distillation_classifier(outputs.pooler_output)
+        logits = (cls_logits + distillation_logits) / 2
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return DistilledClassifierOutput(
+            loss=loss,
+            logits=logits,
+            cls_logits=cls_logits,
+            distillation_logits=distillation_logits,
+            **recorded_states(outputs),
+        )
 
 
 class IsotropicBackbone(BackboneMixin):

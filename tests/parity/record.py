@@ -5,6 +5,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .golden import Case
+
 
 @contextmanager
 def recording(modules: dict[str, nn.Module]):
@@ -36,3 +38,17 @@ def eager_attentions(model: nn.Module, **inputs) -> tuple[torch.Tensor, ...]:
         return model(**inputs, output_attentions=True).attentions
     finally:
         model.set_attn_implementation(before)
+
+
+def with_channels(case: Case, computed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What was computed, and what a case names `X_channelN`: channel N of X at every position.
+
+    Channels are axis 1 of maps, which have four axes, and the last axis of sequences.
+    """
+    channels = {}
+    for name in case.meta["outputs"]:
+        whole, _, channel = name.rpartition("_channel")
+        if whole in computed:
+            tensor = computed[whole]
+            channels[name] = tensor.select(1 if tensor.ndim == 4 else -1, int(channel))
+    return computed | channels

@@ -32,6 +32,7 @@ class Use(NamedTuple):
 LABEL = "model.config.id2label[logits.argmax(-1).item()]"
 USES = {
     "AutoModelForImageClassification": Use("image-classification", "logits", ".logits", LABEL),
+    "AutoModelForVideoClassification": Use("video-classification", "logits", ".logits", LABEL),
     "AutoModelForSequenceClassification": Use("text-classification", "logits", ".logits", LABEL),
     "AutoModelForMaskedImageModeling": Use("image-feature-extraction", "images", ".reconstruction", "images.shape"),
     "AutoBackbone": Use("image-feature-extraction", "maps", ".feature_maps", "[tuple(map.shape) for map in maps]"),
@@ -174,12 +175,23 @@ def _row(model: PreTrainedModel) -> Architecture | None:
 
 def _facts(model: PreTrainedModel) -> Facts | None:
     row = _row(model)
+    if row and getattr(model.config, "feed_forward", None) == "locality":
+        return FACTS["localvit"]
     return FACTS.get(row.package) if row else None
 
 
 def _reads_images(model: PreTrainedModel) -> bool:
     row = _row(model)
     return row is None or row.image_processor
+
+
+def _clip_shape(model: PreTrainedModel) -> tuple[int, ...] | None:
+    """(batch, frames, channels, height, width) of a clip for a model that takes clips, else None."""
+    config = model.config
+    if getattr(config, "num_frames", None) is None:
+        return None
+    size = config.image_size
+    return (1, config.num_frames, config.num_channels, *(size if isinstance(size, list | tuple) else (size, size)))
 
 
 def _auto_class(model: PreTrainedModel) -> str:
@@ -227,7 +239,11 @@ def _link(title: str, arxiv: str) -> str:
 
 def _usage(model: PreTrainedModel, bundle: bool) -> str:
     auto_class, use = _auto_class(model), _use(model)
-    if _reads_images(model):
+    if shape := _clip_shape(model):
+        imports = ["import torch", f"from transformers import {auto_class}"]
+        loading = []
+        inputs, comment = f"torch.randn{shape}", "  # a normalised clip: frames, channels, height, width"
+    elif _reads_images(model):
         imports = ["from PIL import Image", f"from transformers import AutoImageProcessor, {auto_class}"]
         loading = [f'processor = AutoImageProcessor.from_pretrained("{REPOSITORY}")']
         inputs, comment = '**processor(Image.open("image.jpg"), return_tensors="pt")', ""
@@ -254,7 +270,8 @@ def _usage(model: PreTrainedModel, bundle: bool) -> str:
 
 def _origin(facts: Facts | None, variant: str | None, source: str | None) -> str:
     what = f"the original checkpoint of `{variant}`" if variant else "an original checkpoint"
-    where = f" ({' and '.join(f'<{address}>' for address in facts.repositories)})" if facts else ""
+    addresses = " and ".join(f"<{address}>" for address in facts.repositories) if facts else ""
+    where = f" ({addresses})" if addresses else ""
     file = f", `{_public(source)}`" if source else ""
     return (
         f"## Weights\n\nConverted with hf_vits from {what}{where}{file}. The model computes what the original's code "
@@ -315,8 +332,11 @@ def _closing(facts: Facts | None, licence: str | None) -> list[str]:
         return []
     own = f"The weights: {licence}. " if licence and licence != facts.licence else ""
     citations = "\n\n".join(paper.bibtex for paper in facts.papers)
+    original = f"The original: {facts.licence} ({', '.join(f'<{url}>' for url in facts.repositories)})."
+    if not facts.repositories:
+        original = f"The paper came without code; this implementation: {facts.licence}."
     return [
-        f"## Licence\n\n{own}The original: {facts.licence} ({', '.join(f'<{url}>' for url in facts.repositories)}).",
+        f"## Licence\n\n{own}{original}",
         f"## Citation\n\n```bibtex\n{citations}\n```",
     ]
 

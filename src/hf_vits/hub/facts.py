@@ -16,7 +16,7 @@ class Facts:
     title: name of the architecture, as a heading.
     summary: two or three sentences on what it is.
     papers: the paper first, then those of its descendants that the architecture covers.
-    repositories: addresses of the originals' code.
+    repositories: addresses of the originals' code; none where the paper came without.
     licence: the Hub's identifier of the originals' licence, of code and weights.
     tags: for the Hub's search, beside those that every card has.
     """
@@ -147,5 +147,359 @@ FACTS = {
         repositories=("https://github.com/SHI-Labs/Compact-Transformers",),
         licence="apache-2.0",
         tags=("cct", "compact-transformers"),
+    ),
+    "cvt": Facts(
+        title="Convolutional vision Transformer (CvT)",
+        summary=(
+            "A vision transformer in three stages. Overlapping convolutions embed the tokens of each stage, and "
+            "depth-wise convolutions stand before the projections to queries, keys and values, the latter two on a "
+            "coarser map; no position embedding is left to need. A class token joins in the last stage."
+        ),
+        papers=(
+            Paper(
+                "CvT: Introducing Convolutions to Vision Transformers",
+                "2103.15808",
+                """@inproceedings{wu2021cvt,
+  title = {CvT: Introducing Convolutions to Vision Transformers},
+  author = {Wu, Haiping and Xiao, Bin and Codella, Noel and Liu, Mengchen and Dai, Xiyang and Yuan, Lu and Zhang, Lei},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {22--31},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/microsoft/CvT",),
+        licence="mit",
+        tags=("cvt",),
+    ),
+    "regionvit": Facts(
+        title="Regional-to-Local vision transformer (RegionViT)",
+        summary=(
+            "A vision transformer in four stages with two kinds of tokens. Regional tokens of large patches attend to "
+            "one another over the whole image; then each attends together with the local tokens of its window, and so "
+            "brings them what the others know."
+        ),
+        papers=(
+            Paper(
+                "RegionViT: Regional-to-Local Attention for Vision Transformers",
+                "2106.02689",
+                """@inproceedings{chen2022regionvit,
+  title = {{RegionViT}: Regional-to-Local Attention for Vision Transformers},
+  author = {Chen, Chun-Fu and Panda, Rameswar and Fan, Quanfu},
+  booktitle = {International Conference on Learning Representations},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/IBM/RegionViT",),
+        licence="apache-2.0",
+        tags=("regionvit",),
+    ),
+    "locally_sag": Facts(
+        title="Locally Shifted Attention with Early Global Integration (Locally-SAG)",
+        summary=(
+            "A vision transformer in three or four stages that looks at the image and at copies of it that are shifted "
+            "by a few pixels. In the first layer each place attends to itself in all copies; all other layers are "
+            "global from the first stage on."
+        ),
+        papers=(
+            Paper(
+                "Locally Shifted Attention With Early Global Integration",
+                "2112.05080",
+                """@article{sheynin2021locally,
+  title = {Locally Shifted Attention With Early Global Integration},
+  author = {Sheynin, Shelly and Benaim, Sagie and Polyak, Adam and Wolf, Lior},
+  journal = {arXiv preprint arXiv:2112.05080},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/shellysheynin/Locally-SAG-Transformer",),
+        licence="mit",
+        tags=("locally-sag",),
+    ),
+    "qna": Facts(
+        title="QnA-ViT: Learned Queries for Efficient Local Attention",
+        summary=(
+            "A vision transformer in four stages. In most layers a few learned queries, the same at every place of "
+            "the map, attend to the window around it; since they are the same everywhere, two depth-wise convolutions "
+            "compute this, without cutting windows out. Later stages begin with self-attention inside windows."
+        ),
+        papers=(
+            Paper(
+                "Learned Queries for Efficient Local Attention",
+                "2112.11435",
+                """@inproceedings{arar2022qna,
+  title = {Learned Queries for Efficient Local Attention},
+  author = {Arar, Moab and Shamir, Ariel and Bermano, Amit H.},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/moabarar/qna",),
+        licence="mit",
+        tags=("qna",),
+    ),
+    "coat": Facts(
+        title="Co-scale conv-attentional image Transformer (CoaT)",
+        summary=(
+            "A vision transformer on four scales, each with a class token of its own. Its attention is factorised, "
+            "linear in the number of tokens, with relative positions from depth-wise convolutions of the values. "
+            "CoaT-Lite runs one scale after the other; CoaT adds parallel layers, in which the scales but the first "
+            "exchange what their attentions found."
+        ),
+        papers=(
+            Paper(
+                "Co-Scale Conv-Attentional Image Transformers",
+                "2104.06399",
+                """@inproceedings{xu2021coat,
+  title = {Co-Scale Conv-Attentional Image Transformers},
+  author = {Xu, Weijian and Xu, Yifan and Chang, Tyler and Tu, Zhuowen},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {9981--9990},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/mlpc-ucsd/CoaT",),
+        licence="apache-2.0",
+        tags=("coat",),
+    ),
+    "levit": Facts(
+        title="LeViT",
+        summary=(
+            "A hybrid of convolutional network and vision transformer, made for fast inference. Four strided "
+            "convolutions make the tokens; attention in three stages, on ever smaller grids, adds a learned bias per "
+            "distance in place of position embeddings. All norms are batch norms, which fold into the linear layers "
+            "for inference. Two heads, one taught by the labels and one by a teacher, are averaged."
+        ),
+        papers=(
+            Paper(
+                "LeViT: a Vision Transformer in ConvNet's Clothing for Faster Inference",
+                "2104.01136",
+                """@inproceedings{graham2021levit,
+  title = {{LeViT}: a Vision Transformer in {ConvNet}'s Clothing for Faster Inference},
+  author = {Graham, Benjamin and El-Nouby, Alaaeldin and Touvron, Hugo and Stock, Pierre and Joulin, Armand and
+            J{\\'e}gou, Herv{\\'e} and Douze, Matthijs},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {12259--12269},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/facebookresearch/LeViT",),
+        licence="apache-2.0",
+        tags=("levit", "distillation"),
+    ),
+    "lg_transformer": Facts(
+        title="Local-to-Global Transformer (LG-Transformer)",
+        summary=(
+            "A vision transformer in four stages whose layers attend inside windows on maps of several granularities "
+            "at once: on the stage's own map a window is local, on the coarsest it covers the whole image. The paths "
+            "are added up; the rest is Swin's."
+        ),
+        papers=(
+            Paper(
+                "Local-to-Global Self-Attention in Vision Transformers",
+                "2107.04735",
+                """@article{li2021local,
+  title = {Local-to-Global Self-Attention in Vision Transformers},
+  author = {Li, Jinpeng and Yan, Yichao and Liao, Shengcai and Yang, Xiaokang and Shao, Ling},
+  journal = {arXiv preprint arXiv:2107.04735},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=(),
+        licence="apache-2.0",
+        tags=("lg-transformer",),
+    ),
+    "cmt": Facts(
+        title="CMT",
+        summary=(
+            "A hybrid of convolutional network and vision transformer in four stages. Each layer begins with a "
+            "depth-wise convolution, attends to a map that another one has reduced, with a learned bias for every "
+            "pair of query and key, and ends in an inverted residual of convolutions in place of an MLP."
+        ),
+        papers=(
+            Paper(
+                "CMT: Convolutional Neural Networks Meet Vision Transformers",
+                "2107.06263",
+                """@inproceedings{guo2022cmt,
+  title = {{CMT}: Convolutional Neural Networks Meet Vision Transformers},
+  author = {Guo, Jianyuan and Han, Kai and Wu, Han and Tang, Yehui and Chen, Xinghao and Wang, Yunhe and Xu, Chang},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  pages = {12175--12185},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/ggjy/CMT.pytorch",),
+        licence="mit",
+        tags=("cmt",),
+    ),
+    "localvit": Facts(
+        title="LocalViT: locality in vision transformers",
+        summary=(
+            "A local feed-forward for the layers of any vision transformer: tokens return to their grid, and the MLP "
+            "becomes an inverted residual, two pointwise convolutions around a 3x3 depth-wise one, with batch norms, "
+            "h-swish and squeeze-and-excitation. Its hosts are DeiT, PVT, TNT, T2T-ViT and Swin."
+        ),
+        papers=(
+            Paper(
+                "LocalViT: Bringing Locality to Vision Transformers",
+                "2104.05707",
+                """@inproceedings{li2023localvit,
+  title = {{LocalViT}: Analyzing Locality in Vision Transformers},
+  author = {Li, Yawei and Zhang, Kai and Cao, Jiezhang and Timofte, Radu and Magno, Michele and Benini, Luca and
+            Van Gool, Luc},
+  booktitle = {IEEE/RSJ International Conference on Intelligent Robots and Systems},
+  pages = {9598--9605},
+  year = {2023}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/ofsoundof/LocalViT",),
+        licence="mit",
+        tags=("localvit",),
+    ),
+    "pvt": Facts(
+        title="Pyramid Vision Transformer (PVT)",
+        summary=(
+            "A vision transformer in four stages, each on a map of half the size. Attention stays affordable on the "
+            "large maps because keys and values come from patches of them; a class token joins in the last stage."
+        ),
+        papers=(
+            Paper(
+                "Pyramid Vision Transformer: A Versatile Backbone for Dense Prediction without Convolutions",
+                "2102.12122",
+                """@inproceedings{wang2021pvt,
+  title = {Pyramid Vision Transformer: A Versatile Backbone for Dense Prediction without Convolutions},
+  author = {Wang, Wenhai and Xie, Enze and Li, Xiang and Fan, Deng-Ping and Song, Kaitao and Liang, Ding and
+            Lu, Tong and Luo, Ping and Shao, Ling},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {568--578},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/whai362/PVT",),
+        licence="apache-2.0",
+        tags=("pvt",),
+    ),
+    "swin": Facts(
+        title="Swin Transformer",
+        summary=(
+            "A vision transformer in four stages whose tokens attend to one another inside small windows, with a "
+            "learned bias for their relative positions. Every second layer shifts the windows by half their size, so "
+            "that neighbouring windows meet."
+        ),
+        papers=(
+            Paper(
+                "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
+                "2103.14030",
+                """@inproceedings{liu2021swin,
+  title = {Swin Transformer: Hierarchical Vision Transformer using Shifted Windows},
+  author = {Liu, Ze and Lin, Yutong and Cao, Yue and Hu, Han and Wei, Yixuan and Zhang, Zheng and Lin, Stephen and
+            Guo, Baining},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {10012--10022},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/microsoft/Swin-Transformer",),
+        licence="mit",
+        tags=("swin",),
+    ),
+    "tnt": Facts(
+        title="Transformer in Transformer (TNT)",
+        summary=(
+            "A vision transformer on patches with a small transformer inside each: an inner one relates the pixels of "
+            "a patch, and in every layer what it found is projected and added to the token of that patch in the outer "
+            "one."
+        ),
+        papers=(
+            Paper(
+                "Transformer in Transformer",
+                "2103.00112",
+                """@inproceedings{han2021tnt,
+  title = {Transformer in Transformer},
+  author = {Han, Kai and Xiao, An and Wu, Enhua and Guo, Jianyuan and Xu, Chunjing and Wang, Yunhe},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {34},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/huggingface/pytorch-image-models",),
+        licence="apache-2.0",
+        tags=("tnt",),
+    ),
+    "t2t": Facts(
+        title="Tokens-to-Token ViT (T2T-ViT)",
+        summary=(
+            "A narrow, deep ViT whose tokens are made step by step: three soft splits cut overlapping patches, and a "
+            "small transformer or performer between them relates the tokens before they are cut again. Its positions "
+            "are a fixed sinusoid."
+        ),
+        papers=(
+            Paper(
+                "Tokens-to-Token ViT: Training Vision Transformers from Scratch on ImageNet",
+                "2101.11986",
+                """@inproceedings{yuan2021t2t,
+  title = {Tokens-to-Token {ViT}: Training Vision Transformers from Scratch on {ImageNet}},
+  author = {Yuan, Li and Chen, Yunpeng and Wang, Tao and Yu, Weihao and Shi, Yujun and Jiang, Zi-Hang and
+            Tay, Francis E. H. and Feng, Jiashi and Yan, Shuicheng},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {558--567},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/yitu-opensource/T2T-ViT",),
+        licence="bsd-3-clause-clear",
+        tags=("t2t-vit",),
+    ),
+    "mvit": Facts(
+        title="Multiscale Vision Transformer (MViT, MViTv2)",
+        summary=(
+            "A vision transformer in four stages, for images and for clips. Attention pools: depth-wise convolutions "
+            "reduce the maps of queries, keys and values before they meet, which makes each stage's map half as high "
+            "and wide as the one before, and channels twice as many. MViTv2 adds relative positions, decomposed along "
+            "the axes, and adds each pooled query to what it attended to."
+        ),
+        papers=(
+            Paper(
+                "MViTv2: Improved Multiscale Vision Transformers for Classification and Detection",
+                "2112.01526",
+                """@inproceedings{li2022mvitv2,
+  title = {{MViTv2}: Improved Multiscale Vision Transformers for Classification and Detection},
+  author = {Li, Yanghao and Wu, Chao-Yuan and Fan, Haoqi and Mangalam, Karttikeya and Xiong, Bo and Malik, Jitendra and
+            Feichtenhofer, Christoph},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2022}
+}""",
+            ),
+            Paper(
+                "Multiscale Vision Transformers",
+                "2104.11227",
+                """@inproceedings{fan2021mvit,
+  title = {Multiscale Vision Transformers},
+  author = {Fan, Haoqi and Xiong, Bo and Mangalam, Karttikeya and Li, Yanghao and Yan, Zhicheng and Malik, Jitendra and
+            Feichtenhofer, Christoph},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=(
+            "https://github.com/facebookresearch/mvit",
+            "https://github.com/facebookresearch/SlowFast",
+            "https://github.com/facebookresearch/detectron2",
+        ),
+        licence="apache-2.0",
+        tags=("mvit", "mvitv2"),
     ),
 }

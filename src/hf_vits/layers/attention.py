@@ -34,6 +34,11 @@ def eager_attention_forward(
     return torch.matmul(dropped, value).transpose(1, 2).contiguous(), probabilities
 
 
+def without_probabilities(*arguments, **kwargs) -> tuple[torch.Tensor, None]:
+    """`eager_attention_forward`, which returns None in place of the probabilities, as fused attention does."""
+    return eager_attention_forward(*arguments, **kwargs)[0], None
+
+
 def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention by the implementation that `module.config` asks for (eager, sdpa, flex or flash).
 
@@ -42,9 +47,19 @@ def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) 
     """
     if attention_mask is not None and attention_mask.is_floating_point():
         attention_mask = attention_mask.to(query.dtype)
-    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-        module.config._attn_implementation, eager_attention_forward
-    )
+    implementation = module.config._attn_implementation
+    if implementation == "flex_attention" and isinstance(attention_mask, torch.Tensor):
+        # As a mask, flex attention would read the first head's alone.
+        shape = (*query.shape[:3], key.shape[2])
+        attention_mask, kwargs["position_bias"] = None, attention_mask.expand(shape)
+    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+    if implementation == "sdpa" and query.device.type == "cpu":
+        if attention_mask is not None and torch.is_grad_enabled() and attention_mask.requires_grad:
+            # The fused kernel takes no bias that learns, and what stands in for it is slower than this.
+            attention = without_probabilities
+        elif (missing := value.shape[-1] - query.shape[-1]) > 0:
+            # Nor does it take values wider than keys. Zeros change no score.
+            query, key = nn.functional.pad(query, (0, missing)), nn.functional.pad(key, (0, missing))
     return attention(
         module,
         query,

@@ -1,5 +1,8 @@
-"""Folding batch norms into the linear maps before them, for inference."""
+"""Folding batch norms into the linear maps beside them, for inference."""
 
+from copy import deepcopy
+
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -12,11 +15,12 @@ FUSERS = {
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Fold every batch norm that directly follows a convolution or linear layer in an `nn.Sequential`, in place.
+    """Fold every batch norm that stands right after or before a convolution or linear layer in an `nn.Sequential`.
 
-    The fused model computes the same up to rounding with fewer operations; it can no longer be trained as before,
-    nor saved as a checkpoint of its architecture. Raises ValueError for a model in training mode, whose batch norms
-    still depend on the batch.
+    In place. A convolution takes up the norm before it only where that is exact: without padding and groups. The fused
+    model computes the same up to rounding with fewer operations; it can no longer be trained as before, nor saved as
+    a checkpoint of its architecture. Raises ValueError for a model in training mode, whose batch norms still depend on
+    the batch.
 
     Returns:
         The same model.
@@ -25,8 +29,37 @@ def fuse(model: nn.Module) -> nn.Module:
         raise ValueError("fuse() folds batch norms at their running statistics; call model.eval() first")
     for container in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
         for index in range(len(container) - 1):
-            linear, norm = container[index], container[index + 1]
-            fuser = FUSERS.get(type(linear))
-            if fuser is not None and isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                container[index], container[index + 1] = fuser(linear, norm), nn.Identity()
+            first, second = container[index], container[index + 1]
+            if type(first) in FUSERS and is_batch_norm(second):
+                container[index], container[index + 1] = FUSERS[type(first)](first, second), nn.Identity()
+            elif is_batch_norm(first) and takes_norm_before(second):
+                container[index], container[index + 1] = nn.Identity(), fold_norm_before(first, second)
     return model
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+def takes_norm_before(module: nn.Module) -> bool:
+    """Whether scale and shift of every input channel can be part of the module."""
+    if type(module) not in FUSERS:
+        return False
+    # Zeros at the border are not what the norm would make of zeros.
+    return isinstance(module, nn.Linear) or (module.groups == 1 and not any(module.padding))
+
+
+@torch.no_grad()
+def fold_norm_before(norm: nn.modules.batchnorm._BatchNorm, linear: nn.Module) -> nn.Module:
+    """A copy of `linear`, a linear layer or a convolution, that computes what it does after `norm`."""
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    fused = deepcopy(linear)
+    bias = linear.weight.flatten(2).sum(2) @ shift if linear.weight.ndim > 2 else linear.weight @ shift
+    fused.bias = nn.Parameter(bias if linear.bias is None else bias + linear.bias)
+    fused.weight.mul_(scale.view(-1, *[1] * (linear.weight.ndim - 2)))
+    return fused

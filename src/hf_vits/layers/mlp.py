@@ -11,16 +11,24 @@ class MLP(nn.Module):
     Args:
         hidden_size, intermediate_size: width of the tokens and of the layer between.
         hidden_act: a name of transformers' `ACT2FN`.
+        output_size: width of the result, None for `hidden_size`.
     """
 
-    def __init__(self, hidden_size: int, intermediate_size: int, hidden_act: str, dropout: float = 0.0):
+    def __init__(
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        hidden_act: str,
+        dropout: float = 0.0,
+        output_size: int | None = None,
+    ):
         super().__init__()
         self.up = nn.Linear(hidden_size, intermediate_size)
         self.activation = ACT2FN[hidden_act]
-        self.down = nn.Linear(intermediate_size, hidden_size)
+        self.down = nn.Linear(intermediate_size, hidden_size if output_size is None else output_size)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(..., hidden_size) to the same shape."""
+        """(..., hidden_size) to (..., output_size)."""
         hidden_states = self.dropout(self.activation(self.up(hidden_states)))
         return self.dropout(self.down(hidden_states))

@@ -89,11 +89,18 @@ class ConvEmbedding(nn.Module):
     ):
         super().__init__()
         stride = kernel_size if stride is None else stride
+        self.smallest_side = max(kernel_size - 2 * padding, 1)
         self.projection = nn.Conv2d(in_channels, hidden_size, kernel_size, stride, padding)
         self.norm = LayerNorm2d(hidden_size, eps=eps)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """(batch, channels, height, width) to (batch, hidden_size, rows, columns); ValueError if no patch fits in."""
+        height, width = hidden_states.shape[-2:]
+        if min(height, width) < self.smallest_side:
+            raise ValueError(
+                f"no patch fits into an image or map of {height}x{width}: height and width must be at least "
+                f"{self.smallest_side}"
+            )
         return self.norm(self.projection(hidden_states.to(self.projection.weight.dtype)))
 
 

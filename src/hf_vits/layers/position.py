@@ -38,6 +38,14 @@ def interpolate_positions(
     return torch.cat([prefix, grid.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
 
+def interpolate_sequence(table: torch.Tensor, length: int) -> torch.Tensor:
+    """Resize a table along a sequence, linearly: (1, positions, channels) to (1, length, channels), in its dtype."""
+    if table.shape[1] == length:
+        return table
+    resized = nn.functional.interpolate(table.transpose(1, 2).float(), size=length, mode="linear")
+    return resized.transpose(1, 2).to(table.dtype)
+
+
 def sine_cosine_positions_2d(grid: tuple[int, int], channels: int, temperature: float = 10000.0) -> torch.Tensor:
     """Fixed 2-d sine-cosine table (1, height * width, channels), channels in the order sin x, cos x, sin y, cos y.
 
@@ -74,6 +82,32 @@ class PositionEmbedding(nn.Module):
         return interpolate_positions(self.table, self.grid, grid, self.interpolation)
 
 
+class SeparablePositionEmbedding(nn.Module):
+    """Positions in a clip: a table over the map, the same for every frame, plus a table over time.
+
+    The separate space-time embedding of Fan et al., MViT, arXiv 2104.11227, section 4.1; SlowFast,
+    slowfast/models/video_model_builder.py. Resized to the clip as SlowFast does when it loads a checkpoint: the map
+    bicubically, time linearly.
+
+    Args:
+        grid: (frames, height, width) in tokens that the tables are made for.
+        num_prefix_tokens: leading rows of their own, for class tokens.
+    """
+
+    def __init__(self, grid: tuple[int, int, int], hidden_size: int, num_prefix_tokens: int = 0):
+        super().__init__()
+        self.spatial = PositionEmbedding(grid[1:], hidden_size)
+        self.temporal = nn.Parameter(torch.zeros(1, grid[0], hidden_size))
+        has_prefix = num_prefix_tokens > 0
+        self.prefix = nn.Parameter(torch.zeros(1, num_prefix_tokens, hidden_size)) if has_prefix else None
+
+    def forward(self, grid: tuple[int, int, int]) -> torch.Tensor:
+        """(1, prefix + frames * height * width, hidden_size), frame by frame."""
+        temporal, spatial = interpolate_sequence(self.temporal, grid[0]), self.spatial(grid[1:])
+        table = (temporal[:, :, None] + spatial[:, None]).flatten(1, 2)
+        return table if self.prefix is None else torch.cat([self.prefix, table], dim=1)
+
+
 class FixedPositionEmbedding(Constants):
     """The 2-d sine-cosine table of each input's grid; no parameter, nothing saved."""
 
@@ -93,17 +127,18 @@ class FixedPositionEmbedding(Constants):
         return sine_cosine_positions_2d(grid, self.hidden_size).to(self.table)
 
 
-def sine_cosine_positions(num_positions: int, channels: int) -> torch.Tensor:
+def sine_cosine_positions(num_positions: int, channels: int, precision: torch.dtype = torch.float32) -> torch.Tensor:
     """Fixed 1-d table (1, num_positions, channels): sine on the even channels, cosine on the odd ones.
 
-    As in Compact-Transformers src/utils/transformers.py (`sinusoidal_embedding`): the angle of position p and channel
-    c is p / 10000^(2 * (c // 2) / channels), in double precision, rounded to single before sine and cosine.
+    The angle of position p and channel c is p / 10000^(2 * (c // 2) / channels), in double precision, rounded to
+    `precision` before sine and cosine: to single in Compact-Transformers src/utils/transformers.py
+    (`sinusoidal_embedding`), not at all in T2T-ViT models/transformer_block.py (`get_sinusoid_encoding`).
     """
     channel = torch.arange(channels, device="cpu")
     position = torch.arange(num_positions, dtype=torch.float64, device="cpu")
     wavelengths = 10000.0 ** (2 * (channel // 2).double() / channels)
-    angles = (position[:, None] / wavelengths).float()
-    return torch.where(channel % 2 == 0, angles.sin(), angles.cos())[None]
+    angles = (position[:, None] / wavelengths).to(precision)
+    return torch.where(channel % 2 == 0, angles.sin(), angles.cos())[None].float()
 
 
 class SequencePositionEmbedding(nn.Module):

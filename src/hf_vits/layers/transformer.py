@@ -51,12 +51,17 @@ class TransformerLayer(GradientCheckpointingLayer):
             attention_dropout=config.attention_probs_dropout_prob,
             projection_dropout=config.hidden_dropout_prob,
         )
+        scale = config.layer_scale_init_value
+        self.attention_scale = None if scale is None else LayerScale(config.hidden_size, scale)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.make_feed_forward(config)
+
+    def make_feed_forward(self, config) -> None:
+        """Make the parts of the layer's second half."""
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
         scale = config.layer_scale_init_value
-        self.attention_scale = None if scale is None else LayerScale(config.hidden_size, scale)
         self.mlp_scale = None if scale is None else LayerScale(config.hidden_size, scale)
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def attention_branch(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
         attended, _ = self.attention(self.attention_norm(hidden_states), **kwargs)

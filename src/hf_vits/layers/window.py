@@ -3,6 +3,9 @@
 import torch
 from torch import nn
 
+from .attention import SelfAttention
+from .relative_position import RelativePositionBias
+
 
 def partition(hidden_states: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
     """Cut maps into windows.
@@ -40,3 +43,74 @@ def pad_to_windows(hidden_states: torch.Tensor, window: tuple[int, int]) -> torc
     height, width = hidden_states.shape[1:3]
     below, right = -height % window[0], -width % window[1]
     return nn.functional.pad(hidden_states, (0, 0, 0, right, 0, below)) if below or right else hidden_states
+
+
+def shift_mask(
+    grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device | str
+) -> torch.Tensor:
+    """What keeps tokens that a cyclic shift made neighbours from attending to one another.
+
+    Liu et al., Swin, arXiv 2103.14030, section 3.2 and figure 4.
+
+    Args:
+        grid: (height, width) of the map in tokens, which `window` divides.
+        shift: rows and columns that the map was rolled by, up and to the left.
+
+    Returns:
+        (windows, 1, tokens, tokens), -100 between tokens of different parts of the map, else 0.
+    """
+    rows, columns = (
+        (torch.arange(size, device=device) >= size - length).long()
+        + (torch.arange(size, device=device) >= size - moved).long()
+        for size, length, moved in zip(grid, window, shift, strict=True)
+    )
+    parts = partition((3 * rows[:, None] + columns)[None, ..., None], window).squeeze(-1)
+    return (parts[:, None, :, None] != parts[:, None, None, :]).float() * -100.0
+
+
+def half_window_mask(grid: tuple[int, int], window: tuple[int, int], device: torch.device) -> torch.Tensor | None:
+    """`shift_mask` of a map that is padded to windows and shifted by half of one; None if it is no larger than one."""
+    if any(size <= side for size, side in zip(grid, window, strict=True)):
+        return None
+    padded = tuple(size + -size % side for size, side in zip(grid, window, strict=True))
+    return shift_mask(padded, window, (window[0] // 2, window[1] // 2), device)
+
+
+class WindowAttention(SelfAttention):
+    """Self-attention inside the windows of a map, with a relative position bias (Swin, arXiv 2103.14030, section 3.2).
+
+    A map that windows do not fill is padded with zeros below and to the right, which take part as in Swin.
+
+    Args:
+        window: (height, width) of a window in tokens.
+        options: of `SelfAttention`.
+    """
+
+    def __init__(self, config, hidden_size: int, num_heads: int, window: tuple[int, int], **options):
+        super().__init__(config, hidden_size, num_heads, **options)
+        self.window = window
+        self.position_bias = RelativePositionBias(window, num_heads)
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None = None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend inside windows.
+
+        Args:
+            hidden_states: (batch, rows * columns, hidden_size).
+            mask: as `half_window_mask` makes it for windows shifted by half their size; None leaves them in place.
+
+        Returns:
+            The same shape, and the probabilities (batch * windows, heads, tokens, tokens) if there are any.
+        """
+        feature_map = pad_to_windows(hidden_states.unflatten(1, grid), self.window)
+        padded, bias = tuple(feature_map.shape[1:3]), self.position_bias()
+        down, right = (side // 2 for side in self.window)
+        if mask is not None:
+            feature_map = feature_map.roll((-down, -right), dims=(1, 2))
+            bias = (bias + mask.to(bias.dtype)).repeat(len(feature_map), 1, 1, 1)
+        attended, probabilities = super().forward(partition(feature_map, self.window), bias, **kwargs)
+        feature_map = merge(attended, self.window, padded)
+        if mask is not None:
+            feature_map = feature_map.roll((down, right), dims=(1, 2))
+        return feature_map[:, : grid[0], : grid[1]].flatten(1, 2), probabilities

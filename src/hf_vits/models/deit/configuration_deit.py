@@ -4,11 +4,12 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
+from ...configuration import LocalityConfig
 from ..vit.configuration_vit import ViTConfig
 
 
 @strict
-class DeiTConfig(ViTConfig):
+class DeiTConfig(LocalityConfig, ViTConfig):
     """Configuration of a DeiT; the defaults are deit_tiny_patch16_224. The fields of `ViTConfig` apply, and:
 
     Args:
@@ -17,10 +18,13 @@ class DeiTConfig(ViTConfig):
         num_parallel_branches: attention and MLP branches side by side in each layer (arXiv 2203.09795).
         stem: "patch" for plain patches, "hierarchical_mlp" for the hMLP stem of arXiv 2203.09795.
         initializer_range: deviation of the truncated normal of linear layers, tokens and positions.
+        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, as
+            `LocalityConfig` says; "locality" has no layer scale.
+        squeeze_size: channels between the two layers of squeeze-and-excitation.
     """
 
     model_type = "hf_vits_deit"
-    size_fields = (*ViTConfig.size_fields, "num_parallel_branches")
+    size_fields = (*ViTConfig.size_fields, "num_parallel_branches", "squeeze_size")
 
     hidden_act: str = "gelu"
     position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic"] = "bicubic"
@@ -29,6 +33,7 @@ class DeiTConfig(ViTConfig):
     num_parallel_branches: int = 1
     stem: Literal["patch", "hierarchical_mlp"] = "patch"
     initializer_range: float = 0.02
+    squeeze_size: int = 4
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -45,6 +50,12 @@ class DeiTConfig(ViTConfig):
         if self.stem == "hierarchical_mlp" and self.patch_size not in (16, [16, 16], (16, 16)):
             raise ValueError(
                 f'stem="hierarchical_mlp" has a stride of 16: patch_size must be 16, got {self.patch_size}'
+            )
+        if self.feed_forward == "locality" and (self.num_parallel_branches > 1 or self.patch_drop_rate):
+            raise ValueError(
+                'feed_forward="locality" works on the whole grid, one branch after the other: num_parallel_branches '
+                f"must be 1 and patch_drop_rate 0, got num_parallel_branches={self.num_parallel_branches} and "
+                f"patch_drop_rate={self.patch_drop_rate}"
             )
 
 

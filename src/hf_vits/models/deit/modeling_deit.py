@@ -12,6 +12,7 @@ from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
+from ...layers.locality import LocalityTransformerLayer
 from ...layers.stems import HierarchicalMLPStem
 from ...layers.transformer import ParallelTransformerLayer, TransformerLayer
 from ...modeling import (
@@ -35,6 +36,7 @@ class DeiTEmbeddings(ViTEmbeddings):
 
 class DeiTPreTrainedModel(VitsPreTrainedModel):
     config_class = DeiTConfig
+    _no_split_modules = [*VitsPreTrainedModel._no_split_modules, "LocalityTransformerLayer"]
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -43,8 +45,8 @@ class DeiTPreTrainedModel(VitsPreTrainedModel):
                 init.trunc_normal_(module.prefix_tokens, std=self.config.initializer_range)
             if module.mask_token is not None:
                 init.zeros_(module.mask_token)
-        else:
-            super()._init_weights(module)
+        else:  # not `super`, which for `DeiTModel` is ViT's
+            VitsPreTrainedModel._init_weights(self, module)
 
 
 class DeiTModel(DeiTPreTrainedModel, ViTModel):
@@ -58,8 +60,15 @@ class DeiTModel(DeiTPreTrainedModel, ViTModel):
 
     @staticmethod
     def layer_class(config: DeiTConfig, drop_path_rate: float) -> nn.Module:
+        if config.feed_forward == "locality":
+            return LocalityTransformerLayer(config, drop_path_rate)
         layer = TransformerLayer if config.num_parallel_branches == 1 else ParallelTransformerLayer
         return layer(config, drop_path_rate)
+
+    def layer_arguments(self, pixel_values: torch.Tensor) -> dict:
+        if self.config.feed_forward == "mlp":
+            return {}
+        return {"grid": self.embeddings.grid(*pixel_values.shape[-2:])}
 
 
 @dataclass

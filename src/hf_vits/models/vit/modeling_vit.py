@@ -197,6 +197,7 @@ class ViTModel(ViTPreTrainedModel):
         if pixel_values is None:
             raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
         hidden_states = self.embeddings(pixel_values, bool_masked_pos)
+        kwargs = kwargs | self.layer_arguments(pixel_values)
         *layers, last_layer = self.layers
         for layer in layers:
             hidden_states = layer(hidden_states, **kwargs)
@@ -204,6 +205,10 @@ class ViTModel(ViTPreTrainedModel):
         hidden_states = self.norm(last_layer(hidden_states, num_queries=num_queries, **kwargs))
         pooled = self.pooler(hidden_states) if self.pooler is not None else None
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
+
+    def layer_arguments(self, pixel_values: torch.Tensor) -> dict:
+        """What the layers are told beside the tokens."""
+        return {}
 
 
 class PrefixClassification(ForImageClassification):

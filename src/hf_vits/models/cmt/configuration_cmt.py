@@ -1,0 +1,74 @@
+"""Configuration of CMT of ggjy/CMT.pytorch."""
+
+from huggingface_hub.dataclasses import strict
+
+from ...configuration import VitsHierarchicalConfig
+
+
+@strict
+class CmtConfig(VitsHierarchicalConfig):
+    """Configuration of CMT; the defaults are CMT-Ti.
+
+    Args:
+        image_size: the one size of input, in pixels: position biases are learned for pairs of its tokens.
+        stem_hidden_size: channels of the convolutions before the first patches.
+        depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage.
+        sequence_reduction_ratios: how many times smaller in height and width, per stage, the map is that keys and
+            values are taken from.
+        mlp_ratio: intermediate width of the inverted residuals over `hidden_sizes`; the product is rounded down.
+        pooler_hidden_size: channels that the last map is projected to before it is averaged for the classifier.
+        classifier_dropout_prob: dropout before the classifier.
+        layer_norm_eps: of the norms in the layers; those of the patches have 1e-5.
+        drop_path_rate: stochastic depth of the last layer, rising linearly from 0 at the first.
+    """
+
+    model_type = "hf_vits_cmt"
+    stage_fields = ("depths", "hidden_sizes", "num_attention_heads", "sequence_reduction_ratios")
+    size_fields = ("image_size", "num_channels", "stem_hidden_size", *stage_fields)
+    size_fields += ("mlp_ratio", "pooler_hidden_size", "layer_norm_eps")
+    rate_fields = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob", "drop_path_rate")
+
+    image_size: int | list[int] | tuple[int, int] = 160
+    num_channels: int = 3
+    stem_hidden_size: int = 16
+    depths: list[int] | tuple[int, ...] = (2, 2, 10, 2)
+    hidden_sizes: list[int] | tuple[int, ...] = (46, 92, 184, 368)
+    num_attention_heads: list[int] | tuple[int, ...] = (1, 2, 4, 8)
+    sequence_reduction_ratios: list[int] | tuple[int, ...] = (8, 4, 2, 1)
+    mlp_ratio: float | int = 3.6
+    hidden_act: str = "gelu"
+    pooler_hidden_size: int = 1280
+    layer_norm_eps: float = 1e-6
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    classifier_dropout_prob: float | int = 0.1
+    drop_path_rate: float | int = 0.0
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
+
+    @property
+    def pooler_size(self) -> int:
+        return self.pooler_hidden_size
+
+    def query_stride(self, stage: int) -> int:
+        """Pixels between the tokens of a stage."""
+        return 4 * 2**stage
+
+    def key_stride(self, stage: int) -> int:
+        """Pixels between the tokens that keys and values of a stage are taken from."""
+        return self.query_stride(stage) * self.sequence_reduction_ratios[stage]
+
+    def check(self) -> None:
+        super().check()
+        self.check_heads()
+        sides = [self.image_size] if isinstance(self.image_size, int) else self.image_size
+        for stage in range(len(self.depths)):
+            stride = self.key_stride(stage)
+            if any(side % stride for side in sides):
+                raise ValueError(
+                    f"image_size must be a multiple of {stride} in height and width, so that stage {stage + 1} can "
+                    f"reduce its map {self.sequence_reduction_ratios[stage]} times, got image_size={self.image_size}"
+                )
+
+
+__all__ = ["CmtConfig"]

@@ -1,0 +1,308 @@
+"""CoaT: factorised attention with convolutional relative positions, on one scale after another and on several at once.
+
+Xu et al., "Co-Scale Conv-Attentional Image Transformers", arXiv 2104.06399; mlpc-ucsd/CoaT (src/models/coat.py).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from ...layers.attention import QueryKeyValue
+from ...layers.convolution import ConvPositionEmbedding, to_map, to_tokens
+from ...layers.mlp import MLP
+from ...layers.patch import ConvEmbedding, check_pixel_values
+from ...modeling import (
+    EncoderOutput,
+    ForImageClassification,
+    HierarchicalBackbone,
+    Stage,
+    VitsHierarchicalPreTrainedModel,
+)
+from .configuration_coat import CoatConfig
+
+
+@dataclass
+class CoatModelOutput(EncoderOutput):
+    """Output of `CoatModel`.
+
+    feature_maps: the map of every scale, (batch, channels, height, width), as detectors get them: without class token
+        and norm; those of the scales that parallel layers work on after the last of these.
+    """
+
+    feature_maps: tuple[torch.FloatTensor, ...] | None = None
+
+
+class CoatPositionEmbedding(ConvPositionEmbedding):
+    """Convolutional position embedding of patch tokens; the class token stays as it is."""
+
+    def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        patches = super().forward(to_map(hidden_states[:, 1:], grid))
+        return torch.cat([hidden_states[:, :1], to_tokens(patches)], dim=1)
+
+
+class CoatRelativePosition(nn.Module):
+    """Values weighted by where they lie relative to each token: depth-wise convolutions, a window size per head group.
+
+    Section 3.3 of the paper.
+    """
+
+    def __init__(self, config: CoatConfig, hidden_size: int):
+        super().__init__()
+        head_dim = hidden_size // config.num_attention_heads
+        self.widths = [heads * head_dim for heads in config.relative_window_heads]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(width, width, window, padding=window // 2, groups=width)
+            for width, window in zip(self.widths, config.relative_window_sizes, strict=True)
+        )
+
+    def forward(self, value: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """(batch, heads, rows * columns, head_dim) to (batch, rows * columns, heads, head_dim)."""
+        feature_map = to_map(value.transpose(1, 2).flatten(2), grid)
+        parts = feature_map.split(self.widths, dim=1)
+        weighted = torch.cat([conv(part) for conv, part in zip(self.convolutions, parts, strict=True)], dim=1)
+        return to_tokens(weighted).unflatten(2, (value.shape[1], -1))
+
+
+class CoatPositions(nn.Module):
+    """What all layers of a scale share: its position embedding and its relative positions."""
+
+    def __init__(self, config: CoatConfig, hidden_size: int):
+        super().__init__()
+        self.embedding = CoatPositionEmbedding(hidden_size)
+        self.relative = CoatRelativePosition(config, hidden_size)
+
+
+class CoatAttention(nn.Module):
+    """Factorised attention: keys, normalised over the tokens, gather the values; queries read what was gathered.
+
+    Time and memory are linear in the number of tokens, and there are no attention probabilities. Relative positions
+    add a term to every token but the class token.
+    """
+
+    def __init__(self, config: CoatConfig, hidden_size: int):
+        super().__init__()
+        self.scaling = (hidden_size // config.num_attention_heads) ** -0.5
+        self.qkv = QueryKeyValue(hidden_size, config.num_attention_heads, bias=config.qkv_bias)
+        self.projection = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, int], relative_position: CoatRelativePosition
+    ) -> torch.Tensor:
+        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        query, key, value = self.qkv(hidden_states)
+        gathered = torch.matmul(key.softmax(dim=2).transpose(2, 3), value)
+        attended = torch.matmul(query, gathered * self.scaling).transpose(1, 2)
+        patch_queries = query.transpose(1, 2)[:, 1:]
+        patches = torch.addcmul(attended[:, 1:], patch_queries, relative_position(value[:, :, 1:], grid))
+        attended = torch.cat([attended[:, :1], patches], dim=1)
+        return self.dropout(self.projection(attended.flatten(2)))
+
+
+class CoatSerialLayer(GradientCheckpointingLayer):
+    """Position embedding, x + attention(norm(x)), then x + mlp(norm(x)), each branch with stochastic depth."""
+
+    def __init__(self, config: CoatConfig, stage: int):
+        super().__init__()
+        hidden_size = config.hidden_sizes[stage]
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = CoatAttention(config, hidden_size)
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        intermediate_size = int(hidden_size * config.mlp_ratios[stage])
+        self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
+        self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
+
+    def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], positions: CoatPositions) -> torch.Tensor:
+        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        hidden_states = positions.embedding(hidden_states, grid)
+        attended = self.attention(self.attention_norm(hidden_states), grid, positions.relative)
+        hidden_states = hidden_states + self.drop_path(attended)
+        return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
+
+
+class CoatParallelLayer(GradientCheckpointingLayer):
+    """A layer on all scales but the first, which add up what their attentions found. They share one MLP."""
+
+    def __init__(self, config: CoatConfig):
+        super().__init__()
+        scales, hidden_size, eps = len(config.depths) - 1, config.hidden_size, config.layer_norm_eps
+        self.attention_norms = nn.ModuleList(nn.LayerNorm(hidden_size, eps=eps) for _ in range(scales))
+        self.attentions = nn.ModuleList(CoatAttention(config, hidden_size) for _ in range(scales))
+        self.mlp_norms = nn.ModuleList(nn.LayerNorm(hidden_size, eps=eps) for _ in range(scales))
+        intermediate_size = int(hidden_size * config.mlp_ratios[-1])
+        self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
+        self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
+
+    # The scales are arguments of their own because gradient checkpointing looks for tensors in no list.
+    def forward(
+        self, *scales: torch.Tensor, grids: list[tuple[int, int]], positions: list[CoatPositions]
+    ) -> tuple[torch.Tensor, ...]:
+        """(batch, 1 + rows * columns, hidden_size) of each scale to the same shapes."""
+        scales = [own.embedding(tokens, grid) for own, tokens, grid in zip(positions, scales, grids, strict=True)]
+        parts = zip(self.attentions, self.attention_norms, scales, grids, positions, strict=True)
+        attended = exchange(
+            [attention(norm(tokens), grid, own.relative) for attention, norm, tokens, grid, own in parts], grids
+        )
+        scales = [tokens + self.drop_path(branch) for tokens, branch in zip(scales, attended, strict=True)]
+        return tuple(
+            tokens + self.drop_path(self.mlp(norm(tokens)))
+            for norm, tokens in zip(self.mlp_norms, scales, strict=True)
+        )
+
+
+def exchange(scales: list[torch.Tensor], grids: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """Add to each scale's tokens those of all others: maps resized bilinearly to its grid, class tokens unchanged."""
+    first, *rest = [tokens[:, :1] for tokens in scales]
+    class_token = sum(rest, first)
+    maps = [to_map(tokens[:, 1:], grid) for tokens, grid in zip(scales, grids, strict=True)]
+    exchanged = []
+    for index, grid in enumerate(grids):
+        others = maps[:index] + maps[index + 1 :]
+        resized = [nn.functional.interpolate(other, size=grid, mode="bilinear") for other in others]
+        exchanged.append(torch.cat([class_token, to_tokens(sum(resized, maps[index]))], dim=1))
+    return exchanged
+
+
+class CoatStage(Stage):
+    """A coarser grid of tokens, after the first stage's, a class token of its own, and the serial layers."""
+
+    def __init__(self, config: CoatConfig, stage: int):
+        super().__init__()
+        hidden_size = config.hidden_sizes[stage]
+        self.embeddings = ConvEmbedding(config.hidden_sizes[stage - 1], hidden_size, 2) if stage else None
+        self.class_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.positions = CoatPositions(config, hidden_size)
+        self.layers = nn.ModuleList(CoatSerialLayer(config, stage) for _ in range(config.depths[stage]))
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (batch, channels, height, width) to the stage's map and its tokens, (batch, tokens, channels)."""
+        if self.embeddings is not None:
+            hidden_states = self.embeddings(hidden_states)
+        grid = tuple(hidden_states.shape[-2:])
+        tokens = torch.cat([self.class_token.expand(len(hidden_states), -1, -1), to_tokens(hidden_states)], dim=1)
+        for layer in self.layers:
+            tokens = layer(tokens, grid, self.positions)
+        return to_map(tokens[:, 1:], grid), tokens
+
+
+class CoatPooler(nn.Module):
+    """The class token of the last scale, normalised; with parallel layers a learned mix of those that they work on.
+
+    As in the original there is a norm for every scale, also for those whose class token is not read.
+    """
+
+    def __init__(self, config: CoatConfig):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(size, eps=config.layer_norm_eps) for size in config.hidden_sizes)
+        self.mixing = nn.Conv1d(len(config.depths) - 1, 1, kernel_size=1) if config.num_parallel_layers else None
+
+    def forward(self, scales: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, tokens, channels) of every scale to the last one normalised and what the classifier reads."""
+        last = self.norms[-1](scales[-1])
+        if self.mixing is None:
+            return last, last[:, 0]
+        others = zip(self.norms[1:-1], scales[1:-1], strict=True)
+        class_tokens = [*(norm(tokens[:, :1]) for norm, tokens in others), last[:, :1]]
+        return last, self.mixing(torch.cat(class_tokens, dim=1))[:, 0]
+
+
+class CoatPreTrainedModel(VitsHierarchicalPreTrainedModel):
+    config_class = CoatConfig
+    # Layers use what belongs to their stage, parallel layers to several, so an encoder stays on one device.
+    _no_split_modules = ["CoatModel", "CoatStage"]
+    # There are no attention probabilities, and so nothing to choose an implementation of.
+    _supports_sdpa = False
+    _supports_flash_attn = False
+    _supports_flex_attn = False
+    _supports_attention_backend = False
+    _can_record_outputs = {"hidden_states": OutputRecorder(Stage)}
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, CoatStage):
+            init.trunc_normal_(module.class_token, std=0.02)
+        else:
+            super()._init_weights(module)
+
+
+class CoatModel(CoatPreTrainedModel):
+    """CoaT encoder. `last_hidden_state` is of the last scale; its first token, with those of other scales, is pooled.
+
+    Args:
+        add_pooling_layer: whether the final norms are there and `pooler_output` is computed.
+    """
+
+    _input_embed_layer = "projection"
+
+    def __init__(self, config: CoatConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.smallest_side = config.patch_size * 2 ** (len(config.depths) - 1)
+        self.embeddings = ConvEmbedding(config.num_channels, config.hidden_sizes[0], config.patch_size)
+        self.stages = nn.ModuleList(CoatStage(config, stage) for stage in range(len(config.depths)))
+        self.parallel_layers = nn.ModuleList(CoatParallelLayer(config) for _ in range(config.num_parallel_layers))
+        self.pooler = CoatPooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, pixel_values: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> CoatModelOutput:
+        """Encode images.
+
+        Args:
+            pixel_values: (batch, num_channels, height, width), normalised by the image processor. Where the patches
+                of a stage do not fill its map, the rest below and to the right is left out.
+        """
+        check_pixel_values(pixel_values, self.config.num_channels)
+        self.check_size(*pixel_values.shape[-2:])
+        hidden_states = self.embeddings(pixel_values)
+        maps, scales = [], []
+        for stage in self.stages:
+            hidden_states, tokens = stage(hidden_states)
+            maps.append(hidden_states)
+            scales.append(tokens)
+        if self.parallel_layers:
+            scales[1:] = self.run_parallel_layers(scales[1:], [tuple(map_.shape[-2:]) for map_ in maps[1:]])
+            maps = [to_map(tokens[:, 1:], map_.shape[-2:]) for tokens, map_ in zip(scales, maps, strict=True)]
+        last, pooled = (scales[-1], None) if self.pooler is None else self.pooler(scales)
+        return CoatModelOutput(last_hidden_state=last, pooler_output=pooled, feature_maps=tuple(maps))
+
+    def run_parallel_layers(self, scales: list[torch.Tensor], grids: list[tuple[int, int]]) -> list[torch.Tensor]:
+        positions = [stage.positions for stage in self.stages[1:]]
+        for layer in self.parallel_layers:
+            scales = layer(*scales, grids=grids, positions=positions)
+        return scales
+
+    def check_size(self, height: int, width: int) -> None:
+        if min(height, width) < self.smallest_side:
+            raise ValueError(
+                f"an image of {height}x{width} pixels leaves the last scale without tokens: height and width must be "
+                f"at least {self.smallest_side}"
+            )
+
+
+class CoatForImageClassification(ForImageClassification, CoatPreTrainedModel):
+    """CoaT with a linear classifier on its pooled output."""
+
+    model_class = CoatModel
+
+
+class CoatBackbone(HierarchicalBackbone, CoatPreTrainedModel):
+    """CoaT that returns the map of each scale, for detection and segmentation heads."""
+
+    model_class = CoatModel
+
+    def stage_maps(self, outputs: CoatModelOutput) -> tuple[torch.Tensor, ...]:
+        return (outputs.hidden_states[0], *outputs.feature_maps)
+
+
+__all__ = ["CoatBackbone", "CoatForImageClassification", "CoatModel", "CoatPreTrainedModel"]

@@ -1,0 +1,58 @@
+"""Configuration of LeViT of facebookresearch/LeViT."""
+
+from huggingface_hub.dataclasses import strict
+
+from ...configuration import VitsHierarchicalConfig
+
+
+@strict
+class LevitConfig(VitsHierarchicalConfig):
+    """Configuration of LeViT; the defaults are LeViT-128S.
+
+    Args:
+        image_size: the largest input, in pixels: attention biases are learned for the distances between its tokens.
+        depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage. The attention before a stage,
+            which shrinks the map, has as many heads as `key_dim` fits into the channels of the stage before.
+        key_dim: channels of a head's queries and keys.
+        attention_ratio, downsampling_attention_ratio: channels of a head's values over `key_dim`, in the layers of the
+            stages and in the attention before a stage.
+        mlp_ratio: intermediate width over `hidden_sizes`.
+        drop_path_rate: stochastic depth, the same in all layers.
+        distilled: whether a second head learns from a teacher; the two are averaged.
+    """
+
+    model_type = "hf_vits_levit"
+    size_fields = ("image_size", "num_channels", "depths", "hidden_sizes", "num_attention_heads", "key_dim")
+    size_fields += ("attention_ratio", "downsampling_attention_ratio", "mlp_ratio")
+    rate_fields = ("drop_path_rate",)
+
+    image_size: int | list[int] | tuple[int, int] = 224
+    num_channels: int = 3
+    depths: list[int] | tuple[int, ...] = (2, 3, 4)
+    hidden_sizes: list[int] | tuple[int, ...] = (128, 256, 384)
+    num_attention_heads: list[int] | tuple[int, ...] = (4, 6, 8)
+    key_dim: int = 16
+    attention_ratio: float | int = 2
+    downsampling_attention_ratio: float | int = 4
+    mlp_ratio: float | int = 2
+    hidden_act: str = "hardswish"
+    drop_path_rate: float | int = 0.0
+    distilled: bool = True
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.hidden_sizes[0] % 8:
+            raise ValueError(
+                "the stem doubles its channels three times: the first of hidden_sizes must be a multiple of 8, got "
+                f"hidden_sizes={self.hidden_sizes}"
+            )
+        if min(self.hidden_sizes) < self.key_dim:
+            raise ValueError(
+                "a stage needs channels for one head at least: hidden_sizes must not be below key_dim, got "
+                f"hidden_sizes={self.hidden_sizes} and key_dim={self.key_dim}"
+            )
+
+
+__all__ = ["LevitConfig"]

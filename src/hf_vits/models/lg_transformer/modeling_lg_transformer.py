@@ -1,0 +1,193 @@
+"""LG-Transformer: window attention on maps of several granularities at once, in every layer.
+
+Li et al., "Local-to-Global Self-Attention in Vision Transformers", arXiv 2107.04735. Its authors published no code and
+no checkpoint. Read in public sources: stages of window attention, in each of which several paths attend at several
+granularities, from local to global, at little extra cost; and the size of LG-T, 32.6M parameters and 4.8 GFLOPs.
+Derived from that size: all else is Swin's, a layer has one MLP, every path has an attention of its own with relative
+position bias, and the strides of the paths. Assumed, since nothing read settles it: average pooling on the way to a
+path's map, bilinear interpolation on the way back, a sum of the paths, one norm in front of them, no shifted windows.
+The first, second and last of these are fields of the configuration.
+"""
+
+from itertools import islice
+
+import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ...layers.convolution import to_map, to_tokens
+from ...layers.mlp import MLP
+from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values
+from ...layers.relative_position import RelativePositionBias
+from ...layers.transformer import drop_path_rates
+from ...layers.window import WindowAttention, half_window_mask, pad_to_windows
+from ...modeling import (
+    EncoderOutput,
+    ForImageClassification,
+    HierarchicalBackbone,
+    Stage,
+    VitsHierarchicalPreTrainedModel,
+)
+from .configuration_lg_transformer import LgTransformerConfig
+
+
+class LgTransformerPath(nn.Module):
+    """Window attention on a coarser map: the larger the stride, the further a window reaches."""
+
+    def __init__(self, config: LgTransformerConfig, stage: int, stride: int):
+        super().__init__()
+        hidden_size = config.hidden_sizes[stage]
+        self.stride = stride
+        self.interpolation = config.path_interpolation
+        if stride == 1:
+            self.pooling = None
+        elif config.path_pooling == "average":
+            self.pooling = nn.AvgPool2d(stride)
+        else:
+            self.pooling = nn.Conv2d(hidden_size, hidden_size, stride, stride, groups=hidden_size)
+        self.attention = WindowAttention(
+            config,
+            hidden_size,
+            config.num_attention_heads[stage],
+            (config.window_size, config.window_size),
+            qkv_bias=config.qkv_bias,
+            attention_dropout=config.attention_probs_dropout_prob,
+            projection_dropout=config.hidden_dropout_prob,
+        )
+
+    def forward(
+        self, tokens: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
+    ) -> torch.Tensor:
+        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        if self.pooling is None:
+            return self.attention(tokens, grid, mask, **kwargs)[0]
+        padded = pad_to_windows(tokens.unflatten(1, grid), (self.stride, self.stride)).permute(0, 3, 1, 2)
+        coarse = self.pooling(padded)
+        coarse_grid = tuple(coarse.shape[-2:])
+        attended, _ = self.attention(to_tokens(coarse), coarse_grid, **kwargs)
+        fine = nn.functional.interpolate(to_map(attended, coarse_grid), padded.shape[-2:], mode=self.interpolation)
+        return to_tokens(fine[..., : grid[0], : grid[1]])
+
+
+class LgTransformerLayer(GradientCheckpointingLayer):
+    """x + the sum of all paths of norm(x), then x + mlp(norm(x)), each with stochastic depth."""
+
+    def __init__(self, config: LgTransformerConfig, stage: int, drop_path_rate: float):
+        super().__init__()
+        hidden_size = config.hidden_sizes[stage]
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.paths = nn.ModuleList(LgTransformerPath(config, stage, stride) for stride in config.path_strides[stage])
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        intermediate_size = int(hidden_size * config.mlp_ratio)
+        self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
+    ) -> torch.Tensor:
+        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        normed = self.attention_norm(hidden_states)
+        first, *others = [path(normed, grid, mask, **kwargs) for path in self.paths]
+        hidden_states = hidden_states + self.drop_path(sum(others, first))
+        return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
+
+
+class LgTransformerStage(Stage):
+    """A coarser grid of tokens, after the first stage's, and the layers on it."""
+
+    def __init__(self, config: LgTransformerConfig, stage: int, rates: list[float]):
+        super().__init__()
+        self.window = (config.window_size, config.window_size)
+        self.shift_windows = config.shift_windows
+        sizes = config.hidden_sizes
+        self.merging = PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None
+        self.layers = nn.ModuleList(LgTransformerLayer(config, stage, rate) for rate in rates)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Map (batch, channels, height, width) to the stage's map."""
+        if self.merging is not None:
+            hidden_states = self.merging(hidden_states)
+        grid = tuple(hidden_states.shape[-2:])
+        mask = half_window_mask(grid, self.window, hidden_states.device) if self.shift_windows else None
+        tokens = to_tokens(hidden_states)
+        for index, layer in enumerate(self.layers):
+            tokens = layer(tokens, grid, mask if index % 2 else None, **kwargs)
+        return to_map(tokens, grid)
+
+
+class LgTransformerPreTrainedModel(VitsHierarchicalPreTrainedModel):
+    config_class = LgTransformerConfig
+    _no_split_modules = ["LgTransformerLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, RelativePositionBias):
+            init.trunc_normal_(module.table, std=0.02)
+
+
+class LgTransformerModel(LgTransformerPreTrainedModel):
+    """LG-Transformer encoder. `pooler_output` is the mean of the tokens.
+
+    Args:
+        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+    """
+
+    _input_embed_layer = "projection"
+
+    def __init__(self, config: LgTransformerConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.embeddings = ConvEmbedding(
+            config.num_channels, config.hidden_sizes[0], config.patch_size, eps=config.layer_norm_eps
+        )
+        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
+        self.stages = nn.ModuleList(
+            LgTransformerStage(config, stage, list(islice(rates, depth))) for stage, depth in enumerate(config.depths)
+        )
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(self, pixel_values: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]) -> EncoderOutput:
+        """Encode images.
+
+        Args:
+            pixel_values: (batch, num_channels, height, width), normalised by the image processor, at least a patch in
+                size. Pixels to the right and below that fill no patch are left out; maps that pooling, windows or
+                merging do not fill are padded.
+        """
+        check_pixel_values(pixel_values, self.config.num_channels)
+        hidden_states = self.embeddings(pixel_values)
+        for stage in self.stages:
+            hidden_states = stage(hidden_states, **kwargs)
+        tokens = to_tokens(hidden_states)
+        if self.norm is None:
+            return EncoderOutput(last_hidden_state=tokens)
+        tokens = self.norm(tokens)
+        return EncoderOutput(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
+
+
+class LgTransformerForImageClassification(ForImageClassification, LgTransformerPreTrainedModel):
+    """LG-Transformer with a linear classifier on the mean of its tokens."""
+
+    model_class = LgTransformerModel
+
+
+class LgTransformerBackbone(HierarchicalBackbone, LgTransformerPreTrainedModel):
+    """LG-Transformer that returns the map of each stage, for detection and segmentation heads."""
+
+    model_class = LgTransformerModel
+
+
+__all__ = [
+    "LgTransformerBackbone",
+    "LgTransformerForImageClassification",
+    "LgTransformerModel",
+    "LgTransformerPreTrainedModel",
+]

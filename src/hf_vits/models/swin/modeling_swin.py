@@ -1,0 +1,185 @@
+"""Swin: attention inside windows, shifted from layer to layer, in a pyramid of stages.
+
+Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", arXiv 2103.14030;
+microsoft/Swin-Transformer (models/swin_transformer.py), ofsoundof/LocalViT (models/localvit_swin.py).
+"""
+
+import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ...layers.convolution import to_map, to_tokens
+from ...layers.locality import make_feed_forward
+from ...layers.patch import ConvEmbedding, check_pixel_values, pair
+from ...layers.relative_position import RelativePositionBias
+from ...layers.transformer import drop_path_rates
+from ...layers.window import WindowAttention, half_window_mask, pad_to_windows
+from ...modeling import (
+    EncoderOutput,
+    ForImageClassification,
+    HierarchicalBackbone,
+    Stage,
+    VitsHierarchicalPreTrainedModel,
+)
+from .configuration_swin import SwinConfig
+
+
+class SwinEmbeddings(ConvEmbedding):
+    """Patches of an image, padded until they fill it, each projected to a token and normalised."""
+
+    def __init__(self, config: SwinConfig):
+        super().__init__(config.num_channels, config.hidden_sizes[0], config.patch_size, eps=config.layer_norm_eps)
+        self.patch_size = config.patch_size
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        height, width = pixel_values.shape[-2:]
+        padding = (0, -width % self.patch_size, 0, -height % self.patch_size)
+        return self.dropout(
+            super().forward(nn.functional.pad(pixel_values, padding) if any(padding) else pixel_values)
+        )
+
+
+class SwinPatchMerging(nn.Module):
+    """Each 2x2 tokens, side by side in one token, normalised and projected; a map of odd size is padded."""
+
+    def __init__(self, config: SwinConfig, stage: int):
+        super().__init__()
+        in_channels = config.hidden_sizes[stage - 1]
+        self.norm = nn.LayerNorm(4 * in_channels, eps=config.layer_norm_eps)
+        self.reduction = nn.Linear(4 * in_channels, config.hidden_sizes[stage], bias=False)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, height, width) to (batch, hidden_size, half the height, half the width), rounded up."""
+        hidden_states = pad_to_windows(hidden_states.permute(0, 2, 3, 1), (2, 2))
+        cells = hidden_states.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+        cells = cells.permute(0, 1, 3, 4, 2, 5).flatten(3)  # of the four, the upper two come first and third
+        return self.reduction(self.norm(cells)).permute(0, 3, 1, 2)
+
+
+class SwinLayer(GradientCheckpointingLayer):
+    """x + attention(norm(x)), then the feed-forward that the configuration asks for."""
+
+    def __init__(self, config: SwinConfig, stage: int, window_size: int, drop_path_rate: float):
+        super().__init__()
+        hidden_size = config.hidden_sizes[stage]
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = WindowAttention(
+            config,
+            hidden_size,
+            config.num_attention_heads[stage],
+            window=(window_size, window_size),
+            qkv_bias=config.qkv_bias,
+            attention_dropout=config.attention_probs_dropout_prob,
+            projection_dropout=config.hidden_dropout_prob,
+        )
+        intermediate_size = int(hidden_size * config.mlp_ratio)
+        squeeze_size = config.squeeze_sizes[stage]
+        self.feed_forward = make_feed_forward(config, hidden_size, intermediate_size, squeeze_size, drop_path_rate)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
+    ) -> torch.Tensor:
+        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        attended, _ = self.attention(self.attention_norm(hidden_states), grid, mask, **kwargs)
+        return self.feed_forward(hidden_states + self.drop_path(attended), grid)
+
+
+class SwinStage(Stage):
+    """A coarser grid of tokens, after the first stage's, and the layers on it; every second one shifts the map.
+
+    Args:
+        grid: (height, width) in tokens of an image of the size that the model is made for. Where the smaller side is
+            no longer than a window, the windows are that small and nothing is shifted.
+    """
+
+    def __init__(self, config: SwinConfig, stage: int, grid: tuple[int, int], rates: list[float]):
+        super().__init__()
+        self.merging = SwinPatchMerging(config, stage) if stage else None
+        window_size = min(config.window_size, *grid)
+        self.window = (window_size, window_size)
+        self.layers = nn.ModuleList(SwinLayer(config, stage, window_size, rate) for rate in rates)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Map (batch, channels, height, width) to the stage's map."""
+        if self.merging is not None:
+            hidden_states = self.merging(hidden_states)
+        grid = tuple(hidden_states.shape[-2:])
+        mask = half_window_mask(grid, self.window, hidden_states.device)
+        tokens = to_tokens(hidden_states)
+        for index, layer in enumerate(self.layers):
+            tokens = layer(tokens, grid, mask if index % 2 else None, **kwargs)
+        return to_map(tokens, grid)
+
+
+class SwinPreTrainedModel(VitsHierarchicalPreTrainedModel):
+    config_class = SwinConfig
+    _no_split_modules = ["SwinLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, RelativePositionBias):
+            init.trunc_normal_(module.table, std=0.02)
+
+
+class SwinModel(SwinPreTrainedModel):
+    """Swin encoder. `pooler_output` is the mean of the tokens.
+
+    Args:
+        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+    """
+
+    _input_embed_layer = "projection"
+
+    def __init__(self, config: SwinConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.embeddings = SwinEmbeddings(config)
+        rates = drop_path_rates(config.drop_path_rate, sum(config.depths))
+        self.stages = nn.ModuleList()
+        for stage, depth in enumerate(config.depths):
+            stride, before = config.patch_size * 2**stage, sum(config.depths[:stage])
+            grid = tuple(-(-side // stride) for side in pair(config.image_size))
+            self.stages.append(SwinStage(config, stage, grid, rates[before : before + depth]))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(self, pixel_values: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]) -> EncoderOutput:
+        """Encode images.
+
+        Args:
+            pixel_values: (batch, num_channels, height, width) of any size, normalised by the image processor.
+        """
+        check_pixel_values(pixel_values, self.config.num_channels)
+        hidden_states = self.embeddings(pixel_values)
+        for stage in self.stages:
+            hidden_states = stage(hidden_states, **kwargs)
+        tokens = to_tokens(hidden_states)
+        if self.norm is None:
+            return EncoderOutput(last_hidden_state=tokens)
+        tokens = self.norm(tokens)
+        return EncoderOutput(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
+
+
+class SwinForImageClassification(ForImageClassification, SwinPreTrainedModel):
+    """Swin with a linear classifier on the mean of its tokens."""
+
+    model_class = SwinModel
+
+
+class SwinBackbone(HierarchicalBackbone, SwinPreTrainedModel):
+    """Swin that returns the map of each stage, for detection and segmentation heads."""
+
+    model_class = SwinModel
+
+
+__all__ = ["SwinBackbone", "SwinForImageClassification", "SwinModel", "SwinPreTrainedModel"]

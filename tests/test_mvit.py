@@ -1,0 +1,311 @@
+"""MViT beyond the golden cases: sizes, windows, fused and eager attention, files, settings refused."""
+
+import pytest
+import timm.models.mvitv2 as timm_mvit
+import torch
+from torchvision.models.video import mvit as torchvision_mvit
+
+from hf_vits.conversion import convert
+from hf_vits.hub import model_card
+from hf_vits.layers.relative_position import stretched_offsets
+from hf_vits.models.mvit.configuration_mvit import MvitConfig
+from hf_vits.models.mvit.modeling_mvit import (
+    MvitBackbone,
+    MvitForImageClassification,
+    MvitForVideoClassification,
+    MvitModel,
+)
+
+SMALL = {"depths": [1, 2, 1], "hidden_sizes": [8, 16, 32], "num_attention_heads": [1, 2, 4], "image_size": 64}
+CLIPS = {
+    "num_frames": 4,
+    "patch_size": [3, 7, 7],
+    "patch_stride": [2, 4, 4],
+    "pooling_kernel_size": [3, 3, 3],
+    "key_value_stride": 8,
+    "use_class_token": True,
+}
+V1 = {
+    "position_embedding_type": "absolute",
+    "expand_in_attention": False,
+    "pool_all_queries": False,
+    "residual_pooling": False,
+    "use_class_token": True,
+}
+FORMS = {
+    "v2": {},
+    "class token": {"use_class_token": True},
+    "windows": {"window_size": 8},
+    "v1": V1,
+    "v2 of clips": CLIPS,
+    "v1 of clips": CLIPS | V1,
+    "v1 of clips, mean": CLIPS | V1 | {"use_class_token": False},
+    "kernels by stride": CLIPS | V1 | {"pooling_kernel_size": None},
+}
+
+
+def build(model_class=MvitForImageClassification, **fields):
+    """A small model whose every weight is random, relative positions of a size that counts."""
+    torch.manual_seed(0)
+    model = model_class(MvitConfig(**SMALL | {"num_labels": 5} | fields)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    return model
+
+
+def pixels(*size: int, clip: bool = False) -> torch.Tensor:
+    shape = (2, 4, 3, *size) if clip else (2, 3, *size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+# Attention
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(64, 64), (72, 50)], ids=str)
+def test_fused_attention_equals_eager_and_so_do_gradients(form, size):
+    fields = FORMS[form]
+    model, images = build(**fields), pixels(*size, clip="num_frames" in fields)
+    results = []
+    for implementation in ("sdpa", "eager"):
+        model.set_attn_implementation(implementation)
+        model.zero_grad()
+        logits = model(images).logits
+        logits.square().sum().backward()
+        results.append([logits, *(parameter.grad for parameter in model.parameters())])
+    for fused, eager in zip(*results, strict=True):
+        torch.testing.assert_close(fused, eager, atol=1e-4 * max(1.0, eager.abs().max().item()), rtol=0)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(13, 7), (7, 13), (39, 10), (20, 10), (25, 7), (5, 5)])
+def test_offsets_are_cut_off_in_single_precision(queries, keys):
+    """As in cal_rel_pos_spatial of mvit/models/attention.py, whose steps in this order decide the last bit."""
+    rows, columns = torch.arange(queries)[:, None], torch.arange(keys)[None]
+    distance = rows * max(keys / queries, 1.0) - columns * max(queries / keys, 1.0)
+    distance += (keys - 1) * max(queries / keys, 1.0)
+    offsets = stretched_offsets(queries, keys, "cpu")
+    assert torch.equal(offsets, distance.long())
+    assert offsets.min() >= 0
+    assert offsets.max() <= 2 * max(queries, keys) - 2
+
+
+def test_windows_that_hold_the_whole_map_change_nothing():
+    """In two stages, since between the first and the last windows bring a coarser map of keys along."""
+    two_stages = {"depths": [2, 2], "hidden_sizes": [8, 16], "num_attention_heads": [1, 2]}
+    whole, windowed = build(**two_stages), build(**two_stages, window_size=16)
+    windowed.load_state_dict(whole.state_dict())
+    images = pixels(64, 64)
+    torch.testing.assert_close(windowed(images).logits, whole(images).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_windows_keep_tokens_apart_until_a_layer_sees_the_whole_map():
+    one_stage = {"depths": [2], "hidden_sizes": [8], "num_attention_heads": [1], "window_size": 8}
+    model = build(MvitModel, **one_stage)
+    images = pixels(64, 64)
+    changed = images.clone()
+    changed[..., 40:, 40:] += 1
+    difference = (model(images).last_hidden_state - model(changed).last_hidden_state).abs().sum(-1)
+    difference = difference.view(2, 16, 16)
+    assert difference[:, :7, :7].max() == 0
+    assert difference[:, 8:, 8:].min() > 0
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(33, 97), (130, 31), (5, 5)], ids=str)
+@torch.no_grad()
+def test_every_input_size_works_and_maps_round_up(form, size):
+    fields = FORMS[form]
+    model = build(MvitBackbone, **fields, out_features=["stem", "stage1", "stage2", "stage3"])
+    maps = model(pixels(*size, clip="num_frames" in fields)).feature_maps
+    grids = [tuple(-(-side // stride) for side in size) for stride in (4, 4, 8, 16)]
+    assert [tuple(feature_map.shape[-2:]) for feature_map in maps] == grids
+    assert [feature_map.shape[1] for feature_map in maps] == model.channels
+    if "num_frames" in fields:
+        assert {feature_map.shape[2] for feature_map in maps} == {2}
+
+
+def test_widths_of_the_maps_follow_where_channels_are_widened():
+    names = ["stem", "stage1", "stage2", "stage3"]
+    assert build(MvitBackbone, out_features=names).channels == [8, 8, 16, 32]
+    assert build(MvitBackbone, out_features=names, expand_in_attention=False).channels == [8, 16, 32, 32]
+
+
+def test_clips_and_images_are_told_apart():
+    with pytest.raises(ValueError, match=r"clips \(batch, frames, 3, height, width\).*pixel_values\[:, None\]"):
+        build(**CLIPS)(pixels(64, 64))
+    with pytest.raises(ValueError, match=r"pixel_values must be \(batch, 3, height, width\)"):
+        build()(pixels(64, 64, clip=True))
+    with pytest.raises(ValueError, match="frames, 3, height"):
+        build(**CLIPS)(pixels(64, 64, clip=True).transpose(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"patch_size": [3, 7, 7]}, r"patch_size needs a value for each of \(height, width\).*\[3, 7, 7\]"),
+        ({"num_frames": 4}, r"patch_size needs a value for each of \(frames, height, width\)"),
+        ({"pooling_kernel_size": [2, 2]}, r"pooling_kernel_size must be odd.*\[2, 2\]"),
+        ({"window_size": 6}, "window_size must be a multiple of 4.*window_size=6"),
+        ({"window_size": 8, "use_class_token": True}, "images without a class token"),
+        ({"hidden_sizes": [8, 17, 32]}, "multiple of its num_attention_heads"),
+        ({"depths": [1, 1]}, "one value per stage"),
+        ({"classifier_dropout_prob": 1.5}, "classifier_dropout_prob must lie in"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        MvitConfig(**SMALL | fields)
+
+
+# Weights
+
+
+def test_initialisation_is_the_originals():
+    torch.manual_seed(0)
+    for name, bias in {"mvit": 0.0, "slowfast": 0.02, "detectron2": 0.0}.items():
+        model = MvitForImageClassification(MvitConfig(**SMALL, initializer=name))
+        layer = model.model.stages[1].layers[0]
+        assert layer.mlp.up.bias.eq(bias).all()
+        assert layer.attention_norm.bias.eq(bias).all()
+        assert layer.attention.key_pooling.norm.weight.eq(1).all()
+        assert layer.mlp.up.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        tables = torch.cat(list(layer.attention.positions.tables))
+        assert tables.std().item() == pytest.approx(0.0 if name == "detectron2" else 0.02, rel=0.3)
+        kernel = model.model.embeddings.projection.weight
+        # PyTorch draws uniformly up to 1 / sqrt(fan in).
+        expected = 0.02 if name == "slowfast" else (3 * 147) ** -0.5
+        assert kernel.std().item() == pytest.approx(expected, rel=0.1)
+
+
+def test_dropout_stands_before_the_classifier_alone():
+    model = build(classifier_dropout_prob=0.5, drop_path_rate=0.0)
+    images = pixels(64, 64)
+    before = model.model(images).pooler_output
+    model.train()
+    torch.testing.assert_close(model.model(images).pooler_output, before)
+    assert (model.encode(images).pooler_output == 0).any()
+
+
+def test_a_classifier_becomes_a_detectors_backbone(tmp_path):
+    classifier = build(use_class_token=True)
+    classifier.save_pretrained(tmp_path)
+    names = ["stage1", "stage2", "stage3"]
+    fields = {"use_class_token": False, "window_size": 16, "use_stage_norm": True, "out_features": names}
+    backbone, info = MvitBackbone.from_pretrained(tmp_path, **fields, output_loading_info=True)
+    assert {key.rpartition(".")[0] for key in info["missing_keys"]} == {f"stage_norms.{stage}" for stage in range(3)}
+    assert not info["unexpected_keys"]
+    means = [feature_map.mean(dim=1).abs().max() for feature_map in backbone(pixels(64, 64)).feature_maps]
+    assert max(means) < 1e-5
+
+
+# Files
+
+
+def timm_model(**fields) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """timm's model of a small network, and its weights under the original's keys."""
+    torch.manual_seed(0)
+    cfg = timm_mvit.MultiScaleVitCfg(depths=(1, 2, 1), embed_dim=(8, 16, 32), num_heads=(1, 2, 4), **fields)
+    cfg.stride_q = ((1, 1), (2, 2), (2, 2))
+    cfg.stride_kv = ((4, 4), (2, 2), (1, 1))
+    model = timm_mvit.MultiScaleVit(cfg, img_size=(64, 64), num_classes=5).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    firsts, checkpoint = (0, 1, 3), {}
+    for key, tensor in model.state_dict().items():
+        if key.startswith("stages."):
+            _, stage, _, block, rest = key.split(".", 4)
+            key = f"blocks.{firsts[int(stage)] + int(block)}.{rest}"
+        key = key.replace("shortcut_proj_attn", "proj").replace("shortcut_proj_mlp", "proj")
+        checkpoint[key.replace("head.fc.", "head.projection.")] = tensor
+    return model, checkpoint
+
+
+def convert_small(checkpoint: dict, variant: str = "mvitv2_t_in1k", **fields):
+    sizes = {name: SMALL[name] for name in ("depths", "hidden_sizes", "num_attention_heads")}
+    return convert("mvit", variant, checkpoint, **sizes | fields)
+
+
+@pytest.mark.parametrize("expand", [True, False])
+@torch.no_grad()
+def test_timm_computes_the_same(expand):
+    theirs, checkpoint = timm_model(expand_attn=expand)
+    ours = convert_small({"model_state": checkpoint, "epoch": 3})
+    assert (ours.config.expand_in_attention, ours.config.image_size, ours.config.num_labels) == (expand, 64, 5)
+    torch.testing.assert_close(ours(pixels(64, 64)).logits, theirs(pixels(64, 64)), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_class_token_that_the_network_has_not_is_ignored():
+    _, checkpoint = timm_model()
+    without = convert_small(checkpoint)
+    with_token = convert_small(checkpoint | {"cls_token": torch.randn(1, 1, 8)})
+    assert torch.equal(with_token(pixels(64, 64)).logits, without(pixels(64, 64)).logits)
+
+
+@torch.no_grad()
+def test_tables_are_resized_to_the_size_asked_for():
+    _, checkpoint = timm_model()
+    ours = convert_small(checkpoint, image_size=96)
+    tables = ours.model.stages[0].layers[0].attention.positions.tables
+    assert [table.shape for table in tables] == [(2 * 24 - 1, 8)] * 2
+    # Resized in advance or with the input, it is the same.
+    torch.testing.assert_close(ours(pixels(96, 96)).logits, convert_small(checkpoint)(pixels(96, 96)).logits)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@torch.no_grad()
+def test_torchvisions_files_of_clips_are_read(relative):
+    torch.manual_seed(0)
+    kernel = [3, 3, 3]
+    blocks = [
+        # heads, channels that come and leave, kernels and strides of queries, and of keys and values
+        (1, 8, 8 if relative else 16, kernel if relative else [], kernel, [1, 1, 1] if relative else [], [1, 4, 4]),
+        (2, 8 if relative else 16, 16, kernel, kernel, [1, 2, 2], [1, 2, 2]),
+    ]
+    names = ("num_heads", "input_channels", "output_channels", "kernel_q", "kernel_kv", "stride_q", "stride_kv")
+    settings = [torchvision_mvit.MSBlockConfig(**dict(zip(names, block, strict=True))) for block in blocks]
+    theirs = torchvision_mvit.MViT(
+        spatial_size=(64, 64),
+        temporal_size=4,
+        block_setting=settings,
+        residual_pool=relative,
+        residual_with_cls_embed=False,
+        rel_pos_embed=relative,
+        proj_after_attn=relative,
+        num_classes=5,
+    ).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.2)
+    variant = "mvitv2_s_16x4_k400" if relative else "mvit_b_16x4_k400"
+    sizes = {"depths": [1, 1], "hidden_sizes": [8, 16], "num_attention_heads": [1, 2], "key_value_stride": 4}
+    ours = convert("mvit", variant, theirs.state_dict(), **sizes)
+    assert isinstance(ours, MvitForVideoClassification)
+    assert (ours.config.image_size, ours.config.num_frames, ours.config.num_labels) == (64, 4, 5)
+    clips = pixels(64, 64, clip=True)
+    torch.testing.assert_close(ours(clips).logits, theirs(clips.transpose(1, 2)), atol=1e-4, rtol=1e-4)
+    longer = convert("mvit", variant, theirs.state_dict(), **sizes, num_frames=8)
+    double = clips.repeat(1, 2, 1, 1, 1)
+    torch.testing.assert_close(longer(double).logits, ours(double).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_files_that_do_not_fit_are_refused():
+    _, checkpoint = timm_model()
+    for bad in ("blocks.1.attn.rel_pos_h", "blocks.2.attn.qkv.weight", "norm.bias"):
+        others = {key: tensor for key, tensor in checkpoint.items() if key != bad}
+        for more in ({}, {bad: checkpoint[bad][None, None]}, {bad: checkpoint[bad][..., :0]}):
+            with pytest.raises(ValueError, match="does not fit"):
+                convert_small(others | more)
+    with pytest.raises(ValueError, match="does not fit"):
+        convert("mvit", "mvitv2_t_in1k", checkpoint)
+
+
+def test_the_card_of_a_model_of_clips_shows_clips():
+    card = model_card(build(MvitForVideoClassification, **CLIPS), variant="mvitv2_s_16x4_k400")
+    assert card.data.pipeline_tag == "video-classification"
+    assert "model(torch.randn(1, 4, 3, 64, 64)).logits" in card.text
