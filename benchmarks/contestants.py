@@ -1,8 +1,8 @@
 """What is compared: one row per architecture, with a builder for ours and for each peer that has it.
 
 Every builder of a row makes the same network: the same widths, activation, norm epsilon, biases and heads, random
-weights, attention by `scaled_dot_product_attention`. A peer without the architecture is left out of its row; where none
-has it, our DeiT-S is the yardstick. A new architecture adds its builders and a row to `SUBJECTS`.
+weights, attention by `scaled_dot_product_attention`. A peer without the architecture is left out of its row; where
+none has it, our DeiT-S is the yardstick. A new architecture adds its builders and a row to `SUBJECTS`.
 """
 
 from collections.abc import Callable

@@ -33,9 +33,8 @@ def test_images_are_centred_in_whole_regions(size, regions):
     assert tuple(local.shape[-2:]) == tuple(-(-side // 4) for side in size)
 
 
-@torch.no_grad()
-def test_padding_leaves_the_rest_of_the_image_as_it_is():
-    """A map of 3 x 4 windows, of which the last row is half outside: only windows below see a difference."""
+def test_which_tokens_attend_to_one_another_at_the_edges():
+    """Of 3 x 4 windows the last row is half outside."""
     padding = window_padding((5, 8), (3, 4), 2, 1, torch.device("cpu"))
     whole, right, lower, corner = padding.allowed
     assert padding.kind.tolist() == [0, 0, 0, 1] * 2 + [2, 2, 2, 3]

@@ -194,7 +194,7 @@ class ForImageClassification:
 
 
 class DistilledImageClassification(ForImageClassification):
-    """Two classifiers on `pooler_output` if `config.distilled`: the second learns from a teacher while training.
+    """One classifier, or two, of which the second learns from a teacher while training.
 
     They are averaged, in training too; a distillation loss reads `cls_logits` and `distillation_logits`.
     """
@@ -202,9 +202,17 @@ class DistilledImageClassification(ForImageClassification):
     def __init__(self, config):
         super().__init__(config)
         self.distillation_classifier = None
-        if config.distilled and config.num_labels:
+        if self.has_two_classifiers(config) and config.num_labels:
             self.distillation_classifier = self.make_classifier(config)
             self.post_init()
+
+    @staticmethod
+    def has_two_classifiers(config) -> bool:
+        return config.distilled
+
+    def distillation_features(self, outputs: EncoderOutput) -> torch.Tensor:
+        """(batch, pooler_size), what the second classifier reads."""
+        return outputs.pooler_output
 
     @can_return_tuple
     def forward(
@@ -219,7 +227,7 @@ class DistilledImageClassification(ForImageClassification):
             return DistilledClassifierOutput(**outputs)
         outputs = self.encode(pixel_values, **kwargs)
         cls_logits = self.classifier(outputs.pooler_output)
-        distillation_logits = self.distillation_classifier(outputs.pooler_output)
+        distillation_logits = self.distillation_classifier(self.distillation_features(outputs))
         logits = (cls_logits + distillation_logits) / 2
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return DistilledClassifierOutput(
@@ -283,7 +291,7 @@ class HierarchicalBackbone(BackboneMixin):
         self.post_init()
 
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
-        """The map of every stage name; an architecture whose maps are not its hidden states says here which they are."""
+        """The map of every stage name; an architecture says here where these are not its hidden states."""
         return outputs.hidden_states
 
     @can_return_tuple

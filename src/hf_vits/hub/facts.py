@@ -198,9 +198,9 @@ FACTS = {
     "locally_sag": Facts(
         title="Locally Shifted Attention with Early Global Integration (Locally-SAG)",
         summary=(
-            "A vision transformer in three or four stages that looks at the image and at copies of it that are shifted "
-            "by a few pixels. In the first layer each place attends to itself in all copies; all other layers are "
-            "global from the first stage on."
+            "A vision transformer in three or four stages that looks at the image and at copies of it that are "
+            "shifted by a few pixels. In the first layer each place attends to itself in all copies; all other layers "
+            "are global from the first stage on."
         ),
         papers=(
             Paper(

@@ -45,7 +45,7 @@ def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) 
     `module` is an `Attention`, or has its attributes. Shapes as in `eager_attention_forward`; the probabilities are
     None for every implementation but eager.
     """
-    if attention_mask is not None and attention_mask.is_floating_point():
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.is_floating_point():
         attention_mask = attention_mask.to(query.dtype)
     implementation = module.config._attn_implementation
     if implementation == "flex_attention" and isinstance(attention_mask, torch.Tensor):

@@ -166,7 +166,7 @@ class LearnedQueryAttention(nn.Module):
         weighted = weights.unflatten(-1, heads).unsqueeze(-1) * value
         numerator = sum_windows(weighted.flatten(-3), value_kernel, self.stride, self.padding)
         denominator = sum_windows(weights, kernel, self.stride, self.padding)
-        # There are fewer denominators than numerators: dividing by them takes longer, in training above all.
+        # Only denominators, which are fewer, are inverted: dividing by them takes longer, above all in training.
         factor = reciprocal(denominator).unflatten(-1, heads).unsqueeze(-1)
         return (numerator.unflatten(-1, (*heads, self.head_dim)) * factor).sum(dim=-3).flatten(-2)
 

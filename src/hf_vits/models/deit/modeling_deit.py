@@ -4,23 +4,14 @@ Touvron et al., arXiv 2012.12877 (DeiT), 2204.07118 (DeiT III), 2203.09795 (para
 facebookresearch/deit (models.py, models_v2.py).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.processing_utils import Unpack
-from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from ...layers.locality import LocalityTransformerLayer
 from ...layers.stems import HierarchicalMLPStem
 from ...layers.transformer import ParallelTransformerLayer, TransformerLayer
-from ...modeling import (
-    ClassifierOutput,
-    IsotropicBackbone,
-    VitsPreTrainedModel,
-    recorded_states,
-)
+from ...modeling import DistilledImageClassification, EncoderOutput, IsotropicBackbone, VitsPreTrainedModel
 from ..vit.modeling_vit import PrefixClassification, ViTEmbeddings, ViTModel
 from .configuration_deit import DeiTConfig
 
@@ -71,57 +62,20 @@ class DeiTModel(DeiTPreTrainedModel, ViTModel):
         return {"grid": self.embeddings.grid(*pixel_values.shape[-2:])}
 
 
-@dataclass
-class DeiTClassifierOutput(ClassifierOutput):
-    """Output of `DeiTForImageClassification`.
-
-    logits: (batch, num_labels); of a distilled model the mean of the two heads'.
-    cls_logits, distillation_logits: (batch, num_labels) of each head of a distilled model.
-    """
-
-    cls_logits: torch.FloatTensor | None = None
-    distillation_logits: torch.FloatTensor | None = None
-
-
-class DeiTForImageClassification(PrefixClassification, DeiTPreTrainedModel):
+class DeiTForImageClassification(PrefixClassification, DistilledImageClassification, DeiTPreTrainedModel):
     """DeiT with a linear classifier on the class token and, when distilled, another on the distillation token.
 
-    The heads of a distilled model are averaged (models.py, `DistilledVisionTransformer.forward`), in training too;
-    a distillation loss reads `cls_logits` and `distillation_logits`.
+    The heads of a distilled model are averaged (models.py, `DistilledVisionTransformer.forward`), in training too.
     """
 
     model_class = DeiTModel
 
-    def __init__(self, config: DeiTConfig):
-        super().__init__(config)
-        if config.distilled and config.distillation_head:
-            self.distillation_classifier = nn.Linear(config.pooler_size, config.num_labels)
-            self.post_init()
+    @staticmethod
+    def has_two_classifiers(config: DeiTConfig) -> bool:
+        return config.distilled and config.distillation_head
 
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> DeiTClassifierOutput:
-        """Classify images; arguments as in `ForImageClassification.forward`."""
-        if not (self.config.distilled and self.config.distillation_head):
-            return DeiTClassifierOutput(**super().forward(pixel_values, labels, **kwargs | {"return_dict": True}))
-        outputs = self.encode(pixel_values, **kwargs)
-        cls_logits = self.classifier(outputs.pooler_output)
-        distillation_logits = self.distillation_classifier(
-            self.model.pooler.represent(outputs.last_hidden_state[:, 1])
-        )
-        logits = (cls_logits + distillation_logits) / 2
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
-        return DeiTClassifierOutput(
-            loss=loss,
-            logits=logits,
-            cls_logits=cls_logits,
-            distillation_logits=distillation_logits,
-            **recorded_states(outputs),
-        )
+    def distillation_features(self, outputs: EncoderOutput) -> torch.Tensor:
+        return self.model.pooler.represent(outputs.last_hidden_state[:, 1])
 
 
 class DeiTBackbone(IsotropicBackbone, DeiTPreTrainedModel):

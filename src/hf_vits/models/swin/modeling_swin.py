@@ -15,10 +15,10 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.convolution import to_map, to_tokens
 from ...layers.locality import make_feed_forward
-from ...layers.patch import ConvEmbedding, check_pixel_values, pair
+from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values, pair
 from ...layers.relative_position import RelativePositionBias
 from ...layers.transformer import drop_path_rates
-from ...layers.window import WindowAttention, half_window_mask, pad_to_windows
+from ...layers.window import WindowAttention, half_window_mask
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
@@ -41,26 +41,9 @@ class SwinEmbeddings(ConvEmbedding):
         """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         height, width = pixel_values.shape[-2:]
         padding = (0, -width % self.patch_size, 0, -height % self.patch_size)
-        return self.dropout(
-            super().forward(nn.functional.pad(pixel_values, padding) if any(padding) else pixel_values)
-        )
-
-
-class SwinPatchMerging(nn.Module):
-    """Each 2x2 tokens, side by side in one token, normalised and projected; a map of odd size is padded."""
-
-    def __init__(self, config: SwinConfig, stage: int):
-        super().__init__()
-        in_channels = config.hidden_sizes[stage - 1]
-        self.norm = nn.LayerNorm(4 * in_channels, eps=config.layer_norm_eps)
-        self.reduction = nn.Linear(4 * in_channels, config.hidden_sizes[stage], bias=False)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, hidden_size, half the height, half the width), rounded up."""
-        hidden_states = pad_to_windows(hidden_states.permute(0, 2, 3, 1), (2, 2))
-        cells = hidden_states.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
-        cells = cells.permute(0, 1, 3, 4, 2, 5).flatten(3)  # of the four, the upper two come first and third
-        return self.reduction(self.norm(cells)).permute(0, 3, 1, 2)
+        if any(padding):
+            pixel_values = nn.functional.pad(pixel_values, padding)
+        return self.dropout(super().forward(pixel_values))
 
 
 class SwinLayer(GradientCheckpointingLayer):
@@ -102,7 +85,8 @@ class SwinStage(Stage):
 
     def __init__(self, config: SwinConfig, stage: int, grid: tuple[int, int], rates: list[float]):
         super().__init__()
-        self.merging = SwinPatchMerging(config, stage) if stage else None
+        sizes = config.hidden_sizes
+        self.merging = PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None
         window_size = min(config.window_size, *grid)
         self.window = (window_size, window_size)
         self.layers = nn.ModuleList(SwinLayer(config, stage, window_size, rate) for rate in rates)
