@@ -56,14 +56,18 @@ def describe(name: str):
 
 
 def count_flops(model) -> int:
-    """Floating-point operations of the forward pass for one input."""
+    """Floating-point operations of the forward pass for one input.
+
+    Hidden states are asked for, since a classifier otherwise spares itself what it does not read of the last layer,
+    and papers count that too.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from .models import one_input
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(**one_input(model))
+        model(**one_input(model), output_hidden_states=True)
     return counter.get_total_flops()
 
 
