@@ -10,7 +10,7 @@ import torch
 from .steps import Step
 
 WARM_UP_STEPS = 2
-MIN_ROUNDS = 7
+MIN_ROUNDS = 5
 
 
 def interleave(steps: dict[str, Step], seconds: float, min_rounds: int = MIN_ROUNDS) -> dict[str, list[float]]:
