@@ -17,6 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder
 from .layers.attention import Attention, QueryKeyValue
 from .layers.constants import Constants
 from .layers.position import PositionEmbedding
+from .layers.relative_position import RelativePositionBias
 from .layers.transformer import LayerScale
 
 
@@ -127,6 +128,8 @@ class VitsPreTrainedModel(PreTrainedModel):
         elif isinstance(module, Constants):
             for name, value in module.constants().items():
                 init.copy_(getattr(module, name), value)
+            if isinstance(module, RelativePositionBias):
+                init.trunc_normal_(module.table, std=std)
         else:
             super()._init_weights(module)
 
@@ -146,6 +149,20 @@ class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
         "hidden_states": OutputRecorder(Stage),
         "attentions": OutputRecorder(Attention, index=1),
     }
+
+    def normed_and_pooled(self, tokens: torch.Tensor) -> EncoderOutput:
+        """What most base models end with: a final norm, then the class token, or the mean where there is none.
+
+        A model without final norm, as in a backbone, pools nothing.
+
+        Args:
+            tokens: (batch, prefix + tokens of the last map, hidden_size).
+        """
+        if self.norm is None:
+            return EncoderOutput(last_hidden_state=tokens)
+        tokens = self.norm(tokens)
+        pooled = tokens[:, 0] if self.config.num_prefix_tokens else tokens.mean(dim=1)
+        return EncoderOutput(last_hidden_state=tokens, pooler_output=pooled)
 
 
 class ForImageClassification:

@@ -11,12 +11,14 @@ def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def check_pixel_values(pixel_values: torch.Tensor, num_channels: int, clips: bool = False) -> None:
+def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int, clips: bool = False) -> None:
     """Raise ValueError or TypeError unless `pixel_values` is a floating (batch, num_channels, height, width).
 
     Args:
         clips: (batch, frames, num_channels, height, width) is needed instead.
     """
+    if pixel_values is None:
+        raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
     if clips:
         if pixel_values.ndim != 5 or pixel_values.shape[2] != num_channels:
             raise ValueError(

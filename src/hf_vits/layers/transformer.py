@@ -1,5 +1,8 @@
 """Pre-norm transformer layers."""
 
+from collections.abc import Sequence
+from itertools import islice
+
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
@@ -14,6 +17,12 @@ def drop_path_rates(rate: float, num_layers: int, schedule: str = "linear") -> l
     if schedule == "constant":
         return [rate] * num_layers
     return torch.linspace(0, rate, num_layers, device="cpu").tolist()
+
+
+def drop_path_rates_of_stages(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Stochastic-depth rates of the layers of each stage, rising linearly from 0 to `rate` over all of them."""
+    rates = iter(drop_path_rates(rate, sum(depths)))
+    return [list(islice(rates, depth)) for depth in depths]
 
 
 def leading(tokens: torch.Tensor, count: int | None) -> torch.Tensor:

@@ -169,8 +169,6 @@ class CctModel(CctPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
         """
-        if pixel_values is None:
-            raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
         hidden_states = self.embeddings(pixel_values)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)

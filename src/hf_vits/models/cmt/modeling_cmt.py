@@ -18,7 +18,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.attention import Attention, attend
 from ...layers.convolution import ConvPositionEmbedding, to_map, to_tokens
 from ...layers.patch import ConvEmbedding, check_pixel_values, pair
-from ...layers.transformer import drop_path_rates
+from ...layers.transformer import drop_path_rates_of_stages
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
@@ -220,10 +220,8 @@ class CmtModel(CmtPreTrainedModel):
     def __init__(self, config: CmtConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = CmtEmbeddings(config)
-        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
-        self.stages = nn.ModuleList(
-            CmtStage(config, stage, [next(rates) for _ in range(depth)]) for stage, depth in enumerate(config.depths)
-        )
+        rates = drop_path_rates_of_stages(config.drop_path_rate, config.depths)
+        self.stages = nn.ModuleList(CmtStage(config, stage, own) for stage, own in enumerate(rates))
         self.pooler = CmtPooler(config) if add_pooling_layer else None
         self.post_init()
 

@@ -174,14 +174,7 @@ class CvtModel(CvtPreTrainedModel):
         hidden_states = self.embeddings(pixel_values)
         for stage in self.stages:
             hidden_states, prefix = stage(hidden_states, **kwargs)
-        tokens = torch.cat([prefix, to_tokens(hidden_states)], dim=1)
-        if self.norm is None:
-            return EncoderOutput(last_hidden_state=tokens)
-        tokens = self.norm(tokens)
-        return EncoderOutput(
-            last_hidden_state=tokens,
-            pooler_output=tokens[:, 0] if self.config.use_class_token else tokens.mean(dim=1),
-        )
+        return self.normed_and_pooled(torch.cat([prefix, to_tokens(hidden_states)], dim=1))
 
 
 class CvtForImageClassification(ForImageClassification, CvtPreTrainedModel):

@@ -9,12 +9,9 @@ path's map, bilinear interpolation on the way back, a sum of the paths, one norm
 The first, second and last of these are fields of the configuration.
 """
 
-from itertools import islice
-
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
-from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
@@ -23,8 +20,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.convolution import to_map, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values
-from ...layers.relative_position import RelativePositionBias
-from ...layers.transformer import drop_path_rates
+from ...layers.transformer import drop_path_rates_of_stages
 from ...layers.window import WindowAttention, half_window_mask, pad_to_windows
 from ...modeling import (
     EncoderOutput,
@@ -124,12 +120,6 @@ class LgTransformerPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = LgTransformerConfig
     _no_split_modules = ["LgTransformerLayer"]
 
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, RelativePositionBias):
-            init.trunc_normal_(module.table, std=0.02)
-
 
 class LgTransformerModel(LgTransformerPreTrainedModel):
     """LG-Transformer encoder. `pooler_output` is the mean of the tokens.
@@ -145,10 +135,8 @@ class LgTransformerModel(LgTransformerPreTrainedModel):
         self.embeddings = ConvEmbedding(
             config.num_channels, config.hidden_sizes[0], config.patch_size, eps=config.layer_norm_eps
         )
-        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
-        self.stages = nn.ModuleList(
-            LgTransformerStage(config, stage, list(islice(rates, depth))) for stage, depth in enumerate(config.depths)
-        )
+        rates = drop_path_rates_of_stages(config.drop_path_rate, config.depths)
+        self.stages = nn.ModuleList(LgTransformerStage(config, stage, own) for stage, own in enumerate(rates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 
@@ -166,11 +154,7 @@ class LgTransformerModel(LgTransformerPreTrainedModel):
         hidden_states = self.embeddings(pixel_values)
         for stage in self.stages:
             hidden_states = stage(hidden_states, **kwargs)
-        tokens = to_tokens(hidden_states)
-        if self.norm is None:
-            return EncoderOutput(last_hidden_state=tokens)
-        tokens = self.norm(tokens)
-        return EncoderOutput(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
+        return self.normed_and_pooled(to_tokens(hidden_states))
 
 
 class LgTransformerForImageClassification(ForImageClassification, LgTransformerPreTrainedModel):

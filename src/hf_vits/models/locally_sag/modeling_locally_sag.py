@@ -247,11 +247,7 @@ class LocallySagModel(LocallySagPreTrainedModel):
         hidden_states = first_stage(shifted[:, : self.config.hidden_sizes[0]], shifted, **kwargs)
         for stage in stages:
             hidden_states = stage(hidden_states, **kwargs)
-        tokens = to_tokens(hidden_states)
-        if self.norm is None:
-            return EncoderOutput(last_hidden_state=tokens)
-        tokens = self.norm(tokens)
-        return EncoderOutput(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
+        return self.normed_and_pooled(to_tokens(hidden_states))
 
 
 class LocallySagForImageClassification(ForImageClassification, LocallySagPreTrainedModel):

@@ -24,7 +24,7 @@ from ...layers.patch import check_pixel_values, pair
 from ...layers.pooling_attention import Grid, Pooling, PoolingAttention, max_pool_map, pooled_grid
 from ...layers.position import PositionEmbedding, SeparablePositionEmbedding
 from ...layers.relative_position import DecomposedRelativePositions
-from ...layers.transformer import drop_path_rates
+from ...layers.transformer import drop_path_rates_of_stages
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
@@ -280,9 +280,9 @@ class MvitModel(MvitPreTrainedModel):
     def __init__(self, config: MvitConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = MvitEmbeddings(config)
-        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
-        stages = (MvitStage(config, plans, [next(rates) for _ in plans]) for plans in plan_layers(config))
-        self.stages = nn.ModuleList(stages)
+        rates = drop_path_rates_of_stages(config.drop_path_rate, config.depths)
+        stages = zip(plan_layers(config), rates, strict=True)
+        self.stages = nn.ModuleList(MvitStage(config, plans, own) for plans, own in stages)
         self.norm = nn.LayerNorm(config.output_sizes[-1], eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 
@@ -298,14 +298,7 @@ class MvitModel(MvitPreTrainedModel):
         hidden_states, prefix = self.embeddings(pixel_values)
         for stage in self.stages:
             hidden_states, prefix = stage(hidden_states, prefix, **kwargs)
-        tokens = torch.cat([prefix, to_tokens(hidden_states)], dim=1)
-        if self.norm is None:
-            return EncoderOutput(last_hidden_state=tokens)
-        tokens = self.norm(tokens)
-        return EncoderOutput(
-            last_hidden_state=tokens,
-            pooler_output=tokens[:, 0] if self.config.use_class_token else tokens.mean(dim=1),
-        )
+        return self.normed_and_pooled(torch.cat([prefix, to_tokens(hidden_states)], dim=1))
 
 
 class MvitForImageClassification(ForImageClassification, MvitPreTrainedModel):

@@ -21,7 +21,7 @@ from ...layers.convolution import to_map, to_tokens
 from ...layers.locality import make_feed_forward
 from ...layers.patch import ConvEmbedding, check_pixel_values, pair
 from ...layers.position import PositionEmbedding
-from ...layers.transformer import drop_path_rates
+from ...layers.transformer import drop_path_rates_of_stages
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
@@ -149,11 +149,9 @@ class PvtModel(PvtPreTrainedModel):
     def __init__(self, config: PvtConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = make_embeddings(config, stage=0)
-        rates = drop_path_rates(config.drop_path_rate, sum(config.depths))
-        self.stages = nn.ModuleList()
-        for stage, grid in enumerate(stage_grids(config, *pair(config.image_size))):
-            before = sum(config.depths[:stage])
-            self.stages.append(PvtStage(config, stage, grid, rates[before : before + config.depths[stage]]))
+        rates = drop_path_rates_of_stages(config.drop_path_rate, config.depths)
+        stages = zip(stage_grids(config, *pair(config.image_size)), rates, strict=True)
+        self.stages = nn.ModuleList(PvtStage(config, stage, *own) for stage, own in enumerate(stages))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 
@@ -171,11 +169,7 @@ class PvtModel(PvtPreTrainedModel):
         hidden_states = self.embeddings(pixel_values)
         for stage in self.stages:
             hidden_states, prefix = stage(hidden_states, **kwargs)
-        tokens = torch.cat([prefix, to_tokens(hidden_states)], dim=1)
-        if self.norm is None:
-            return EncoderOutput(last_hidden_state=tokens)
-        tokens = self.norm(tokens)
-        return EncoderOutput(last_hidden_state=tokens, pooler_output=tokens[:, 0])
+        return self.normed_and_pooled(torch.cat([prefix, to_tokens(hidden_states)], dim=1))
 
 
 class PvtForImageClassification(ForImageClassification, PvtPreTrainedModel):

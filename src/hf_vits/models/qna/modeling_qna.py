@@ -21,7 +21,7 @@ from ...layers.mlp import MLP
 from ...layers.patch import check_pixel_values, pair
 from ...layers.relative_position import RelativePositionBias
 from ...layers.stems import pad_same
-from ...layers.transformer import LayerScale, drop_path_rates
+from ...layers.transformer import LayerScale, drop_path_rates_of_stages
 from ...layers.window import merge, partition
 from ...modeling import (
     EncoderOutput,
@@ -261,9 +261,9 @@ class QnaPreTrainedModel(VitsHierarchicalPreTrainedModel):
             elif module.attention_scale is not None:
                 init.normal_(module.attention_scale, std=0.02)
         else:
+            super()._init_weights(module)
             if isinstance(module, RelativePositionBias):
                 init.zeros_(module.table)
-            super()._init_weights(module)
 
 
 def init_truncated(tensor: torch.Tensor, std: float) -> None:
@@ -282,13 +282,10 @@ class QnaModel(QnaPreTrainedModel):
     def __init__(self, config: QnaConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = QnaEmbeddings(config)
-        num_stages = len(config.depths)
-        rates = drop_path_rates(config.drop_path_rate, sum(config.depths) + num_stages - 1)
-        self.stages = nn.ModuleList()
-        for stage, depth in enumerate(config.depths):
-            count = depth + (stage > 0)
-            self.stages.append(QnaStage(config, stage, rates[:count]))
-            rates = rates[count:]
+        # The strided layer before every stage but the first has a rate of its own.
+        depths = [depth + (stage > 0) for stage, depth in enumerate(config.depths)]
+        rates = drop_path_rates_of_stages(config.drop_path_rate, depths)
+        self.stages = nn.ModuleList(QnaStage(config, stage, own) for stage, own in enumerate(rates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.pooler = None
         if add_pooling_layer and config.pooling != "mean":

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
-from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
@@ -21,7 +20,7 @@ from ...layers.convolution import ConvPositionEmbedding, LayerNorm2d, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import check_pixel_values
 from ...layers.relative_position import RelativePositionBias
-from ...layers.transformer import drop_path_rates
+from ...layers.transformer import drop_path_rates_of_stages
 from ...layers.window import merge, partition
 from ...modeling import (
     EncoderOutput,
@@ -223,12 +222,6 @@ class RegionViTPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = RegionViTConfig
     _no_split_modules = ["RegionViTLayer"]
 
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, RelativePositionBias):
-            init.trunc_normal_(module.table, std=0.02)
-
 
 class RegionViTModel(RegionViTPreTrainedModel):
     """RegionViT encoder. `pooler_output` is the mean of the regional tokens, `last_hidden_state` the local ones.
@@ -245,11 +238,8 @@ class RegionViTModel(RegionViTPreTrainedModel):
     def __init__(self, config: RegionViTConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = RegionViTEmbeddings(config)
-        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
-        self.stages = nn.ModuleList(
-            RegionViTStage(config, stage, [next(rates) for _ in range(depth)])
-            for stage, depth in enumerate(config.depths)
-        )
+        rates = drop_path_rates_of_stages(config.drop_path_rate, config.depths)
+        self.stages = nn.ModuleList(RegionViTStage(config, stage, own) for stage, own in enumerate(rates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 

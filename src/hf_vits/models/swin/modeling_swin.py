@@ -7,7 +7,6 @@ microsoft/Swin-Transformer (models/swin_transformer.py), ofsoundof/LocalViT (mod
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
-from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
@@ -16,8 +15,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.convolution import to_map, to_tokens
 from ...layers.locality import make_feed_forward
 from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values, pair
-from ...layers.relative_position import RelativePositionBias
-from ...layers.transformer import drop_path_rates
+from ...layers.transformer import drop_path_rates_of_stages
 from ...layers.window import WindowAttention, half_window_mask
 from ...modeling import (
     EncoderOutput,
@@ -107,12 +105,6 @@ class SwinPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = SwinConfig
     _no_split_modules = ["SwinLayer"]
 
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, RelativePositionBias):
-            init.trunc_normal_(module.table, std=0.02)
-
 
 class SwinModel(SwinPreTrainedModel):
     """Swin encoder. `pooler_output` is the mean of the tokens.
@@ -126,12 +118,11 @@ class SwinModel(SwinPreTrainedModel):
     def __init__(self, config: SwinConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = SwinEmbeddings(config)
-        rates = drop_path_rates(config.drop_path_rate, sum(config.depths))
         self.stages = nn.ModuleList()
-        for stage, depth in enumerate(config.depths):
-            stride, before = config.patch_size * 2**stage, sum(config.depths[:stage])
+        for stage, rates in enumerate(drop_path_rates_of_stages(config.drop_path_rate, config.depths)):
+            stride = config.patch_size * 2**stage
             grid = tuple(-(-side // stride) for side in pair(config.image_size))
-            self.stages.append(SwinStage(config, stage, grid, rates[before : before + depth]))
+            self.stages.append(SwinStage(config, stage, grid, rates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 
@@ -147,11 +138,7 @@ class SwinModel(SwinPreTrainedModel):
         hidden_states = self.embeddings(pixel_values)
         for stage in self.stages:
             hidden_states = stage(hidden_states, **kwargs)
-        tokens = to_tokens(hidden_states)
-        if self.norm is None:
-            return EncoderOutput(last_hidden_state=tokens)
-        tokens = self.norm(tokens)
-        return EncoderOutput(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
+        return self.normed_and_pooled(to_tokens(hidden_states))
 
 
 class SwinForImageClassification(ForImageClassification, SwinPreTrainedModel):

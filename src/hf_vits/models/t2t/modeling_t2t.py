@@ -229,8 +229,6 @@ class T2TModel(T2TPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
         """
-        if pixel_values is None:
-            raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
         hidden_states = self.embeddings(pixel_values, **kwargs)
         if self.is_local:
             kwargs["grid"] = self.embeddings.grid(*pixel_values.shape[-2:])

@@ -173,8 +173,6 @@ class TntModel(TntPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
         """
-        if pixel_values is None:
-            raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
         patches, pixels = self.embeddings(pixel_values)
         grid = self.embeddings.grid(*pixel_values.shape[-2:])
         for layer in self.layers:

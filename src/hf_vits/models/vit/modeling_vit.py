@@ -194,8 +194,6 @@ class ViTModel(ViTPreTrainedModel):
             bool_masked_pos: (batch, patches), True where the mask token replaces a patch.
             prefix_only: leave the patch tokens out of `last_hidden_state`, which spares most of the last layer.
         """
-        if pixel_values is None:
-            raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
         hidden_states = self.embeddings(pixel_values, bool_masked_pos)
         kwargs = kwargs | self.layer_arguments(pixel_values)
         *layers, last_layer = self.layers
