@@ -16,31 +16,31 @@ Step = Callable[[], None]
 
 
 def make_step(builder: Callable[[], nn.Module], subject: Subject, mode: str, batch: int, engine: str) -> Step:
-    """What repeats one step of a freshly built model on fixed random images and labels.
+    """What repeats one step of a freshly built model on fixed random inputs and labels.
 
     Inference is a forward pass in eval mode; training is forward, cross entropy, backward and a fused AdamW step.
     """
     torch.manual_seed(0)
     model = builder()
-    images = torch.randn(batch, 3, subject.image_size, subject.image_size)
+    inputs = subject.inputs(batch)
     labels = torch.randint(subject.num_classes, (batch,))
     forward = torch.compile(model) if engine == "compile" else model
     if mode == "inference":
         model.eval()
-        return lambda: infer(forward, images)
+        return lambda: infer(forward, inputs)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    return lambda: train(forward, images, labels, optimizer)
+    return lambda: train(forward, inputs, labels, optimizer)
 
 
 @torch.inference_mode()
-def infer(forward: Callable, images: torch.Tensor) -> None:
-    forward(images)
+def infer(forward: Callable, inputs: torch.Tensor) -> None:
+    forward(inputs)
 
 
-def train(forward: Callable, images: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+def train(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
-    outputs = forward(images)
+    outputs = forward(inputs)
     logits = outputs if isinstance(outputs, torch.Tensor) else outputs.logits
     nn.functional.cross_entropy(logits, labels).backward()
     optimizer.step()
@@ -52,9 +52,11 @@ def count_flops(subject: Subject, mode: str, batch: int) -> int:
     Only matrix products and convolutions count; attention is counted as the products it is made of, which the
     counter sees with the unfused kernel alone.
     """
-    model = subject.builders["ours"]().requires_grad_(mode == "training")
+    training = mode == "training"
+    counted = subject.smallest_training_batch
+    model = subject.builders["ours"]().requires_grad_(training).train(training)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        logits = model(torch.randn(1, 3, subject.image_size, subject.image_size)).logits
-        if mode == "training":
+        logits = model(subject.inputs(counted)).logits
+        if training:
             logits.sum().backward()
-    return batch * counter.get_total_flops()
+    return batch * counter.get_total_flops() // counted

@@ -4,14 +4,14 @@ One module per original system holds its published variants and the mapping of i
 """
 
 from .checkpoint import load_checkpoint
-from .core import SYSTEMS, convert, from_transformers, image_processor, system, to_transformers, variants
+from .core import SYSTEMS, convert, from_transformers, processor, system, to_transformers, variants
 
 __all__ = [
     "SYSTEMS",
     "convert",
     "from_transformers",
-    "image_processor",
     "load_checkpoint",
+    "processor",
     "system",
     "to_transformers",
     "variants",

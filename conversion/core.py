@@ -1,6 +1,7 @@
 """What converting a checkpoint takes, whatever the system."""
 
 import importlib
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from difflib import get_close_matches
@@ -27,7 +28,7 @@ from .checkpoint import unwrap
 #   prepare(tensors, fields)          original tensors under the one spelling of keys that `transforms` maps
 #   infer(tensors, fields)            configuration fields that the file itself tells (labels, image size, ...)
 #   transforms(config)                list of WeightRenaming and WeightConverter to our keys
-#   processor(variant, config)        fields of the image processor, None for a text model
+#   processor(variant, config)        fields of the image processor, or a processor of another kind; None for a text model
 #   from_transformers(model), to_transformers(model)    where transformers has the architecture
 SYSTEMS = (
     "vit",
@@ -47,6 +48,13 @@ SYSTEMS = (
     "t2t",
     "localvit",
     "mvit",
+    "vivit",
+    "branchformer",
+    "audiomer",
+    "septr",
+    "mae",
+    "ibot",
+    "attmask",
 )
 
 
@@ -72,6 +80,12 @@ def variant_fields(name: str, variant: str) -> dict:
     return dict(known[variant])
 
 
+def with_overrides(fields: dict, overrides: dict) -> dict:
+    """Fields with others in their place; of the configuration of a part, a dict, only the fields that are named."""
+    parts = {key: fields[key] | value for key, value in overrides.items() if isinstance(fields.get(key), dict)}
+    return fields | overrides | parts
+
+
 def suggestion(word: str, known) -> str:
     close = get_close_matches(word, list(known), n=1)
     return f", did you mean {close[0]!r}?" if close else ""
@@ -85,7 +99,8 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
         variant: a published variant of it, one of `variants(name)`.
         state_dict: {original key: tensor or array}, wrapped as training scripts leave it or plain.
         overrides: configuration fields other than the variant's, such as `image_size` (a position table made for
-            another size is then resized as the original does it) or `num_hidden_layers`.
+            another size is then resized as the original does it) or `num_hidden_layers`. `out_features`, stages whose
+            maps are wanted, makes a backbone where the system converts detectors too (CoaT, RegionViT, MViT).
 
     Returns:
         The model with its head, float32, in eval mode; it computes what the original computes.
@@ -95,11 +110,14 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
             counted and the first of each kind named.
     """
     module = system(name)
-    fields = variant_fields(name, variant) | overrides
+    fields = with_overrides(variant_fields(name, variant), overrides)
     tensors = module.prepare(unwrap(state_dict), fields)
-    fields = {**fields, **{key: value for key, value in module.infer(tensors, fields).items() if key not in overrides}}
+    # What is inferred of a part has the overrides of that part's fields in it.
+    inferred = module.infer(tensors, fields).items()
+    fields |= {key: value for key, value in inferred if key not in overrides or isinstance(value, dict)}
     model_class = module.model_class(fields)
     known = model_class.config_class.__dataclass_fields__.keys() | {"num_labels", "attn_implementation"}
+    known |= {"out_features"} if hasattr(model_class.config_class, "out_features") else set()
     if unknown := sorted(overrides.keys() - known):
         raise ValueError(
             f"{model_class.config_class.__name__} has no field {unknown[0]!r}{suggestion(unknown[0], known)}"
@@ -143,12 +161,30 @@ def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) 
 
 
 def fit_position_table(module: PositionEmbedding, table: torch.Tensor) -> torch.Tensor:
-    """The table resized to the grid of the model, if it was made for another square grid."""
-    num_prefix = module.table.shape[1] - module.grid[0] * module.grid[1]
-    side = round((table.shape[1] - num_prefix) ** 0.5) if table.ndim == 3 else 0
-    if side <= 0 or side**2 + num_prefix != table.shape[1] or table.shape == module.table.shape:
+    """The table resized to the grid of the model, if it was made for another one that can be guessed."""
+    num_prefix = module.table.shape[1] - math.prod(module.grid)
+    if table.ndim != 3 or table.shape == module.table.shape:
         return table
-    return interpolate_positions(table, (side, side), module.grid, module.interpolation)
+    old_grid = guess_grid(table.shape[1] - num_prefix, module.grid)
+    return table if old_grid is None else interpolate_positions(table, old_grid, module.grid, module.interpolation)
+
+
+def guess_grid(count: int, grid: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The grid of `count` tokens that a table was made for, which the model has on `grid`.
+
+    A sequence of another length; another square map; of a clip, as many frames of another square map, or more or fewer
+    frames of the same map, whichever has the larger map.
+    """
+    if count <= 0:
+        return None
+    if len(grid) == 1:
+        return (count,)
+    *frames, height, width = grid
+    side = math.isqrt(count // math.prod(frames))
+    squares = [(*frames, side, side)] if math.prod(frames) * side * side == count and side else []
+    if frames and count % (height * width) == 0:
+        squares.append((count // (height * width), height, width))
+    return max(squares, key=lambda sizes: math.prod(sizes[-2:]), default=None)
 
 
 def apply_transforms(
@@ -183,14 +219,21 @@ def apply_transforms(
     return converted
 
 
-def image_processor(name: str, variant: str, model: PreTrainedModel):
-    """The image processor that repeats the original's evaluation preprocessing; None for a text model."""
-    fields = system(name).processor(variant, model.config)
-    if fields is None:
-        return None
+def processor(name: str, variant: str, model: PreTrainedModel):
+    """What repeats the original's evaluation preprocessing, as transformers has it for images, videos or audio.
+
+    None for a text model, whose original has no tokenizer.
+    """
+    made = system(name).processor(variant, model.config)
+    if not isinstance(made, dict):
+        return made
     from hf_vits.processing.image import VitsImageProcessor
 
-    return VitsImageProcessor(**fields)
+    return VitsImageProcessor(**made)
+
+
+# Architectures that transformers has under another name: {its model_type: system}.
+THEIR_NAMES = {"vit_mae": "mae"}
 
 
 def from_transformers(model: PreTrainedModel) -> PreTrainedModel:
@@ -207,7 +250,7 @@ def to_transformers(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def system_of_transformers(model: PreTrainedModel) -> ModuleType:
-    name = model.config.model_type.removeprefix("hf_vits_")
+    name = THEIR_NAMES.get(model.config.model_type, model.config.model_type.removeprefix("hf_vits_"))
     if name in SYSTEMS and hasattr(system(name), "to_transformers"):
         return system(name)
     raise ValueError(f"no conversion between hf_vits and transformers for model_type {model.config.model_type!r}")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hf_vits.conversion import convert, image_processor, variants
+from hf_vits.conversion import convert, processor, variants
 from hf_vits.conversion.cct import transforms
 from hf_vits.conversion.core import apply_transforms
 from hf_vits.layers.position import interpolate_positions, sine_cosine_positions
@@ -122,14 +122,14 @@ def test_every_text_cct_has_its_published_size():
 def test_image_processor_repeats_the_data_of_the_variant(variant, shortest_edge, size, first_mean):
     with torch.device("meta"):
         model = CctModel(CctConfig(**variants("cct")[variant]))
-    processor = image_processor("cct", variant, model)
-    assert processor.size.shortest_edge == shortest_edge
-    assert (processor.crop_size.height, processor.crop_size.width) == (size, size)
-    assert processor.image_mean[0] == first_mean
+    made = processor("cct", variant, model)
+    assert made.size.shortest_edge == shortest_edge
+    assert (made.crop_size.height, made.crop_size.width) == (size, size)
+    assert made.image_mean[0] == first_mean
 
 
-def test_text_variants_have_no_image_processor():
-    assert image_processor("cct", "text_cct_2", text_model()) is None
+def test_text_variants_have_no_processor():
+    assert processor("cct", "text_cct_2", text_model()) is None
 
 
 # Sizes and positions

@@ -106,7 +106,7 @@ def test_help_needs_neither_torch_nor_transformers():
     [
         (["convrt"], "unknown command 'convrt', did you mean 'convert'?"),
         ([], "required: COMMAND"),
-        (["predict", "model"], "required: IMAGE_OR_FOLDER"),
+        (["predict", "model"], "required: FILE_OR_FOLDER"),
         (["predict", "model", "image", "--top-k", "0"], "must be at least 1, got 0"),
         (["list", "deti"], "unknown system 'deti', did you mean 'deit'?"),
         (["info", "cct/cct_7_3x1_23"], "did you mean 'cct_7_3x1_32'?"),

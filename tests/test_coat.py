@@ -4,7 +4,7 @@ import pytest
 import timm.models.coat
 import torch
 
-from hf_vits.conversion import convert, image_processor, variants
+from hf_vits.conversion import convert, processor, variants
 from hf_vits.models.coat.configuration_coat import CoatConfig
 from hf_vits.models.coat.modeling_coat import CoatBackbone, CoatForImageClassification, CoatModel
 
@@ -108,6 +108,8 @@ def test_a_detectors_file_gives_its_backbone(prefix):
     assert isinstance(backbone, CoatBackbone)
     expected = peer.forward_intermediates(images(64, 64), intermediates_only=True)
     torch.testing.assert_close(list(backbone(images(64, 64)).feature_maps), expected, atol=1e-5, rtol=1e-5)
+    last = convert("coat", "coat_tiny", {"model": file}, **SMALL, out_features=["stage4"])
+    torch.testing.assert_close(last(images(64, 64)).feature_maps[0], expected[-1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("parallel", [0, 2])
@@ -172,9 +174,9 @@ def test_gradient_checkpointing_reaches_every_scale():
 def test_image_processor_crops_as_the_original(variant, shortest_edge, size):
     with torch.device("meta"):
         model = CoatModel(CoatConfig(**variants("coat")[variant]))
-    processor = image_processor("coat", variant, model)
-    assert processor.size.shortest_edge == shortest_edge
-    assert processor.crop_size.height == size
+    made = processor("coat", variant, model)
+    assert made.size.shortest_edge == shortest_edge
+    assert made.crop_size.height == size
 
 
 @pytest.mark.parametrize(

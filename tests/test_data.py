@@ -21,7 +21,8 @@ from hf_vits.training.augmentation import (
     training_transform,
 )
 from hf_vits.training.batches import GlobalBatches
-from hf_vits.training.data import ArrayImages, Split, load_splits, read_idx
+from hf_vits.training.data import Split, load_classes
+from hf_vits.training.image_data import SOURCES, ArrayImages, read_idx
 from hf_vits.training.recipe import AffineRecipe, AugmentationRecipe, DataRecipe, RandAugmentRecipe
 
 
@@ -39,8 +40,12 @@ def fill(directory, counts, ending=".png"):
     return directory
 
 
+def load_images(recipe):
+    return load_classes(recipe, SOURCES)
+
+
 def folder(path, **settings):
-    return load_splits(DataRecipe(source="folder", path=str(path), **settings))
+    return load_images(DataRecipe(source="folder", path=str(path), **settings))
 
 
 # digits and idx files
@@ -48,7 +53,7 @@ def folder(path, **settings):
 
 def test_digits_are_split_the_same_every_time_with_all_classes_everywhere():
     recipe = DataRecipe(source="digits", test_fraction=0.2, validation_fraction=0.1)
-    splits, again = load_splits(recipe), load_splits(recipe)
+    splits, again = load_images(recipe), load_images(recipe)
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [1293, 144, 360]
     for split, same in zip(
         (splits.train, splits.validation, splits.test), (again.train, again.validation, again.test), strict=True
@@ -59,33 +64,33 @@ def test_digits_are_split_the_same_every_time_with_all_classes_everywhere():
         assert shares.max() < 0.12
     originals = {i for s in (splits.train, splits.validation, splits.test) for i in original_indices(s)}
     assert originals == set(range(1797))
-    image = splits.test.images[0]
+    image = splits.test.inputs[0]
     assert (image.mode, image.size) == ("L", (8, 8))
-    other = load_splits(DataRecipe(source="digits", test_fraction=0.2, split_seed=1))
+    other = load_images(DataRecipe(source="digits", test_fraction=0.2, split_seed=1))
     assert not np.array_equal(original_indices(other.test), original_indices(splits.test))
 
 
 def original_indices(split):
     """Numbers, in the whole source, of the images of a held-out split."""
-    images, indices = split.images, np.arange(len(split))
+    images, indices = split.inputs, np.arange(len(split))
     while hasattr(images, "indices"):
-        images, indices = images.images, images.indices[indices]
+        images, indices = images.inputs, images.indices[indices]
     return indices.tolist()
 
 
 def test_a_source_without_held_out_images_is_refused():
     with pytest.raises(ValueError, match=r"hold some out by data.validation_fraction or data.test_fraction"):
-        load_splits(DataRecipe(source="digits", validation_fraction=0.0))
+        load_images(DataRecipe(source="digits", validation_fraction=0.0))
 
 
 def test_too_small_a_share_for_every_class_is_refused():
-    with pytest.raises(ValueError, match="cannot hold out 0% of 1797 images with some of every class"):
-        load_splits(DataRecipe(source="digits", validation_fraction=0.001))
+    with pytest.raises(ValueError, match="cannot hold out 0% of 1797 examples with some of every class"):
+        load_images(DataRecipe(source="digits", validation_fraction=0.001))
 
 
 def test_an_unexpected_number_of_classes_is_refused():
     with pytest.raises(ValueError, match=r"has 10 classes, data.num_classes expects 12: 0, 1, 2"):
-        load_splits(DataRecipe(source="digits", num_classes=12))
+        load_images(DataRecipe(source="digits", num_classes=12))
 
 
 def idx(array):
@@ -122,17 +127,17 @@ def write_fashion_mnist(directory, images=30):
 
 def test_fashion_mnist(tmp_path):
     write_fashion_mnist(tmp_path)
-    splits = load_splits(DataRecipe(source="fashion_mnist", path=str(tmp_path), validation_fraction=0.0))
+    splits = load_images(DataRecipe(source="fashion_mnist", path=str(tmp_path), validation_fraction=0.0))
     assert (len(splits.train), len(splits.test), splits.validation is splits.test) == (30, 10, True)
     assert splits.class_names[splits.train.labels[9]] == "Ankle boot"
-    assert splits.train.images[0].size == (28, 28)
+    assert splits.train.inputs[0].size == (28, 28)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no t10k-labels-idx1-ubyte\[.gz\]"):
-        load_splits(DataRecipe(source="fashion_mnist", path=str(tmp_path)))
+        load_images(DataRecipe(source="fashion_mnist", path=str(tmp_path)))
     write_fashion_mnist(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(29, np.uint8)))
     with pytest.raises(ValueError, match="train has 30 images and 29 labels"):
-        load_splits(DataRecipe(source="fashion_mnist", path=str(tmp_path)))
+        load_images(DataRecipe(source="fashion_mnist", path=str(tmp_path)))
 
 
 # image folders
@@ -148,7 +153,7 @@ def test_folder_with_splits_and_nested_files(tmp_path):
     assert splits.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert splits.validation.labels.tolist() == [1, 1]
     assert splits.test is splits.validation
-    assert splits.validation.images[1].size == (16, 20)
+    assert splits.validation.inputs[1].size == (16, 20)
 
 
 def test_folder_without_splits_holds_some_out_of_every_class(tmp_path):
@@ -262,15 +267,15 @@ def datasets_cache(tmp_path_factory, monkeypatch):
 @pytest.mark.usefixtures("datasets_cache")
 def test_a_datasets_dataset(tmp_path):
     path = write_dataset(tmp_path, train=[0, 1, 1, 0], validation=[1, 0], test=[0, 1, 1])
-    splits = load_splits(DataRecipe(source="datasets", path=path))
+    splits = load_images(DataRecipe(source="datasets", path=path))
     assert splits.class_names == ["no", "yes"]
     assert [s.labels.tolist() for s in (splits.train, splits.validation, splits.test)] == [
         [0, 1, 1, 0],
         [1, 0],
         [0, 1, 1],
     ]
-    assert np.array_equal(np.asarray(splits.train.images[2]), np.asarray(picture(2)))
-    only = load_splits(
+    assert np.array_equal(np.asarray(splits.train.inputs[2]), np.asarray(picture(2)))
+    only = load_images(
         DataRecipe(
             source="datasets", path=path, splits={"train": "train", "test": "validation"}, validation_fraction=0.0
         )
@@ -283,7 +288,7 @@ def test_a_datasets_dataset(tmp_path):
 def test_an_unlabelled_split_is_refused(tmp_path):
     path = write_dataset(tmp_path, train=[0, 1, 1, 0], test=[-1, -1, -1])
     with pytest.raises(ValueError, match=r"3 of 3 labels lie outside 0 to 1 .* is this split labelled"):
-        load_splits(DataRecipe(source="datasets", path=path, validation_fraction=0.0))
+        load_images(DataRecipe(source="datasets", path=path, validation_fraction=0.0))
 
 
 # batches
@@ -471,6 +476,6 @@ def test_labels_keep_their_form_when_mixing_is_over(processor):
 
 def test_evaluation_images_are_the_processors(processor):
     item = EvaluationImages(split_of(4), processor, "RGB")[3]
-    image = split_of(4).images[3].convert("RGB")
+    image = split_of(4).inputs[3].convert("RGB")
     assert torch.equal(item["pixel_values"], processor(images=image, return_tensors="pt")["pixel_values"][0])
     assert item["labels"] == 3

@@ -241,6 +241,19 @@ def test_big_vision_rounds_the_longer_side(shape, resized):
     assert pixels(big_vision(), image, do_center_crop=False).shape[-2:] == resized
 
 
+@pytest.mark.parametrize(
+    # Sizes that detectron2's ResizeShortestEdge(672, 1120) gives: rounded, and the longer side never above 1120.
+    ("shape", "resized"),
+    [((480, 640), (672, 896)), ((427, 640), (672, 1007)), ((333, 500), (672, 1009)), ((300, 640), (525, 1120))],
+)
+def test_detectors_cap_the_longer_side(shape, resized):
+    processor = VitsImageProcessor(
+        size={"shortest_edge": 672, "longest_edge": 1120}, resample=Image.BILINEAR, do_center_crop=False
+    )
+    assert pixels(processor, Image.new("RGB", shape[::-1])).shape[-2:] == resized
+    assert pixels(processor, Image.new("RGB", shape)).shape[-2:] == resized[::-1]
+
+
 @pytest.mark.parametrize(("convention", "left"), [("torchvision", 2), ("big_vision", 1), ("vision_transformer", 1)])
 def test_odd_margins_of_the_centre_crop(convention, left):
     image = random_image(16, 19)

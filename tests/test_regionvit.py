@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_vits import RegionViTBackbone, RegionViTConfig
-from hf_vits.conversion import convert, image_processor
+from hf_vits.conversion import convert, processor
 from hf_vits.conversion.regionvit import unwrap_table
 from hf_vits.layers.relative_position import offsets
 from hf_vits.models.regionvit.modeling_regionvit import window_padding
@@ -99,8 +99,8 @@ def test_a_detectors_checkpoint_becomes_a_backbone(stage_norm):
     pixels = images(40, 32)
     for ours, theirs in zip(converted(pixels).feature_maps, model(pixels).feature_maps, strict=True):
         torch.testing.assert_close(ours, theirs)
-    processor = image_processor("regionvit", "regionvit_tiny_224", converted)
-    assert processor.do_center_crop is not stage_norm
+    made = processor("regionvit", "regionvit_tiny_224", converted)
+    assert made.do_center_crop is not stage_norm
 
 
 def test_checkpoints_that_do_not_fit_are_refused():

@@ -20,13 +20,14 @@ from transformers import (
 
 from hf_vits.hub.loopback import LoopbackHub
 from hf_vits.processing.image import VitsImageProcessor
-from hf_vits.training import train
+from hf_vits.training import building, tasks, train
 from hf_vits.training.averaging import WeightAverage
-from hf_vits.training.building import build_model
-from hf_vits.training.data import load_splits
+from hf_vits.training.data import load_classes
+from hf_vits.training.image_data import SOURCES
 from hf_vits.training.optimizers import Adafactor, Lamb, build_optimizer, parameter_groups
 from hf_vits.training.recipe import ModelRecipe, OptimizerRecipe, ScheduleRecipe, load_recipe
 from hf_vits.training.schedules import build_schedule, learning_rate
+from hf_vits.training.tasks.classification import label_fields
 from hf_vits.training.teacher import Teacher
 
 from .hub_support import tiny_model
@@ -34,6 +35,7 @@ from .parity.golden import Case
 from .training_support import TINY_RECIPE, history, losses, tiny_recipe
 
 DIGITS = [str(digit) for digit in range(10)]
+IMAGE_CLASSIFICATION = tasks.load("image-classification")
 TINY_DEIT = {
     "system": "deit",
     "variant": "deit_tiny_distilled_patch16_224",
@@ -47,6 +49,10 @@ TINY_DEIT = {
     },
 }
 LEARNING = {"train__length": "4 epochs", "augmentation": {}, "optimizer": {"learning_rate": 0.01}}
+
+
+def build_model(recipe, class_names):
+    return building.build_model(recipe, label_fields(class_names), IMAGE_CLASSIFICATION)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +80,8 @@ def test_the_saved_model_gives_the_accuracy_that_was_reported(run):
     model = AutoModelForImageClassification.from_pretrained(directory).eval()
     processor = AutoImageProcessor.from_pretrained(directory)
     assert model.config.id2label == dict(enumerate(DIGITS))
-    test = load_splits(load_recipe(recipe).data).test
-    images = [test.images[i].convert("RGB") for i in range(len(test))]
+    test = load_classes(load_recipe(recipe).data, SOURCES).test
+    images = [test.inputs[i].convert("RGB") for i in range(len(test))]
     with torch.no_grad():
         predicted = model(**processor(images=images, return_tensors="pt")).logits.argmax(dim=1).numpy()
     assert (predicted == test.labels).mean() == pytest.approx(results["test"]["accuracy"])
@@ -239,7 +245,7 @@ def test_an_original_checkpoint_keeps_its_head_where_the_classes_agree(tmp_path)
         ({"config": {"hidden_sise": 3}}, "model.config: CctConfig has no field hidden_sise"),
         ({"config": {"pooling": "best"}}, "pooling"),
         ({"processor": {"mean": 0}}, "model.processor: VitsImageProcessor has no mean"),
-        ({"variant": "text_cct_2"}, "text_cct_2 takes no images"),
+        ({"variant": "text_cct_2"}, "text_cct_2 is a CctForSequenceClassification; this task trains"),
         ({"checkpoint": "nowhere.pth"}, "nowhere.pth"),
     ],
 )

@@ -21,8 +21,9 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassif
 from hf_vits.hub import push_to_hub
 from hf_vits.hub.loopback import LoopbackHub
 from hf_vits.training import train
-from hf_vits.training.data import Split, load_splits
+from hf_vits.training.data import Split, load_classes
 from hf_vits.training.figures import Prediction, draw_predictions
+from hf_vits.training.image_data import SOURCES
 from hf_vits.training.recipe import load_recipe
 
 ENOUGH_ACCURACY = 0.97
@@ -59,7 +60,7 @@ def demo(recipe: Path, report: Path) -> dict[str, Any]:
         step("converting it and fine-tuning it on the digits")
         results = train(recipe, [f"model.checkpoint={checkpoint}", f"output.directory={run}"])
         step("pushing it to a Hub on 127.0.0.1, pulling it, predicting held-out images")
-        test = load_splits(load_recipe(recipe).data).test
+        test = load_classes(load_recipe(recipe).data, SOURCES).test
         results["roundtrip"], predictions = push_and_pull(run, Path(temporary, "home"), test)
         draw_predictions(predictions, run / "predictions.png")
         results["seconds"] = round(time.perf_counter() - started, 1)
@@ -112,7 +113,7 @@ def push_and_pull(run: Path, home: Path, test: Split) -> tuple[str, list[Predict
         pulled = AutoModelForImageClassification.from_pretrained("user/cct-digits")
         body = AutoModel.from_pretrained("user/cct-digits")
         pulled_processor = AutoImageProcessor.from_pretrained("user/cct-digits")
-    images = [test.images[index] for index in range(len(test))]
+    images = [test.inputs[index] for index in range(len(test))]
     logits = classify(pulled, pulled_processor, images)
     same = (
         same_tensors(pushed.state_dict(), pulled.state_dict())

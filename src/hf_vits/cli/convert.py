@@ -116,7 +116,7 @@ def from_original(args: argparse.Namespace, overrides: dict[str, Any]):
     variant_fields(args.system, args.variant)  # before a large file is read
     state_dict = conversion.load_checkpoint(args.checkpoint)
     model = conversion.convert(args.system, args.variant, state_dict, **overrides)
-    return model, conversion.image_processor(args.system, args.variant, model)
+    return model, conversion.processor(args.system, args.variant, model)
 
 
 def from_saved(args: argparse.Namespace, overrides: dict[str, Any]):

@@ -1,15 +1,17 @@
-"""Measure an image classifier on labelled images: top-1, top-5, cross-entropy and the confusion matrix.
+"""Measure a classifier on labelled images, videos or recordings: top-1, top-5, cross-entropy, the confusion matrix.
 
 DATA is one of
 
-  a folder       with a folder of images per class, named as the model names the class
-  RECIPE.yaml    the data of a training recipe; --split says which part, by default the test images it held out
+  a folder       with a folder of files per class, named as the model names the class
+  RECIPE.yaml    the data of a training recipe; --split says which part, by default the test part it held out. Of
+                 videos it also says how many views are averaged; otherwise that is one
   digits         all of scikit-learn's 1,797 scanned digits, those that a model was trained on included
   a name         of a dataset that datasets.load_dataset loads; --split says which part
 
   hf-vits evaluate runs/demo_digits recipes/demo_digits.yaml
   hf-vits evaluate user/cct-cifar10 uoft-cs/cifar10 --split test --json
   hf-vits evaluate runs/flowers photos/test --figure confusion.png
+  hf-vits evaluate runs/moving_digits_mvit recipes/moving_digits_mvit.yaml
 """
 
 import argparse
@@ -18,6 +20,13 @@ from typing import Any
 
 from .predict import positive
 
+# {end of a model's class name: task}
+_TASKS = {
+    "ForImageClassification": "image-classification",
+    "ForImageClassificationWithTeacher": "image-classification",
+    "ForVideoClassification": "video-classification",
+    "ForAudioClassification": "audio-classification",
+}
 _MOST_SHOWN_CLASSES = 20
 
 
@@ -26,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="folder, recipe, `digits` or name of a dataset")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(default: test)")
     parser.add_argument("--config", metavar="NAME", help="configuration of a dataset that has several")
-    parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images at a time (default: 64)")
+    parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="inputs at a time (default: 64)")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the confusion matrix there")
 
@@ -38,12 +47,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from hf_vits.training.evaluation import accuracy_metrics, confusion
     from hf_vits.training.figures import draw_confusion
 
-    from .models import load_classifier
+    from .models import load_with
 
-    model, processor = load_classifier(args.model)
-    name, class_names, splits = load_images(args)
+    task = task_of(args.model)
+    model, processor = load_with(task.auto_processor, args.model)
+    recipe = load_recipe_of(args.data)
+    name, class_names, splits = load_data(args, task, recipe)
     labels = labels_of_model(model.config, class_names)[np.concatenate([split.labels for split in splits])]
-    rankings, losses = rank_images(model, processor, splits, labels, args.batch_size)
+    datasets = [task.final_set(recipe, model, processor, split) for split in splits]
+    rankings, losses = rank_all(task, model, processor, datasets, labels, args.batch_size)
     matrix = confusion(rankings, labels, model.config.num_labels)
     names = [model.config.id2label[index] for index in range(model.config.num_labels)]
     if args.figure:
@@ -52,44 +64,62 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": args.model,
         "data": name,
-        "images": len(labels),
+        f"{task.noun}s": len(labels),
         **accuracy_metrics(EvalPrediction(predictions=(rankings, losses), label_ids=labels)),
         "labels": names,
         "confusion_matrix": np.asarray(matrix).tolist(),
     }
 
 
-def load_images(args: argparse.Namespace):
-    """Name, class names and splits of what the arguments name."""
-    from hf_vits.training.data import load_splits
-    from hf_vits.training.recipe import DataRecipe, load_recipe
+def task_of(source: str):
+    """What a classifier was trained for; ValueError for other models."""
+    from hf_vits.training import tasks
 
-    path = Path(args.data)
-    if path.suffix in (".yaml", ".yml"):
-        splits = load_splits(load_recipe(path).data)
+    from .models import class_of, load_config
+
+    name = class_of(load_config(source)).__name__
+    for ending, task in _TASKS.items():
+        if name.endswith(ending):
+            return tasks.load(task)
+    raise ValueError(f"{source} is a {name}, which has no classifier for images, videos or recordings")
+
+
+def load_recipe_of(data: str):
+    """The recipe that DATA is; None if it is none."""
+    from hf_vits.training.recipe import load_recipe
+
+    return load_recipe(Path(data)) if Path(data).suffix in (".yaml", ".yml") else None
+
+
+def load_data(args: argparse.Namespace, task, recipe):
+    """Name, class names and splits of what the arguments name."""
+    from hf_vits.training.recipe import DataRecipe
+
+    if recipe is not None:
+        splits = task.load_splits(recipe.data)
     elif args.data == "digits":
-        splits = load_splits(DataRecipe(source="digits"))
+        splits = task.load_splits(DataRecipe(source="digits"))
         return splits.name, splits.class_names, [splits.train, splits.validation]
-    elif path.is_dir():
-        return load_class_folders(path, args.skip_unreadable)
+    elif Path(args.data).is_dir():
+        return load_class_folders(Path(args.data), task, args.skip_unreadable)
     elif args.data.startswith((".", "/", "~")):
         raise FileNotFoundError(f"there is no folder {args.data}")
     else:
-        splits = load_splits(DataRecipe(source="datasets", path=args.data, config=args.config))
+        splits = task.load_splits(DataRecipe(source="datasets", path=args.data, config=args.config))
     return f"{splits.name}, {args.split}", splits.class_names, [getattr(splits, args.split)]
 
 
-def load_class_folders(folder: Path, skip_unreadable: bool):
-    from hf_vits.training.data import FileImages, Split
+def load_class_folders(folder: Path, task, skip_unreadable: bool):
+    from hf_vits.training.data import Split
     from hf_vits.training.folder import load_folder
 
     try:
-        class_names, files = load_folder({"train": folder}, skip_unreadable)
+        class_names, files = load_folder({"train": folder}, task.media, skip_unreadable)
     except OSError as error:
         error.add_note("For this command that is --skip-unreadable.")
         raise
     paths, labels = files["train"]
-    return folder.name, class_names, [Split(FileImages(paths), labels)]
+    return folder.name, class_names, [Split(task.files(paths), labels)]
 
 
 def labels_of_model(config, class_names: list[str]):
@@ -109,29 +139,30 @@ def labels_of_model(config, class_names: list[str]):
     return np.array([config.label2id[name] for name in class_names])
 
 
-def rank_images(model, processor, splits, labels, batch_size: int):
-    """Most probable classes (images, <= 5) and cross-entropy (images,) of all images of the splits."""
+def rank_all(task, model, processor, datasets, labels, batch_size: int):
+    """Most probable classes (inputs, <= 5) and cross-entropy (inputs,) of all inputs of the data sets."""
     import torch
     from torch.utils.data import ConcatDataset, DataLoader
     from tqdm import tqdm
 
-    from hf_vits.training.augmentation import EvaluationImages
     from hf_vits.training.evaluation import rank
+    from hf_vits.training.trainer import features_of
 
-    from .models import image_mode
-
-    mode = image_mode(model)
-    images = ConcatDataset([EvaluationImages(split, processor, mode) for split in splits])
-    loader = DataLoader(images, batch_size=batch_size)
+    loader = DataLoader(ConcatDataset(datasets), batch_size=batch_size, collate_fn=task.evaluation_collator(processor))
     truth = torch.from_numpy(labels).split(batch_size)
     rankings, losses = [], []
     with torch.inference_mode():
         for batch, true in zip(tqdm(loader, "Evaluating", unit="batch", disable=None), truth, strict=True):
-            logits = model(batch["pixel_values"].to(model.device, model.dtype)).logits
-            ranking, loss = rank(logits.float().cpu(), true)
+            features = {name: to_model(value, model) for name, value in features_of(batch).items()}
+            ranking, loss = rank(task.logits(model, features).float().cpu(), true)
             rankings.append(ranking)
             losses.append(loss)
     return torch.cat(rankings).numpy(), torch.cat(losses).numpy()
+
+
+def to_model(value, model):
+    """A tensor on the model's device; of floats, in the model's dtype."""
+    return value.to(model.device, model.dtype if value.is_floating_point() else None)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -143,11 +174,11 @@ def show(result: dict[str, Any]) -> None:
         rows = [(label, *counts) for label, counts in zip(labels, matrix, strict=True)]
         print_table(("true \\ predicted", *labels), rows, title="confusion matrix")
     elif mistakes := most_frequent_mistakes(labels, matrix):
-        print_table(("class", "taken for", "images"), mistakes, title="most frequent mistakes")
+        print_table(("class", "taken for", "times"), mistakes, title="most frequent mistakes")
 
 
 def most_frequent_mistakes(labels: list[str], matrix: list[list[int]]) -> list[tuple[str, str, int]]:
-    """(true class, predicted class, images), ten of them, the most frequent first."""
+    """(true class, predicted class, times), ten of them, the most frequent first."""
     mistakes = [
         (labels[row], labels[column], count)
         for row, counts in enumerate(matrix)

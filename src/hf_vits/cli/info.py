@@ -50,7 +50,7 @@ def describe(name: str):
     system, _, variant = name.partition("/")
     if system in conversion.SYSTEMS and variant and not Path(name).is_dir():
         model = variant_model(system, variant)
-        return model, conversion.image_processor(system, variant, model)
+        return model, conversion.processor(system, variant, model)
     config = load_config(name)
     return empty_model(class_of(config), config), load_processor(name)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset, default_collate
+from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
@@ -29,7 +30,7 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         with seeded(draw.seed):
-            pixel_values = self.transform(self.split.images[draw.index].convert(self.mode))
+            pixel_values = self.transform(self.split.inputs[draw.index].convert(self.mode))
         return {"pixel_values": pixel_values, "labels": int(self.split.labels[draw.index]), "mixture": draw.mixture}
 
 
@@ -43,13 +44,13 @@ class EvaluationImages(Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = self.split.images[index].convert(self.mode)
+        image = self.split.inputs[index].convert(self.mode)
         pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
         return {"pixel_values": pixel_values, "labels": int(self.split.labels[index])}
 
 
 class TrainingCollator:
-    """Batch of items of `TrainingImages`: pixel_values (batch, channels, height, width), labels.
+    """Batch of items of `TrainingImages` or of clips: pixel_values (batch, ..., channels, height, width), labels.
 
     Labels are (batch,), or (batch, classes) in runs that mix.
     """
@@ -65,9 +66,11 @@ class TrainingCollator:
             return batch
         images, labels = batch["pixel_values"], as_distribution(batch["labels"], self.num_classes)
         if mixture is not None:
+            if images.ndim == 5:  # clips, which torchvision mixes only under this name
+                images = tv_tensors.Video(images)
             with seeded(mixture):
                 images, labels = (mixed[1:] for mixed in self.mix(images, labels))
-        return {"pixel_values": images, "labels": labels}
+        return {"pixel_values": images.as_subclass(torch.Tensor), "labels": labels}
 
 
 def mixing(recipe: AugmentationRecipe, num_classes: int) -> transforms.Transform | None:
@@ -107,6 +110,8 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
         steps.append(three_augment())
     if strength := recipe.color_jitter:
         steps.append(transforms.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+    if recipe.grey:
+        steps.append(transforms.RandomGrayscale(recipe.grey))
     steps += _to_tensor(processor)
     if recipe.erasing:
         steps.append(transforms.RandomErasing(recipe.erasing, value="random"))
@@ -114,7 +119,7 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
 
 
 def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: Any) -> transforms.Transform:
-    """Any image to `size`: by a random crop, by padding and cropping, or whole."""
+    """Any image to `size`: by a random crop, after padding or resizing or before, or whole."""
     if interpolation == "random":
         return transforms.RandomChoice([_resize(recipe, size, name) for name in ("bilinear", "bicubic")])
     if recipe.crop_scale is not None:
@@ -123,6 +128,10 @@ def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: An
     if recipe.crop_padding is not None:
         crop = transforms.RandomCrop(size, padding=recipe.crop_padding, padding_mode="reflect", pad_if_needed=True)
         return transforms.Compose([transforms.Resize(min(size), interpolation=interpolation), crop])
+    if recipe.short_side is not None:
+        low, high = recipe.short_side
+        crop = transforms.RandomCrop(size, pad_if_needed=True)
+        return transforms.Compose([transforms.RandomResize(low, high + 1, interpolation=interpolation), crop])
     return transforms.Resize(size, interpolation=interpolation)
 
 

@@ -1,88 +1,94 @@
 """From a recipe to the objects of a run: model, processor, objective, data sets, trainer."""
 
-from collections.abc import Sequence
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    PreTrainedModel,
-    TrainingArguments,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedModel, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
-from hf_vits import conversion, objectives
+from hf_vits import conversion
 
-from .augmentation import EvaluationImages, TrainingCollator, TrainingImages, training_transform
 from .averaging import WeightAverage
-from .batches import GlobalBatches
 from .data import Splits
 from .output import CHECKPOINTS
-from .recipe import ModelRecipe, ObjectiveRecipe, Recipe, TrainRecipe, steps_of
+from .recipe import InitializationRecipe, ModelRecipe, Recipe, TrainRecipe, steps_of
+from .tasks import Task
 from .teacher import load_teacher
-from .trainer import ImageClassificationTrainer
+from .trainer import RecipeTrainer
 
 
-def build_model(recipe: ModelRecipe, class_names: Sequence[str]) -> tuple[PreTrainedModel, object]:
-    """The recipe's model with a head for `class_names`, and its image processor.
+def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[PreTrainedModel, Any]:
+    """The recipe's model, and what prepares its inputs.
 
-    A head for other classes is replaced by a new one. Raises ValueError for what the model or processor does not
-    know or cannot be.
+    Args:
+        head: configuration fields by which the model's head fits the data. A head that fits others is replaced by a
+            new one.
+
+    Raises ValueError for what the model or processor does not know or cannot be.
     """
-    labels = {
-        "id2label": dict(enumerate(class_names)),
-        "label2id": {name: index for index, name in enumerate(class_names)},
-    }
-    if recipe.pretrained is not None:
-        build = _from_pretrained
-    else:
-        build = _from_scratch if recipe.checkpoint is None else _from_checkpoint
     try:
-        model, processor = build(recipe, labels)
+        if recipe.pretrained is not None:
+            model, processor = _from_pretrained(recipe, head, task)
+        else:
+            model, processor = (_from_scratch if recipe.checkpoint is None else _from_checkpoint)(recipe, head)
     except StrictDataclassError as error:
         raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
-    if processor is None:
-        raise ValueError(f"{recipe.system} {recipe.variant} takes no images; recipes train image classifiers")
+    if processor is None or not isinstance(model, _classes_of(task, model)):
+        raise ValueError(
+            f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task trains "
+            f"what {task.auto_model.__name__} loads, on {task.noun}s"
+        )
     if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
-    return model, type(processor).from_dict(processor.to_dict() | recipe.processor)
+    return model, type(processor).from_dict(processor.to_dict() | recipe.processor) if recipe.processor else processor
 
 
-def _from_scratch(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel, object]:
+def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
+    """The classes that the task's Auto class makes of such a configuration."""
+    known = task.auto_model._model_mapping.get(type(model.config), ())
+    return known if isinstance(known, tuple) else (known,)
+
+
+def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:
     variants = conversion.variants(recipe.system)
     if recipe.variant not in variants:
         raise ValueError(f"{recipe.system} has no variant {recipe.variant!r}, only {', '.join(variants)}")
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"} | recipe.config
     model_class = conversion.system(recipe.system).model_class(fields)
     _check_config(model_class.config_class, recipe.config)
-    model = model_class(model_class.config_class(**fields | labels))
-    return model, conversion.image_processor(recipe.system, recipe.variant, model)
+    model = model_class(model_class.config_class(**fields | head))
+    if recipe.initialize_from is not None:
+        _initialize(model, recipe.initialize_from)
+    return model, conversion.processor(recipe.system, recipe.variant, model)
 
 
-def _from_checkpoint(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel, object]:
+def _initialize(model: PreTrainedModel, recipe: InitializationRecipe) -> None:
+    if not hasattr(model, "initialize_from"):
+        raise ValueError(f"model.initialize_from: a {type(model).__name__} cannot start from another kind of model")
+    options = dataclasses.asdict(recipe)
+    model.initialize_from(AutoModel.from_pretrained(options.pop("pretrained")), **options)
+
+
+def _from_checkpoint(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:
     state_dict = conversion.load_checkpoint(recipe.checkpoint)
     converted = conversion.convert(recipe.system, recipe.variant, state_dict, **recipe.config)
-    processor = conversion.image_processor(recipe.system, recipe.variant, converted)
-    if converted.config.num_labels == len(labels["id2label"]):
-        converted.config.update(labels)
-        return converted, processor
-    model = type(converted)(type(converted.config)(**converted.config.to_dict() | labels))
-    body = {key: value for key, value in converted.state_dict().items() if key.startswith("model.")}
-    model.load_state_dict(body, strict=False)
+    processor = conversion.processor(recipe.system, recipe.variant, converted)
+    model = type(converted)(type(converted.config)(**converted.config.to_dict() | head))
+    fitting = converted.state_dict()
+    if any(fitting[key].shape != value.shape for key, value in model.state_dict().items()):
+        fitting = {key: value for key, value in fitting.items() if key.startswith(f"{model.base_model_prefix}.")}
+    model.load_state_dict(fitting, strict=False)
     return model, processor
 
 
-def _from_pretrained(recipe: ModelRecipe, labels: dict) -> tuple[PreTrainedModel, object]:
-    config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **labels)
+def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrainedModel, Any]:
+    config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
     _check_config(type(config), recipe.config)
-    model = AutoModelForImageClassification.from_pretrained(
-        recipe.pretrained, config=config, ignore_mismatched_sizes=True
-    )
-    return model, AutoImageProcessor.from_pretrained(recipe.pretrained)
+    model = task.auto_model.from_pretrained(recipe.pretrained, config=config, ignore_mismatched_sizes=True)
+    return model, task.auto_processor.from_pretrained(recipe.pretrained)
 
 
 def _check_config(config_class: type, config: dict) -> None:
@@ -90,54 +96,38 @@ def _check_config(config_class: type, config: dict) -> None:
         raise ValueError(f"model.config: {config_class.__name__} has no field {', '.join(unknown)}")
 
 
-def build_objective(recipe: ObjectiveRecipe) -> nn.Module:
-    """Loss module of a recipe."""
-    if recipe.cosub:
-        return objectives.CoSubLoss(binarize=recipe.loss == "binary")
-    base = {
-        "cross_entropy": objectives.CrossEntropy(recipe.label_smoothing),
-        "binary": objectives.BinaryCrossEntropy(),
-        "sigmoid": objectives.SigmoidCrossEntropy(),
-    }[recipe.loss]
-    if recipe.distillation == "none":
-        return base
-    return objectives.DistillationLoss(base, recipe.distillation, recipe.alpha, recipe.temperature)
-
-
-def build_trainer(recipe: Recipe, model: PreTrainedModel, processor, splits: Splits) -> ImageClassificationTrainer:
+def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor, splits: Splits) -> RecipeTrainer:
     """The trainer of a recipe, ready to train on `splits`."""
-    config, train = model.config, recipe.train
-    size = (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
-    mode = {1: "L", 3: "RGB"}[config.num_channels]
+    train = recipe.train
     steps_per_epoch = len(splits.train) // train.batch_size
     args = training_arguments(recipe, steps_per_epoch)
-    batches = GlobalBatches(
-        len(splits.train),
-        train.batch_size,
-        train.seed,
-        repeats=recipe.augmentation.repeats,
+    batches = task.batches(
+        recipe,
+        splits,
         accumulation=train.accumulation,
         processes=args.world_size,
         process=args.process_index,
         mix_steps=mixing_steps(recipe, steps_per_epoch),
     )
-    return ImageClassificationTrainer(
+    return task.trainer(
         model,
         args,
         recipe,
-        train_dataset=TrainingImages(splits.train, training_transform(recipe.augmentation, processor, size), mode),
-        eval_dataset=EvaluationImages(splits.validation, processor, mode),
-        collator=TrainingCollator(recipe.augmentation, len(splits.class_names)),
+        train_dataset=task.training_set(recipe, model, processor, splits.train),
+        eval_dataset=task.evaluation_set(recipe, model, processor, splits.validation),
+        collator=task.collator(recipe, processor, splits),
+        evaluation_collator=task.evaluation_collator(processor),
         batches=batches,
-        objective=build_objective(recipe.objective),
-        teacher=load_teacher(recipe.teacher, processor, config.num_labels) if recipe.teacher else None,
+        processor=processor,
+        objective=task.objective(recipe),
+        teacher=load_teacher(recipe.teacher, processor, model.config.num_labels) if recipe.teacher else None,
         average=WeightAverage(model, train.ema_decay) if train.ema_decay is not None else None,
     )
 
 
 def mixing_steps(recipe: Recipe, steps_per_epoch: int) -> int:
     """How many steps, from the first on, MixUp and CutMix are on."""
-    if not recipe.augmentation.mixup and not recipe.augmentation.cutmix:
+    if not (recipe.augmentation.mixup or recipe.augmentation.cutmix or recipe.audio.mixup):
         return 0
     until = recipe.augmentation.mix_until or recipe.train.length
     return steps_of(until, steps_per_epoch)

@@ -1,35 +1,14 @@
-"""Images and labels of a recipe's data section: scikit-learn's digits, idx files, image folders, `datasets`."""
+"""What every recipe's data section comes to, images or not: numbered inputs with labels, in three splits."""
 
-import gzip
-import math
-import struct
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
-from PIL import Image
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from .folder import load_folder
 from .recipe import DataRecipe
-
-FASHION_MNIST_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -38,72 +17,55 @@ _SPLIT_NAMES = {
 }
 
 
-class Images(Protocol):
-    """Images by their number."""
+class Inputs(Protocol):
+    """Images, videos or recordings by their number."""
 
-    def __getitem__(self, index: int) -> Image.Image: ...
-
-
-@dataclass(frozen=True)
-class ArrayImages:
-    """Grey images in an array (number, height, width) of uint8."""
-
-    pixels: np.ndarray
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return Image.fromarray(self.pixels[index])
+    def __getitem__(self, index: int) -> Any: ...
 
 
 @dataclass(frozen=True)
-class FileImages:
-    """Images in files."""
-
-    paths: Sequence[Path]
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return Image.open(self.paths[index])
-
-
-@dataclass(frozen=True)
-class ColumnImages:
-    """Images in a column of a `datasets` dataset."""
+class ColumnInputs:
+    """Inputs in a column of a `datasets` dataset."""
 
     dataset: datasets.Dataset
     column: str
 
-    def __getitem__(self, index: int) -> Image.Image:
+    def __getitem__(self, index: int) -> Any:
         return self.dataset[index][self.column]
 
 
 @dataclass(frozen=True)
-class ChosenImages:
-    """Some of other images."""
+class ChosenInputs:
+    """Some of other inputs."""
 
-    images: Images
+    inputs: Inputs
     indices: np.ndarray
 
-    def __getitem__(self, index: int) -> Image.Image:
-        return self.images[int(self.indices[index])]
+    def __getitem__(self, index: int) -> Any:
+        return self.inputs[int(self.indices[index])]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their labels: `labels[i]`, an int64, is the class of `images[i]`."""
+    """Inputs and their labels: `labels[i]` is the class (int64) or the text of `inputs[i]`."""
 
-    images: Images
+    inputs: Inputs
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> "Split":
-        """The images at `indices`, in that order."""
-        return Split(ChosenImages(self.images, indices), self.labels[indices])
+        """The inputs at `indices`, in that order."""
+        return Split(ChosenInputs(self.inputs, indices), self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test images of one source; validation and test are the same object if it has one."""
+    """Training, validation and test part of one source; validation and test are the same object if it has one.
+
+    class_names: what the labels stand for; empty where they are texts.
+    """
 
     name: str
     class_names: Sequence[str]
@@ -112,15 +74,22 @@ class Splits:
     test: Split
 
 
-def load_splits(recipe: DataRecipe) -> Splits:
-    """Load the images that a recipe's data section names.
+# A source: from a recipe's data section to its name, class names and whatever splits it has.
+Source = Callable[[DataRecipe], tuple[str, Sequence[str], dict[str, Split]]]
+
+
+def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
+    """Load the labelled inputs that a recipe's data section names.
+
+    Args:
+        sources: {name that data.source may have: what loads it}.
 
     Raises:
-        FileNotFoundError: no such directory, or no images in it.
+        FileNotFoundError: no such directory, or nothing in it.
         OSError: unreadable or truncated files, counted and named.
         ValueError: splits, columns, classes or labels that do not fit together.
     """
-    name, class_names, splits = _SOURCES[recipe.source](recipe)
+    name, class_names, splits = load_source(recipe, sources)
     if len(class_names) < 2:
         raise ValueError(
             f"{name} has {len(class_names)} class(es) {list(class_names)}; a classifier needs two or more"
@@ -130,36 +99,48 @@ def load_splits(recipe: DataRecipe) -> Splits:
             f"{name} has {len(class_names)} classes, data.num_classes expects {recipe.num_classes}: "
             f"{', '.join(class_names[:20])}{', ...' if len(class_names) > 20 else ''}"
         )
-    train, validation, test = _hold_out(name, splits, recipe)
+    train, validation, test = hold_out(name, splits, recipe, by_class=True)
     for split in (train, validation, test):
         _check_labels(name, split.labels, len(class_names))
     return Splits(name, class_names, train, validation, test)
 
 
-def _hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe) -> tuple[Split, Split, Split]:
-    """Train, validation and test from the splits that exist, held out of training where they do not."""
+def load_source(recipe: DataRecipe, sources: Mapping[str, Source]) -> tuple[str, Sequence[str], dict[str, Split]]:
+    """Name, class names and splits of the recipe's source; ValueError for one that the task does not have."""
+    if recipe.source not in sources:
+        raise ValueError(f"data.source {recipe.source!r} is none of this task's: {', '.join(sources)}")
+    return sources[recipe.source](recipe)
+
+
+def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_class: bool) -> tuple[Split, Split, Split]:
+    """Train, validation and test from the splits that exist, held out of training where they do not.
+
+    by_class: whether a held-out part has its share of every class.
+    """
     train, validation, test = (splits.get(kind) for kind in ("train", "validation", "test"))
     if test is None and recipe.test_fraction:
-        train, test = _take(train, recipe.test_fraction, recipe.split_seed)
+        train, test = _take(train, recipe.test_fraction, recipe.split_seed, by_class)
     if validation is None and recipe.validation_fraction:
-        train, validation = _take(train, recipe.validation_fraction, recipe.split_seed + 1)
+        train, validation = _take(train, recipe.validation_fraction, recipe.split_seed + 1, by_class)
     if validation is None and test is None:
         raise ValueError(
-            f"{name} has training images only: hold some out by data.validation_fraction or data.test_fraction"
+            f"{name} has training data only: hold some out by data.validation_fraction or data.test_fraction"
         )
     return train, validation or test, test or validation
 
 
-def _take(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """`split` without and with a `fraction` of the images of every class."""
+def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:
+    """`split` without and with a `fraction` of it."""
     try:
         kept, taken = train_test_split(
-            np.arange(len(split)), test_size=fraction, stratify=split.labels, random_state=seed
+            np.arange(len(split)),
+            test_size=fraction,
+            stratify=split.labels if by_class else None,
+            random_state=seed,
         )
     except ValueError as error:
-        raise ValueError(
-            f"cannot hold out {fraction:.0%} of {len(split)} images with some of every class: {error}"
-        ) from error
+        some = " with some of every class" if by_class else ""
+        raise ValueError(f"cannot hold out {fraction:.0%} of {len(split)} examples{some}: {error}") from error
     return split.subset(np.sort(kept)), split.subset(np.sort(taken))
 
 
@@ -172,96 +153,31 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
         )
 
 
-def _digits(recipe: DataRecipe) -> tuple[str, Sequence[str], dict[str, Split]]:
-    """scikit-learn's 1,797 scans of 8 x 8 pixels, grey levels 0 to 16."""
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    split = Split(ArrayImages(pixels), digits.target.astype(np.int64))
-    return "scikit-learn digits", [str(name) for name in digits.target_names], {"train": split}
-
-
-def _fashion_mnist(recipe: DataRecipe) -> tuple[str, Sequence[str], dict[str, Split]]:
-    directory = Path(recipe.path)
-    splits = {
-        "train": _idx_split(directory, "train"),
-        "test": _idx_split(directory, "t10k"),
-    }
-    return "Fashion-MNIST", FASHION_MNIST_CLASSES, splits
-
-
-def _idx_split(directory: Path, prefix: str) -> Split:
-    images = read_idx(_idx_file(directory, f"{prefix}-images-idx3-ubyte"))
-    labels = read_idx(_idx_file(directory, f"{prefix}-labels-idx1-ubyte")).astype(np.int64)
-    if len(images) != len(labels):
-        raise ValueError(f"{directory}: {prefix} has {len(images)} images and {len(labels)} labels")
-    return Split(ArrayImages(images), labels)
-
-
-def _idx_file(directory: Path, name: str) -> Path:
-    for path in (directory / f"{name}.gz", directory / name):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"{directory} has no {name}[.gz]; data.path must be the directory of the four Fashion-MNIST idx files"
-    )
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in an idx file, plain or gzipped.
-
-    Format: two zero bytes, type 8, number of dimensions, each dimension as big-endian uint32, the values.
-
-    Raises:
-        OSError: truncated, or no idx file of uint8.
-    """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise OSError(f"{path} is truncated or damaged: {error}") from error
-    header = 4 + 4 * content[3] if len(content) > 3 else 4
-    if content[:3] != b"\0\0\x08" or len(content) < header:
-        raise OSError(f"{path} is no idx file of unsigned bytes: it starts with {content[:4].hex() or 'nothing'}")
-    shape = struct.unpack(f">{content[3]}I", content[4:header])
-    if len(content) != header + math.prod(shape):
-        raise OSError(f"{path} has {len(content) - header} values, its header announces {shape}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-def _folder(recipe: DataRecipe) -> tuple[str, Sequence[str], dict[str, Split]]:
-    root = Path(recipe.path)
-    if not root.is_dir():
-        raise FileNotFoundError(f"data.path {root} is no directory")
-    directories = _choose_splits(recipe, {d.name: d for d in sorted(root.iterdir()) if d.is_dir()})
-    if not directories:
-        directories = {"train": root}
-    class_names, files = load_folder(directories, recipe.skip_unreadable)
-    return root.name, class_names, {kind: Split(FileImages(paths), labels) for kind, (paths, labels) in files.items()}
-
-
-def _datasets(recipe: DataRecipe) -> tuple[str, Sequence[str], dict[str, Split]]:
+def load_dataset_classes(recipe: DataRecipe, feature: type) -> tuple[str, Sequence[str], dict[str, Split]]:
+    """A source: a `datasets` dataset with a column of `feature` (datasets.Image, ...) and one of class labels."""
     name = recipe.path
     available = datasets.load_dataset(name, recipe.config)
-    loaded = _choose_splits(recipe, available)
+    loaded = choose_splits(recipe, available)
     if not loaded:
         raise ValueError(f"{name} has no training split, only {sorted(available)}; name one by data.splits.train")
     splits, class_names = {}, {}
     for kind, dataset in loaded.items():
-        images, labels = _column(name, dataset, datasets.Image), _column(name, dataset, datasets.ClassLabel)
-        splits[kind] = Split(ColumnImages(dataset, images), dataset.with_format("numpy")[labels][:])
+        inputs, labels = column_of(name, dataset, feature), column_of(name, dataset, datasets.ClassLabel)
+        splits[kind] = Split(ColumnInputs(dataset, inputs), dataset.with_format("numpy")[labels][:])
         class_names[kind] = dataset.features[labels].names
     if any(names != class_names["train"] for names in class_names.values()):
         raise ValueError(f"the splits of dataset {name} have different classes: {class_names}")
     return name, class_names["train"], splits
 
 
-def _column(name: str, dataset: datasets.Dataset, feature: type) -> str:
+def column_of(name: str, dataset: datasets.Dataset, feature: type) -> str:
     for column, kind in dataset.features.items():
         if isinstance(kind, feature):
             return column
     raise ValueError(f"dataset {name} has no {feature.__name__} column, only {dataset.features}")
 
 
-def _choose_splits(recipe: DataRecipe, available: dict) -> dict:
+def choose_splits(recipe: DataRecipe, available: dict) -> dict:
     """The recipe's own choice of splits, or else those of a usual name, as train, validation and test.
 
     Empty if none has a usual name.
@@ -279,6 +195,3 @@ def _choose_splits(recipe: DataRecipe, available: dict) -> dict:
             f"{recipe.path} has no training split, only {sorted(available)}; name one by data.splits.train"
         )
     return {kind: available[name] for kind, name in chosen.items()}
-
-
-_SOURCES = {"digits": _digits, "fashion_mnist": _fashion_mnist, "folder": _folder, "datasets": _datasets}

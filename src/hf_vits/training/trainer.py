@@ -1,18 +1,19 @@
-"""transformers' Trainer for image classifiers, with runs that repeat exactly."""
+"""transformers' Trainer with runs that repeat exactly, and on top of it the one of classifiers."""
 
 import contextlib
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
-from .augmentation import EvaluationImages, TrainingCollator, TrainingImages
 from .averaging import WeightAverage
 from .batches import GlobalBatches
 from .evaluation import accuracy_metrics, rank
@@ -32,18 +33,27 @@ class TrainingLoader(DataLoader):
         self.batch_sampler.set_epoch(epoch)
 
 
-class ImageClassificationTrainer(Trainer):
+class RecipeTrainer(Trainer):
     """Trainer whose batches, augmentation and dropout are functions of the recipe's seed and the step alone.
 
     So a run that was killed and resumed ends with the weights of an uninterrupted one, and a run over several
     processes or accumulation steps follows the loss curve of a single one. Checkpoints appear whole or not at all.
 
+    A task's own trainer adds `compute_loss`, `prediction_step` and `metrics`.
+
     Args:
-        objective: loss over (logits, labels), or with a teacher over (logits, distillation logits, labels, teacher
-            logits); returns (loss, logged).
-        batches: which images make up this process's batches.
+        train_dataset: examples by their `Draw`.
+        eval_dataset: examples by their number.
+        collator, evaluation_collator: from a list of such examples to a batch; None: PyTorch's own.
+        batches: which examples make up this process's batches.
+        processor: what prepares the model's inputs.
+        objective: the loss, a module that returns (loss, logged).
+        teacher: of a distillation.
         average: keeps an average of the weights; with recipe.train.use_ema evaluation uses it.
     """
+
+    # From transformers' EvalPrediction to {name: value}.
+    metrics: ClassVar[Callable | None] = None
 
     def __init__(
         self,
@@ -51,15 +61,18 @@ class ImageClassificationTrainer(Trainer):
         args: TrainingArguments,
         recipe: Recipe,
         *,
-        train_dataset: TrainingImages,
-        eval_dataset: EvaluationImages,
-        collator: TrainingCollator,
+        train_dataset: Dataset,
+        eval_dataset: Dataset,
         batches: GlobalBatches,
+        processor: Any,
         objective: nn.Module,
+        collator: Callable | None = None,
+        evaluation_collator: Callable | None = None,
         teacher: Teacher | None = None,
         average: WeightAverage | None = None,
     ):
         self.recipe, self.batches, self.objective, self.average = recipe, batches, objective, average
+        self.processor, self.evaluation_collator = processor, evaluation_collator
         self._logged: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._step, self._accumulated = -1, 0
         super().__init__(
@@ -67,8 +80,8 @@ class ImageClassificationTrainer(Trainer):
             args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=collator,
-            compute_metrics=accuracy_metrics,
+            data_collator=collator or default_collate,
+            compute_metrics=self.metrics,
             callbacks=[average] if average else None,
         )
         self.teacher = teacher.to(self.args.device) if teacher else None
@@ -102,7 +115,10 @@ class ImageClassificationTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         loader = DataLoader(
-            dataset, batch_size=self.args.eval_batch_size, num_workers=self.args.dataloader_num_workers
+            dataset,
+            batch_size=self.args.eval_batch_size,
+            collate_fn=self.evaluation_collator,
+            num_workers=self.args.dataloader_num_workers,
         )
         return self.accelerator.prepare(loader)
 
@@ -149,20 +165,10 @@ class ImageClassificationTrainer(Trainer):
         copies = 2 if self.recipe.objective.cosub else 1
         return PartOfBatch(self.batches.part_size, part, self.batches.parts, copies)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        images, labels = inputs["pixel_values"], inputs["labels"]
-        outputs = model(pixel_values=torch.cat([images, images]) if self.recipe.objective.cosub else images)
-        if self.teacher is None:
-            loss, logged = self.objective(outputs.logits, labels)
-        else:
-            with self.accelerator.autocast():
-                teacher_logits = self.teacher(images).float()
-            class_logits = outputs.get("cls_logits", outputs.logits)
-            distillation_logits = outputs.get("distillation_logits", outputs.logits)
-            loss, logged = self.objective(class_logits, distillation_logits, labels, teacher_logits)
+    def keep_for_log(self, logged: dict[str, Tensor]) -> None:
+        """Remember what an objective logs until the next line of the log."""
         for name, value in logged.items():
             self._logged[name].append(value)
-        return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the objective logged since the last time, averaged over steps and processes."""
@@ -179,13 +185,6 @@ class ImageClassificationTrainer(Trainer):
             with self.average.applied_to(self.model):
                 return super().evaluation_loop(*args, **kwargs)
         return super().evaluation_loop(*args, **kwargs)
-
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """No loss of its own, `rank` of the logits as predictions, labels."""
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad():
-            logits = model(pixel_values=inputs["pixel_values"]).logits
-        return None, rank(logits, inputs["labels"]), inputs["labels"]
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -214,3 +213,42 @@ class ImageClassificationTrainer(Trainer):
             staging.rmdir()
             rotate_checkpoints(self.args.output_dir, save_total_limit=self.recipe.output.keep_checkpoints)
         self.accelerator.wait_for_everyone()
+
+
+class ClassificationTrainer(RecipeTrainer):
+    """Trainer of a classifier, whatever it classifies.
+
+    A batch is the model's keyword arguments and `labels`: (batch,) classes or (batch, classes) shares. The objective
+    is a loss over (logits, labels), or with a teacher over (logits, distillation logits, labels, teacher logits).
+    """
+
+    metrics = staticmethod(accuracy_metrics)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        features, labels = features_of(inputs), inputs["labels"]
+        if self.recipe.objective.cosub:
+            outputs = model(**{name: torch.cat([feature, feature]) for name, feature in features.items()})
+        else:
+            outputs = model(**features)
+        if self.teacher is None:
+            loss, logged = self.objective(outputs.logits, labels)
+        else:
+            with self.accelerator.autocast():
+                teacher_logits = self.teacher(**features).float()
+            class_logits = outputs.get("cls_logits", outputs.logits)
+            distillation_logits = outputs.get("distillation_logits", outputs.logits)
+            loss, logged = self.objective(class_logits, distillation_logits, labels, teacher_logits)
+        self.keep_for_log(logged)
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """No loss of its own, `rank` of the logits as predictions, labels."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            logits = model(**features_of(inputs)).logits
+        return None, rank(logits, inputs["labels"]), inputs["labels"]
+
+
+def features_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch without its labels."""
+    return {name: value for name, value in inputs.items() if name != "labels"}

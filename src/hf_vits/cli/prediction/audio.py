@@ -1,0 +1,100 @@
+"""Recordings to classes."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from transformers import AutoFeatureExtractor, PreTrainedModel
+
+from hf_vits.training.audio_data import AUDIO as MEDIA
+
+from ..models import load_with
+from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
+
+_LONGEST_WINDOW = 30.0  # seconds, of a model that takes any length
+_DRAWN_CLASSES = 4
+
+
+def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
+    """{file, predictions: [{label, score}, ...], windows: [{start, end, label, score}, ...]} of each recording.
+
+    Recordings longer than the model's window are classified window by window; their scores are the windows' mean.
+    """
+    model, extractor = load_with(AutoFeatureExtractor, args.model)
+    length = window_length(args.window, extractor)
+    cut = partial(overlapping, length=length)
+    rows, drawn = [], []
+    for path, waveform, windows, logits in run_windows(model, extractor, paths, cut, args.batch_size, "Classifying"):
+        scores = torch.stack(logits).softmax(dim=-1)
+        rows.append({"file": str(path), **describe(model, scores, windows, extractor.sampling_rate, args.top_k)})
+        if args.figure and len(drawn) < MOST_DRAWN:
+            drawn.append((waveform, windows, scores))
+    if args.figure:
+        draw(model, rows, drawn, extractor.sampling_rate, args.figure)
+    return rows
+
+
+def window_length(seconds: float | None, extractor: Any) -> int:
+    """In samples: as asked for, or what the extractor cuts clips to, or `_LONGEST_WINDOW`."""
+    if seconds is not None:
+        return max(round(seconds * extractor.sampling_rate), 1)
+    if extractor.truncation:
+        return extractor.max_length
+    return round(_LONGEST_WINDOW * extractor.sampling_rate)
+
+
+def describe(
+    model: PreTrainedModel, scores: torch.Tensor, windows: list[Window], sampling_rate: int, top_k: int
+) -> dict[str, Any]:
+    """What JSON says of scores (windows, classes): the best of all windows, and the best of each if there are several."""
+    names = model.config.id2label
+    best, classes = scores.mean(dim=0).topk(min(top_k, scores.shape[1]))
+    ranked = zip(classes.tolist(), best.tolist(), strict=True)
+    described: dict[str, Any] = {"predictions": [{"label": names[index], "score": score} for index, score in ranked]}
+    if len(windows) > 1:
+        best, classes = scores.max(dim=1)
+        described["windows"] = [
+            {
+                "start": window.first / sampling_rate,
+                "end": window.last / sampling_rate,
+                "label": names[index],
+                "score": score,
+            }
+            for window, index, score in zip(windows, classes.tolist(), best.tolist(), strict=True)
+        ]
+    return described
+
+
+def draw(
+    model: PreTrainedModel,
+    rows: list[dict[str, Any]],
+    drawn: list[tuple[torch.Tensor, list[Window], torch.Tensor]],
+    sampling_rate: int,
+    figure: Path,
+) -> None:
+    """Spectrograms, and over those of several windows the probabilities of the best classes over time."""
+
+    def add(number: int, axes: Axes) -> None:
+        _, windows, scores = drawn[number]
+        if len(windows) < 2:
+            return
+        times = [(window.first + window.last) / 2 / sampling_rate for window in windows]
+        right = axes.twinx()
+        right.set(ylim=(0, 1), ylabel="probability")
+        for index in scores.max(dim=0).values.topk(min(_DRAWN_CLASSES, scores.shape[1])).indices.tolist():
+            right.plot(times, scores[:, index], marker=".", label=model.config.id2label[index])
+        right.legend(fontsize=7, loc="upper right", ncols=_DRAWN_CLASSES)
+
+    titles = [
+        f"{Path(row['file']).name}: "
+        + ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"][:_DRAWN_CLASSES])
+        for row in rows[: len(drawn)]
+    ]
+    recordings = [(title, waveform) for title, (waveform, _, _) in zip(titles, drawn, strict=True)]
+    draw_recordings(recordings, sampling_rate, add, figure)
+
+
+__all__ = ["MEDIA", "predict"]

@@ -1,0 +1,52 @@
+"""Image files to classes."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers.image_utils import load_image
+
+from hf_vits.training.figures import Prediction, draw_predictions
+from hf_vits.training.image_data import IMAGES as MEDIA
+
+from ..models import image_mode, load_classifier
+
+_MOST_DRAWN = 48
+
+
+def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
+    """{file, predictions: [{label, score}, ...]} of each image; --figure draws the first of them."""
+    model, processor = load_classifier(args.model)
+    predictions = list(classify(model, processor, paths, args.top_k, args.batch_size))
+    if args.figure:
+        draw(predictions[:_MOST_DRAWN], args.figure)
+    return predictions
+
+
+def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -> Iterator[dict[str, Any]]:
+    """{file, predictions: [{label, score}, ...]} of each image, most probable class first."""
+    mode = image_mode(model)
+    top_k = min(top_k, model.config.num_labels)
+    with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            images = [load_image(str(path)).convert(mode) for path in batch]
+            pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
+            scores, classes = model(pixel_values).logits.float().softmax(-1).topk(top_k)
+            for path, row, indices in zip(batch, scores.tolist(), classes.tolist(), strict=True):
+                ranked = zip(indices, row, strict=True)
+                labels = [{"label": model.config.id2label[index], "score": score} for index, score in ranked]
+                yield {"file": str(path), "predictions": labels}
+            bar.update(len(batch))
+
+
+def draw(predictions: list[dict[str, Any]], figure: Path) -> None:
+    best = [(load_image(row["file"]), row["predictions"][0]) for row in predictions]
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    draw_predictions([Prediction(image, None, top["label"], top["score"]) for image, top in best], figure)
+
+
+__all__ = ["MEDIA", "predict"]

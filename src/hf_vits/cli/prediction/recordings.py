@@ -1,0 +1,120 @@
+"""What predictions for recordings share: reading them, cutting long ones into windows, drawing them."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from hf_vits.processing.waveform import load_audio
+from hf_vits.training.figures import save_figure
+
+MOST_DRAWN = 8
+_BANDS_PER_SECOND = 40  # columns of a drawn spectrogram
+_DECIBELS = 70  # of its range
+
+
+class Window(NamedTuple):
+    """A piece of a recording, in samples.
+
+    Attributes:
+        start, end: of what the model sees.
+        first, last: of what its answer is for.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def overlapping(samples: int, length: int) -> list[Window]:
+    """Windows of one length, each half over the next at most, from a recording's start to its end."""
+    count = 1 + math.ceil(max(samples - length, 0) / (length / 2))
+    starts = np.linspace(0, max(samples - length, 0), count).round().astype(int).tolist()
+    return [Window(start, min(start + length, samples), start, min(start + length, samples)) for start in starts]
+
+
+def with_context(samples: int, length: int, step: int) -> list[Window]:
+    """Windows of at most `length` whose middle two thirds follow one another, cut at multiples of `step`."""
+    if samples <= length:
+        return [Window(0, samples, 0, samples)]
+    context = length // 6 // step * step
+    count = math.ceil(samples / (length - 2 * context))
+    cuts = [round(samples * part / count / step) * step for part in range(count)] + [samples]
+    return [
+        Window(max(first - context, 0), min(last + context, samples), first, last)
+        for first, last in itertools.pairwise(cuts)
+    ]
+
+
+def run_windows(
+    model: PreTrainedModel,
+    extractor: Any,
+    paths: Sequence[Path],
+    cut: Callable[[int], list[Window]],
+    batch_size: int,
+    description: str,
+) -> Iterator[tuple[Path, torch.Tensor, list[Window], list[torch.Tensor]]]:
+    """Each file with its waveform, its windows and the model's logits for each window, under a bar of seconds."""
+    seconds = round(sum(soundfile.info(path).duration for path in paths), 1)
+    with torch.inference_mode(), tqdm(total=seconds, desc=description, unit="s", disable=None) as bar:
+        for path in paths:
+            waveform = load_audio(path, extractor.sampling_rate)
+            windows = cut(len(waveform))
+            bar.set_postfix_str(f"{path.name}, {len(windows)} window(s)")
+            logits = []
+            for start in range(0, len(windows), batch_size):
+                batch = windows[start : start + batch_size]
+                logits += window_logits(model, extractor, [waveform[one.start : one.end] for one in batch])
+                done = windows[start - 1].last if start else 0
+                bar.update((batch[-1].last - done) / extractor.sampling_rate)
+            yield path, waveform, windows, logits
+
+
+def window_logits(model: PreTrainedModel, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The model's logits for each clip; of those per frame, only the clip's own, without padding."""
+    inputs = extractor(clips, return_tensors="pt").to(model.device, model.dtype)
+    logits = model(**inputs).logits.float().cpu()
+    if logits.ndim == 2:
+        return list(logits)
+    lengths = model._get_feat_extract_output_lengths(inputs["attention_mask"].sum(dim=1)).tolist()
+    return [row[:length] for row, length in zip(logits, lengths, strict=True)]
+
+
+def draw_recordings(
+    recordings: Sequence[tuple[str, torch.Tensor]],
+    sampling_rate: int,
+    add: Callable[[int, Axes], None],
+    figure: Path,
+) -> None:
+    """A spectrogram per (title, waveform), over seconds and kHz; `add` puts what was predicted on its axes."""
+    canvas = Figure(figsize=(10, 2.4 * len(recordings)), layout="constrained")
+    for number, (title, waveform) in enumerate(recordings):
+        axes = canvas.add_subplot(len(recordings), 1, number + 1)
+        extent = (0, len(waveform) / sampling_rate, 0, sampling_rate / 2000)
+        axes.imshow(decibels(waveform, sampling_rate), origin="lower", aspect="auto", extent=extent, cmap="magma")
+        axes.set(ylabel="kHz", xlabel="s" if number == len(recordings) - 1 else None)
+        axes.set_title(title, loc="left", fontsize=9)
+        add(number, axes)
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(canvas, figure)
+
+
+def decibels(waveform: torch.Tensor, sampling_rate: int) -> np.ndarray:
+    """(frequencies, columns) of a waveform (samples,), the loudest `_DECIBELS` of it."""
+    window = min(512, len(waveform))
+    hop = max(sampling_rate // _BANDS_PER_SECOND, len(waveform) // 2000, 1)
+    spectrum = torch.stft(
+        waveform, window, hop, window=torch.hann_window(window), pad_mode="constant", return_complex=True
+    )
+    levels = 20 * spectrum.abs().clamp(min=1e-7).log10()
+    return levels.clamp(min=levels.max() - _DECIBELS).numpy()

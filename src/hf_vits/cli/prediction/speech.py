@@ -1,0 +1,73 @@
+"""Recordings of speech to text."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from transformers import AutoProcessor
+
+from hf_vits.training.audio_data import AUDIO as MEDIA
+
+from ..models import load_with
+from .recordings import MOST_DRAWN, Window, draw_recordings, run_windows, with_context
+
+_WINDOW = 30.0  # seconds
+
+
+def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
+    """{file, text, words: [{word, start, end}, ...]} of each recording; words only without a beam search.
+
+    Long recordings are recognised window by window; each is heard with what stands around it.
+    """
+    model, processor = load_with(AutoProcessor, args.model)
+    extractor, step = processor.feature_extractor, model.config.inputs_to_logits_ratio
+    length = round((args.window or _WINDOW) * extractor.sampling_rate)
+    cut = partial(with_context, length=max(length, 12 * step), step=step)
+    rows, drawn = [], []
+    for path, waveform, windows, logits in run_windows(model, extractor, paths, cut, args.batch_size, "Recognising"):
+        joined = torch.cat([own_frames(*pair, step) for pair in zip(windows, logits, strict=True)])
+        rows.append({"file": str(path), **recognise(processor, joined, step, args.beams)})
+        if len(drawn) < MOST_DRAWN:
+            drawn.append(waveform)
+    if args.figure:
+        draw(rows, drawn, extractor.sampling_rate, args.figure)
+    return rows
+
+
+def own_frames(window: Window, logits: torch.Tensor, step: int) -> torch.Tensor:
+    """The frames of a window's logits (frames, tokens) that its answer is for; the others are the neighbours'."""
+    first = (window.first - window.start) // step
+    if window.last == window.end:
+        return logits[first:]
+    return logits[first : first + (window.last - window.first) // step]
+
+
+def recognise(processor: Any, logits: torch.Tensor, step: int, num_beams: int) -> dict[str, Any]:
+    """Text of logits (frames, tokens), a frame every `step` samples, and when its words are said, in seconds."""
+    if num_beams > 1:
+        return {"text": processor.decode_logits(logits[None], num_beams=num_beams)[0]}
+    decoded = processor.tokenizer.decode(logits.argmax(dim=-1), output_word_offsets=True)
+    frame = step / processor.feature_extractor.sampling_rate
+    words = [
+        {"word": word["word"], "start": word["start_offset"] * frame, "end": word["end_offset"] * frame}
+        for word in decoded["word_offsets"]
+    ]
+    return {"text": decoded["text"], "words": words}
+
+
+def draw(rows: list[dict[str, Any]], waveforms: list[torch.Tensor], sampling_rate: int, figure: Path) -> None:
+    """Spectrograms with the words where they are said."""
+
+    def add(number: int, axes: Axes) -> None:
+        for word in rows[number].get("words", []):
+            axes.axvline(word["start"], color="white", linewidth=0.5)
+            axes.text(word["start"], axes.get_ylim()[1], word["word"], color="white", fontsize=7, va="top")
+
+    titles = [f"{Path(row['file']).name}: {row['text']}" for row in rows[: len(waveforms)]]
+    draw_recordings(list(zip(titles, waveforms, strict=True)), sampling_rate, add, figure)
+
+
+__all__ = ["MEDIA", "predict"]

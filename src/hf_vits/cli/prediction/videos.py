@@ -1,0 +1,148 @@
+"""Videos to classes."""
+
+import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoVideoProcessor, PreTrainedModel
+
+from hf_vits.processing.decoding import VideoInfo, VideoReader, probe
+from hf_vits.processing.sampling import sample_indices, slowfast_clip_size
+from hf_vits.processing.video import VitsVideoProcessor
+from hf_vits.training.video_data import VIDEOS as MEDIA
+from hf_vits.training.video_figures import WatchedVideo, draw_watched, shrink, to_pictures
+
+from ..models import load_with
+
+_MOST_DRAWN = 8
+_DRAWN_CLASSES = 5
+_DRAWN_FRAMES = 32
+_IMAGES_PER_CLIP = 8  # whose memory one clip takes, about
+
+
+class Window(NamedTuple):
+    """A part of a video that is as long as a clip.
+
+    Attributes:
+        start, end: in seconds.
+        indices: of the frames that the model sees.
+    """
+
+    start: float
+    end: float
+    indices: np.ndarray
+
+
+def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
+    """{file, predictions: [{label, score}, ...], windows: [{start, end, label, score}, ...]} of each video.
+
+    A video longer than a clip is classified window by window, each half over the next; its scores are their mean.
+    """
+    model, processor = load_with(AutoVideoProcessor, args.model)
+    check_processor(args.model, processor)
+    rows, drawn = [], []
+    for path, windows, scores in classify(model, processor, paths, max(args.batch_size // _IMAGES_PER_CLIP, 1)):
+        rows.append({"file": str(path), **describe(model, scores, windows, args.top_k)})
+        if args.figure and len(drawn) < _MOST_DRAWN:
+            drawn.append(watched(model, processor, path, windows, scores))
+    if args.figure:
+        args.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_watched(drawn, args.figure)
+    return rows
+
+
+def check_processor(source: str, processor: Any) -> None:
+    if not isinstance(processor, VitsVideoProcessor):
+        raise ValueError(
+            f"{source} has a {type(processor).__name__}, which does not say which frames make a clip; save a "
+            "VitsVideoProcessor beside the model"
+        )
+
+
+def classify(
+    model: PreTrainedModel, processor: VitsVideoProcessor, paths: list[Path], batch_size: int
+) -> Iterator[tuple[Path, list[Window], torch.Tensor]]:
+    """Each video with its windows and their class probabilities (windows, classes), under a bar of windows."""
+    plans = [(path, slide(probe(path), processor)) for path in paths]
+    total = sum(len(windows) for _, windows in plans)
+    with torch.inference_mode(), tqdm(total=total, desc="Classifying", unit="clip", disable=None) as bar:
+        for path, windows in plans:
+            bar.set_postfix_str(path.name)
+            scores = []
+            with VideoReader(path) as video:
+                for start in range(0, len(windows), batch_size):
+                    batch = windows[start : start + batch_size]
+                    clips = torch.stack([view(processor, video, window.indices) for window in batch])
+                    logits = model(pixel_values=clips.to(model.device, model.dtype)).logits
+                    scores.append(logits.float().softmax(-1).cpu())
+                    bar.update(len(batch))
+            yield path, windows, torch.cat(scores)
+
+
+def slide(info: VideoInfo, processor: VitsVideoProcessor) -> list[Window]:
+    """Windows as long as a clip, each half over the next at most, from a video's start to its end."""
+    settings = processor.num_frames, processor.sampling_rate, processor.convention
+    length = min(clip_length(info, processor), info.num_frames)
+    count = 1 + math.ceil((info.num_frames - length) / (length / 2))
+    windows = []
+    for start in np.linspace(0, info.num_frames - length, count).round().astype(int).tolist():
+        (indices,) = sample_indices(length, info.fps, *settings)
+        windows.append(Window(start / info.fps, (start + length) / info.fps, start + indices))
+    return windows
+
+
+def clip_length(info: VideoInfo, processor: VitsVideoProcessor) -> int:
+    """Frames of the video that a clip covers; all of them where a clip is made of segments of the whole video."""
+    if processor.convention == "slowfast_segments":
+        return info.num_frames
+    if processor.convention == "slowfast":
+        return math.ceil(slowfast_clip_size(info.fps, processor.num_frames, processor.sampling_rate))
+    return processor.num_frames * processor.sampling_rate
+
+
+def view(processor: VitsVideoProcessor, video: VideoReader, indices: np.ndarray) -> torch.Tensor:
+    """Frames of a video, cropped at their centre and normalised: (frames, channels, height, width)."""
+    (clip,) = processor.views(video.read(indices), do_sample_frames=False, num_clips=1, num_crops=1)
+    return clip
+
+
+def describe(model: PreTrainedModel, scores: torch.Tensor, windows: list[Window], top_k: int) -> dict[str, Any]:
+    """What JSON says of scores (windows, classes): the best classes of all, and of several windows each its best."""
+    names = model.config.id2label
+    best, classes = scores.mean(dim=0).topk(min(top_k, scores.shape[1]))
+    ranked = zip(classes.tolist(), best.tolist(), strict=True)
+    described: dict[str, Any] = {"predictions": [{"label": names[index], "score": score} for index, score in ranked]}
+    if len(windows) > 1:
+        best, classes = scores.max(dim=1)
+        described["windows"] = [
+            {"start": window.start, "end": window.end, "label": names[index], "score": score}
+            for window, index, score in zip(windows, classes.tolist(), best.tolist(), strict=True)
+        ]
+    return described
+
+
+def watched(
+    model: PreTrainedModel, processor: VitsVideoProcessor, path: Path, windows: list[Window], scores: torch.Tensor
+) -> WatchedVideo:
+    """What to draw of a video: frames spread over those that the model saw, and its classes over time."""
+    seen = np.unique(np.concatenate([window.indices for window in windows]))
+    shown = seen[np.linspace(0, len(seen) - 1, min(_DRAWN_FRAMES, len(seen))).round().astype(int)]
+    with VideoReader(path) as video:
+        frames, fps = to_pictures(view(processor, video, shown), processor), video.info.fps
+    peaks = scores.max(dim=0).values.topk(min(_DRAWN_CLASSES, scores.shape[1])).indices
+    return WatchedVideo(
+        title=path.name,
+        frames=shrink(frames),
+        seconds=shown / fps,
+        windows=np.array([(window.start, window.end) for window in windows]),
+        class_names=[model.config.id2label[index] for index in peaks.tolist()],
+        probabilities=scores[:, peaks].numpy(),
+    )
+
+
+__all__ = ["MEDIA", "predict"]

@@ -1,0 +1,99 @@
+"""What all classifiers share: classes, losses, accuracy, the confusion matrix."""
+
+import tempfile
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel
+
+from hf_vits import objectives
+from hf_vits.hub.card import write_card
+
+from .. import output
+from ..augmentation import TrainingCollator
+from ..data import Inputs, Split, Splits
+from ..evaluation import confusion
+from ..figures import draw_confusion, draw_curves
+from ..folder import Media
+from ..recipe import Recipe
+from ..report import training_card
+from ..trainer import ClassificationTrainer
+from .task import FinishedRun, Task
+
+
+class Classification(Task):
+    """A task whose labels are classes. Subclasses load the data and draw some predictions.
+
+    Attributes:
+        media: the files that hold its inputs.
+        files: class of inputs in files, made from their paths.
+    """
+
+    trainer = ClassificationTrainer
+    media: ClassVar[Media]
+    files: ClassVar[Callable[[Sequence[Path]], Inputs]]
+
+    def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
+        return label_fields(splits.class_names)
+
+    def objective(self, recipe: Recipe) -> nn.Module:
+        chosen = recipe.objective
+        if chosen.cosub:
+            return objectives.CoSubLoss(binarize=chosen.loss == "binary")
+        base = {
+            "cross_entropy": objectives.CrossEntropy(chosen.label_smoothing),
+            "binary": objectives.BinaryCrossEntropy(),
+            "sigmoid": objectives.SigmoidCrossEntropy(),
+        }[chosen.loss]
+        if chosen.distillation == "none":
+            return base
+        return objectives.DistillationLoss(base, chosen.distillation, chosen.alpha, chosen.temperature)
+
+    def collator(self, recipe: Recipe, processor: Any, splits: Splits) -> TrainingCollator:
+        return TrainingCollator(recipe.augmentation, len(splits.class_names))
+
+    def final_set(self, recipe: Recipe | None, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:
+        """What a trained model is measured on, with or without its recipe: by default as during training."""
+        return self.evaluation_set(recipe, model, processor, split)
+
+    def logits(self, model: PreTrainedModel, features: dict[str, Tensor]) -> Tensor:
+        """Logits (batch, classes) of a batch to evaluate, without its labels."""
+        return model(**features).logits
+
+    def evaluate(self, trainer: ClassificationTrainer, processor, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
+        """loss, accuracy and top5_accuracy of the splits; the confusion matrix of the test split."""
+        results = {}
+        for name in ("test",) if splits.validation is splits.test else ("validation", "test"):
+            dataset = self.final_set(trainer.recipe, trainer.model, processor, getattr(splits, name))
+            prediction = trainer.predict(dataset, metric_key_prefix=name)
+            results[name] = {key: prediction.metrics[f"{name}_{key}"] for key in ("loss", "accuracy", "top5_accuracy")}
+        rankings, _ = prediction.predictions
+        return results, confusion(rankings, prediction.label_ids, len(splits.class_names))
+
+    def write_report(self, run: FinishedRun) -> None:
+        """confusion_matrix.csv, and README.md with curves, confusion matrix and some predictions drawn beside it."""
+        output.write_confusion(run.directory, run.details, run.splits.class_names)
+        with tempfile.TemporaryDirectory() as drawn:
+            figures = [Path(drawn, f"{name}.png") for name in ("curves", "confusion_matrix", "predictions")]
+            curves, matrix, predictions = figures
+            draw_curves(run.history, curves)
+            draw_confusion(run.details, run.splits.class_names, matrix)
+            self.draw_predictions(run, predictions)
+            write_card(training_card(run, self.noun, figures), run.directory)
+
+    @abstractmethod
+    def draw_predictions(self, run: FinishedRun, path: Path) -> None:
+        """A picture of some test inputs and what the model takes them for."""
+
+
+def label_fields(class_names) -> dict[str, dict]:
+    """Configuration fields of a head for these classes."""
+    return {
+        "id2label": dict(enumerate(class_names)),
+        "label2id": {name: index for index, name in enumerate(class_names)},
+    }
