@@ -1,6 +1,8 @@
 """What the models of all architectures share: base class, outputs, backbones and task heads."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -16,9 +18,11 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from .layers.attention import Attention, QueryKeyValue
 from .layers.constants import Constants
+from .layers.convolution import to_map, to_tokens
 from .layers.position import PositionEmbedding
 from .layers.relative_position import RelativePositionBias
 from .layers.transformer import LayerScale
+from .layers.window import half_window_mask
 
 
 @dataclass
@@ -40,7 +44,7 @@ class EncoderOutput(BaseModelOutputWithPooling):
 
 @dataclass
 class ClassifierOutput(ImageClassifierOutput):
-    """Output of an image classifier: loss (scalar, if labels were given), logits (batch, num_labels), recorded states.
+    """Output of a classifier: loss (scalar, if labels were given), logits (batch, num_labels), recorded states.
 
     The recorded states are those of `EncoderOutput`.
     """
@@ -79,6 +83,23 @@ def is_watched(module: nn.Module) -> bool:
     return any(part._forward_hooks for part in module.modules())
 
 
+def init_as_torch(module: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
+    """Weights and bias as PyTorch makes them: uniform, within one over the square root of the inputs of an output."""
+    init.kaiming_uniform_(module.weight, a=5**0.5)
+    if module.bias is not None:
+        bound = module.weight[0].numel() ** -0.5
+        init.uniform_(module.bias, -bound, bound)
+
+
+def init_as_flax(weight: torch.Tensor) -> None:
+    """Flax's LeCun initialisation: normal, cut off at two deviations, 1 / sqrt(inputs of an output) over all.
+
+    transformers' own function of the name cuts off at plus and minus 2, which leaves weights 14 % too large.
+    """
+    std = weight[0].numel() ** -0.5 / 0.87962566103423978
+    init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
 class VitsPreTrainedModel(PreTrainedModel):
     """Base class of every model: an image encoder whose heads hold it as `model`."""
 
@@ -113,10 +134,7 @@ class VitsPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            init.kaiming_uniform_(module.weight, a=5**0.5)
-            if module.bias is not None:
-                bound = module.weight[0].numel() ** -0.5
-                init.uniform_(module.bias, -bound, bound)
+            init_as_torch(module)
         elif isinstance(module, SqueezeExcitation):  # its 1x1 convolutions are the originals' linear layers
             for layer in (module.fc1, module.fc2):
                 init.trunc_normal_(layer.weight, std=std)
@@ -130,6 +148,8 @@ class VitsPreTrainedModel(PreTrainedModel):
                 init.copy_(getattr(module, name), value)
             if isinstance(module, RelativePositionBias):
                 init.trunc_normal_(module.table, std=std)
+        elif getattr(module, "class_token", None) is not None:
+            init.trunc_normal_(module.class_token, std=std)
         else:
             super()._init_weights(module)
 
@@ -140,6 +160,87 @@ class Stage(nn.Module):
     What turns the map before into the stage's own grid (patches, a strided convolution) is the stage's first step; the
     first stage's is in the embeddings. A stage that hands on more than a map returns a tuple that begins with it.
     """
+
+
+class TokenStage(Stage):
+    """A grid of tokens, coarser than the one before, and layers on it; a class token joins where it is last.
+
+    Args:
+        embeddings: from the map before to this stage's; None for a first stage.
+        layers: each maps (tokens, grid) to tokens.
+        class_token_size: width of the class token; None: there is none.
+        position_embedding: gives a grid's positions, those of the class token first; None: there is none.
+        dropout: rate of dropout in front of the layers.
+    """
+
+    def __init__(
+        self,
+        embeddings: nn.Module | None,
+        layers: Iterable[nn.Module],
+        class_token_size: int | None = None,
+        position_embedding: nn.Module | None = None,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.embeddings = embeddings
+        self.class_token = None if class_token_size is None else nn.Parameter(torch.zeros(1, 1, class_token_size))
+        self.position_embedding = position_embedding
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (batch, channels, height, width) to the stage's map and its prefix tokens (batch, prefix, channels)."""
+        if self.embeddings is not None:
+            hidden_states = self.embeddings(hidden_states)
+        grid = tuple(hidden_states.shape[-2:])
+        tokens = to_tokens(hidden_states)
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        if self.position_embedding is not None:
+            tokens = tokens + self.position_embedding(grid)
+        tokens = self.dropout(tokens)
+        for layer in self.layers:
+            tokens = layer(tokens, grid, **kwargs)
+        count = tokens.shape[1] - grid[0] * grid[1]
+        return to_map(tokens[:, count:], grid), tokens[:, :count]
+
+
+class WindowStage(Stage):
+    """A coarser grid of tokens and layers of window attention on it (Swin, arXiv 2103.14030, section 3.2).
+
+    Args:
+        merging: from the map before to this stage's; None for a first stage.
+        layers: each maps (tokens, grid, mask) to tokens, `mask` as in `layers.window.WindowAttention`.
+        window: (height, width) of a window in tokens.
+        shift_windows: whether every second layer shifts the map by half a window. True leaves alone a map that is
+            no larger than one; "always" shifts it too.
+    """
+
+    def __init__(
+        self,
+        merging: nn.Module | None,
+        layers: Iterable[nn.Module],
+        window: tuple[int, int],
+        shift_windows: bool | Literal["always"] = True,
+    ):
+        super().__init__()
+        self.merging = merging
+        self.layers = nn.ModuleList(layers)
+        self.window = window
+        self.shift_windows = shift_windows
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Map (batch, channels, height, width) to the stage's map."""
+        if self.merging is not None:
+            hidden_states = self.merging(hidden_states)
+        grid = tuple(hidden_states.shape[-2:])
+        mask = None
+        if self.shift_windows:
+            mask = half_window_mask(grid, self.window, hidden_states.device, self.shift_windows == "always")
+        tokens = to_tokens(hidden_states)
+        for index, layer in enumerate(self.layers):
+            tokens = layer(tokens, grid, mask if index % 2 else None, **kwargs)
+        return to_map(tokens, grid)
 
 
 class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
@@ -165,8 +266,11 @@ class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
         return EncoderOutput(last_hidden_state=tokens, pooler_output=pooled)
 
 
-class ForImageClassification:
+class ForClassification:
     """A linear classifier on `pooler_output`; mixed into an architecture's pretrained class.
+
+    `ForImageClassification` adds the forward method of images; a model of sound or text writes its own, which names
+    its inputs, around `classify`.
 
     Attributes:
         model_class: the base model to build.
@@ -186,6 +290,21 @@ class ForImageClassification:
         """From `pooler_output`, (batch, pooler_size), to logits, (batch, num_labels)."""
         return nn.Linear(config.pooler_size, config.num_labels)
 
+    def classify(self, outputs: EncoderOutput, labels: torch.Tensor | None = None, **kwargs) -> ClassifierOutput:
+        """Logits of the base model's output, and the loss where there are labels.
+
+        Args:
+            labels: (batch,) class indices, or (batch, num_labels) for regression and multi-label problems; the loss
+                follows `config.problem_type` as everywhere in transformers.
+        """
+        logits = self.classifier(outputs.pooler_output)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return ClassifierOutput(loss=loss, logits=logits, **recorded_states(outputs))
+
+
+class ForImageClassification(ForClassification):
+    """A linear classifier of images."""
+
     @can_return_tuple
     def forward(
         self,
@@ -197,13 +316,9 @@ class ForImageClassification:
 
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
-            labels: (batch,) class indices, or (batch, num_labels) for regression and multi-label problems; the loss
-                follows `config.problem_type` as everywhere in transformers.
+            labels: as in `classify`.
         """
-        outputs = self.encode(pixel_values, **kwargs)
-        logits = self.classifier(outputs.pooler_output)
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
-        return ClassifierOutput(loss=loss, logits=logits, **recorded_states(outputs))
+        return self.classify(self.encode(pixel_values, **kwargs), labels, **kwargs)
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         """Output of the base model; an architecture may spare itself what nobody reads of it."""

@@ -26,8 +26,26 @@ def drop_path_rates_of_stages(rate: float, depths: Sequence[int]) -> list[list[f
 
 
 def leading(tokens: torch.Tensor, count: int | None) -> torch.Tensor:
-    """The first `count` of (batch, tokens, channels), all for None."""
-    return tokens if count is None else tokens[:, :count]
+    """The first `count` of (..., tokens, channels), all for None."""
+    return tokens if count is None else tokens[..., :count, :]
+
+
+class UnscaledStochasticDepth(nn.Module):
+    """Stochastic depth as google-research/scenic has it: what stays is not scaled up for what is dropped.
+
+    Args:
+        rate: part of the examples, along the first axis, whose branch becomes zero while training.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        return branch * kept.to(branch.dtype)
 
 
 class LayerScale(nn.Module):
@@ -42,17 +60,42 @@ class LayerScale(nn.Module):
         return hidden_states * self.gain
 
 
+class PreNormLayer(GradientCheckpointingLayer):
+    """Base of layers that compute x + attention(norm(x)), then x + mlp(norm(x)), each branch with stochastic depth.
+
+    A subclass makes what attends, and in `forward` hands what it found to `add`. Reads from `config`: hidden_act,
+    layer_norm_eps, hidden_dropout_prob.
+    """
+
+    def __init__(self, config, hidden_size: int, mlp_ratio: float, drop_path_rate: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(hidden_size, int(hidden_size * mlp_ratio), config.hidden_act, config.hidden_dropout_prob)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def add(self, hidden_states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """The layer's input (batch, tokens, hidden_size) and what its attention found, to the layer's output."""
+        hidden_states = hidden_states + self.drop_path(attended)
+        return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
+
+
 class TransformerLayer(GradientCheckpointingLayer):
     """x + attention(norm(x)), then x + mlp(norm(x)); each branch with optional layer scale and stochastic depth.
 
     Reads from `config`: hidden_size, intermediate_size, num_attention_heads, hidden_act, layer_norm_eps, qkv_bias,
     hidden_dropout_prob, attention_probs_dropout_prob, layer_scale_init_value.
+
+    Attributes:
+        attention_class: `SelfAttention`, or what is built and called like it.
     """
+
+    attention_class = SelfAttention
 
     def __init__(self, config, drop_path_rate: float = 0.0):
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = SelfAttention(
+        self.attention = self.attention_class(
             config,
             config.hidden_size,
             config.num_attention_heads,

@@ -68,9 +68,14 @@ def shift_mask(
     return (parts[:, None, :, None] != parts[:, None, None, :]).float() * -100.0
 
 
-def half_window_mask(grid: tuple[int, int], window: tuple[int, int], device: torch.device) -> torch.Tensor | None:
-    """`shift_mask` of a map that is padded to windows and shifted by half of one; None if it is no larger than one."""
-    if any(size <= side for size, side in zip(grid, window, strict=True)):
+def half_window_mask(
+    grid: tuple[int, int], window: tuple[int, int], device: torch.device, even_one: bool = False
+) -> torch.Tensor | None:
+    """`shift_mask` of a map that is padded to windows and shifted by half of one.
+
+    None if it is no larger than one, unless `even_one` asks for the mask of that one.
+    """
+    if not even_one and any(size <= side for size, side in zip(grid, window, strict=True)):
         return None
     padded = tuple(size + -size % side for size, side in zip(grid, window, strict=True))
     return shift_mask(padded, window, (window[0] // 2, window[1] // 2), device)

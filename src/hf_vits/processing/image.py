@@ -25,6 +25,7 @@ from transformers.processing_utils import ImagesKwargs
 
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
+from .settings import check_channels, check_size
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -56,6 +57,9 @@ class VitsImageProcessor(TorchvisionBackend):
       Sources: facebookresearch/deit, datasets.py; timm, data/transforms_factory.py.
     - vision_transformer: size={"height": 224, "width": 224}, do_center_crop=False, resample=BILINEAR, all mean and
       std 0.5. Source: google-research/vision_transformer, vit_jax/input_pipeline.py.
+    - detectors: size={"shortest_edge": 800, "longest_edge": 1333}, the shorter side to 800 unless the longer one then
+      passes 1333, both rounded to the nearest pixel; do_center_crop=False, resample=BILINEAR.
+      Source: facebookresearch/detectron2, data/transforms/augmentation_impl.py, ResizeShortestEdge.
     - big_vision: size={"shortest_edge": 256}, crop_size=224, resample=BOX, all mean and std 0.5.
       Source: google-research/big_vision, pp/ops_image.py and pp/ops_general.py.
 
@@ -162,7 +166,7 @@ class VitsImageProcessor(TorchvisionBackend):
             if do_center_crop:
                 group = self.center_crop(group, crop_size, convention)
             if do_normalize:
-                _check_channels(group.shape[-3], image_mean, image_std)
+                check_channels(group.shape[-3], image_mean, image_std)
             if do_rescale and convention != "vision_transformer":
                 # Divided, as the originals do: multiplying by 1/255, or by 1/(255 std), rounds the last bit otherwise.
                 group = group.to(torch.float32) / (1 / rescale_factor)
@@ -226,7 +230,10 @@ def _flatten(images: Any) -> Iterator[Any]:
 def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> tuple[int, int]:
     if size.shortest_edge is None:
         return size.height, size.width
-    if convention == "big_vision":
+    if size.longest_edge is not None:
+        factor = min(size.shortest_edge / min(height, width), size.longest_edge / max(height, width))
+        target = tuple(int(side * factor + 0.5) for side in (height, width))
+    elif convention == "big_vision":
         factor = np.float32(size.shortest_edge) / np.float32(min(height, width))
         target = tuple(int(np.rint(np.float32(side) * factor)) for side in (height, width))
     else:
@@ -257,27 +264,7 @@ def _check_settings(
             f"resample must be 2 (BILINEAR) or 4 (BOX, TensorFlow's area) with convention={convention!r}, "
             f"got {resample!r}"
         )
-    _check_size("size", size, [{"height", "width"}, {"shortest_edge"}])
-    _check_size("crop_size", crop_size, [{"height", "width"}])
+    check_size("size", size, [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}])
+    check_size("crop_size", crop_size, [{"height", "width"}])
     if rescale_factor is not None and not rescale_factor > 0:
         raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
-
-
-def _check_size(name: str, size: SizeDict | None, allowed: list[set[str]]) -> None:
-    if size is None:
-        return
-    sides = dict(size)
-    if set(sides) not in allowed or not all(isinstance(side, int) and side > 0 for side in sides.values()):
-        forms = " or ".join(str(dict.fromkeys(sorted(keys), "pixels")) for keys in allowed)
-        raise ValueError(f"{name} must be {forms}, in whole pixels above 0, got {sides}")
-
-
-def _check_channels(
-    channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float
-) -> None:
-    for name, values in (("image_mean", image_mean), ("image_std", image_std)):
-        if not isinstance(values, (int, float)) and len(values) not in (1, channels):
-            raise ValueError(
-                f"got {channels}-channel images, but {name} has {len(values)} values; "
-                "pass do_convert_rgb=True for RGB, or a value for each channel"
-            )

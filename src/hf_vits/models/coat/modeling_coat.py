@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
-from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
@@ -18,6 +17,7 @@ from ...layers.attention import QueryKeyValue
 from ...layers.convolution import ConvPositionEmbedding, to_map, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import ConvEmbedding, check_pixel_values
+from ...layers.transformer import PreNormLayer
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
@@ -107,25 +107,18 @@ class CoatAttention(nn.Module):
         return self.dropout(self.projection(attended.flatten(2)))
 
 
-class CoatSerialLayer(GradientCheckpointingLayer):
-    """Position embedding, x + attention(norm(x)), then x + mlp(norm(x)), each branch with stochastic depth."""
+class CoatSerialLayer(PreNormLayer):
+    """Position embedding, then a pre-norm layer of factorised attention."""
 
     def __init__(self, config: CoatConfig, stage: int):
-        super().__init__()
         hidden_size = config.hidden_sizes[stage]
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        super().__init__(config, hidden_size, config.mlp_ratios[stage], config.drop_path_rate)
         self.attention = CoatAttention(config, hidden_size)
-        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        intermediate_size = int(hidden_size * config.mlp_ratios[stage])
-        self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
-        self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], positions: CoatPositions) -> torch.Tensor:
         """(batch, 1 + rows * columns, hidden_size) to the same shape."""
         hidden_states = positions.embedding(hidden_states, grid)
-        attended = self.attention(self.attention_norm(hidden_states), grid, positions.relative)
-        hidden_states = hidden_states + self.drop_path(attended)
-        return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
+        return self.add(hidden_states, self.attention(self.attention_norm(hidden_states), grid, positions.relative))
 
 
 class CoatParallelLayer(GradientCheckpointingLayer):
@@ -224,13 +217,6 @@ class CoatPreTrainedModel(VitsHierarchicalPreTrainedModel):
     _supports_flex_attn = False
     _supports_attention_backend = False
     _can_record_outputs = {"hidden_states": OutputRecorder(Stage)}
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        if isinstance(module, CoatStage):
-            init.trunc_normal_(module.class_token, std=0.02)
-        else:
-            super()._init_weights(module)
 
 
 class CoatModel(CoatPreTrainedModel):

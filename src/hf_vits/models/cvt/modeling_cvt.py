@@ -6,23 +6,19 @@ Wu et al., "CvT: Introducing Convolutions to Vision Transformers", arXiv 2103.15
 
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
-from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.attention import Attention, attend
 from ...layers.convolution import ConvNorm, to_map, to_tokens
-from ...layers.mlp import MLP
 from ...layers.patch import ConvEmbedding, check_pixel_values
-from ...layers.transformer import drop_path_rates
+from ...layers.transformer import PreNormLayer, drop_path_rates
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     HierarchicalBackbone,
-    Stage,
+    TokenStage,
     VitsHierarchicalPreTrainedModel,
 )
 from .configuration_cvt import CvtConfig
@@ -85,65 +81,34 @@ class CvtAttention(Attention):
         return linear(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-class CvtLayer(GradientCheckpointingLayer):
-    """x + attention(norm(x)), then x + mlp(norm(x)), each branch with stochastic depth."""
+class CvtLayer(PreNormLayer):
+    """A pre-norm layer whose attention sees tokens as a map."""
 
     def __init__(self, config: CvtConfig, stage: int, drop_path_rate: float):
-        super().__init__()
-        hidden_size = config.hidden_sizes[stage]
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        super().__init__(config, config.hidden_sizes[stage], config.mlp_ratios[stage], drop_path_rate)
         self.attention = CvtAttention(config, stage)
-        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        intermediate_size = int(hidden_size * config.mlp_ratios[stage])
-        self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
         """(batch, prefix + rows * columns, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, **kwargs)
-        hidden_states = hidden_states + self.drop_path(attended)
-        return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
+        return self.add(hidden_states, attended)
 
 
-class CvtStage(Stage):
-    """A coarser grid of tokens, after the first stage's, and the layers on it."""
-
-    def __init__(self, config: CvtConfig, stage: int):
-        super().__init__()
-        is_last = stage == len(config.depths) - 1
-        self.embeddings = make_embeddings(config, stage) if stage else None
-        has_token = config.use_class_token and is_last
-        self.class_token = nn.Parameter(torch.zeros(1, 1, config.hidden_sizes[stage])) if has_token else None
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        rates = drop_path_rates(config.drop_path_rate if is_last else 0.0, config.depths[stage])
-        self.layers = nn.ModuleList(CvtLayer(config, stage, rate) for rate in rates)
-
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, channels, height, width) to the stage's map and its prefix tokens (batch, prefix, channels)."""
-        if self.embeddings is not None:
-            hidden_states = self.embeddings(hidden_states)
-        grid = tuple(hidden_states.shape[-2:])
-        tokens = to_tokens(hidden_states)
-        if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        tokens = self.dropout(tokens)
-        for layer in self.layers:
-            tokens = layer(tokens, grid, **kwargs)
-        count = tokens.shape[1] - grid[0] * grid[1]
-        return to_map(tokens[:, count:], grid), tokens[:, :count]
+def make_stage(config: CvtConfig, stage: int) -> TokenStage:
+    """The stage of that number; the last one alone has a class token and stochastic depth."""
+    is_last = stage == len(config.depths) - 1
+    rates = drop_path_rates(config.drop_path_rate if is_last else 0.0, config.depths[stage])
+    return TokenStage(
+        make_embeddings(config, stage) if stage else None,
+        [CvtLayer(config, stage, rate) for rate in rates],
+        class_token_size=config.hidden_size if config.use_class_token and is_last else None,
+        dropout=config.hidden_dropout_prob,
+    )
 
 
 class CvtPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = CvtConfig
     _no_split_modules = ["CvtLayer"]
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        if isinstance(module, CvtStage):
-            if module.class_token is not None:
-                init.trunc_normal_(module.class_token, std=0.02)
-        else:
-            super()._init_weights(module)
 
 
 class CvtModel(CvtPreTrainedModel):
@@ -158,7 +123,7 @@ class CvtModel(CvtPreTrainedModel):
     def __init__(self, config: CvtConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = make_embeddings(config, stage=0)
-        self.stages = nn.ModuleList(CvtStage(config, stage) for stage in range(len(config.depths)))
+        self.stages = nn.ModuleList(make_stage(config, stage) for stage in range(len(config.depths)))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 

@@ -11,23 +11,20 @@ The first, second and last of these are fields of the configuration.
 
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.convolution import to_map, to_tokens
-from ...layers.mlp import MLP
 from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values
-from ...layers.transformer import drop_path_rates_of_stages
-from ...layers.window import WindowAttention, half_window_mask, pad_to_windows
+from ...layers.transformer import PreNormLayer, drop_path_rates_of_stages
+from ...layers.window import WindowAttention, pad_to_windows
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     HierarchicalBackbone,
-    Stage,
     VitsHierarchicalPreTrainedModel,
+    WindowStage,
 )
 from .configuration_lg_transformer import LgTransformerConfig
 
@@ -70,18 +67,12 @@ class LgTransformerPath(nn.Module):
         return to_tokens(fine[..., : grid[0], : grid[1]])
 
 
-class LgTransformerLayer(GradientCheckpointingLayer):
-    """x + the sum of all paths of norm(x), then x + mlp(norm(x)), each with stochastic depth."""
+class LgTransformerLayer(PreNormLayer):
+    """A pre-norm layer whose attention is the sum of all paths."""
 
     def __init__(self, config: LgTransformerConfig, stage: int, drop_path_rate: float):
-        super().__init__()
-        hidden_size = config.hidden_sizes[stage]
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        super().__init__(config, config.hidden_sizes[stage], config.mlp_ratio, drop_path_rate)
         self.paths = nn.ModuleList(LgTransformerPath(config, stage, stride) for stride in config.path_strides[stage])
-        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        intermediate_size = int(hidden_size * config.mlp_ratio)
-        self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
@@ -89,31 +80,18 @@ class LgTransformerLayer(GradientCheckpointingLayer):
         """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
         normed = self.attention_norm(hidden_states)
         first, *others = [path(normed, grid, mask, **kwargs) for path in self.paths]
-        hidden_states = hidden_states + self.drop_path(sum(others, first))
-        return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
+        return self.add(hidden_states, sum(others, first))
 
 
-class LgTransformerStage(Stage):
-    """A coarser grid of tokens, after the first stage's, and the layers on it."""
-
-    def __init__(self, config: LgTransformerConfig, stage: int, rates: list[float]):
-        super().__init__()
-        self.window = (config.window_size, config.window_size)
-        self.shift_windows = config.shift_windows
-        sizes = config.hidden_sizes
-        self.merging = PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None
-        self.layers = nn.ModuleList(LgTransformerLayer(config, stage, rate) for rate in rates)
-
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """Map (batch, channels, height, width) to the stage's map."""
-        if self.merging is not None:
-            hidden_states = self.merging(hidden_states)
-        grid = tuple(hidden_states.shape[-2:])
-        mask = half_window_mask(grid, self.window, hidden_states.device) if self.shift_windows else None
-        tokens = to_tokens(hidden_states)
-        for index, layer in enumerate(self.layers):
-            tokens = layer(tokens, grid, mask if index % 2 else None, **kwargs)
-        return to_map(tokens, grid)
+def make_stage(config: LgTransformerConfig, stage: int, rates: list[float]) -> WindowStage:
+    """The stage of that number, with these rates of stochastic depth."""
+    sizes = config.hidden_sizes
+    return WindowStage(
+        PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None,
+        [LgTransformerLayer(config, stage, rate) for rate in rates],
+        (config.window_size, config.window_size),
+        config.shift_windows,
+    )
 
 
 class LgTransformerPreTrainedModel(VitsHierarchicalPreTrainedModel):
@@ -136,7 +114,7 @@ class LgTransformerModel(LgTransformerPreTrainedModel):
             config.num_channels, config.hidden_sizes[0], config.patch_size, eps=config.layer_norm_eps
         )
         rates = drop_path_rates_of_stages(config.drop_path_rate, config.depths)
-        self.stages = nn.ModuleList(LgTransformerStage(config, stage, own) for stage, own in enumerate(rates))
+        self.stages = nn.ModuleList(make_stage(config, stage, own) for stage, own in enumerate(rates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 

@@ -10,7 +10,6 @@ from operator import mul
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
-from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
@@ -26,7 +25,7 @@ from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     HierarchicalBackbone,
-    Stage,
+    TokenStage,
     VitsHierarchicalPreTrainedModel,
 )
 from .configuration_pvt import PvtConfig
@@ -78,31 +77,16 @@ class PvtLayer(GradientCheckpointingLayer):
         return self.feed_forward(hidden_states + self.drop_path(attended), grid)
 
 
-class PvtStage(Stage):
-    """A coarser grid of tokens, after the first stage's, with positions, and the layers on it."""
-
-    def __init__(self, config: PvtConfig, stage: int, grid: tuple[int, int], rates: list[float]):
-        super().__init__()
-        hidden_size, is_last = config.hidden_sizes[stage], stage == len(config.depths) - 1
-        self.embeddings = make_embeddings(config, stage) if stage else None
-        self.class_token = nn.Parameter(torch.zeros(1, 1, hidden_size)) if is_last else None
-        self.position_embedding = PositionEmbedding(grid, hidden_size, int(is_last), interpolation="bilinear")
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.layers = nn.ModuleList(PvtLayer(config, stage, rate) for rate in rates)
-
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, channels, height, width) to the stage's map and its prefix tokens (batch, prefix, channels)."""
-        if self.embeddings is not None:
-            hidden_states = self.embeddings(hidden_states)
-        grid = tuple(hidden_states.shape[-2:])
-        tokens = to_tokens(hidden_states)
-        if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        tokens = self.dropout(tokens + self.position_embedding(grid))
-        for layer in self.layers:
-            tokens = layer(tokens, grid, **kwargs)
-        count = tokens.shape[1] - grid[0] * grid[1]
-        return to_map(tokens[:, count:], grid), tokens[:, :count]
+def make_stage(config: PvtConfig, stage: int, grid: tuple[int, int], rates: list[float]) -> TokenStage:
+    """The stage of that number, with positions; the last one alone has a class token."""
+    hidden_size, is_last = config.hidden_sizes[stage], stage == len(config.depths) - 1
+    return TokenStage(
+        make_embeddings(config, stage) if stage else None,
+        [PvtLayer(config, stage, rate) for rate in rates],
+        class_token_size=hidden_size if is_last else None,
+        position_embedding=PositionEmbedding(grid, hidden_size, int(is_last), interpolation="bilinear"),
+        dropout=config.hidden_dropout_prob,
+    )
 
 
 def make_embeddings(config: PvtConfig, stage: int) -> ConvEmbedding:
@@ -128,14 +112,6 @@ class PvtPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = PvtConfig
     _no_split_modules = ["PvtLayer"]
 
-    @torch.no_grad()
-    def _init_weights(self, module):
-        if isinstance(module, PvtStage):
-            if module.class_token is not None:
-                init.trunc_normal_(module.class_token, std=0.02)
-        else:
-            super()._init_weights(module)
-
 
 class PvtModel(PvtPreTrainedModel):
     """PVT encoder. `pooler_output` is the class token, which joins in the last stage.
@@ -151,7 +127,7 @@ class PvtModel(PvtPreTrainedModel):
         self.embeddings = make_embeddings(config, stage=0)
         rates = drop_path_rates_of_stages(config.drop_path_rate, config.depths)
         stages = zip(stage_grids(config, *pair(config.image_size)), rates, strict=True)
-        self.stages = nn.ModuleList(PvtStage(config, stage, *own) for stage, own in enumerate(stages))
+        self.stages = nn.ModuleList(make_stage(config, stage, *own) for stage, own in enumerate(stages))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 

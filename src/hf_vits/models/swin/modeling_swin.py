@@ -7,22 +7,23 @@ microsoft/Swin-Transformer (models/swin_transformer.py), ofsoundof/LocalViT (mod
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from ...layers.convolution import to_map, to_tokens
+from ...layers.convolution import to_tokens
 from ...layers.locality import make_feed_forward
 from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values, pair
 from ...layers.transformer import drop_path_rates_of_stages
-from ...layers.window import WindowAttention, half_window_mask
+from ...layers.window import WindowAttention
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     HierarchicalBackbone,
-    Stage,
     VitsHierarchicalPreTrainedModel,
+    WindowStage,
 )
 from .configuration_swin import SwinConfig
 
@@ -33,15 +34,36 @@ class SwinEmbeddings(ConvEmbedding):
     def __init__(self, config: SwinConfig):
         super().__init__(config.num_channels, config.hidden_sizes[0], config.patch_size, eps=config.layer_norm_eps)
         self.patch_size = config.patch_size
+        self.num_merged = 2 ** (len(config.depths) - 1)  # patches per token of the last stage, either way
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_sizes[0])) if config.use_mask_token else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         height, width = pixel_values.shape[-2:]
         padding = (0, -width % self.patch_size, 0, -height % self.patch_size)
         if any(padding):
             pixel_values = nn.functional.pad(pixel_values, padding)
-        return self.dropout(super().forward(pixel_values))
+        feature_map = super().forward(pixel_values)
+        if bool_masked_pos is not None:
+            feature_map = self.replace_masked(feature_map, bool_masked_pos)
+        return self.dropout(feature_map)
+
+    def replace_masked(self, feature_map: torch.Tensor, bool_masked_pos: torch.Tensor) -> torch.Tensor:
+        """Put the mask token where all that a token of the last stage is made of is masked."""
+        if self.mask_token is None:
+            raise ValueError("bool_masked_pos needs a mask token: build the model with use_mask_token=True")
+        rows, columns = (-(-side // self.num_merged) for side in feature_map.shape[-2:])
+        if bool_masked_pos.shape != (len(feature_map), rows * columns):
+            raise ValueError(
+                "bool_masked_pos must be (batch, tokens of the last stage) = "
+                f"{(len(feature_map), rows * columns)}, True where one is masked, got {tuple(bool_masked_pos.shape)}"
+            )
+        mask = bool_masked_pos.bool().unflatten(1, (rows, columns))
+        for axis in (1, 2):
+            mask = mask.repeat_interleave(self.num_merged, axis)
+        mask = mask[:, None, : feature_map.shape[2], : feature_map.shape[3]]
+        return torch.where(mask, self.mask_token.to(feature_map.dtype).transpose(1, 2)[..., None], feature_map)
 
 
 class SwinLayer(GradientCheckpointingLayer):
@@ -73,37 +95,37 @@ class SwinLayer(GradientCheckpointingLayer):
         return self.feed_forward(hidden_states + self.drop_path(attended), grid)
 
 
-class SwinStage(Stage):
-    """A coarser grid of tokens, after the first stage's, and the layers on it; every second one shifts the map.
+def make_stage(config: SwinConfig, stage: int, grid: tuple[int, int], rates: list[float]) -> WindowStage:
+    """The stage of that number.
 
     Args:
         grid: (height, width) in tokens of an image of the size that the model is made for. Where the smaller side is
             no longer than a window, the windows are that small and nothing is shifted.
+        rates: of stochastic depth, one per layer.
     """
-
-    def __init__(self, config: SwinConfig, stage: int, grid: tuple[int, int], rates: list[float]):
-        super().__init__()
-        sizes = config.hidden_sizes
-        self.merging = PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None
-        window_size = min(config.window_size, *grid)
-        self.window = (window_size, window_size)
-        self.layers = nn.ModuleList(SwinLayer(config, stage, window_size, rate) for rate in rates)
-
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """Map (batch, channels, height, width) to the stage's map."""
-        if self.merging is not None:
-            hidden_states = self.merging(hidden_states)
-        grid = tuple(hidden_states.shape[-2:])
-        mask = half_window_mask(grid, self.window, hidden_states.device)
-        tokens = to_tokens(hidden_states)
-        for index, layer in enumerate(self.layers):
-            tokens = layer(tokens, grid, mask if index % 2 else None, **kwargs)
-        return to_map(tokens, grid)
+    sizes = config.hidden_sizes
+    window_size = min(config.window_size, *grid)
+    shifts = True
+    if config.shift_like == "image_size":
+        shifts = "always" if min(grid) > config.window_size else False
+    return WindowStage(
+        PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None,
+        [SwinLayer(config, stage, window_size, rate) for rate in rates],
+        (window_size, window_size),
+        shifts,
+    )
 
 
 class SwinPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = SwinConfig
     _no_split_modules = ["SwinLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, SwinEmbeddings) and module.mask_token is not None:
+            init.zeros_(module.mask_token)
+        else:
+            super()._init_weights(module)
 
 
 class SwinModel(SwinPreTrainedModel):
@@ -122,20 +144,27 @@ class SwinModel(SwinPreTrainedModel):
         for stage, rates in enumerate(drop_path_rates_of_stages(config.drop_path_rate, config.depths)):
             stride = config.patch_size * 2**stage
             grid = tuple(-(-side // stride) for side in pair(config.image_size))
-            self.stages.append(SwinStage(config, stage, grid, rates))
+            self.stages.append(make_stage(config, stage, grid, rates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
-    def forward(self, pixel_values: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]) -> EncoderOutput:
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        bool_masked_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> EncoderOutput:
         """Encode images.
 
         Args:
             pixel_values: (batch, num_channels, height, width) of any size, normalised by the image processor.
+            bool_masked_pos: (batch, tokens of the last stage), True where the mask token replaces the patches that
+                such a token is made of.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
-        hidden_states = self.embeddings(pixel_values)
+        hidden_states = self.embeddings(pixel_values, bool_masked_pos)
         for stage in self.stages:
             hidden_states = stage(hidden_states, **kwargs)
         return self.normed_and_pooled(to_tokens(hidden_states))

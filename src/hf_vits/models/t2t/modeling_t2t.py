@@ -189,8 +189,6 @@ class T2TPreTrainedModel(VitsPreTrainedModel):
             init.copy_(module.table, module.values())
         elif isinstance(module, RandomFeatures):
             init.orthogonal_(module.weight, gain=len(module.weight) ** 0.5)
-        elif isinstance(module, T2TEmbeddings):
-            init.trunc_normal_(module.class_token, std=0.02)
         elif isinstance(module, UnusedNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)

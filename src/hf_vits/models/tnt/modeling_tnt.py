@@ -139,9 +139,7 @@ class TntPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        if isinstance(module, TntEmbeddings):
-            init.trunc_normal_(module.class_token, std=0.02)
-        elif isinstance(module, TntPixelEmbeddings):
+        if isinstance(module, TntPixelEmbeddings):
             init.trunc_normal_(module.positions, std=0.02)
         else:
             super()._init_weights(module)
