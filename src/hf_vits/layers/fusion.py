@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from .relative_position import DistanceBias
+
 FUSERS = {
     nn.Conv1d: fuse_conv_bn_eval,
     nn.Conv2d: fuse_conv_bn_eval,
@@ -17,16 +19,19 @@ FUSERS = {
 def fuse(model: nn.Module) -> nn.Module:
     """Fold every batch norm that stands right after or before a convolution or linear layer in an `nn.Sequential`.
 
-    In place. A convolution takes up the norm before it only where that is exact: without padding and groups. The fused
-    model computes the same up to rounding with fewer operations; it can no longer be trained as before, nor saved as
-    a checkpoint of its architecture. Raises ValueError for a model in training mode, whose batch norms still depend on
-    the batch.
+    In place. A convolution takes up the norm before it only where that is exact: without padding and groups. Biases by
+    distance (`DistanceBias`) are looked up once and kept. The fused model computes the same up to rounding with fewer
+    operations; it can no longer be trained as before, nor saved as a checkpoint of its architecture. Raises ValueError
+    for a model in training mode, whose batch norms still depend on the batch.
 
     Returns:
         The same model.
     """
     if model.training:
         raise ValueError("fuse() folds batch norms at their running statistics; call model.eval() first")
+    for module in model.modules():
+        if isinstance(module, DistanceBias):
+            module.fold()
     for container in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
         for index in range(len(container) - 1):
             first, second = container[index], container[index + 1]

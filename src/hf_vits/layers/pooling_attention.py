@@ -128,7 +128,7 @@ class PoolingAttention(Attention):
             return attend(self, query, key, value, **kwargs)
         num_prefix, head_size = query.shape[2] - math.prod(query_grid), query.shape[3]
         terms = self.positions(query[:, :, num_prefix:], query_grid, key_grid)
-        if self.config._attn_implementation == "eager":
+        if self.adds_bias(query):
             bias = nn.functional.pad(sum_over_axes(terms, key_grid), (num_prefix, 0, num_prefix, 0))
             return attend(self, query, key, value, bias, **kwargs)
         # Further channels that give the same scores, so that fused implementations need no mask of queries by keys.
@@ -139,6 +139,15 @@ class PoolingAttention(Attention):
         value = nn.functional.pad(value, (0, terms.shape[-1]))
         attended, _ = attend(self, query, key, value, **kwargs)
         return attended[..., :head_size], None
+
+    def adds_bias(self, query: torch.Tensor) -> bool:
+        """Whether what positions add to the scores is handed over as a bias of queries by keys.
+
+        The fused implementation on the CPU reads it faster than further channels, but gives it no gradient.
+        """
+        implementation = self.config._attn_implementation
+        on_cpu = query.device.type == "cpu" and not torch.is_grad_enabled()
+        return implementation == "eager" or (implementation == "sdpa" and on_cpu)
 
     def mix_in_windows(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_grid: Grid, key_grid: Grid, **kwargs

@@ -54,6 +54,7 @@ class DistanceBias(Constants):
         self.grid = grid
         self.query_stride = query_stride
         self.table = nn.Parameter(torch.zeros(num_heads, grid[0] * grid[1]))
+        self.register_buffer("folded", None, persistent=False)
         self.register_constants()
 
     def constants(self) -> dict[str, torch.Tensor]:
@@ -67,10 +68,17 @@ class DistanceBias(Constants):
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
         """(1, heads, queries, keys) on a map of `grid`, which is no larger than the one of the table."""
+        if self.folded is not None and grid == self.grid:
+            return self.folded
         index = self.index if grid == self.grid else self.column(grid, self.table.device)
         # A gather is some times faster than indexing, and more so in the backward pass.
         biases = self.table.gather(1, index.flatten().expand(len(self.table), -1))
         return biases.view(1, len(self.table), -1, grid[0] * grid[1])
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Keep the bias on the largest map, as its weights now are, so that `forward` need not look it up."""
+        self.folded = self(self.grid)
 
 
 class DecomposedRelativePositions(Constants):
