@@ -1,0 +1,56 @@
+"""Several questions answered by one linear layer: logits (batch, sum(head_sizes)), one head after the other.
+
+As in Epic-Kitchens, where a clip has a noun and a verb; google-research/scenic, projects/vivit/model.py and
+model_utils.py.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+
+def multi_head_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, head_sizes: Sequence[int], label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Mean over the heads of their softmax cross-entropies, each a mean over the batch.
+
+    Args:
+        labels: (batch, heads) class indices, or (batch, sum(head_sizes)) with a distribution per head.
+
+    Raises ValueError for labels of another shape.
+    """
+    sizes = list(head_sizes)
+    if labels.is_floating_point() and labels.shape == logits.shape:
+        targets = labels.split(sizes, dim=1)
+    elif not labels.is_floating_point() and labels.shape == (len(logits), len(sizes)):
+        targets = labels.unbind(1)
+    else:
+        raise ValueError(
+            f"labels of heads of {sizes} classes are whole numbers of shape ({len(logits)}, {len(sizes)}) or "
+            f"distributions of shape {tuple(logits.shape)}, got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    losses = [
+        F.cross_entropy(head, target, label_smoothing=label_smoothing)
+        for head, target in zip(logits.split(sizes, dim=1), targets, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def joint_scores(logits: torch.Tensor, head_sizes: Sequence[int]) -> torch.Tensor:
+    """Probability of every combination of classes: the product of the heads' softmaxes.
+
+    Returns:
+        (batch, prod(head_sizes)); class a of the first head and b of the second are at `a * head_sizes[1] + b`.
+    """
+    scores = logits.new_ones(len(logits), 1)
+    for head in logits.split(list(head_sizes), dim=1):
+        scores = (scores[:, :, None] * head.softmax(dim=1)[:, None]).flatten(1)
+    return scores
+
+
+def joint_labels(labels: torch.Tensor, head_sizes: Sequence[int]) -> torch.Tensor:
+    """(batch, heads) class indices to (batch,) positions among the `joint_scores`."""
+    weights = [math.prod(head_sizes[index + 1 :]) for index in range(len(head_sizes))]
+    return (labels * labels.new_tensor(weights)).sum(dim=1)

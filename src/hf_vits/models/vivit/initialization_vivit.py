@@ -1,0 +1,222 @@
+"""Starting a ViViT from a trained image model, or from a ViViT for other clips.
+
+Arnab et al., "ViViT: A Video Vision Transformer", arXiv 2103.15691, section 3.4; google-research/scenic,
+projects/vivit/model_utils.py (`initialise_from_train_state`).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...layers.patch import pair
+from ...layers.position import PositionEmbedding, interpolate_positions
+from ...layers.space_time_attention import space_time_attention_state, time_attention_state
+
+IMAGE_MODELS = ("hf_vits_vit", "hf_vits_deit")
+SHARED_FIELDS = ("num_channels", "hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers")
+SHARED_FIELDS += ("qkv_bias", "hidden_act", "layer_norm_eps")
+
+
+@torch.no_grad()
+def initialize_from(
+    model: PreTrainedModel,
+    source: PreTrainedModel,
+    inflation: Literal["central_frame", "average", "rank_pooling"] = "central_frame",
+    positions: Literal["tile", "resize", "resize_tile"] | None = None,
+    temporal_attention: Literal["copy", "zero"] = "copy",
+) -> None:
+    """Take over, in place, the weights of a ViT or DeiT of hf_vits, or of a ViViT of the same `attention_type`.
+
+    The encoder of a factorised encoder's frames starts from the image model, the one over the frames stays as it is,
+    as do the classifier and, as in the original, a factorised encoder's class token. Factorised self-attention gets
+    the image model's attention twice; the norm before the one across frames stays.
+
+    Args:
+        source: with or without a head, which is left out.
+        inflation: how patches become tubelets: zero but for the central frame; divided evenly among the frames; or
+            weighted by approximate rank pooling (Bilen et al., "Action Recognition with Dynamic Image Networks").
+        positions: how a table that does not fit is changed. "tile" repeats it for every frame; "resize" treats it as
+            one square of tokens, whatever the frames; "resize_tile" resizes it to the tokens of a frame and repeats
+            that. For a factorised encoder, whose table is of one frame, the original's "resize_tile" divides by the
+            frames all the same. None: "resize" for a factorised encoder and "resize_tile" for the others, or between
+            two ViViTs along height, width and time.
+        temporal_attention: "copy" is what the original's code does with the attention across frames of factorised
+            self-attention; "zero" is what the paper says: it adds nothing at first.
+
+    Raises:
+        ValueError: the models do not fit.
+    """
+    encoder, source_base = getattr(model, "model", model), getattr(source, "model", source)
+    check_source(model.config, source_base.config)
+    if source_base.config.model_type in IMAGE_MODELS:
+        copy_image_model(encoder, source_base, inflation, positions, temporal_attention)
+    else:
+        copy_clip_model(encoder, source_base, positions)
+
+
+def check_source(config, source_config) -> None:
+    if source_config.model_type not in (*IMAGE_MODELS, config.model_type):
+        raise ValueError(f"expected a ViT, DeiT or ViViT of hf_vits to start from, got {source_config.model_type!r}")
+    required = {name: getattr(config, name) for name in SHARED_FIELDS}
+    if source_config.model_type in IMAGE_MODELS:
+        required |= {"layer_scale_init_value": None, "stem_depths": None, "num_parallel_branches": 1, "stem": "patch"}
+        required |= {"feed_forward": "mlp"}
+        if config.representation_size is not None and source_config.representation_size is not None:
+            required |= {"representation_size": config.representation_size}
+    else:
+        required |= {"attention_type": config.attention_type, "tubelet_size": list(config.tubelet_size)}
+        required |= {"num_temporal_layers": config.num_temporal_layers}
+    for name, value in required.items():
+        theirs = getattr(source_config, name, value)
+        if (list(theirs) if isinstance(theirs, tuple) else theirs) != value:
+            raise ValueError(f"the model to start from must have {name}={value!r}, as this one, it has {theirs!r}")
+    patch_size = pair(getattr(source_config, "patch_size", config.tubelet_size[1:]))
+    if patch_size != tuple(config.tubelet_size[1:]):
+        raise ValueError(
+            f"patches of {patch_size[0]}x{patch_size[1]} pixels cannot become tubelets of tubelet_size="
+            f"{tuple(config.tubelet_size)}: height and width must be those of the patches"
+        )
+
+
+def copy_image_model(
+    model: nn.Module, source: nn.Module, inflation: str, positions: str | None, temporal_attention: str
+) -> None:
+    config, encoder = model.config, model.encoder
+    target = model.embeddings.tubelet_embedding.projection
+    patches = source.embeddings.patch_embedding.projection
+    target.weight.copy_(inflate(patches.weight, target.kernel_size[0], inflation))
+    target.bias.copy_(patches.bias)
+    has_class_token, prefix_tokens = source.config.use_class_token, source.embeddings.prefix_tokens
+    if config.attention_type == "spacetime" and encoder.class_token is not None and has_class_token:
+        encoder.class_token.copy_(prefix_tokens[:, :1])
+    table = source.embeddings.position_embedding
+    if table is not None:
+        grid = source.embeddings.grid(*pair(source.config.image_size))
+        if positions is None:
+            positions = "resize" if config.attention_type == "factorized_encoder" else "resize_tile"
+        fill_positions(encoder.position_embedding, table(grid), grid, model.embeddings.grid[0], positions)
+    for layer, source_layer in zip(encoder.layers, source.layers, strict=True):
+        state = layer_state(source_layer.state_dict(), config)
+        if config.attention_type == "factorized_self_attention" and temporal_attention == "zero":
+            state |= {key: value.zero_() for key, value in state.items() if key.startswith("time_attention.")}
+        layer.load_state_dict(state, strict=False)  # the norm before the attention across frames has no source
+    encoder.norm.load_state_dict(source.norm.state_dict())
+    ours, theirs = (getattr(base.pooler, "representation", None) for base in (model, source))
+    if ours is not None and theirs is not None:
+        ours.load_state_dict(theirs.state_dict())
+
+
+def inflate(kernel: torch.Tensor, frames: int, rule: str) -> torch.Tensor:
+    """Patches (hidden_size, channels, height, width) to tubelets (hidden_size, channels, frames, height, width)."""
+    if rule not in FRAME_WEIGHTS:
+        raise ValueError(f"inflation must be one of {', '.join(FRAME_WEIGHTS)}, got {rule!r}")
+    weights = FRAME_WEIGHTS[rule](frames).to(kernel.device)
+    return kernel[:, :, None] * weights[:, None, None]
+
+
+def central_frame(frames: int) -> torch.Tensor:
+    return nn.functional.one_hot(torch.tensor(frames // 2), frames)
+
+
+def average(frames: int) -> torch.Tensor:
+    return torch.full((frames,), 1 / frames)
+
+
+def rank_pooling(frames: int) -> torch.Tensor:
+    """Equation 3 of Bilen et al., arXiv 1612.00738, over the number of frames."""
+    rank = torch.arange(1, frames + 1, dtype=torch.float64)
+    harmonic = (1 / rank).cumsum(0)
+    left = harmonic[-1] - harmonic + 1 / rank
+    return (2 * (frames - rank + 1) - (frames + 1) * left) / frames
+
+
+FRAME_WEIGHTS: dict[str, Callable[[int], torch.Tensor]] = {
+    "central_frame": central_frame,
+    "average": average,
+    "rank_pooling": rank_pooling,
+}
+
+
+def layer_state(state: dict[str, torch.Tensor], config) -> dict[str, torch.Tensor]:
+    """The weights of a layer of an image model as those of a layer of ours; each is a tensor of its own."""
+    if config.attention_type in ("spacetime", "factorized_encoder"):
+        return state
+    attention = {key.removeprefix("attention."): value for key, value in state.items() if key.startswith("attention.")}
+    others = {key: value for key, value in state.items() if not key.startswith("attention.")}
+    if config.attention_type == "factorized_dot_product":
+        halves = space_time_attention_state(attention, config.num_attention_heads)
+        return others | {f"attention.{key}": value for key, value in halves.items()}
+    across = time_attention_state(attention, config.num_attention_heads)
+    return {
+        **{key.replace("attention_norm.", "space_norm."): value for key, value in others.items()},
+        **{f"space_attention.{key}": value for key, value in attention.items()},
+        **{f"time_attention.{key}": value.clone() for key, value in across.items()},
+    }
+
+
+def fill_positions(
+    target: PositionEmbedding, table: torch.Tensor, grid: tuple[int, ...], frames: int, rule: str
+) -> None:
+    """Fill a table of positions from another; its own row for the class token stays where the other has none.
+
+    Args:
+        table: (1, prefix + prod(grid), hidden_size), made for tokens on `grid`.
+        frames: of tokens in a clip.
+    """
+    count, num_source = math.prod(target.grid), math.prod(grid)
+    prefix, rows = table[:, : table.shape[1] - num_source], table[:, -num_source:]
+    if num_source != count:
+        rows = change_positions(rows, grid, target, frames, rule)
+    if rows.shape[1] != count:
+        raise ValueError(
+            f'positions="{rule}" makes a table of {rows.shape[1]} rows out of {num_source}, but {count} are needed'
+        )
+    target.table[:, -count:].copy_(rows)
+    if target.table.shape[1] > count and prefix.shape[1]:
+        target.table[:, :1].copy_(prefix[:, :1])
+
+
+def change_positions(
+    rows: torch.Tensor, grid: tuple[int, ...], target: PositionEmbedding, frames: int, rule: str
+) -> torch.Tensor:
+    """(1, prod(grid), hidden_size) by one of the original's rules."""
+    if rule not in ("tile", "resize", "resize_tile"):
+        raise ValueError(f"positions must be tile, resize or resize_tile, got {rule!r}")
+    count = math.prod(target.grid)
+    if rule != "tile":
+        size = count if rule == "resize" else count // frames
+        new_grid = plane(size, target.grid[-2:])
+        rows = interpolate_positions(rows, plane(rows.shape[1], grid), new_grid, "bilinear_aligned")
+    return rows if rule == "resize" else rows.repeat(1, max(count // rows.shape[1], 1), 1)
+
+
+def plane(count: int, grid: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of so many tokens: `grid` where it has two axes and as many, else a square."""
+    if len(grid) == 2 and math.prod(grid) == count:
+        return grid
+    side = math.isqrt(count)
+    if side * side != count:
+        raise ValueError(f"the original's rules resize squares of tokens, and {count} tokens make none")
+    return side, side
+
+
+def copy_clip_model(model: nn.Module, source: nn.Module, positions: str | None) -> None:
+    """All weights but position tables as they are, save those that either model lacks."""
+    names = ("encoder",) if model.temporal_encoder is None else ("encoder", "temporal_encoder")
+    for name in names:
+        target, table = getattr(model, name).position_embedding, getattr(source, name).position_embedding
+        if positions is None or name == "temporal_encoder":
+            fill_positions(target, table(target.grid), target.grid, frames=1, rule="resize")
+        else:
+            fill_positions(target, table.table, table.grid, model.embeddings.grid[0], positions)
+    expected = model.state_dict().keys()
+    state = {
+        key: value
+        for key, value in source.state_dict().items()
+        if key in expected and "position_embedding." not in key
+    }
+    model.load_state_dict(state, strict=False)

@@ -1,0 +1,330 @@
+"""ViViT: video vision transformers that attend to all of a clip at once, or to space and time in turn.
+
+Arnab et al., "ViViT: A Video Vision Transformer", arXiv 2103.15691; google-research/scenic (projects/vivit/model.py,
+model_utils.py).
+"""
+
+import math
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from ...layers.attention import QueryKeyValue
+from ...layers.frames import sample_uniformly, uniform_frames
+from ...layers.label_heads import joint_scores, multi_head_cross_entropy
+from ...layers.mlp import MLP
+from ...layers.patch import TubeletEmbedding, check_pixel_values, pair
+from ...layers.position import PositionEmbedding
+from ...layers.space_time_attention import SpaceAttention, SpaceTimeAttention, TimeAttention
+from ...layers.transformer import TransformerLayer, UnscaledStochasticDepth, drop_path_rates
+from ...modeling import (
+    EncoderOutput,
+    ForImageClassification,
+    VitsPreTrainedModel,
+    asks_for_states,
+    init_as_flax,
+    is_watched,
+)
+from .configuration_vivit import VivitConfig
+from .initialization_vivit import initialize_from
+
+
+class VivitEmbeddings(nn.Module):
+    """Tubelets of a clip, or patches of some of its frames, each projected to a token."""
+
+    def __init__(self, config: VivitConfig):
+        super().__init__()
+        self.num_sampled_frames = config.num_sampled_frames
+        self.tubelet_embedding = TubeletEmbedding(config.num_channels, config.hidden_size, tuple(config.tubelet_size))
+        num_frames = config.num_frames
+        if self.num_sampled_frames is not None:
+            num_frames = len(uniform_frames(num_frames, self.num_sampled_frames))
+        self.grid = self.tubelet_embedding.grid(num_frames, *pair(config.image_size))
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
+        if self.num_sampled_frames is not None:
+            check_pixel_values(pixel_values, self.tubelet_embedding.num_channels, clips=True)
+            pixel_values = sample_uniformly(pixel_values, self.num_sampled_frames)
+        return self.tubelet_embedding(pixel_values)
+
+
+class VivitLayer(TransformerLayer):
+    """A layer whose tokens attend to all others; stochastic depth as in the original."""
+
+    def __init__(self, config: VivitConfig, drop_path_rate: float = 0.0):
+        super().__init__(config, drop_path_rate)
+        self.drop_path = UnscaledStochasticDepth(drop_path_rate)
+
+
+class VivitFrameLayer(VivitLayer):
+    """A layer whose tokens attend to those of their frame; stochastic depth drops all frames of a clip, or none."""
+
+    attention_class = SpaceAttention
+
+
+class VivitDotProductLayer(VivitLayer):
+    """A layer, half of whose heads attend within frames, half across (section 3.3, model 4)."""
+
+    attention_class = SpaceTimeAttention
+
+
+class VivitSelfAttentionLayer(GradientCheckpointingLayer):
+    """An attention within frames, one across, and an MLP, each after a norm (section 3.3, model 3).
+
+    The original takes a rate of stochastic depth for this layer, and does not use it; so does this.
+    """
+
+    def __init__(self, config: VivitConfig, drop_path_rate: float = 0.0):
+        super().__init__()
+        self.axes = config.attention_order.split("_")
+        for axis, attention_class in {"time": TimeAttention, "space": SpaceAttention}.items():
+            setattr(self, f"{axis}_norm", nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps))
+            attention = attention_class(
+                config,
+                config.hidden_size,
+                config.num_attention_heads,
+                qkv_bias=config.qkv_bias,
+                attention_dropout=config.attention_probs_dropout_prob,
+                projection_dropout=config.hidden_dropout_prob,
+            )
+            setattr(self, f"{axis}_attention", attention)
+        self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        """(batch, frames, places, hidden_size) to the same shape."""
+        for axis in self.axes:
+            norm, attention = getattr(self, f"{axis}_norm"), getattr(self, f"{axis}_attention")
+            attended, _ = attention(norm(hidden_states), **kwargs)
+            hidden_states = hidden_states + attended
+        return hidden_states + self.mlp(self.mlp_norm(hidden_states))
+
+
+LAYERS = {
+    "spacetime": VivitLayer,
+    "factorized_encoder": VivitFrameLayer,
+    "factorized_self_attention": VivitSelfAttentionLayer,
+    "factorized_dot_product": VivitDotProductLayer,
+}
+
+
+class VivitEncoder(nn.Module):
+    """Class token, positions, layers and a norm.
+
+    Args:
+        grid: (frames, height, width) of tokens, or (height, width) of the tokens of a frame, or (frames,).
+    """
+
+    def __init__(self, config: VivitConfig, layer_class: type[nn.Module], num_layers: int, grid: tuple[int, ...]):
+        super().__init__()
+        has_token = config.pooling == "token"
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if has_token else None
+        self.position_embedding = PositionEmbedding(grid, config.hidden_size, int(has_token), "bilinear_aligned")
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        rates = drop_path_rates(config.drop_path_rate, num_layers)
+        self.layers = nn.ModuleList(layer_class(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, ...], num_queries: int | None = None, **kwargs
+    ) -> torch.Tensor:
+        """Encode tokens.
+
+        Args:
+            hidden_states: (batch, tokens, hidden_size) or (batch, frames, tokens of a frame, hidden_size).
+            grid: of the tokens, along the axes that the encoder is made for.
+            num_queries: how many leading tokens the last layer has to return, None for all.
+
+        Returns:
+            As `hidden_states`, the class token first; of each group of tokens the leading ones alone, if so asked.
+        """
+        hidden_states = self.add_positions(hidden_states, grid)
+        *layers, last_layer = self.layers
+        for layer in layers:
+            hidden_states = layer(hidden_states, **kwargs)
+        if num_queries is not None:
+            kwargs["num_queries"] = num_queries
+        return self.norm(last_layer(hidden_states, **kwargs))
+
+    def add_positions(self, hidden_states: torch.Tensor, grid: tuple[int, ...]) -> torch.Tensor:
+        positions = self.position_embedding(grid)
+        if self.class_token is not None:
+            prefix = self.class_token + positions[:, :1]
+            positions = positions[:, 1:]
+        # Positions of a clip are those of its frames one after another; positions of a frame are the same for all.
+        hidden_states = hidden_states + positions.view(-1, *hidden_states.shape[-2:])
+        if self.class_token is not None:
+            prefix = prefix.expand(*hidden_states.shape[:-2], -1, -1)
+            hidden_states = torch.cat([prefix, hidden_states], dim=-2)
+        return self.dropout(hidden_states)
+
+
+def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
+    """(..., tokens, channels) to (..., channels); `pooling` as in the configuration."""
+    if pooling == "mean":
+        return tokens.mean(dim=-2)
+    if pooling == "max":
+        return tokens.amax(dim=-2)
+    if pooling == "sum":
+        return tokens.sum(dim=-2)
+    return tokens[..., 0, :]
+
+
+class VivitPooler(nn.Module):
+    """The tokens as the classifier reads them: pooled, then through the representation layer if there is one."""
+
+    def __init__(self, config: VivitConfig):
+        super().__init__()
+        self.pooling = "mean" if config.averages_frames else config.pooling
+        size = config.representation_size
+        self.representation = nn.Linear(config.hidden_size, size) if size is not None else None
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to (batch, channels)."""
+        pooled = pool(hidden_states, self.pooling)
+        return pooled if self.representation is None else self.representation(pooled).tanh()
+
+
+class VivitPreTrainedModel(VitsPreTrainedModel):
+    config_class = VivitConfig
+    input_modalities = ("video",)
+    _no_split_modules = ["VivitLayer", "VivitFrameLayer", "VivitDotProductLayer", "VivitSelfAttentionLayer"]
+    _can_record_outputs = VitsPreTrainedModel._can_record_outputs | {
+        "hidden_states": OutputRecorder(GradientCheckpointingLayer, num_hidden_layers_key="num_layers")
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """As Flax initialises the original: Xavier in the encoders, LeCun elsewhere, the classifier at zero."""
+        pooler = getattr(self, "pooler", None)
+        if isinstance(module, QueryKeyValue):
+            bound = math.sqrt(6 / (2 * module.in_features))
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and module is getattr(self, "classifier", None):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv3d) or (pooler is not None and module is pooler.representation):
+            init_as_flax(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            bound = math.sqrt(6 / (getattr(module, "fan_in", module.in_features) + module.out_features))
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.normal_(module.bias, std=1e-6)
+        elif isinstance(module, PositionEmbedding):
+            init.normal_(module.table, std=0.02)
+        elif isinstance(module, VivitEncoder):
+            if module.class_token is not None:
+                init.zeros_(module.class_token)
+        else:
+            super()._init_weights(module)
+
+    initialize_from = initialize_from
+
+
+class VivitModel(VivitPreTrainedModel):
+    """ViViT encoder.
+
+    `last_hidden_state` are the tokens of a factorised encoder's frames, otherwise those of all tubelets, frame by
+    frame. Where attention is factorised, `hidden_states` are (batch, frames, tokens of a frame, hidden_size).
+
+    Args:
+        add_pooling_layer: whether `pooler_output` is computed.
+    """
+
+    _input_embed_layer = "tubelet_embedding"
+
+    def __init__(self, config: VivitConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.embeddings = VivitEmbeddings(config)
+        frames, *frame_grid = self.embeddings.grid
+        is_factorized = config.attention_type == "factorized_encoder"
+        grid = tuple(frame_grid) if is_factorized else self.embeddings.grid
+        self.encoder = VivitEncoder(config, LAYERS[config.attention_type], config.num_hidden_layers, grid)
+        self.temporal_encoder = None
+        if is_factorized and not config.averages_frames:
+            self.temporal_encoder = VivitEncoder(config, VivitLayer, config.num_temporal_layers, (frames,))
+        self.pooler = VivitPooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        prefix_only: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> EncoderOutput:
+        """Encode clips.
+
+        Args:
+            pixel_values: (batch, frames, num_channels, height, width), normalised by the video processor.
+            prefix_only: leave all but the first token out of `last_hidden_state`, which spares most of the last layer.
+        """
+        hidden_states = self.embeddings(pixel_values)
+        grid, hidden_states = tuple(hidden_states.shape[1:4]), hidden_states.flatten(2, 3)
+        num_queries = 1 if prefix_only else None
+        if self.config.attention_type == "factorized_encoder":
+            hidden_states = self.encode_frames(hidden_states, grid, **kwargs)
+            if self.temporal_encoder is not None:
+                hidden_states = self.temporal_encoder(hidden_states, grid[:1], num_queries, **kwargs)
+        elif self.config.attention_type == "spacetime":
+            hidden_states = self.encoder(hidden_states.flatten(1, 2), grid, num_queries, **kwargs)
+        else:
+            hidden_states = self.encoder(hidden_states, grid, **kwargs).flatten(1, 2)
+        pooled = self.pooler(hidden_states) if self.pooler is not None else None
+        return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
+
+    def encode_frames(self, hidden_states: torch.Tensor, grid: tuple[int, int, int], **kwargs) -> torch.Tensor:
+        """(batch, frames, tokens of a frame, hidden_size) to a vector per frame, (batch, frames, hidden_size)."""
+        pooling = self.config.pooling
+        seen = asks_for_states(self, kwargs) or is_watched(self.encoder.layers[-1])
+        num_queries = 1 if pooling in ("token", "first") and not seen else None
+        return pool(self.encoder(hidden_states, grid[1:], num_queries, **kwargs), pooling)
+
+
+class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
+    """ViViT with a linear classifier on its pooled output.
+
+    `pixel_values` are (batch, frames, num_channels, height, width). With `config.head_sizes` it answers several
+    questions: `logits` are those of all heads, one after the other; `labels` are (batch, heads) class indices or
+    (batch, num_labels) distributions, and the loss is the mean over the heads.
+    """
+
+    model_class = VivitModel
+
+    def __init__(self, config: VivitConfig):
+        super().__init__(config)
+        if config.head_sizes is not None:
+            self.loss_function = loss_of_heads
+
+    def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
+        encoder = self.model.encoder if self.model.temporal_encoder is None else self.model.temporal_encoder
+        seen = asks_for_states(self, kwargs) or is_watched(encoder.layers[-1])
+        prefix_only = self.config.pooling in ("token", "first") and not seen
+        return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
+
+    def joint_scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probability of every combination of the heads' classes, such as an action's noun and verb.
+
+        Returns:
+            (batch, prod(config.head_sizes)); of two heads, classes a and b are at `a * head_sizes[1] + b`.
+        """
+        if self.config.head_sizes is None:
+            raise ValueError("the model has one head: its scores are logits.softmax(-1)")
+        return joint_scores(logits, self.config.head_sizes)
+
+
+def loss_of_heads(labels: torch.Tensor, logits: torch.Tensor, config: VivitConfig, **kwargs) -> torch.Tensor:
+    return multi_head_cross_entropy(logits, labels, config.head_sizes)
+
+
+__all__ = ["VivitForVideoClassification", "VivitModel", "VivitPreTrainedModel"]
