@@ -1,0 +1,64 @@
+"""Scores of a video as the papers report them: the mean over several clips and crops."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+AVERAGES = ("probabilities", "logits")
+
+
+@torch.no_grad()
+def score_views(
+    model: nn.Module,
+    processor: Any,
+    video: Any,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    average: str | None = None,
+    batch_size: int = 4,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Classify a video by all its views.
+
+    Papers test MViT on Kinetics with 5 clips of 1 crop (L at 312 pixels: 3 crops), on Something-Something with 1 clip
+    of 3 crops, and ViViT with 4 clips of 3 crops.
+
+    Args:
+        model: of videos, with `logits` in its output, in eval mode.
+        processor: a `VitsVideoProcessor`.
+        video: one video, in any form that the processor takes. In memory is one clip of it at a time.
+        num_clips, num_crops: how many views; the processor's own by default.
+        average: what is averaged, "probabilities" as SlowFast does or "logits" as Scenic does; by default what goes
+            with the processor's convention.
+        batch_size: how many views the model sees at once.
+        kwargs: for the processor, such as `video_metadata`.
+
+    Returns:
+        The averages, float32 of shape (num_labels,), on the model's device.
+
+    Raises:
+        ValueError: `average` or `batch_size` is none of the above; else as the processor.
+    """
+    if average is None:
+        average = "logits" if processor.convention == "scenic" else "probabilities"
+    if average not in AVERAGES:
+        raise ValueError(f"average must be {' or '.join(AVERAGES)}, got {average!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be above 0, got {batch_size}")
+    total, num_views = 0.0, 0
+    for views in batches(processor.views(video, num_clips=num_clips, num_crops=num_crops, **kwargs), batch_size):
+        scores = model(pixel_values=torch.stack(views).to(model.device, model.dtype)).logits.float()
+        if average == "probabilities":
+            scores = scores.softmax(dim=-1)
+        total, num_views = total + scores.sum(dim=0), num_views + len(views)
+    return total / num_views
+
+
+def batches(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items each, the last one of what is left."""
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch

@@ -1,0 +1,106 @@
+"""A folder of videos made here: scikit-learn's scanned digits, each gliding over a dark frame in one direction.
+
+What leaves the frame on one side comes back on the other, from a random start, so that no single frame tells the
+direction: a model has to follow the digit through time. Each of the 1,797 scans is in one video, so held-out videos
+show digits that training never saw.
+"""
+
+import csv
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub import cached_assets_path
+from PIL import Image
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+# (down, right) per frame.
+DIRECTIONS = {"down": (1, 0), "left": (0, -1), "right": (0, 1), "up": (-1, 0)}
+LIST = "videos.csv"
+
+_FRAME_SIDE, _DIGIT_SIDE = 32, 16
+_FRAME_RATE = 30
+_FEWEST_FRAMES, _MOST_FRAMES = 24, 40
+_SPEEDS = (1, 2)  # pixels per frame
+_BIT_RATE = 400_000  # so that next to nothing is lost
+
+
+def moving_digits(folder: Path | None = None, seed: int = 0, count: int | None = None) -> Path:
+    """Path of a CSV that lists videos with columns path, direction and digit; written, with its videos, if need be.
+
+    The same seed gives the same videos. They appear whole or not at all, however many processes write them at once.
+
+    Args:
+        folder: where they are kept, in a folder of their own; by default among the assets of the Hub's cache.
+        seed: of directions, starts, speeds and lengths.
+        count: how many of the scans; by default all.
+    """
+    folder = folder or cached_assets_path("hf_vits", "videos", "moving_digits")
+    name = f"seed{seed}" if count is None else f"seed{seed}-first{count}"
+    target = folder / name
+    if not target.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
+        try:
+            _write(partial, seed, count)
+            _publish(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return target / LIST
+
+
+def _publish(partial: Path, target: Path) -> None:
+    """Give a finished folder its name, unless another process was faster."""
+    try:
+        os.rename(partial, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
+def _write(folder: Path, seed: int, count: int | None) -> None:
+    digits = load_digits()
+    random = np.random.default_rng(seed)
+    directions = random.permutation(np.resize(list(DIRECTIONS), len(digits.target)))
+    rows = []
+    for number in tqdm(range(len(digits.target))[:count], "Writing videos of moving digits", unit="video"):
+        frames = _glide(digits.images[number], str(directions[number]), random)
+        path = f"{number:04}.mp4"
+        write_video(folder / path, frames, _FRAME_RATE)
+        rows.append((path, directions[number], digits.target[number]))
+    with (folder / LIST).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "direction", "digit"), *rows])
+
+
+def _glide(scan: np.ndarray, direction: str, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Frames (height, width) of uint8 with a scan of 8 x 8 grey levels, 0 to 16, that moves."""
+    digit = Image.fromarray(np.rint(scan * (255 / 16)).astype(np.uint8))
+    frame = np.zeros((_FRAME_SIDE, _FRAME_SIDE), np.uint8)
+    frame[:_DIGIT_SIDE, :_DIGIT_SIDE] = digit.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BILINEAR)
+    start = random.integers(_FRAME_SIDE, size=2)
+    step = np.array(DIRECTIONS[direction]) * random.choice(_SPEEDS)
+    for time in range(random.integers(_FEWEST_FRAMES, _MOST_FRAMES + 1)):
+        yield np.roll(frame, tuple(start + time * step), axis=(0, 1))
+
+
+def write_video(path: Path, frames: Iterator[np.ndarray], rate: int) -> None:
+    """Encode grey frames (height, width), or colour frames (height, width, 3), of uint8 as MPEG-4.
+
+    Args:
+        rate: frames per second.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate, bit_rate=_BIT_RATE)
+        stream.codec_context.thread_count = 1
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = frame.shape[:2]
+            picture = av.VideoFrame.from_ndarray(frame, format="gray" if frame.ndim == 2 else "rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
