@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import timm
+import torch
 from torch import nn
 from torchvision.models import VisionTransformer
+from torchvision.models.video import mvit_v1_b, mvit_v2_s
 from transformers import CvtForImageClassification as PeerCvtForImageClassification
 from transformers import LevitForImageClassificationWithTeacher as PeerLevitForImageClassification
 from transformers import PreTrainedModel
@@ -19,8 +21,11 @@ from transformers import PvtForImageClassification as PeerPvtForImageClassificat
 from transformers import SwinForImageClassification as PeerSwinForImageClassification
 from transformers import ViTConfig as PeerConfig
 from transformers import ViTForImageClassification as PeerForImageClassification
+from transformers import VivitForVideoClassification as PeerVivit
 
 from hf_vits import (
+    AudiomerForAudioClassification,
+    BranchformerForAudioClassification,
     CmtForImageClassification,
     CoatForImageClassification,
     CvtForImageClassification,
@@ -30,16 +35,22 @@ from hf_vits import (
     LgTransformerForImageClassification,
     LocallySagForImageClassification,
     MvitForImageClassification,
+    MvitForVideoClassification,
     PvtForImageClassification,
     QnaForImageClassification,
     RegionViTForImageClassification,
+    SepTrForAudioClassification,
     SwinForImageClassification,
     T2TForImageClassification,
     TntForImageClassification,
     ViTConfig,
     ViTForImageClassification,
+    VivitForVideoClassification,
 )
 from hf_vits.conversion import variants
+
+from .audio_peers import TimmSepTr, softmax_audiomer
+from .speech_peers import SpeechBrainBranchformer
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,9 @@ class Subject:
         num_classes: size of the output.
         has_peers: whether the others are the same network; otherwise they are what papers give throughput beside.
         smallest_training_batch: 2 where a batch norm sees one value per image.
+        folds_norms: whether batch norms are folded before inference, of those contestants that can, as originals do.
+        num_frames: of a clip; None for images.
+        audio_size: (samples,) of a waveform, or (frames, bins) of a spectrogram, in place of an image.
     """
 
     builders: dict[str, Callable[[], nn.Module]]
@@ -59,6 +73,16 @@ class Subject:
     num_classes: int = 1000
     has_peers: bool = True
     smallest_training_batch: int = 1
+    folds_norms: bool = False
+    num_frames: int | None = None
+    audio_size: tuple[int, ...] | None = None
+
+    def inputs(self, batch: int) -> torch.Tensor:
+        """Random images (batch, 3, height, width), clips (batch, frames, 3, height, width), or audio."""
+        if self.audio_size is not None:
+            return torch.randn(batch, *self.audio_size)
+        frames = () if self.num_frames is None else (self.num_frames,)
+        return torch.randn(batch, *frames, 3, self.image_size, self.image_size)
 
 
 def our_vit(hidden_size: int, num_heads: int, model_class=ViTForImageClassification, config_class=ViTConfig):
@@ -177,6 +201,7 @@ def levit_128s() -> Subject:
             "timm": partial(timm.create_model, "levit_128s"),
         },
         smallest_training_batch=2,
+        folds_norms=True,
     )
 
 
@@ -213,6 +238,80 @@ def mvitv2_tiny() -> Subject:
     )
 
 
+class ChannelsBeforeFrames(nn.Module):
+    """A peer whose clips are (batch, channels, frames, height, width), for ours."""
+
+    def __init__(self, build_model: Callable[[], nn.Module]):
+        super().__init__()
+        self.model = build_model()
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.model(clips.transpose(1, 2))
+
+
+def mvit_of_clips(variant: str, torchvision_model: Callable[[], nn.Module]) -> Subject:
+    """Both with the variant's stochastic depth and the dropout before its classifier."""
+    return Subject(
+        {
+            "ours": partial(build, MvitForVideoClassification, **variants("mvit")[variant]),
+            "torchvision": partial(ChannelsBeforeFrames, torchvision_model),
+        },
+        num_classes=400,
+        num_frames=16,
+    )
+
+
+def vivit_base(image_size: int, num_frames: int) -> Subject:
+    """Model 1, on smaller and shorter clips than the published ones, whose steps take a minute here."""
+    fields = {"image_size": image_size, "num_frames": num_frames, "num_labels": 400}
+    return Subject(
+        {
+            "ours": partial(build, VivitForVideoClassification, **fields),
+            "transformers": partial(build, PeerVivit, hidden_act="gelu_pytorch_tanh", **fields),
+        },
+        image_size=image_size,
+        num_classes=400,
+        num_frames=num_frames,
+    )
+
+
+def branchformer() -> Subject:
+    """Five seconds of speech."""
+    fields = variants("branchformer")["speech_commands_e24"]
+    return Subject(
+        {
+            "ours": partial(build, BranchformerForAudioClassification, **fields),
+            "SpeechBrain": partial(SpeechBrainBranchformer, **fields),
+        },
+        num_classes=35,
+        has_peers=False,
+        audio_size=(500, 80),
+    )
+
+
+def audiomer_small() -> Subject:
+    """For a second; the peer is the same network with PyTorch's softmax attention."""
+    fields = variants("audiomer")["audiomer_s_sc35"]
+    return Subject(
+        {
+            "ours": partial(build, AudiomerForAudioClassification, **fields),
+            "sdpa": partial(softmax_audiomer, **fields),
+        },
+        num_classes=35,
+        audio_size=(8192,),
+    )
+
+
+def septr() -> Subject:
+    """On a spectrogram of 64 x 64 bins; the peer is made of timm's attention and MLP."""
+    fields = {"num_mel_bins": 64, "num_frames": 64, "num_labels": 35}
+    return Subject(
+        {"ours": partial(build, SepTrForAudioClassification, **fields), "timm": partial(TimmSepTr, **fields)},
+        num_classes=35,
+        audio_size=(64, 64),
+    )
+
+
 SUBJECTS = {
     "DeiT-Ti": vit(192, 3, "deit_tiny_patch16_224", model_class=DeiTForImageClassification, config_class=DeiTConfig),
     "ViT-S/16": vit(384, 6, "vit_small_patch16_224"),
@@ -240,9 +339,15 @@ SUBJECTS = {
     "CoaT-Lite-Ti": coat("coat_lite_tiny"),
     "CoaT-Ti": coat("coat_tiny"),
     "MViTv2-T": mvitv2_tiny(),
+    "MViT-B 16x4": mvit_of_clips("mvit_b_16x4_k400", mvit_v1_b),
+    "MViTv2-S 16x4": mvit_of_clips("mvitv2_s_16x4_k400", mvit_v2_s),
+    "ViViT-B/16x2": vivit_base(image_size=112, num_frames=16),
     "RegionViT-S": beside_deit_small(RegionViTForImageClassification, **variants("regionvit")["regionvit_small_224"]),
     "QnA-ViT-Ti": beside_deit_small(QnaForImageClassification),
     "LG-T": beside_deit_small(LgTransformerForImageClassification),
     "Locally-SAG-Ti": beside_deit_small(LocallySagForImageClassification),
+    "Audiomer-S": audiomer_small(),
+    "SepTr": septr(),
     "Locally-SAG-S": beside_deit_small(LocallySagForImageClassification, **variants("locally_sag")["imagenet_small"]),
+    "Branchformer": branchformer(),
 }

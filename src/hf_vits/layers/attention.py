@@ -73,6 +73,20 @@ def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) 
     )
 
 
+def padding_bias(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """What keeps keys out of attention, as a bias (batch, 1, queries or 1, keys).
+
+    Args:
+        mask: boolean (batch, queries or 1, keys), False for keys that are not seen.
+        tokens: whose scores the bias is added to.
+    """
+    dtype = tokens.dtype
+    if torch.is_autocast_enabled(tokens.device.type):
+        dtype = torch.get_autocast_dtype(tokens.device.type)
+    # Half of the most negative number, so that adding a score to it does not overflow.
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min / 2)[:, None]
+
+
 class Attention(nn.Module):
     """Base of attention layers: what `attend` reads off them.
 
@@ -98,10 +112,13 @@ class QueryKeyValue(nn.Linear):
     """Queries, keys and values of all heads from one fused projection.
 
     A module of its own, so that the three can be recorded with `output_query_states=True` and its likes.
+
+    Args:
+        attention_size: width of all heads together, None for `hidden_size`.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, bias: bool = True):
-        super().__init__(hidden_size, 3 * hidden_size, bias=bias)
+    def __init__(self, hidden_size: int, num_heads: int, bias: bool = True, attention_size: int | None = None):
+        super().__init__(hidden_size, 3 * (attention_size or hidden_size), bias=bias)
         self.num_heads = num_heads
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -119,9 +136,13 @@ class SelfAttention(Attention):
     Args:
         config: names the attention implementation (`_attn_implementation`).
         hidden_size, num_heads: width of the tokens and how many heads share it.
-        qkv_bias: whether the fused projection has a bias; the output projection always has one.
+        qkv_bias: whether the fused projection has a bias.
         attention_dropout, projection_dropout: rates on the probabilities and on the result.
+        attention_size: width of all heads together, None for `hidden_size`.
+        projection_bias: whether the output projection has one.
     """
+
+    qkv_class = QueryKeyValue
 
     def __init__(
         self,
@@ -131,10 +152,13 @@ class SelfAttention(Attention):
         qkv_bias: bool = True,
         attention_dropout: float = 0.0,
         projection_dropout: float = 0.0,
+        attention_size: int | None = None,
+        projection_bias: bool = True,
     ):
-        super().__init__(config, (hidden_size // num_heads) ** -0.5, attention_dropout)
-        self.qkv = QueryKeyValue(hidden_size, num_heads, bias=qkv_bias)
-        self.projection = nn.Linear(hidden_size, hidden_size)
+        attention_size = attention_size or hidden_size
+        super().__init__(config, (attention_size // num_heads) ** -0.5, attention_dropout)
+        self.qkv = self.qkv_class(hidden_size, num_heads, qkv_bias, attention_size)
+        self.projection = nn.Linear(attention_size, hidden_size, bias=projection_bias)
         self.dropout = nn.Dropout(projection_dropout) if projection_dropout else nn.Identity()
 
     def forward(

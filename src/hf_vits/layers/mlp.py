@@ -32,3 +32,25 @@ class MLP(nn.Module):
         """(..., hidden_size) to (..., output_size)."""
         hidden_states = self.dropout(self.activation(self.up(hidden_states)))
         return self.dropout(self.down(hidden_states))
+
+
+class GatedMLP(nn.Module):
+    """A linear layer whose first half, activated, multiplies the second half, and a linear layer after that.
+
+    Shazeer, "GLU Variants Improve Transformer", arXiv 2002.05202, with biases.
+
+    Args:
+        hidden_size, intermediate_size: width of the tokens, and of each half between.
+        hidden_act: a name of transformers' `ACT2FN`.
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int, hidden_act: str):
+        super().__init__()
+        self.up = nn.Linear(hidden_size, 2 * intermediate_size)
+        self.activation = ACT2FN[hidden_act]
+        self.down = nn.Linear(intermediate_size, hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(..., hidden_size) to the same shape."""
+        gate, value = self.up(hidden_states).chunk(2, dim=-1)
+        return self.down(self.activation(gate) * value)

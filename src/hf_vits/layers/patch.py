@@ -1,4 +1,6 @@
-"""From images to a grid of tokens."""
+"""From images and clips to a grid of tokens."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -42,7 +44,7 @@ def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int, cli
         )
 
 
-def patch_grid(height: int, width: int, patch_size: tuple[int, int]) -> tuple[int, int]:
+def patch_grid(height: int, width: int, patch_size: Sequence[int]) -> tuple[int, int]:
     """(height, width) in patches of an image of this size in pixels; ValueError where patches do not fill it."""
     rows, columns = patch_size
     if height < rows or width < columns or height % rows or width % columns:
@@ -71,6 +73,41 @@ class PatchEmbedding(nn.Module):
         check_pixel_values(pixel_values, self.num_channels)
         self.grid(*pixel_values.shape[-2:])
         return self.projection(pixel_values.to(self.projection.weight.dtype))
+
+
+class TubeletEmbedding(nn.Module):
+    """Non-overlapping tubelets of a clip, each projected to a token (ViViT, arXiv 2103.15691, section 3.2).
+
+    Args:
+        tubelet_size: (frames, height, width).
+    """
+
+    def __init__(self, num_channels: int, hidden_size: int, tubelet_size: tuple[int, int, int]):
+        super().__init__()
+        self.num_channels = num_channels
+        self.tubelet_size = tubelet_size
+        self.projection = nn.Conv3d(num_channels, hidden_size, kernel_size=tubelet_size, stride=tubelet_size)
+
+    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """(frames, height, width) in tokens of a clip of this size; ValueError where tubelets do not fill it."""
+        depth, *patch_size = self.tubelet_size
+        if frames < depth or frames % depth:
+            raise ValueError(
+                f"a clip of {frames} frames cannot be cut into tubelets of {depth}: the number of frames must be a "
+                f"positive multiple of {depth}"
+            )
+        return frames // depth, *patch_grid(height, width, patch_size)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
+        check_pixel_values(pixel_values, self.num_channels, clips=True)
+        frames, rows, columns = self.grid(pixel_values.shape[1], *pixel_values.shape[-2:])
+        depth, height, width = self.tubelet_size
+        # The convolution as a matrix product, whose result has the tokens in order.
+        tubelets = pixel_values.to(self.projection.weight.dtype)
+        tubelets = tubelets.view(-1, frames, depth, self.num_channels, rows, height, columns, width)
+        tubelets = tubelets.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4)
+        return nn.functional.linear(tubelets, self.projection.weight.flatten(1), self.projection.bias)
 
 
 class ConvEmbedding(nn.Module):
@@ -143,7 +180,28 @@ class PatchDropout(nn.Module):
         """(batch, tokens, channels) to (batch, kept, channels), in the original order; unchanged in eval mode."""
         if not self.training or self.rate == 0:
             return tokens
-        batch, count, channels = tokens.shape
+        batch, count, _ = tokens.shape
         kept = max(1, round(count * (1 - self.rate)))
         order = torch.rand(batch, count, device=tokens.device).argsort(dim=1)[:, :kept].sort(dim=1).values
-        return tokens.gather(1, order[..., None].expand(-1, -1, channels))
+        return take_tokens(tokens, order)
+
+
+def take_tokens(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Tokens (batch, tokens, channels) at indices (batch, taken), as (batch, taken, channels)."""
+    return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def cut_patches(images: torch.Tensor, patch_size: tuple[int, int]) -> torch.Tensor:
+    """Images (batch, channels, height, width) to their patches (batch, patches, rows * columns * channels).
+
+    The values of a patch go through its rows, in a row through its columns, channels last.
+    """
+    patch_grid(*images.shape[-2:], patch_size)
+    cells = images.unflatten(3, (-1, patch_size[1])).unflatten(2, (-1, patch_size[0]))
+    return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+def join_patches(patches: torch.Tensor, grid: tuple[int, int], patch_size: tuple[int, int]) -> torch.Tensor:
+    """The images (batch, channels, height, width) whose `cut_patches` are `patches`."""
+    cells = patches.unflatten(2, (*patch_size, -1)).unflatten(1, grid)
+    return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)

@@ -65,3 +65,40 @@ class TokenPooling(nn.Module):
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, tokens, hidden_size) to (batch, hidden_size); `mask` is as in `SequencePooling`, and not needed."""
         return hidden_states[:, 0]
+
+
+def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Softmax over axis 1, where the mask, which broadcasts to the scores, is not False; 0 where it is."""
+    if mask is None:
+        return scores.softmax(dim=1)
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~mask, lowest).softmax(dim=1).masked_fill(~mask, 0.0)
+
+
+class FramePooling(nn.Module):
+    """One vector for a sequence: its "mean", its "max", or what is "first", without a parameter.
+
+    Args:
+        dropout: on the sequence before, while training (espnet2/asr/decoder/linear_decoder.py).
+    """
+
+    def __init__(self, kind: str, dropout: float = 0.0):
+        super().__init__()
+        self.kind = kind
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, tokens, hidden_size) to (batch, hidden_size); `mask` is as in `SequencePooling`."""
+        hidden_states = self.dropout(hidden_states)
+        if self.kind == "first":
+            return hidden_states[:, 0]
+        if self.kind == "max":
+            if mask is not None:
+                lowest = torch.finfo(hidden_states.dtype).min
+                hidden_states = hidden_states.masked_fill(~mask[..., None], lowest)
+            return hidden_states.amax(dim=1)
+        if mask is None:
+            return hidden_states.mean(dim=1)
+        # A sequence of padding alone has the mean 0.
+        count = mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return (hidden_states * mask[..., None]).sum(dim=1) / count

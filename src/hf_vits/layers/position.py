@@ -1,40 +1,54 @@
 """Absolute position embeddings of a token grid."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from .constants import Constants
+from .frozen import FrozenParameters
 
 # How the originals resize a table to another grid: google-research/vision_transformer and big_vision call
 # scipy.ndimage.zoom(order=1), which is bilinear with aligned corners; facebookresearch/deit bicubic;
-# SHI-Labs/Compact-Transformers bilinear without aligned corners.
+# SHI-Labs/Compact-Transformers bilinear without aligned corners. Along one axis, or three, bilinear is linear, or
+# trilinear.
 INTERPOLATIONS = {
     "bilinear_aligned": {"mode": "bilinear", "align_corners": True},
     "bilinear": {"mode": "bilinear", "align_corners": False},
     "bicubic": {"mode": "bicubic", "align_corners": False},
+    "bicubic_offset": {"mode": "bicubic", "align_corners": False},
 }
+# facebookresearch/dino, and what builds on it, places the new grid as if each side were this many tokens longer.
+OFFSET = 0.1
 
 
 def interpolate_positions(
-    table: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], interpolation: str
+    table: torch.Tensor, old_grid: Sequence[int], new_grid: Sequence[int], interpolation: str
 ) -> torch.Tensor:
     """Resize a table of positions to another grid, leaving its prefix rows as they are.
 
     Args:
-        table: (1, prefix + old_height * old_width, channels).
-        interpolation: a key of `INTERPOLATIONS`.
+        table: (1, prefix + prod(old_grid), channels).
+        old_grid, new_grid: sizes along the same axes: one, (height, width), or (frames, height, width).
+        interpolation: a key of `INTERPOLATIONS`; bicubic for two axes alone.
 
     Returns:
-        (1, prefix + new_height * new_width, channels), in the table's dtype.
+        (1, prefix + prod(new_grid), channels), in the table's dtype.
     """
-    if old_grid == new_grid:
+    if tuple(old_grid) == tuple(new_grid):
         return table
-    num_prefix = table.shape[1] - old_grid[0] * old_grid[1]
+    num_prefix = table.shape[1] - math.prod(old_grid)
     prefix, grid = table[:, :num_prefix], table[:, num_prefix:]
-    grid = grid.unflatten(1, old_grid).permute(0, 3, 1, 2).float()
-    grid = nn.functional.interpolate(grid, size=new_grid, **INTERPOLATIONS[interpolation])
+    grid = grid.unflatten(1, old_grid).movedim(-1, 1).float()
+    options = INTERPOLATIONS[interpolation]
+    if options["mode"] == "bilinear":
+        options = options | {"mode": ("linear", "bilinear", "trilinear")[len(new_grid) - 1]}
+    if interpolation == "bicubic_offset":
+        size = {"scale_factor": [(new + OFFSET) / old for new, old in zip(new_grid, old_grid, strict=True)]}
+    else:
+        size = {"size": new_grid}
+    grid = nn.functional.interpolate(grid, **size, **options)
     return torch.cat([prefix, grid.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
 
@@ -46,15 +60,19 @@ def interpolate_sequence(table: torch.Tensor, length: int) -> torch.Tensor:
     return resized.transpose(1, 2).to(table.dtype)
 
 
-def sine_cosine_positions_2d(grid: tuple[int, int], channels: int, temperature: float = 10000.0) -> torch.Tensor:
+def sine_cosine_positions_2d(
+    grid: tuple[int, int], channels: int, temperature: float = 10000.0, include_end: bool = True
+) -> torch.Tensor:
     """Fixed 2-d sine-cosine table (1, height * width, channels), channels in the order sin x, cos x, sin y, cos y.
 
-    As in MoCo v3 and big_vision/models/vit.py (`posemb_sincos_2d`): the frequencies fall from 1 to 1/temperature,
-    both ends included. Raises ValueError unless 4 divides `channels`.
+    The frequencies fall from 1 to 1/temperature, which big_vision/models/vit.py (`posemb_sincos_2d`) includes and MAE
+    (facebookresearch/mae, util/pos_embed.py) does not. Raises ValueError unless 4 divides `channels`.
     """
     if channels % 4:
         raise ValueError(f"a 2-d sine-cosine table needs a hidden_size that 4 divides, got {channels}")
-    frequencies = temperature ** -torch.linspace(0, 1, channels // 4, dtype=torch.float64, device="cpu")
+    count = channels // 4
+    last = max(count - 1, 1) if include_end else count
+    frequencies = temperature ** -(torch.arange(count, dtype=torch.float64, device="cpu") / last)
     y, x = (torch.arange(size, dtype=torch.float64, device="cpu")[:, None] * frequencies for size in grid)
     y = y[:, None].expand(-1, grid[1], -1)
     x = x[None, :].expand(grid[0], -1, -1)
@@ -66,20 +84,29 @@ class PositionEmbedding(nn.Module):
     """A table of positions, resized to the grid of each input.
 
     Args:
-        grid: (height, width) in tokens that the table is made for.
+        grid: (height, width) in tokens that the table is made for, or (frames, height, width), or (frames,).
         num_prefix_tokens: leading rows that belong to class or distillation tokens and are never resized.
         interpolation: a key of `INTERPOLATIONS`.
     """
 
-    def __init__(self, grid: tuple[int, int], hidden_size: int, num_prefix_tokens: int = 0, interpolation="bicubic"):
+    def __init__(self, grid: tuple[int, ...], hidden_size: int, num_prefix_tokens: int = 0, interpolation="bicubic"):
         super().__init__()
         self.grid = grid
         self.interpolation = interpolation
         self.table = nn.Parameter(torch.zeros(1, num_prefix_tokens + math.prod(grid), hidden_size))
 
-    def forward(self, grid: tuple[int, int]) -> torch.Tensor:
-        """The table for `grid`: (1, prefix + height * width, hidden_size)."""
+    def forward(self, grid: tuple[int, ...]) -> torch.Tensor:
+        """The table for `grid`: (1, prefix + prod(grid), hidden_size)."""
         return interpolate_positions(self.table, self.grid, grid, self.interpolation)
+
+
+class FrozenPositionEmbedding(FrozenParameters, PositionEmbedding):
+    """MAE's table: a 2-d sine-cosine, zero for prefix tokens, that is saved and resized but not trained."""
+
+    def initial_table(self) -> torch.Tensor:
+        num_prefix = self.table.shape[1] - math.prod(self.grid)
+        table = sine_cosine_positions_2d(self.grid, self.table.shape[2], include_end=False)
+        return nn.functional.pad(table, (0, 0, num_prefix, 0))
 
 
 class SeparablePositionEmbedding(nn.Module):

@@ -1,4 +1,4 @@
-"""`evaluate` modules that live in the package: `top_k_accuracy` and `confusion_matrix`."""
+"""`evaluate` modules that live in the package: `top_k_accuracy`, `confusion_matrix` and `word_error_rate`."""
 
 import uuid
 from importlib import resources

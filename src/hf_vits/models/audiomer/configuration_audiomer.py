@@ -1,0 +1,122 @@
+"""Configuration of Audiomer (The-Learning-Machines/Audiomer-PyTorch)."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from ...configuration import VitsConfig
+
+# Of every layer's convolutions (Audiomer/module.py).
+KERNEL_SIZE = 5
+QUERY_STRIDE = 2
+RESIDUAL_KERNEL_SIZE = 2
+# Zeros at both ends of a layer's residual branch; there are no more layers than values.
+RESIDUAL_PADDINGS = (3, 4, 4, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4)
+# Learned samples in front of the waveform, which take the place of a class token.
+NUM_CLASS_SAMPLES = 128
+
+
+@strict
+class AudiomerConfig(VitsConfig):
+    """Configuration of Audiomer; the defaults are Audiomer-S as the repository's newest code makes it.
+
+    Not every length of input is legal: the residual branch, whose padding is fixed, must be as long as what it is
+    added to. `padded_length` is the shortest legal length for a clip, `length_multiple` and `length_offset` say which
+    lengths there are.
+
+    Args:
+        hidden_sizes: channels of every layer, each of which halves the number of frames.
+        num_attention_heads, head_dim: of the attention; their common width is the same in every layer.
+        num_random_features: of the Performer attention, per head.
+        mlp_ratio: intermediate width of the gated feed-forward over a layer's channels.
+        attention_type: "cross", from the frames to a copy of the layer's input with a larger stride, without residuals
+            inside; "self", among the frames, with residuals and with biases of queries, keys and values. Released
+            checkpoints are of the second kind, which the repository had at commit 6270ca27. Its convolution for the
+            context is kept, but not read.
+        context_stride: of the convolution that makes the context; frames have a stride of 2.
+        use_attention, use_squeeze_excitation, use_residual: what the original's ablations leave out.
+        pooling: what the classifier reads: the first frame, after "class_samples" in front of the waveform or of the
+            waveform alone ("first"); or the "mean" of all frames.
+        hidden_dropout_prob: after the attention.
+        classifier_dropout_prob: between the classifier's two linear layers.
+    """
+
+    model_type = "hf_vits_audiomer"
+    size_fields = ("hidden_sizes", "num_attention_heads", "head_dim", "num_random_features", "mlp_ratio")
+    size_fields += ("context_stride",)
+    rate_fields = ("hidden_dropout_prob", "classifier_dropout_prob")
+
+    hidden_sizes: list[int] | tuple[int, ...] = (4, 8, 8, 16, 16, 32, 32, 64, 64)
+    num_attention_heads: int = 2
+    head_dim: int = 32
+    num_random_features: int = 110
+    mlp_ratio: int = 2
+    hidden_act: str = "gelu"
+    attention_type: Literal["cross", "self"] = "cross"
+    context_stride: int = 4
+    use_attention: bool = True
+    use_squeeze_excitation: bool = True
+    use_residual: bool = True
+    pooling: Literal["class_samples", "mean", "first"] = "class_samples"
+    hidden_dropout_prob: float | int = 0.2
+    classifier_dropout_prob: float | int = 0.2
+
+    @property
+    def hidden_size(self) -> int:
+        """Channels of the last layer."""
+        return self.hidden_sizes[-1]
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return len(self.hidden_sizes)
+
+    @property
+    def num_class_samples(self) -> int:
+        return NUM_CLASS_SAMPLES if self.pooling == "class_samples" else 0
+
+    @property
+    def length_multiple(self) -> int:
+        """How far legal lengths lie apart, in samples."""
+        return QUERY_STRIDE**self.num_hidden_layers if self.use_residual else 1
+
+    @property
+    def length_offset(self) -> int:
+        """What legal lengths leave when divided by `length_multiple`."""
+        period = self.length_multiple
+        # The first period may be too short for the kernel.
+        return next(length for length in range(period) if self.is_legal_length(length + KERNEL_SIZE * period))
+
+    def is_legal_length(self, num_samples: int) -> bool:
+        """Whether the model takes waveforms of so many samples."""
+        length = num_samples + self.num_class_samples
+        if num_samples < 1 or length < KERNEL_SIZE:
+            return False
+        for padding in RESIDUAL_PADDINGS[: self.num_hidden_layers]:
+            # The convolution pads by kernel less stride, and one frame more at both ends.
+            frames = (length + 2 * (KERNEL_SIZE - QUERY_STRIDE) - KERNEL_SIZE) // QUERY_STRIDE + 3
+            if self.use_residual and frames != length // RESIDUAL_KERNEL_SIZE + padding:
+                return False
+            length = frames
+        return True
+
+    def padded_length(self, num_samples: int) -> int:
+        """The shortest legal length that holds a waveform of so many samples."""
+        length = num_samples + (self.length_offset - num_samples) % self.length_multiple
+        while not self.is_legal_length(length):  # too short for any
+            length += self.length_multiple
+        return length
+
+    def check(self) -> None:
+        super().check()
+        if not 1 <= len(self.hidden_sizes) <= len(RESIDUAL_PADDINGS):
+            raise ValueError(
+                f"hidden_sizes must have 1 to {len(RESIDUAL_PADDINGS)} values, one per layer, got "
+                f"hidden_sizes={self.hidden_sizes}"
+            )
+        if self.context_stride >= KERNEL_SIZE:
+            raise ValueError(
+                f"context_stride must be below the kernel's {KERNEL_SIZE}, got context_stride={self.context_stride}"
+            )
+
+
+__all__ = ["AudiomerConfig"]

@@ -1,0 +1,447 @@
+"""Branchformer: layers in which self-attention and a convolutional gating MLP read the same frames side by side.
+
+Peng et al., "Branchformer: Parallel MLP-Attention Architectures to Capture Local and Global Context for Speech
+Recognition and Understanding", arXiv 2207.02971; espnet/espnet (espnet2/asr/encoder/branchformer_encoder.py).
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.initialization import no_init_weights
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import CausalLMOutput
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from ...layers.attention import Attention, QueryKeyValue, SelfAttention, attend, padding_bias
+from ...layers.branch_merging import (
+    BranchMerge,
+    ConcatMerge,
+    FixedAverageMerge,
+    LearnedAverageMerge,
+    SingleBranch,
+)
+from ...layers.convolutional_gating import ConvolutionalGatingMLP, SpatialGate
+from ...layers.fast_attention import FastAttention
+from ...layers.pooling import FramePooling
+from ...layers.relative_attention import RelativeSelfAttention
+from ...layers.sequence_losses import check_labels, ctc_loss
+from ...layers.sinusoids import LegacyRelativeSinusoids, RelativeSinusoids, Sinusoids
+from ...layers.subsampling import ConvSubsampling, LinearInput, subsample_mask
+from ...layers.subsampling_windows import convolved_length, smallest_length
+from ...modeling import EncoderOutput, ForClassification, VitsPreTrainedModel, init_as_torch, recorded_states
+from .configuration_branchformer import BranchformerConfig
+
+
+@dataclass
+class BranchformerOutput(EncoderOutput):
+    """Output of the encoder; last_hidden_state is (batch, frames after subsampling, hidden_size).
+
+    frame_mask: (batch, frames after subsampling), 1 for frames, 0 for padding; None where no mask was given.
+    branch_weights: of attention and MLP, (batch, 2), for every layer that averages them by learned weights; with
+        `output_branch_weights=True`.
+    """
+
+    frame_mask: torch.LongTensor | None = None
+    branch_weights: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class CtcOutput(CausalLMOutput):
+    """Output of a model of CTC.
+
+    loss: scalar, where labels were given.
+    logits: (batch, frames after subsampling, vocab_size).
+    lengths: how many of these frames are no padding, (batch,); None where no mask was given.
+    The recorded states are those of `BranchformerOutput`.
+    """
+
+    lengths: torch.LongTensor | None = None
+    branch_weights: tuple[torch.FloatTensor, ...] | None = None
+    query_states: tuple[torch.FloatTensor, ...] | None = None
+    key_states: tuple[torch.FloatTensor, ...] | None = None
+    value_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+SINUSOIDS = {
+    "relative": RelativeSinusoids,
+    "legacy_relative": LegacyRelativeSinusoids,
+    "absolute": Sinusoids,
+    "scaled_absolute": Sinusoids,
+}
+
+
+class BranchformerEmbeddings(nn.Module):
+    """Fewer, wider frames with their positions, or beside them."""
+
+    def __init__(self, config: BranchformerConfig):
+        super().__init__()
+        self.config = config
+        sizes = (config.num_mel_bins, config.hidden_size)
+        if config.input_layer == "linear":
+            self.subsampling = LinearInput(*sizes, config.hidden_dropout_prob)
+        else:
+            self.subsampling = ConvSubsampling(config.input_layer, *sizes)
+        self.positions = SINUSOIDS[config.position_embedding_type](config.max_source_positions, config.hidden_size)
+        is_scaled = config.position_embedding_type == "scaled_absolute"
+        self.position_scale = nn.Parameter(torch.ones(())) if is_scaled else None
+        self.dropout = nn.Dropout(config.position_dropout_prob)
+
+    def forward(self, input_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, frames, num_mel_bins) to (batch, fewer frames, hidden_size), and the table of relative positions."""
+        tokens = self.subsampling(input_features)
+        # A model that is built without memory has its tables all the same.
+        table = self.positions(tokens.shape[1]).to(tokens.device)
+        if self.position_scale is not None:
+            return self.dropout(tokens + self.position_scale * table), None
+        tokens = tokens * self.config.hidden_size**0.5
+        if self.config.uses_relative_positions:
+            return self.dropout(tokens), self.dropout(table)
+        return self.dropout(tokens + table), None
+
+
+class BranchformerSelfAttention(SelfAttention):
+    """Self-attention over frames that carry their positions; queries and keys may be normalised."""
+
+    def __init__(self, config: BranchformerConfig):
+        super().__init__(
+            config,
+            config.hidden_size,
+            config.num_attention_heads,
+            attention_dropout=config.attention_probs_dropout_prob,
+        )
+        head_size = config.hidden_size // config.num_attention_heads
+        norms = (nn.LayerNorm(head_size, eps=config.layer_norm_eps) if config.qk_norm else None for _ in range(2))
+        self.query_norm, self.key_norm = norms
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, length, hidden_size) to the same shape, and the probabilities where the implementation has them."""
+        query, key, value = self.qkv(hidden_states)
+        if self.query_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
+        return self.projection(attended.flatten(2)), probabilities
+
+
+class GlobalBranch(nn.Module):
+    """A norm, then attention of the kind that the configuration names."""
+
+    def __init__(self, config: BranchformerConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        sizes = (config.hidden_size, config.num_attention_heads, config.attention_probs_dropout_prob)
+        self.is_fast = config.attention_type == "fast"
+        self.is_relative = config.uses_relative_positions
+        if self.is_fast:
+            self.attention = FastAttention(*sizes)
+        elif self.is_relative:
+            is_legacy = config.position_embedding_type == "legacy_relative"
+            self.attention = RelativeSelfAttention(config, *sizes, config.only_backward_positions, is_legacy)
+        else:
+            self.attention = BranchformerSelfAttention(config)
+
+    def forward(self, hidden_states: torch.Tensor, position_states, frame_mask, attention_mask, **kwargs):
+        """(batch, length, hidden_size) to the same shape; arguments as in `BranchformerLayer`."""
+        hidden_states = self.norm(hidden_states)
+        if self.is_fast:
+            return self.attention(hidden_states, frame_mask)
+        if self.is_relative:
+            return self.attention(hidden_states, position_states, attention_mask, **kwargs)[0]
+        return self.attention(hidden_states, attention_mask, **kwargs)[0]
+
+
+class LocalBranch(nn.Module):
+    """A norm, then the MLP that looks along the sequence."""
+
+    def __init__(self, config: BranchformerConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = ConvolutionalGatingMLP(
+            config.hidden_size,
+            config.intermediate_size,
+            config.conv_depthwise_kernel_size,
+            config.layer_norm_eps,
+            config.use_gate_linear,
+            config.gate_act,
+            config.hidden_dropout_prob,
+            config.mask_convolutions,
+        )
+
+    def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+        """(batch, length, hidden_size) to the same shape."""
+        return self.mlp(self.norm(hidden_states), frame_mask)
+
+
+def make_merge(config: BranchformerConfig, index: int) -> BranchMerge:
+    """How layer `index` makes one of its branches."""
+    hidden_size = config.hidden_size
+    if config.per_layer("branches")[index] != "both":
+        return SingleBranch(hidden_size, use_projection=config.merge_method != "concat")
+    if config.merge_method == "concat":
+        return ConcatMerge(hidden_size)
+    if config.merge_method == "fixed_average":
+        return FixedAverageMerge(hidden_size, config.per_layer("mlp_branch_weight")[index])
+    return LearnedAverageMerge(hidden_size, config.per_layer("attention_branch_drop_rate")[index])
+
+
+class BranchformerLayer(GradientCheckpointingLayer):
+    """Both branches of the same frames, merged and added to them; a norm at the end."""
+
+    def __init__(self, config: BranchformerConfig, index: int):
+        super().__init__()
+        branches = config.per_layer("branches")[index]
+        self.attention_branch = GlobalBranch(config) if branches != "mlp" else None
+        self.mlp_branch = LocalBranch(config) if branches != "attention" else None
+        self.merge = make_merge(config, index)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.drop_path_rate = config.per_layer("drop_path_rate")[index]
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_states: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """Arguments and result are those of every layer.
+
+        Args:
+            hidden_states: (batch, length, hidden_size).
+            position_states: rows of the table of relative positions, see `RelativeSelfAttention`.
+            frame_mask: boolean (batch, length), False for padding.
+            attention_mask: the same as a bias on attention scores, (batch, 1, 1, length).
+        """
+        attended = transformed = None
+        if self.attention_branch is not None:
+            attended = self.attention_branch(hidden_states, position_states, frame_mask, attention_mask, **kwargs)
+            attended = self.dropout(attended)
+        if self.mlp_branch is not None:
+            transformed = self.dropout(self.mlp_branch(hidden_states, frame_mask))
+        merged, _ = self.merge(attended, transformed, frame_mask)
+        return self.add(hidden_states, self.dropout(merged))
+
+    def add(self, hidden_states: torch.Tensor, merged: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.drop_path_rate == 0:
+            return self.norm(hidden_states + merged)
+        # A layer that is left out has no norm either. One draw for the batch, as in the original.
+        dropped = torch.rand((), device=merged.device) < self.drop_path_rate
+        return torch.where(dropped, hidden_states, self.norm(hidden_states + merged / (1 - self.drop_path_rate)))
+
+
+class BranchformerPreTrainedModel(VitsPreTrainedModel):
+    config_class = BranchformerConfig
+    main_input_name = "input_features"
+    input_modalities = ("audio",)
+    _supports_flash_attn = False  # it takes no biases
+    _no_split_modules = ["BranchformerLayer"]
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(BranchformerLayer),
+        "attentions": OutputRecorder(Attention, index=1),
+        "branch_weights": OutputRecorder(BranchMerge, index=1),
+        "query_states": OutputRecorder(QueryKeyValue, index=0),
+        "key_states": OutputRecorder(QueryKeyValue, index=1),
+        "value_states": OutputRecorder(QueryKeyValue, index=2),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """As PyTorch initialises; gates that let everything pass; small weights in fast attention."""
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+            init_as_torch(module)
+        elif isinstance(module, SpatialGate):
+            for layer in (module.convolution, module.linear):
+                if layer is not None:
+                    init.normal_(layer.weight, std=1e-6)
+                    init.ones_(layer.bias)
+        elif isinstance(module, FastAttention):
+            for layer in (module.query_key, module.query_score, module.key_score, module.projection):
+                init.normal_(layer.weight, std=0.02)
+                init.zeros_(layer.bias)
+        elif isinstance(module, RelativeSelfAttention):
+            init.xavier_uniform_(module.content_bias)
+            init.xavier_uniform_(module.distance_bias)
+        elif isinstance(module, BranchformerEmbeddings):
+            if module.position_scale is not None:
+                init.ones_(module.position_scale)
+        else:
+            super()._init_weights(module)
+
+    @torch.no_grad()
+    def pruned(self, branch: Literal["attention", "mlp"], layers: Sequence[int] | None = None):
+        """A smaller model that computes what this one does when the branches' weights are 1 for `branch` and 0 else.
+
+        Args:
+            layers: numbers of the layers to prune; None for all.
+
+        Returns:
+            A model of the same class in evaluation mode, its parameters copied. Raises ValueError for a model that
+            concatenates its branches, which have no weights, and for layers without the branch.
+        """
+        config = deepcopy(self.config)
+        if config.merge_method == "concat":
+            raise ValueError(
+                'pruning needs branches that are averaged: merge_method="learned_average" or "fixed_average", got '
+                '"concat"'
+            )
+        branches = config.per_layer("branches")
+        for index in range(len(branches)) if layers is None else layers:
+            if branches[index] not in ("both", branch):
+                raise ValueError(f"layer {index} has no {branch} branch to keep, it has {branches[index]!r} alone")
+            branches[index] = branch
+        config.branches = branches
+        with no_init_weights():
+            smaller = type(self)(config).to(device=self.device, dtype=self.dtype).eval()
+        state = self.state_dict()
+        smaller.load_state_dict({key: state[key] for key in smaller.state_dict()})
+        return smaller
+
+    def _get_feat_extract_output_lengths(self, input_lengths: torch.Tensor | int) -> torch.Tensor | int:
+        """Frames after subsampling of inputs of so many frames that are not padded."""
+        name = self.config.input_layer
+        return input_lengths if name == "linear" else convolved_length(name, input_lengths)
+
+
+class BranchformerModel(BranchformerPreTrainedModel):
+    """Branchformer encoder; `pooler_output` is what a classifier reads."""
+
+    _input_embed_layer = "subsampling"
+
+    def __init__(self, config: BranchformerConfig):
+        super().__init__(config)
+        self.embeddings = BranchformerEmbeddings(config)
+        self.layers = nn.ModuleList(BranchformerLayer(config, index) for index in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.pooler = FramePooling(config.pooling, config.classifier_dropout_prob)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BranchformerOutput:
+        """Encode speech.
+
+        Args:
+            input_features: (batch, frames, num_mel_bins), normalised by the feature extractor.
+            attention_mask: (batch, frames), 0 for padding, 1 for frames. Sequences are padded at their end.
+        """
+        self.check_inputs(input_features, attention_mask)
+        hidden_states, position_states = self.embeddings(input_features.to(self.norm.weight.dtype))
+        frame_mask = None if attention_mask is None else self.frame_mask(attention_mask)
+        bias = None if frame_mask is None else padding_bias(frame_mask[:, None], hidden_states)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, position_states, frame_mask, bias, **kwargs)
+        hidden_states = self.norm(hidden_states)
+        pooled = self.pooler(hidden_states, frame_mask)
+        return BranchformerOutput(
+            last_hidden_state=hidden_states,
+            pooler_output=pooled,
+            frame_mask=None if frame_mask is None else frame_mask.long(),
+        )
+
+    def frame_mask(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        """(batch, frames) to boolean (batch, frames after subsampling)."""
+        mask, name = attention_mask > 0, self.config.input_layer
+        return mask if name == "linear" else subsample_mask(name, mask, self.config.mask_convolutions)
+
+    def check_inputs(self, input_features: torch.Tensor | None, attention_mask: torch.Tensor | None) -> None:
+        bins, name = self.config.num_mel_bins, self.config.input_layer
+        if input_features is None or input_features.ndim != 3 or input_features.shape[2] != bins:
+            found = "nothing" if input_features is None else f"shape {tuple(input_features.shape)}"
+            raise ValueError(f"You have to specify input_features: (batch, frames, {bins}), got {found}")
+        least = 1 if name == "linear" else smallest_length(name)
+        if input_features.shape[1] < least:
+            raise ValueError(
+                f"input_features have {input_features.shape[1]} frames, and {name} needs at least {least}: pad them"
+            )
+        if attention_mask is not None and attention_mask.shape != input_features.shape[:2]:
+            raise ValueError(
+                f"attention_mask must be (batch, frames) = {tuple(input_features.shape[:2])}, got "
+                f"{tuple(attention_mask.shape)}"
+            )
+
+
+class BranchformerForCTC(BranchformerPreTrainedModel):
+    """Branchformer whose every frame names a token or blank."""
+
+    def __init__(self, config: BranchformerConfig):
+        super().__init__(config)
+        self.model = BranchformerModel(config)
+        self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CtcOutput:
+        """Recognise speech.
+
+        Args:
+            input_features, attention_mask: as in `BranchformerModel.forward`.
+            labels: (batch, tokens), padded at the end with -100. The loss is summed over a sequence and averaged over
+                the batch; a sequence too short for its labels counts as 0.
+
+        Returns:
+            loss where labels were given, and logits (batch, frames after subsampling, vocab_size).
+        """
+        outputs = self.model(input_features, attention_mask, **kwargs)
+        logits = self.ctc_head(outputs.last_hidden_state)
+        loss, mask = None, outputs.frame_mask
+        if labels is not None:
+            check_labels(labels, self.config.vocab_size)
+            loss = ctc_loss(logits, mask, labels, self.config.pad_token_id)
+        return CtcOutput(
+            loss=loss,
+            logits=logits,
+            lengths=None if mask is None else mask.sum(dim=1),
+            branch_weights=outputs.branch_weights,
+            **recorded_states(outputs),
+        )
+
+
+class BranchformerForAudioClassification(ForClassification, BranchformerPreTrainedModel):
+    """Branchformer with a linear classifier on its pooled frames, as the linear decoder of ESPnet."""
+
+    model_class = BranchformerModel
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ):
+        """Classify recordings.
+
+        Args:
+            input_features, attention_mask: as in `BranchformerModel.forward`.
+            labels: as in `classify`.
+        """
+        outputs = self.model(input_features, attention_mask, **kwargs)
+        return self.classify(outputs, labels, **kwargs)
+
+
+__all__ = [
+    "BranchformerForAudioClassification",
+    "BranchformerForCTC",
+    "BranchformerModel",
+    "BranchformerPreTrainedModel",
+]

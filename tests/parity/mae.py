@@ -1,0 +1,159 @@
+"""Golden cases of facebookresearch/mae: models, position tables, optimizer, layer decay, learning rate."""
+
+import re
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_vits.conversion import convert, mae
+from hf_vits.conversion.core import apply_transforms
+from hf_vits.layers.patch import cut_patches
+from hf_vits.layers.position import interpolate_positions, sine_cosine_positions_2d
+from hf_vits.models.vit.configuration_vit import ViTConfig
+from hf_vits.models.vit.modeling_vit import ViTForImageClassification
+from hf_vits.training.optimizers import Lars, parameter_groups
+from hf_vits.training.recipe import OptimizerRecipe, ScheduleRecipe
+from hf_vits.training.schedules import learning_rate
+
+from .golden import Case
+from .record import recording
+
+
+def compute(case: Case) -> dict[str, torch.Tensor]:
+    return COMPUTE.get(case.path.stem, compute_classifier)(case) if not is_pretraining(case) else compute_mae(case)
+
+
+def is_pretraining(case: Case) -> bool:
+    return case.path.stem.startswith("pretrain")
+
+
+def sizes(config: dict) -> dict:
+    return {
+        "hidden_size": config["embed_dim"],
+        "num_hidden_layers": config["depth"],
+        "num_attention_heads": config["num_heads"],
+        "intermediate_size": int(config["embed_dim"] * config["mlp_ratio"]),
+    }
+
+
+def compute_mae(case: Case) -> dict[str, torch.Tensor]:
+    config = case.config
+    overrides = {
+        "decoder_hidden_size": config["decoder_embed_dim"],
+        "decoder_num_hidden_layers": config["decoder_depth"],
+        "decoder_num_attention_heads": config["decoder_num_heads"],
+        "decoder_intermediate_size": int(config["decoder_embed_dim"] * config["mlp_ratio"]),
+        "mask_ratio": config["mask_ratio"],
+        "normalize_targets": config["norm_pix_loss"],
+    }
+    variant = case.meta["variant"].removesuffix("_dec512d8b")
+    model = convert("mae", variant, case.checkpoint(), **sizes(config), **overrides)
+    image, noise = (torch.from_numpy(case.inputs()[name]) for name in ("image", "noise"))
+    with recording({"hidden_block0": model.model.layers[0]}) as seen:
+        outputs = model(image, noise)
+    targets = cut_patches(image, (config["patch_size"],) * 2)
+    side = config["image_size"] // config["patch_size"]
+    return seen | {
+        "loss": outputs.loss[None],
+        "loss_per_patch": model.objective.errors(outputs.logits, targets),
+        "mask": outputs.mask.float(),
+        "ids_restore": outputs.ids_restore,
+        "latent": outputs.last_hidden_state,
+        "pred": outputs.logits,
+        "target_patches": targets,
+        "pred_mean": outputs.logits.mean(dim=-1),
+        "pred_std": outputs.logits.std(dim=-1),
+        "reconstruction": model.paint(outputs.logits, (side, side)),
+    }
+
+
+def compute_classifier(case: Case) -> dict[str, torch.Tensor]:
+    model = convert("mae", case.meta["variant"], case.checkpoint(), **sizes(case.config))
+    encoder = model.model
+    modules = {"hidden_block0": encoder.layers[0], "tokens_last_block": encoder.layers[-1]}
+    with recording(modules) as seen:
+        pooled = encoder(torch.from_numpy(case.inputs()["image"])).pooler_output
+    return seen | {"pooled": pooled, "logits": model.classifier(pooled)}
+
+
+def compute_sincos(case: Case) -> dict[str, torch.Tensor]:
+    tables = {}
+    for name in case.meta["outputs"]:
+        channels, side = map(int, re.findall(r"\d+", name))
+        table = sine_cosine_positions_2d((side, side), channels, include_end=False)
+        table = nn.functional.pad(table, (0, 0, 1, 0))[0]
+        tables[name] = table[::9, :: channels // 64]
+    return tables
+
+
+def compute_interpolation(case: Case) -> dict[str, torch.Tensor]:
+    resized = {}
+    for name, table in case.inputs().items():
+        channels, old, new = map(int, re.findall(r"\d+", name))
+        table = interpolate_positions(torch.from_numpy(table), (old, old), (new, new), "bicubic")
+        resized[name] = table[:, ::7, :: channels // 64]
+    return resized
+
+
+def compute_lars(case: Case) -> dict[str, torch.Tensor]:
+    inputs = {name: torch.from_numpy(value) for name, value in case.inputs().items()}
+    parameters = {
+        name.removeprefix("param/"): nn.Parameter(value) for name, value in inputs.items() if name.startswith("param/")
+    }
+    optimizer = Lars(parameters.values(), **case.config)
+    steps = {}
+    for step in range(3):
+        for name, parameter in parameters.items():
+            parameter.grad = inputs[f"grad{step}/{name}"]
+        optimizer.step()
+        steps |= {f"step{step}/{name}": parameter.detach().clone() for name, parameter in parameters.items()}
+    return steps
+
+
+def compute_layer_decay(case: Case) -> dict[str, torch.Tensor]:
+    """Factors, decays and layers of every parameter, by the names that the original has for them."""
+    computed = {}
+    for size, config in case.config.items():
+        names = case.meta["parameter_names"][size]
+        depth, decay = config["depth"], config["layer_decay"]
+        model = ViTForImageClassification(
+            ViTConfig(
+                hidden_size=4,
+                num_attention_heads=1,
+                intermediate_size=4,
+                num_hidden_layers=depth,
+                pooling="mean",
+                norm_after_pooling=config["global_pool"],
+            )
+        )
+        recipe = OptimizerRecipe(learning_rate=1.0, layer_decay=decay, weight_decay=config["weight_decay"])
+        groups = {name: group for group in parameter_groups(model, recipe) for name in group["names"]}
+        ours = apply_transforms({name: torch.empty(0) for name in names}, mae.transforms(model.config))
+        rows = [(groups[name]["lr"], groups[name]["weight_decay"]) for name in ours]
+        scales, decays = (torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True))
+        computed |= {
+            f"{size}_lr_scale": scales,
+            f"{size}_weight_decay": decays,
+            f"{size}_layer_id": depth + 1 - scales.log() / np.log(decay),
+        }
+    return computed
+
+
+def compute_learning_rate(case: Case) -> dict[str, torch.Tensor]:
+    rates = {}
+    for name, config in case.config.items():
+        recipe = ScheduleRecipe(warmup=f"{config['warmup_epochs']} epochs", min_learning_rate=config["min_lr"])
+        rate = learning_rate(recipe, config["lr"], config["epochs"], steps_per_epoch=1)
+        column = np.array([rate(epoch) for epoch in case.inputs()[f"{name}_epoch"]])
+        rates[name] = torch.from_numpy(np.stack([0.5 * column, column], axis=1))
+    return rates
+
+
+COMPUTE = {
+    "sincos_tables": compute_sincos,
+    "pos_embed_interpolation": compute_interpolation,
+    "lars": compute_lars,
+    "layer_decay": compute_layer_decay,
+    "lr_schedule": compute_learning_rate,
+}
