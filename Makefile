@@ -1,6 +1,6 @@
 # The environment: made if there is none, and brought up to date when pyproject.toml or the checkout it serves changes.
 VENV ?= .venv
-EXTRAS ?= test,bench
+EXTRAS ?= audio,video,test,bench
 # What makes it: the first of these that runs and is at least 3.11.
 PYTHON ?= $$(for name in python3.13 python3.12 python3.11 python3 false; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$name)

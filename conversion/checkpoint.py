@@ -1,5 +1,6 @@
 """Reading checkpoint files of every format the originals use, without ever running code from them."""
 
+import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ import torch
 
 # Where training scripts keep the weights inside a checkpoint; the first that holds tensors is taken.
 WRAPPERS = ("model", "model_state", "state_dict", "teacher", "params", "target")
+# Where scripts of self-distillation keep both networks, of which one alone would not be the whole state of training.
+BRANCHES = ("student", "teacher")
 # Prefixes that wrappers of modules leave on every key.
 PREFIXES = ("module.", "_orig_mod.", "params/", "opt/target/", "optimizer/target/")
 # Where Flax keeps the statistics of batch norms, beside the weights.
@@ -82,7 +85,9 @@ def file_format(path: Path) -> str:
 
 
 def read_torch(path: Path):
-    with path.open("rb") as file:  # given a path, torch.load would go by its suffix
+    # Many training scripts keep their arguments beside the weights: a class that holds values and does nothing.
+    with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+        # Given a path, torch.load would go by its suffix.
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -120,6 +125,8 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
     """
     if not isinstance(tree, Mapping):
         raise ValueError(f"{name} holds a {type(tree).__name__}, expected a dict of tensors")
+    if all(isinstance(tree.get(branch), Mapping) for branch in BRANCHES):
+        return training_state(tree)
     for wrapper in WRAPPERS:
         if isinstance(tree.get(wrapper), Mapping) and any(True for _ in leaves(tree[wrapper])):
             return unwrap(tree[wrapper], name) | statistics(tree)
@@ -132,6 +139,12 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
         if inside and (prefix.endswith("/") or len(inside) == len(tensors)):
             tensors = inside | statistics(tree)
     return tensors
+
+
+def training_state(tree: Mapping) -> dict[str, torch.Tensor]:
+    """Student, teacher and what their loss remembers, under keys that begin with the name of the part and a dot."""
+    parts = {name: part for name, part in tree.items() if name in BRANCHES or str(name).endswith("_loss")}
+    return {f"{name}.{key}": as_tensor(value) for name, part in parts.items() for key, value in leaves(part)}
 
 
 def statistics(tree: Mapping) -> dict[str, torch.Tensor]:

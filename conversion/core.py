@@ -28,7 +28,7 @@ from .checkpoint import unwrap
 #   prepare(tensors, fields)          original tensors under the one spelling of keys that `transforms` maps
 #   infer(tensors, fields)            configuration fields that the file itself tells (labels, image size, ...)
 #   transforms(config)                list of WeightRenaming and WeightConverter to our keys
-#   processor(variant, config)        fields of the image processor, or a processor of another kind; None for a text model
+#   processor(variant, config)        fields of the image processor, or another processor; None for a text model
 #   from_transformers(model), to_transformers(model)    where transformers has the architecture
 SYSTEMS = (
     "vit",
@@ -53,6 +53,7 @@ SYSTEMS = (
     "audiomer",
     "septr",
     "mae",
+    "dino",
     "ibot",
     "attmask",
 )

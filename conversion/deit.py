@@ -10,6 +10,7 @@ from transformers import DeiTForImageClassificationWithTeacher as TransformersDe
 from transformers import DeiTModel as TransformersDeiTModel
 from transformers import ViTConfig as TransformersViTConfig
 from transformers import ViTForImageClassification as TransformersViTForImageClassification
+from transformers import ViTModel as TransformersViTModel
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
 
 from hf_vits.layers.patch import pair
@@ -146,13 +147,17 @@ def to_transformers(model):
     """A `DeiTModel` or `DeiTForImageClassification` of ours, as transformers' own.
 
     A distilled model becomes `DeiTForImageClassificationWithTeacher`, one whose distillation token has no head
-    `DeiTForImageClassification`, a plain one `ViTForImageClassification`.
+    `DeiTForImageClassification`, a plain one `ViTModel` or `ViTForImageClassification`.
     """
     config = model.config
     plain = {"num_parallel_branches": 1, "stem": "patch", "representation_size": None, "feed_forward": "mlp"}
     check_expressible(config, PLAIN | plain)
     if not config.distilled:
-        target = TransformersViTForImageClassification(TransformersViTConfig(**their_fields(config)))
+        theirs = TransformersViTConfig(**their_fields(config))
+        if isinstance(model, DeiTModel):
+            target = TransformersViTModel(theirs, add_pooling_layer=False)
+        else:
+            target = TransformersViTForImageClassification(theirs)
         return write_theirs(model, target, vit_layout("vit"))
     if isinstance(model, DeiTModel):
         target = TransformersDeiTModel(TransformersDeiTConfig(**their_fields(config)), add_pooling_layer=False)

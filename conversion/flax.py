@@ -9,9 +9,9 @@ def torch_layout(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename `a/b/kernel` to `a.b.weight` and put every tensor as torch keeps it.
 
     Dense kernels (in, out) are transposed; the query, key and value kernels (in, heads, head_dim) and attention's out
-    kernel (heads, head_dim, out) lose their head axis first; convolutions (height, width, in, out) become
-    (out, in, height, width); `scale` of a norm becomes `weight`; biases are flattened. Other leaves (tables, tokens)
-    keep name and shape.
+    kernel (heads, head_dim, out) lose their head axis first; convolutions (height, width, in, out), with time before
+    them if there is, become (out, in, height, width); `scale` of a norm becomes `weight`; biases are flattened. Other
+    leaves (tables, tokens) keep name and shape.
     """
     return {torch_key(key): torch_tensor(key, value) for key, value in tensors.items()}
 
@@ -26,8 +26,8 @@ def torch_tensor(key: str, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.flatten()
     if leaf != "kernel":
         return tensor
-    if tensor.ndim == 4:
-        return tensor.permute(3, 2, 0, 1)
+    if tensor.ndim > 3:
+        return tensor.movedim((-1, -2), (0, 1))
     if tensor.ndim == 3:
         tensor = tensor.flatten(0, 1) if "/out/" in key else tensor.flatten(1)
     return tensor.t()

@@ -15,8 +15,9 @@ from hf_vits.layers.patch import pair
 from hf_vits.layers.position import interpolate_sequence
 from hf_vits.models.mvit.configuration_mvit import MvitConfig
 from hf_vits.models.mvit.modeling_mvit import MvitBackbone, MvitForImageClassification, MvitForVideoClassification
+from hf_vits.processing.video import VitsVideoProcessor
 
-from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, resize_and_crop
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, resize_and_crop, slowfast_clips
 
 TINY = {"depths": [1, 2, 5, 2]}
 SMALL = {"depths": [1, 2, 11, 2]}
@@ -248,14 +249,27 @@ def transforms(config: MvitConfig) -> list:
     ]
 
 
-def processor(variant: str, config: MvitConfig) -> dict | None:
-    """Images: cropped from 256 / 224 of the size, bicubic. Detectors: the short side to 800, bilinear."""
+def processor(variant: str, config: MvitConfig) -> dict | VitsVideoProcessor:
+    """Images: cropped from 256 / 224 of the size, bicubic. Detectors: the short side to 800, bilinear.
+
+    Clips: cropped from 256 / 224 of the size too, but the large model's, and those of Something-Something, from the
+    size itself.
+    """
     if config.num_frames is not None:
-        return None
+        large, segments = variant.startswith("mvitv2_l"), variant.endswith("ssv2")
+        side = min(pair(config.image_size))
+        return slowfast_clips(
+            config.image_size,
+            config.num_frames,
+            sampling_rate=int(re.search(r"_\d+x(\d+)_", variant)[1]),
+            short_side=side if large or segments else side * 256 // 224,
+            segments=segments,
+            **{"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if large else {},
+        )
     if config.window_size is None:
         return resize_and_crop(config.image_size, 0.875)
     return {
-        "size": {"shortest_edge": 800},
+        "size": {"shortest_edge": 800, "longest_edge": 1333},
         "resample": Resampling.BILINEAR,
         "do_center_crop": False,
         "image_mean": IMAGENET_MEAN,

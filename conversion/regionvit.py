@@ -166,8 +166,8 @@ def transforms(config: RegionViTConfig) -> list:
 def processor(variant: str, config: RegionViTConfig) -> dict:
     """datasets.py, `build_transform`: the short side to 256 / 224 of the size, bicubic, and the centre.
 
-    detection/configs: the short side to 672, the long one at most 1120, with the mean and deviation of blue, green and red on red, green and
-    blue, as the detectors were trained.
+    detection/configs: the short side to 672, the long one at most 1120, with the mean and deviation of blue, green and
+    red on red, green and blue, as the detectors were trained.
     """
     if not config.use_stage_norm:
         return resize_and_crop(config.image_size, 0.875)

@@ -37,17 +37,26 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def transforms(config: SwinConfig) -> list:
+    return [WeightRenaming(r"^head\.", "classifier."), *swin_renamings(config, "model.")]
+
+
+def swin_renamings(config: SwinConfig, encoder: str, prefix: str = "") -> list[WeightRenaming]:
+    """Renamings from the original's keys, which begin with `prefix`, to those of an encoder of ours.
+
+    Args:
+        encoder: what our keys begin with, such as "model.".
+        prefix: a regular expression.
+    """
     renamings = {
-        r"^patch_embed\.proj\.": "model.embeddings.projection.",
-        r"^patch_embed\.norm\.": "model.embeddings.norm.",
-        r"^norm\.": "model.norm.",
-        r"^head\.": "classifier.",
+        rf"^{prefix}patch_embed\.proj\.": f"{encoder}embeddings.projection.",
+        rf"^{prefix}patch_embed\.norm\.": f"{encoder}embeddings.norm.",
+        rf"^{prefix}norm\.": f"{encoder}norm.",
     }
     # What makes the next stage's map is part of the stage before it there.
     for stage in range(1, len(config.depths)):
-        renamings[rf"^layers\.{stage - 1}\.downsample\."] = f"model.stages.{stage}.merging."
+        renamings[rf"^{prefix}layers\.{stage - 1}\.downsample\."] = f"{encoder}stages.{stage}.merging."
     renamings |= {
-        r"^layers\.(\d+)\.blocks\.": r"model.stages.\1.layers.",
+        rf"^{prefix}layers\.(\d+)\.blocks\.": rf"{encoder}stages.\1.layers.",
         r"\.norm1\.": ".attention_norm.",
         r"\.attn\.qkv\.": ".attention.qkv.",
         r"\.attn\.proj\.": ".attention.projection.",

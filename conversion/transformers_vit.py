@@ -29,6 +29,7 @@ PLAIN = {
     "position_embedding_prefix": True,
     "layer_scale_init_value": None,
     "stem_depths": None,
+    "norm_after_pooling": False,
 }
 
 

@@ -76,6 +76,43 @@ TINY = {
     "mvit": STAGES,
     "t2t": {**SIZES, "token_size": 8},
 }
+VIDEO = {
+    "vivit": {
+        **SIZES,
+        "num_frames": 4,
+        "tubelet_size": [2, 8, 8],
+        "attention_type": "factorized_encoder",
+        "num_temporal_layers": 1,
+    },
+    "mvit": {
+        **STAGES,
+        "num_frames": 4,
+        "patch_size": [3, 7, 7],
+        "patch_stride": [2, 4, 4],
+        "pooling_kernel_size": [3, 3, 3],
+    },
+}
+AUDIO = {
+    "audiomer": {"hidden_sizes": [4, 8, 16], "head_dim": 8, "num_random_features": 12},
+    "septr": {
+        "num_mel_bins": 12,
+        "num_frames": 10,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "head_dim": 12,
+        "intermediate_size": 32,
+    },
+    "branchformer": {
+        "num_mel_bins": 12,
+        "n_fft": 256,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "conv_depthwise_kernel_size": 7,
+    },
+}
 # Stands before a script's own lines and makes hf_vits as absent as if it had never been installed.
 WITHOUT_HF_VITS = """
 import sys
@@ -97,7 +134,8 @@ def tiny_model(name: str, auto_class: str = "AutoModelForImageClassification", *
     cls = model_class(name, auto_class)
     torch.manual_seed(0)
     labels = {"id2label": {0: "cat", 1: "dog", 2: "eel"}, "label2id": {"cat": 0, "dog": 1, "eel": 2}}
-    model = cls(cls.config_class(**TINY[name] | labels | fields)).eval()
+    sizes = VIDEO if "Video" in auto_class else TINY | AUDIO
+    model = cls(cls.config_class(**sizes[name] | labels | fields)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.2)

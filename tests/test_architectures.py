@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from transformers import AutoBackbone, UperNetConfig, UperNetForSemanticSegmentation
+from transformers import (
+    AutoBackbone,
+    DetrConfig,
+    DetrForObjectDetection,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
+)
 
 from .hub_support import TINY, model_class, tiny_model
 
@@ -76,4 +82,32 @@ def test_upernet_trains_on_every_backbone(name):
     assert len(upernet.backbone.channels) == num_maps
     outputs.loss.backward()
     gradients = [parameter.grad for parameter in upernet.backbone.parameters() if parameter.grad is not None]
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_detr_trains_on_every_backbone(name):
+    config, _ = tiny_backbone(name)
+    config.drop_path_rate = 0.0
+    config.out_indices = config.out_indices[-1:]
+    detr = DetrForObjectDetection(
+        DetrConfig(
+            backbone_config=config,
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            num_queries=4,
+            num_labels=2,
+        )
+    )
+    boxes = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
+    labels = [{"class_labels": torch.tensor([label]), "boxes": boxes} for label in range(len(IMAGES))]
+    outputs = detr(IMAGES, labels=labels)
+    assert outputs.pred_boxes.shape == (len(IMAGES), 4, 4)
+    outputs.loss.backward()
+    gradients = [p.grad for p in detr.model.backbone.parameters() if p.grad is not None]
     assert any(gradient.abs().max() > 0 for gradient in gradients)

@@ -57,6 +57,14 @@ def test_ratio_is_to_the_peer_with_the_smallest_median():
     assert row["rounds"] == 5
 
 
+def test_inputs_are_images_or_clips():
+    clips = contestants.Subject({}, image_size=8, num_frames=4).inputs(2)
+    assert TINY.inputs(2).shape == (2, 3, 32, 32)
+    assert clips.shape == (2, 4, 3, 8, 8)
+    channels_first = contestants.ChannelsBeforeFrames(lambda: lambda clips: clips)
+    assert torch.equal(channels_first(clips), clips.movedim(2, 1))
+
+
 @pytest.mark.parametrize("mode", steps.MODES)
 def test_a_step_does_what_its_mode_says(mode):
     model = our_tiny()

@@ -58,3 +58,24 @@ def test_several_processes_load_and_compute_at_once(tmp_path):
     environment = {"HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [process.wait(timeout=240) for process in processes] == [0, 0]
+
+
+def test_word_error_rate_counts_the_fewest_edits():
+    metric = load_metric("word_error_rate")
+    result = metric.compute(predictions=["the cat sat", "a", ""], references=["the black cat sat", "b c", "d"])
+    assert result == {
+        "word_error_rate": pytest.approx(4 / 7),
+        "character_error_rate": pytest.approx((6 + 3 + 1) / (17 + 3 + 1)),
+        "substitutions": 1,
+        "deletions": 3,
+        "insertions": 0,
+        "words": 7,
+    }
+
+
+def test_word_error_rate_can_exceed_one_and_ignores_spaces():
+    metric = load_metric("word_error_rate")
+    assert metric.compute(predictions=["a b c"], references=["d"])["word_error_rate"] == 3
+    assert metric.compute(predictions=[" a  b "], references=["a b"])["word_error_rate"] == 0
+    with pytest.raises(ValueError, match="the 1 references have no words"):
+        metric.compute(predictions=["a"], references=[" "])

@@ -5,7 +5,7 @@ import timm.models.mvitv2 as timm_mvit
 import torch
 from torchvision.models.video import mvit as torchvision_mvit
 
-from hf_vits.conversion import convert
+from hf_vits.conversion import convert, load_checkpoint
 from hf_vits.hub import model_card
 from hf_vits.layers.relative_position import stretched_offsets
 from hf_vits.models.mvit.configuration_mvit import MvitConfig
@@ -294,6 +294,38 @@ def test_torchvisions_files_of_clips_are_read(relative):
     torch.testing.assert_close(longer(double).logits, ours(double).logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("variant", "builder"),
+    [("mvit_b_16x4_k400", torchvision_mvit.mvit_v1_b), ("mvitv2_s_16x4_k400", torchvision_mvit.mvit_v2_s)],
+)
+@torch.no_grad()
+def test_torchvisions_models_compute_the_same(variant, builder):
+    """In full width and depth, on clips of 4 x 64 x 64, for which the first version has tables of its own."""
+    torch.manual_seed(0)
+    theirs = builder(num_classes=7).eval()
+    relative = builder is torchvision_mvit.mvit_v2_s
+    theirs.pos_encoding = torchvision_mvit.PositionalEncoding(96, (16, 16), 2, rel_pos_embed=relative)
+    for name, parameter in theirs.named_parameters():
+        if parameter.ndim == 1:
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        else:
+            is_table = "pos" in name or "token" in name
+            parameter.normal_(std=0.2 if is_table else parameter[0].numel() ** -0.5)
+    ours = convert("mvit", variant, theirs.state_dict())
+    clips = pixels(64, 64, clip=True)
+    expected = theirs(clips.transpose(1, 2))
+    assert (expected[0] - expected[1]).abs().max() > 0.01
+    torch.testing.assert_close(ours(clips).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_files_of_slowfast_are_read_as_they_are_saved(tmp_path):
+    path = tmp_path / "MODEL.pyth"
+    _, checkpoint = timm_model()
+    saved = {"epoch": 200, "model_state": checkpoint, "optimizer_state": {"state": {}, "param_groups": []}}
+    torch.save(saved | {"cfg": "TRAIN:\n  ENABLE: true\n", "scaler_state": {"scale": 65536.0}}, path)
+    assert load_checkpoint(path).keys() == checkpoint.keys()
+
+
 def test_files_that_do_not_fit_are_refused():
     _, checkpoint = timm_model()
     for bad in ("blocks.1.attn.rel_pos_h", "blocks.2.attn.qkv.weight", "norm.bias"):
@@ -308,4 +340,4 @@ def test_files_that_do_not_fit_are_refused():
 def test_the_card_of_a_model_of_clips_shows_clips():
     card = model_card(build(MvitForVideoClassification, **CLIPS), variant="mvitv2_s_16x4_k400")
     assert card.data.pipeline_tag == "video-classification"
-    assert "model(torch.randn(1, 4, 3, 64, 64)).logits" in card.text
+    assert 'model(**processor("clip.mp4", return_tensors="pt")).logits' in card.text

@@ -27,7 +27,7 @@ def build(name: str, variant: str) -> torch.nn.Module:
 def test_parameters_and_multiply_adds(name, variant):
     expected, model = TABLES[name][variant], build(name, variant)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected["parameters"]
-    shape = expected.get("input", [model.config.num_channels, *pair(model.config.image_size)])
+    shape = expected.get("input") or [model.config.num_channels, *pair(model.config.image_size)]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         # A classifier on the class token would leave out what nobody reads of the last layer.
         model(torch.empty(1, *shape, device="meta"), output_hidden_states=True)

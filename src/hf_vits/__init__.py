@@ -6,21 +6,28 @@ Importing this package registers every architecture with transformers' Auto clas
 
 import importlib
 
-from .auto import ARCHITECTURES, register
+from .auto import ARCHITECTURES, PRETRAINING, register
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "BranchformerForSpeechSeq2Seq": ".models.branchformer.modeling_branchformer_seq2seq",
+    "BranchformerSeq2SeqConfig": ".models.branchformer.configuration_branchformer_seq2seq",
     "convert": ".conversion",
     "fuse": ".layers.fusion",
     "push_to_hub": ".hub",
     "save_for_hub": ".hub",
     "train": ".training",
+    "VitsCtcTokenizer": ".processing.speech",
     "VitsImageProcessor": ".processing.image",
+    "VitsSpectrogramFeatureExtractor": ".processing.audio",
+    "VitsSpeechProcessor": ".processing.speech",
+    "VitsVideoProcessor": ".processing.video",
+    "VitsWaveformFeatureExtractor": ".processing.audio",
 }
-for _row in ARCHITECTURES:
-    _MODULES[_row.config] = f".models.{_row.package}.configuration_{_row.name}"
-    _MODULES |= dict.fromkeys(_row.models.values(), f".models.{_row.package}.modeling_{_row.name}")
+for _row in (*ARCHITECTURES, *PRETRAINING):
+    _MODULES[_row.config] = _row.config_module()
+    _MODULES |= dict.fromkeys(_row.models.values(), _row.model_module())
 
 __all__ = ["__version__", *sorted(_MODULES)]
 

@@ -156,7 +156,7 @@ def register_models(modeling_auto) -> None:
 
 
 def processors(auto_class: str) -> Iterator[tuple[type, type]]:
-    """(configuration class, class that prepares the model's inputs) of each architecture that this Auto class serves."""
+    """(configuration class, class that prepares the inputs) of each architecture that this Auto class serves."""
     for architecture in (*ARCHITECTURES, *PRETRAINING):
         if path := architecture.processors.get(auto_class):
             module, name = path.rsplit(".", 1)

@@ -36,7 +36,8 @@ CONFIG_FIELDS = {
 
 
 def url_to_local_path(url: str) -> str:
-    raise OSError(f"{url} is on the Hub, and conformance tests use no network")
+    """The address itself, which a module asks for when it is imported; a test that would fetch it fails."""
+    return url
 
 
 def stand_in(name: str, **attributes) -> None:
@@ -78,11 +79,12 @@ def name_our_classes(module: ModuleType) -> None:
             setattr(module, name, value | ours[id(value)])
 
 
-common, backbone, configuration, image_processing, pipelines, training = import_mixins(
+common, backbone, configuration, image_processing, video_processing, pipelines, training = import_mixins(
     "test_modeling_common",
     "test_backbone_common",
     "test_configuration_common",
     "test_image_processing_common",
+    "test_video_processing_common",
     "test_pipeline_mixin",
     "test_training_mixin",
 )

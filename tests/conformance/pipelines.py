@@ -4,6 +4,8 @@ transformers runs its pipeline tests, which its source distribution leaves out, 
 that runs them is there; it gets local models, and the tests below.
 """
 
+import atexit
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,14 @@ from sklearn.datasets import load_sample_images
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, pipeline
 
+from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWaveformFeatureExtractor
 from hf_vits.processing.image import VitsImageProcessor
+from hf_vits.processing.video import VitsVideoProcessor
 
+from ..audio_support import noise
+from ..video_support import encode, numbered
 from . import mixins
+from .table import FRAMES
 from .testers import ModelTester, RowTests
 
 
@@ -32,12 +39,61 @@ def sentences() -> list[str]:
     return ["the cat sat on the mat", "a dog", "the dog and the cat saw the sea"]
 
 
-EXAMPLES = {"pixel_values": photographs, "input_ids": sentences}
+@functools.cache
+def videos() -> list[str]:
+    """Files of several lengths, sizes and formats."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    sizes = {"long.mp4": (80, 48, 96), "short.mkv": (3, 60, 48), "square.avi": (20, 48, 48)}
+    codecs = {"square.avi": {"codec": "mpeg4"}}
+    return [
+        str(encode(Path(folder.name, name), numbered(range(count), height, width), **codecs.get(name, {})))
+        for name, (count, height, width) in sizes.items()
+    ]
+
+
+def clips() -> list[np.ndarray]:
+    """Noises of several lengths."""
+    return [noise(samples, seed=samples) for samples in (800, 1200, 300)]
+
+
+EXAMPLES = {"pixel_values": photographs, "input_ids": sentences, "input_values": clips, "input_features": clips}
 
 
 def make_image_processor(tester: ModelTester) -> VitsImageProcessor:
     size = {"height": tester.image_size, "width": tester.image_size}
     return VitsImageProcessor(size=size, do_center_crop=False)
+
+
+def make_video_processor(tester: ModelTester) -> VitsVideoProcessor:
+    size = tester.image_size
+    return VitsVideoProcessor(num_frames=tester.num_frames, size={"shortest_edge": size}, crop_size=size)
+
+
+def make_waveform_extractor(config) -> VitsWaveformFeatureExtractor:
+    """Makes all clips equally long, as no mask says where they end."""
+    samples = config.padded_length(1000)
+    return VitsWaveformFeatureExtractor(padding="max_length", max_length=samples, truncation=True)
+
+
+def make_spectrogram_extractor(config) -> VitsSpectrogramFeatureExtractor:
+    """Makes all clips equally long; frames are a hundredth of a second apart."""
+    frames = getattr(config, "num_frames", FRAMES)
+    return VitsSpectrogramFeatureExtractor(
+        feature_size=config.num_mel_bins,
+        sampling_rate=8000,
+        n_fft=256,
+        hop_length=80,
+        normalization="min_max",
+        padding="max_length",
+        max_length=80 * (frames - 1),
+        truncation=True,
+        pad_with_silence=True,
+        return_attention_mask=False,
+    )
+
+
+EXTRACTORS = {"input_values": make_waveform_extractor, "input_features": make_spectrogram_extractor}
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -57,10 +113,12 @@ class PipelineCheck:
     Attributes:
         task: name of the pipeline.
         options: arguments of its calls.
+        batch_size: for several inputs.
     """
 
     task: str
     options: dict[str, Any] = {}
+    batch_size = 2
 
     def get_test_pipeline(self, model, *args, dtype: str = "float32", **kwargs):
         """The pipeline, which the Auto classes load from the folder that `model` came from, and examples for it."""
@@ -70,12 +128,12 @@ class PipelineCheck:
         return loaded, EXAMPLES[model.main_input_name]()
 
     def run_pipeline_test(self, loaded, examples: list) -> None:
-        processor = loaded.image_processor or loaded.tokenizer
+        processor = loaded.video_processor or loaded.image_processor or loaded.feature_extractor or loaded.tokenizer
         half = loaded.model.dtype == torch.float16
-        batched = loaded(examples, batch_size=2, **self.options)
+        batched = loaded(examples, batch_size=self.batch_size, **self.options)
         for example, from_batch in zip(examples, batched, strict=True):
             inputs = processor(example, return_tensors="pt")
-            if "pixel_values" in inputs:
+            if loaded.model.main_input_name != "input_ids":
                 inputs = inputs.to(loaded.model.dtype)
             with torch.no_grad():
                 expected = self.answer(loaded.model(**inputs)).float().numpy()
@@ -130,15 +188,39 @@ class ImageClassification(TextClassification):
     task = "image-classification"
 
 
-CHECKS = (FeatureExtraction, ImageFeatureExtraction, TextClassification, ImageClassification)
+class VideoClassification(TextClassification):
+    task = "video-classification"
+    batch_size = 1  # transformers makes batches for tokenizers, feature extractors and image processors alone
+
+    def get_test_pipeline(self, model, *args, **kwargs):
+        loaded, _ = super().get_test_pipeline(model, *args, **kwargs)
+        assert isinstance(loaded.video_processor, VitsVideoProcessor)
+        return loaded, videos()
+
+
+class AudioClassification(TextClassification):
+    task = "audio-classification"
+
+
+CHECKS = (
+    FeatureExtraction,
+    ImageFeatureExtraction,
+    TextClassification,
+    ImageClassification,
+    VideoClassification,
+    AudioClassification,
+)
 for _check in CHECKS:
     mixins.pipelines.pipeline_test_mapping[_check.task] = {"test": f"{__name__}.{_check.__name__}"}
 
 TASKS = {
+    "clips": {"AutoModelForVideoClassification": "video-classification"},
     "pixel_values": {
         "AutoModel": "image-feature-extraction",
         "AutoModelForImageClassification": "image-classification",
     },
+    "input_values": {"AutoModelForAudioClassification": "audio-classification"},
+    "input_features": {"AutoModelForAudioClassification": "audio-classification"},
     "input_ids": {
         "AutoModel": "feature-extraction",
         "AutoModelForSequenceClassification": "text-classification",
@@ -154,7 +236,9 @@ class PipelineTests(RowTests, mixins.pipelines.PipelineTesterMixin):
     @staticmethod
     def tasks(tester: ModelTester) -> dict[str, type]:
         """{task: our class} of what the architecture can do."""
-        tasks = TASKS.get(tester.main_input_name, {})
+        takes_images = tester.main_input_name == "pixel_values"
+        clips = takes_images and getattr(tester.get_config(), "num_frames", None) is not None
+        tasks = TASKS.get("clips" if clips else tester.main_input_name, {})
         return {task: tester.models[auto_class] for auto_class, task in tasks.items() if auto_class in tester.models}
 
     @classmethod
@@ -184,8 +268,25 @@ class PipelineTests(RowTests, mixins.pipelines.PipelineTesterMixin):
         if tester.main_input_name == "input_ids":
             make_tokenizer().save_pretrained(target)
             return {name: {"tokenizer_classes": ["PreTrainedTokenizerFast"], "processor_classes": []}}
+        if "video-classification" in self.pipeline_model_mapping:
+            make_video_processor(tester).save_pretrained(target)
+            return {name: {"tokenizer_classes": [], "processor_classes": []}}
+        if tester.main_input_name in EXTRACTORS:
+            EXTRACTORS[tester.main_input_name](model.config).save_pretrained(target)
+            return {name: {"tokenizer_classes": [], "processor_classes": ["AutoFeatureExtractor"]}}
         make_image_processor(tester).save_pretrained(target)
         return {name: {"tokenizer_classes": [], "processor_classes": ["AutoImageProcessor"]}}
+
+    def run_pipeline_test(self, task, repo_name, model_architecture, *args, dtype: str = "float32", **kwargs) -> None:
+        """As in the mixin, which knows no video processors and skips what has only one."""
+        if task != VideoClassification.task:
+            super().run_pipeline_test(task, repo_name, model_architecture, *args, dtype=dtype, **kwargs)
+            return
+        folder = Path(mixins.pipelines.TRANSFORMERS_TINY_MODEL_PATH, model_architecture.config_class.model_type)
+        check = VideoClassification()
+        loaded, examples = check.get_test_pipeline(model_architecture.from_pretrained(folder / repo_name), dtype=dtype)
+        check.run_pipeline_test(loaded, examples)
+        assert len(list(loaded(example for example in examples))) == len(examples)
 
     def skipTest(self, reason: str) -> None:
         """The mixin skips what it cannot load; here that is a failure."""

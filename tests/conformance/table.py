@@ -13,32 +13,58 @@ class Row:
         architecture: `name` of its row in `hf_vits.auto.ARCHITECTURES`.
         tokens: length of the sequence that its layers see, prefix tokens included.
         config: fields of its configuration; `IMAGE`, `PATCHES` and `TEXT` have the common ones.
+        layers: how many it has, where that is not its `num_hidden_layers`.
         attentions: how many attention maps it returns, where that is not one per layer.
     attention: (heads, queries, keys) of the first, where that does not follow from `tokens`.
     maps: (channels, rows, columns) of each hidden state of an encoder in stages; else they are sequences.
         flags: attributes of `ModelTesterMixin` that switch parts of its tests.
         backbone: fields that give the default configuration the four layers that the backbone tests pick from.
         skips: {name of a mixin's test: why it cannot apply}, besides `SKIPS`.
+        auto_classes: those of the architecture that this form has a model for, where not all.
     """
 
     name: str
     architecture: str
     tokens: int
     config: dict[str, Any]
+    layers: int | None = None
     attentions: int | None = None
     attention: tuple[int, int, int] | None = None
     maps: tuple[tuple[int, int, int], ...] = ()
     flags: dict[str, bool] = field(default_factory=dict)
     backbone: dict[str, Any] = field(default_factory=dict)
     skips: dict[str, str] = field(default_factory=dict)
+    auto_classes: tuple[str, ...] = ()
 
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
 IMAGE = {**TINY, "image_size": 30}
 PATCHES = {**IMAGE, "patch_size": 6}  # 5 x 5 of them
 
+SAMPLES, FRAMES = 100, 40  # in a waveform, in a spectrogram
+# Without dropout, else two layers do not learn a batch by heart.
+WAVES = {"hidden_sizes": [16, 32], "head_dim": 8, "num_random_features": 12}
+WAVES |= {"hidden_dropout_prob": 0.0, "classifier_dropout_prob": 0.0}
+BINS = {
+    "num_mel_bins": 12,
+    "num_frames": 10,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "head_dim": 12,
+    "intermediate_size": 40,
+}
+NO_EMBEDDINGS = {"test_model_get_set_embeddings": "samples of a waveform are not embedded"}
+RANDOM_FEATURES = {
+    "test_init_weights_can_init_buffers": "random features are drawn anew; tests/test_audiomer.py tests that they are"
+}
+# Random-feature attention has no probabilities.
+NO_ATTENTIONS = {"has_attentions": False}
+# Of the original's weights, this form does not read all.
+UNUSED_CONTEXT = {"test_all_params_have_gradient": False}
 WORDS = 12  # in a text
 TEXT = {**TINY, "vocab_size": 40, "max_position_embeddings": WORDS}
+SPEECH = {**TINY, "num_mel_bins": 20, "conv_depthwise_kernel_size": 7, "vocab_size": 11}
 # Where the smallest variant, and so the default configuration, has two.
 FOUR_LAYERS = {"num_hidden_layers": 4}
 MASKED = {"use_mask_token": True, "encoder_stride": 6}
@@ -46,6 +72,22 @@ MASKED = {"use_mask_token": True, "encoder_stride": 6}
 UNUSED_MASK_TOKEN = {"test_all_params_have_gradient": False}
 # A classifier reads the regional tokens; the last norm is for the local map that a backbone returns.
 UNUSED_LAST_NORM = {"test_all_params_have_gradient": False}
+
+VIDEO = ("AutoModel", "AutoModelForVideoClassification")
+VIVIT = {**TINY, "image_size": 16, "num_frames": 4, "tubelet_size": [2, 4, 4]}  # 2 x 4 x 4 tubelets
+MVIT_CLIPS = {
+    "image_size": 32,
+    "num_frames": 4,
+    "patch_size": [3, 7, 7],
+    "patch_stride": [2, 4, 4],
+    "pooling_kernel_size": [3, 3, 3],
+    "hidden_sizes": [16, 24, 32],
+    "depths": [1, 1, 2],
+    "num_attention_heads": [1, 2, 4],
+    "key_value_stride": 4,
+    "use_class_token": True,
+    "initializer": "slowfast",
+}
 
 ROWS = (
     Row("ViT", "vit", 1 + 25, {**PATCHES, **MASKED}, flags=UNUSED_MASK_TOKEN),
@@ -272,6 +314,108 @@ ROWS = (
         maps=((16, 8, 8), (24, 8, 8), (32, 4, 4), (32, 2, 2)),
     ),
     Row(
+        "MvitClips",
+        "mvit",
+        1 + 2 * 2 * 2,
+        MVIT_CLIPS,
+        attentions=4,
+        attention=(1, 1 + 2 * 8 * 8, 1 + 2 * 2 * 2),
+        maps=((16, 2, 8, 8), (16, 2, 8, 8), (24, 2, 4, 4), (32, 2, 2, 2)),
+        auto_classes=VIDEO,
+    ),
+    Row(
+        "MvitV1Clips",
+        "mvit",
+        1 + 2 * 2 * 2,
+        {
+            **MVIT_CLIPS,
+            "position_embedding_type": "absolute",
+            "expand_in_attention": False,
+            "pool_all_queries": False,
+            "residual_pooling": False,
+        },
+        attentions=4,
+        attention=(1, 1 + 2 * 8 * 8, 1 + 2 * 2 * 2),
+        maps=((16, 2, 8, 8), (24, 2, 8, 8), (32, 2, 4, 4), (32, 2, 2, 2)),
+        auto_classes=VIDEO,
+    ),
+    Row("Vivit", "vivit", 1 + 2 * 16, VIVIT),
+    Row(
+        "VivitUniformFrames",
+        "vivit",
+        3 * 16,
+        {**VIVIT, "tubelet_size": [1, 4, 4], "num_sampled_frames": 3, "pooling": "mean"},
+    ),
+    Row(
+        "VivitFactorizedEncoder",
+        "vivit",
+        1 + 2,
+        {**VIVIT, "attention_type": "factorized_encoder", "num_hidden_layers": 1, "num_temporal_layers": 1},
+        layers=2,
+        attentions=2,
+        attention=(4, 1 + 16, 1 + 16),
+    ),
+    Row(
+        "VivitFactorizedSelfAttention",
+        "vivit",
+        2 * 16,
+        {
+            **VIVIT,
+            "num_hidden_layers": 1,
+            "attention_type": "factorized_self_attention",
+            "attention_order": "space_time",
+            "pooling": "mean",
+        },
+        attentions=2,
+        attention=(4, 16, 16),
+    ),
+    Row(
+        "VivitFactorizedDotProduct",
+        "vivit",
+        2 * 16,
+        {**VIVIT, "num_hidden_layers": 1, "attention_type": "factorized_dot_product", "pooling": "mean"},
+        attentions=2,
+        attention=(2, 16, 16),
+    ),
+    Row(
+        "Audiomer",
+        "audiomer",
+        62,
+        WAVES,
+        maps=((1, 228), (16, 117), (32, 62)),
+        flags=NO_ATTENTIONS,
+        skips=NO_EMBEDDINGS | RANDOM_FEATURES,
+    ),
+    Row(
+        "AudiomerReleased",
+        "audiomer",
+        62,
+        {**WAVES, "attention_type": "self"},
+        maps=((1, 228), (16, 117), (32, 62)),
+        flags={**NO_ATTENTIONS, **UNUSED_CONTEXT},
+        skips=NO_EMBEDDINGS | RANDOM_FEATURES,
+    ),
+    Row(
+        "AudiomerConvolutions",
+        "audiomer",
+        30,
+        {**WAVES, "use_attention": False, "use_squeeze_excitation": False, "pooling": "mean"},
+        maps=((1, 100), (16, 53), (32, 30)),
+        flags={**NO_ATTENTIONS, **UNUSED_CONTEXT},
+        skips=NO_EMBEDDINGS
+        | {"test_retain_grad_hidden_states_attentions": "its first hidden state is the waveform, without gradient"},
+    ),
+    Row("SepTr", "septr", 1 + 120, BINS, attentions=4, attention=(2, 13, 13), maps=((32, 12, 10),) * 3),
+    Row(
+        "SepTrTimeFirst",
+        "septr",
+        1 + 6 * 3,
+        {**BINS, "axes": ["time", "frequency"], "pool_size": [2, 3], "num_attention_heads": 1, "head_dim": 32},
+        attentions=4,
+        attention=(1, 4, 4),
+        maps=((32, 6, 3),) * 3,
+    ),
+    Row(
         "RegionViT",
         "regionvit",
         2 * 2,
@@ -323,6 +467,33 @@ ROWS = (
         attention=(1, 1, 10),
         maps=((16, 8, 8), (16, 8, 8), (24, 4, 4), (32, 2, 2)),
     ),
+    Row("Branchformer", "branchformer", 9, SPEECH),
+    Row(
+        "BranchformerAverage",
+        "branchformer",
+        5,
+        {
+            **SPEECH,
+            "input_layer": "conv2d6",
+            "position_embedding_type": "absolute",
+            "qk_norm": True,
+            "merge_method": "learned_average",
+        },
+    ),
+    Row(
+        "BranchformerFast",
+        "branchformer",
+        40,
+        {
+            **SPEECH,
+            "input_layer": "linear",
+            "attention_type": "fast",
+            "position_embedding_type": "scaled_absolute",
+            "use_gate_linear": True,
+            "mask_convolutions": True,
+        },
+        flags={"has_attentions": False},
+    ),
     Row("CctText", "cct_text", 7, {**TEXT, "word_embedding_size": 16, "kernel_size": 2}),
     Row(
         "CctTextTransformerLite",
@@ -338,20 +509,21 @@ ROWS = (
     ),
 )
 
-# {main input: {test: reason}} of tests that the mixins skip themselves, with reasons that would mislead here.
-NO_VOCABULARY = "images have no vocabulary"
+VOCABULARY_TESTS = (
+    "test_resize_tokens_embeddings",
+    "test_resize_embeddings_untied",
+    "test_resize_embeddings_untied_no_reinit_on_post_init",
+)
 ANY_INPUT = {
     "test_sdpa_can_dispatch_composite_models": "no model here is composite",
     "test_resize_position_vector_embeddings": "position tables are resized with the input, not in advance",
 }
+# {main input: {test: reason}} of tests that the mixins skip themselves, with reasons that would mislead here.
 SKIPS = {
-    "pixel_values": {
-        **ANY_INPUT,
-        "test_resize_tokens_embeddings": NO_VOCABULARY,
-        "test_resize_embeddings_untied": NO_VOCABULARY,
-        "test_resize_embeddings_untied_no_reinit_on_post_init": NO_VOCABULARY,
-    },
+    "pixel_values": {**ANY_INPUT, **dict.fromkeys(VOCABULARY_TESTS, "images have no vocabulary")},
     "input_ids": ANY_INPUT,
+    "input_values": {**ANY_INPUT, **dict.fromkeys(VOCABULARY_TESTS, "waveforms have no vocabulary")},
+    "input_features": {**ANY_INPUT, **dict.fromkeys(VOCABULARY_TESTS, "spectrograms have no vocabulary")},
 }
 
 # Fields of the image processors, one form per convention; each ends in 20 x 20 pixels.
@@ -369,4 +541,11 @@ IMAGE_PROCESSORS = {
         "crop_size": {"height": 20, "width": 20},
         "resample": 4,
     },
+}
+
+# Fields of the video processors, one form per convention.
+VIDEO_PROCESSORS = {
+    "Slowfast": {"convention": "slowfast"},
+    "SlowfastSegments": {"convention": "slowfast_segments"},
+    "Scenic": {"convention": "scenic", "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
 }

@@ -9,24 +9,42 @@ from transformers.testing_utils import torch_device
 from hf_vits.auto import ARCHITECTURES
 
 from .mixins import common
-from .table import WORDS, Row
+from .table import FRAMES, SAMPLES, WORDS, Row
 
 
 def images(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Images, or clips where the configuration says how many frames."""
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    return {"pixel_values": common.floats_tensor([batch_size, config.num_channels, height, width], rng=Random(0))}
+    frames = getattr(config, "num_frames", None)
+    shape = [*([] if frames is None else [frames]), config.num_channels, height, width]
+    return {"pixel_values": common.floats_tensor([batch_size, *shape], rng=Random(0))}
 
 
 def texts(config, batch_size: int) -> dict[str, torch.Tensor]:
     """The first text is whole, the others are padded."""
     input_ids = common.ids_tensor([batch_size, WORDS], config.vocab_size, rng=Random(0))
-    lengths = torch.tensor([WORDS, *[WORDS - 3] * (batch_size - 1)], device=torch_device)
-    mask = torch.arange(WORDS, device=torch_device) < lengths[:, None]
-    return {"input_ids": input_ids, "attention_mask": mask.long()}
+    return {"input_ids": input_ids, "attention_mask": mask(batch_size, WORDS)}
 
 
-INPUTS = {"pixel_values": images, "input_ids": texts}
+def mask(batch_size: int, length: int) -> torch.Tensor:
+    """(batch, length): the first sequence is whole, the others lack the last three."""
+    lengths = torch.tensor([length, *[length - 3] * (batch_size - 1)], device=torch_device)
+    return (torch.arange(length, device=torch_device) < lengths[:, None]).long()
+
+
+def waveforms(config, batch_size: int) -> dict[str, torch.Tensor]:
+    return {"input_values": common.floats_tensor([batch_size, config.padded_length(SAMPLES)], rng=Random(0))}
+
+
+def spectrograms(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Of as many frames as the model is made for; where it takes any, the first is whole, the others are padded."""
+    size = [batch_size, getattr(config, "num_frames", FRAMES), config.num_mel_bins]
+    features = {"input_features": common.floats_tensor(size, rng=Random(0))}
+    return features if hasattr(config, "num_frames") else features | {"attention_mask": mask(batch_size, FRAMES)}
+
+
+INPUTS = {"pixel_values": images, "input_ids": texts, "input_values": waveforms, "input_features": spectrograms}
 
 
 class ModelTester:
@@ -51,15 +69,19 @@ class ModelTester:
         architecture = next(a for a in ARCHITECTURES if a.name == row.architecture)
         module = importlib.import_module(architecture.model_module())
         self.config_class = architecture.config_class()
-        self.models = {auto: getattr(module, name) for auto, name in architecture.models.items()}
+        self.models = {
+            auto: getattr(module, name)
+            for auto, name in architecture.models.items()
+            if auto in (row.auto_classes or architecture.models)
+        }
         config = self.get_config()
         self.hidden_size = config.hidden_size
-        self.expected_num_hidden_layers = config.num_hidden_layers + 1
+        self.expected_num_hidden_layers = (row.layers or config.num_hidden_layers) + 1
         self.num_hidden_layers = row.attentions or config.num_hidden_layers
         self.encoder_seq_length = row.tokens
         if row.attention is not None:
             self.num_attention_heads, self.encoder_seq_length, self.key_length = row.attention
-        self.seq_length = row.tokens if self.main_input_name == "pixel_values" else WORDS
+        self.seq_length = WORDS if self.main_input_name == "input_ids" else row.tokens
         self.mask_length = row.tokens - config.num_prefix_tokens
         self.num_masks = self.mask_length // 2
 
@@ -70,7 +92,12 @@ class ModelTester:
     @property
     def classifier_class(self) -> type | None:
         """Our model with a classification head; the training mixin calls it `sequence_classification_class`."""
-        names = ("AutoModelForImageClassification", "AutoModelForSequenceClassification")
+        names = (
+            "AutoModelForImageClassification",
+            "AutoModelForVideoClassification",
+            "AutoModelForSequenceClassification",
+            "AutoModelForAudioClassification",
+        )
         return next((self.models[name] for name in names if name in self.models), None)
 
     sequence_classification_class = classifier_class

@@ -64,8 +64,9 @@ def count_flops(model) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from .models import one_input
+    from .models import encoder_of, one_input
 
+    model = encoder_of(model)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(**one_input(model), output_hidden_states=True)
     return counter.get_total_flops()

@@ -1,20 +1,45 @@
 """Models by the names that a command line gives them: folders, Hub repositories, published variants."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.initialization import no_init_weights
-from transformers.utils import IMAGE_PROCESSOR_NAME, cached_file
+from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCESSOR_NAME, cached_file
 
 import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields
+from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 IMAGENET_CLASSES = 1000
+# Of models that take waveforms or spectrograms of many lengths: a second of Audiomer's, and of frames 10 ms apart.
+SAMPLES, FRAMES = 8192, 100
+# How an input is described, from its shape as a whole and from its sizes.
+INPUTS = {
+    "pixel_values": "{0}",
+    "input_values": "{1} samples",
+    "input_features": "{1} frames of {2} bins",
+    "input_ids": "{1} words",
+}
 IMAGE_MODES = {1: "L", 3: "RGB"}
+# {file of a saved processor: class that reads it}
+PROCESSORS = {
+    PROCESSOR_NAME: AutoProcessor,
+    VIDEO_PROCESSOR_NAME: AutoVideoProcessor,
+    IMAGE_PROCESSOR_NAME: AutoImageProcessor,
+}
 
 
 def variant_model(system: str, variant: str) -> PreTrainedModel:
@@ -28,28 +53,39 @@ def variant_model(system: str, variant: str) -> PreTrainedModel:
 
 def empty_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
     with torch.device("meta"), no_init_weights():
-        return model_class(config).eval()
+        return model_class(config).eval().to("meta")  # tables that follow from sizes are made on the CPU
 
 
 def describe_size(model: PreTrainedModel) -> dict[str, Any]:
     """Parameters, what one input is, and how many classes are told apart (None without a classifier)."""
-    (example,) = one_input(model).values()
+    (example,) = one_input(encoder_of(model)).values()
     shape = example.shape[1:]
-    is_image = model.main_input_name == "pixel_values"
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "input": "x".join(map(str, shape)) if is_image else f"{shape[0]} words",
+        "input": INPUTS[model.main_input_name].format("x".join(map(str, shape)), *shape),
         "classes": model.config.num_labels if "Classification" in type(model).__name__ else None,
     }
 
 
+def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """What encodes one input: the model, or the student's backbone of one that trains a student."""
+    return model.student.backbone if isinstance(model, SelfDistillationModel) else model
+
+
 def one_input(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Arguments for one image (1, channels, height, width), or one text (1, words), on the meta device."""
+    """Arguments for one image (1, channels, height, width), clip (1, frames, channels, height, width), waveform,
+    spectrogram or text, on the meta device."""
     config = model.config
     if model.main_input_name == "pixel_values":
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        return {"pixel_values": torch.empty(1, config.num_channels, height, width, device="meta")}
+        frames = () if getattr(config, "num_frames", None) is None else (config.num_frames,)
+        return {"pixel_values": torch.empty(1, *frames, config.num_channels, height, width, device="meta")}
+    if model.main_input_name == "input_values":
+        return {"input_values": torch.empty(1, config.padded_length(SAMPLES), device="meta")}
+    if model.main_input_name == "input_features":
+        size = (getattr(config, "num_frames", FRAMES), config.num_mel_bins)
+        return {"input_features": torch.empty(1, *size, device="meta")}
     return {"input_ids": torch.empty(1, config.max_position_embeddings, dtype=torch.long, device="meta")}
 
 
@@ -99,6 +135,13 @@ def load_classifier(source: str) -> tuple[PreTrainedModel, Any]:
     return load_model(source).to(device), processor
 
 
+def load_with(auto_processor: type, source: str) -> tuple[PreTrainedModel, Any]:
+    """A model, where it computes fastest, and what the Auto class finds to prepare its inputs with."""
+    processor = auto_processor.from_pretrained(source)
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    return load_model(source).to(device), processor
+
+
 def image_mode(model: PreTrainedModel) -> str:
     """PIL's mode of the images that a model takes."""
     num_channels = getattr(model.config, "num_channels", 3)
@@ -107,7 +150,11 @@ def image_mode(model: PreTrainedModel) -> str:
     return IMAGE_MODES[num_channels]
 
 
-def load_processor(source: str) -> Any | None:
-    """The image processor saved with a model; None if there is none."""
-    found = cached_file(source, IMAGE_PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False)
-    return AutoImageProcessor.from_pretrained(source) if found else None
+def load_processor(source: str) -> Any:
+    """What was saved with a model to prepare its inputs; None if nothing was."""
+    for name, auto_class in PROCESSORS.items():
+        if found := cached_file(source, name, _raise_exceptions_for_missing_entries=False):
+            if "feature_extractor_type" in json.loads(Path(found).read_text(encoding="utf-8")):
+                auto_class = AutoFeatureExtractor  # its file has the name of an image processor's
+            return auto_class.from_pretrained(source)
+    return None

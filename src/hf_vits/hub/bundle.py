@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from transformers import (
     BaseVideoProcessor,
     FeatureExtractionMixin,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     ProcessorMixin,
 )
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
 from .. import __version__
-from ..auto import ARCHITECTURES
+from ..auto import ARCHITECTURES, PRETRAINING
 
 PACKAGE = __name__.split(".")[0]
 ROOT = Path(__file__).parents[1]
@@ -35,32 +36,37 @@ PROCESSORS = {
     BaseVideoProcessor: "AutoVideoProcessor",
     BaseImageProcessor: "AutoImageProcessor",
     FeatureExtractionMixin: "AutoFeatureExtractor",
+    PreTrainedTokenizerBase: "AutoTokenizer",
     ProcessorMixin: "AutoProcessor",
 }
-PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+JOINT_FILE, TOKENIZER_FILE = "processor_config.json", "tokenizer_config.json"
+PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", JOINT_FILE, TOKENIZER_FILE)
 
 
 def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: Any = None) -> list[str]:
     """Write the code of `model` and `processor` into `folder`, which holds them as `save_pretrained` left them.
 
-    Their `config.json` and `preprocessor_config.json` get the `auto_map` that leads the Auto classes to the code. A
-    model that itself came from a repository with `trust_remote_code=True` takes that repository's code along.
+    Their JSON files get the `auto_map` that leads the Auto classes to the code. A model that itself came from a
+    repository with `trust_remote_code=True` takes that repository's code along.
 
     Args:
         model: of an architecture of hf_vits, or loaded with `trust_remote_code=True`.
         folder: existing folder with `config.json`.
-        processor: processor saved there too. What is transformers' own needs no code and is left as it is.
+        processor: processor, feature extractor or tokenizer saved there too, or a processor that joins such. What is
+            transformers' own needs no code and is left as it is.
 
     Returns:
-        Names of the Python files written.
+        Names of the Python files written; none for a model that only works where hf_vits is installed.
 
     Raises:
         ValueError: the class is neither hf_vits' nor a repository's, or its code cannot be made self-contained.
     """
+    if getattr(model, "needs_package", False):
+        return []
     folder = Path(folder)
     files: dict[str, str] = {}
-    for owner, json_files in ((model, ("config.json",)), (processor, PROCESSOR_FILES)):
-        if owner is None or type(owner).__module__.startswith("transformers."):
+    for owner, json_files, part in ((model, ("config.json",), None), *_parts(processor)):
+        if type(owner).__module__.startswith("transformers."):
             continue
         references = _references(owner)
         for name, text in _sources(owner, references.values()).items():
@@ -71,7 +77,7 @@ def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: A
                 )
         for name in json_files:
             if (folder / name).exists():
-                _set_auto_map(folder / name, references)
+                _set_auto_map(folder / name, references, part)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     _check(folder, files)
@@ -85,6 +91,10 @@ def remove_bundle(folder: str | os.PathLike) -> None:
     for name in ("config.json", *PROCESSOR_FILES):
         if Path(folder, name).exists():
             _set_auto_map(Path(folder, name), {})
+    joint = Path(folder, JOINT_FILE)
+    for part, value in json.loads(joint.read_text(encoding="utf-8")).items() if joint.exists() else ():
+        if isinstance(value, dict):
+            _set_auto_map(joint, {}, part)
 
 
 def collect(modules: Iterable[str]) -> dict[str, str]:
@@ -105,6 +115,18 @@ def collect(modules: Iterable[str]) -> dict[str, str]:
     return files
 
 
+def _parts(processor: Any) -> Iterator[tuple[Any, tuple[str, ...], str | None]]:
+    """(object, files that may describe it, under which key they do) of a processor and of those that it joins."""
+    if isinstance(processor, ProcessorMixin):
+        yield processor, (JOINT_FILE,), None
+        for name in processor.get_attributes():
+            part = getattr(processor, name)
+            is_tokenizer = isinstance(part, PreTrainedTokenizerBase)
+            yield part, *(((TOKENIZER_FILE,), None) if is_tokenizer else ((JOINT_FILE,), name))
+    elif processor is not None:
+        yield processor, PROCESSOR_FILES, None
+
+
 def _references(owner: Any) -> dict[str, str]:
     """The `auto_map` of a model or processor: {Auto class: "module.Class"}.
 
@@ -118,7 +140,7 @@ def _references(owner: Any) -> dict[str, str]:
         known = getattr(owner.config, "auto_map", None) or {}
         return {auto_class: reference.split("--")[-1] for auto_class, reference in known.items()}
     references = {"AutoConfig": f"{_file_stem(config_class.__module__)}.{config_class.__name__}"}
-    for row in ARCHITECTURES:
+    for row in (*ARCHITECTURES, *PRETRAINING):
         if row.config == config_class.__name__ and row.model_module() == type(owner).__module__:
             stem = _file_stem(row.model_module())
             return references | {auto_class: f"{stem}.{name}" for auto_class, name in row.models.items()}
@@ -226,11 +248,17 @@ def _file_stem(module: str) -> str:
     return "_".join(parts[1:])
 
 
-def _set_auto_map(path: Path, references: dict[str, str]) -> None:
+def _set_auto_map(path: Path, references: dict[str, str], part: str | None = None) -> None:
+    """Replace the `auto_map` of a JSON file, or of what stands in it under the key `part`."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    data.pop("auto_map", None)
+    described = data if part is None else data[part]
+    described.pop("auto_map", None)
     if references:
-        data["auto_map"] = references
+        # Of a tokenizer transformers wants two classes, the first being one without the library tokenizers.
+        described["auto_map"] = {
+            auto_class: [None, reference] if auto_class == "AutoTokenizer" else reference
+            for auto_class, reference in references.items()
+        }
     path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
-from ..auto import ARCHITECTURES, Architecture
+from ..auto import ARCHITECTURES, PRETRAINING, Architecture
 from .facts import FACTS, Facts
 
 REPOSITORY = "USER/MODEL"  # stands in a card for its repository, until a push knows the name
@@ -33,6 +33,8 @@ LABEL = "model.config.id2label[logits.argmax(-1).item()]"
 USES = {
     "AutoModelForImageClassification": Use("image-classification", "logits", ".logits", LABEL),
     "AutoModelForVideoClassification": Use("video-classification", "logits", ".logits", LABEL),
+    "AutoModelForAudioClassification": Use("audio-classification", "logits", ".logits", LABEL),
+    "AutoModelForCTC": Use("automatic-speech-recognition", "logits", ".logits", "processor.decode_logits(logits)[0]"),
     "AutoModelForSequenceClassification": Use("text-classification", "logits", ".logits", LABEL),
     "AutoModelForMaskedImageModeling": Use("image-feature-extraction", "images", ".reconstruction", "images.shape"),
     "AutoBackbone": Use("image-feature-extraction", "maps", ".feature_maps", "[tuple(map.shape) for map in maps]"),
@@ -62,6 +64,7 @@ class TrainingSummary:
         metrics: {name: value} on the evaluation data; timings and what is no number are left out.
         history: one {name: value} per evaluation, in order, such as {"epoch": 1, "loss": 0.3, "eval_accuracy": 0.9}.
         figures: image files (curves, confusion matrix) shown in the card, each under its name in words.
+        samples: some inputs and what the model made of them, one {name: value} for each.
         dataset_id: the data's id on the Hub, if it is there.
         split: evaluation split.
         task: the Hub's identifier of the task, by default that of the model's kind.
@@ -76,6 +79,7 @@ class TrainingSummary:
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
     figures: Sequence[str | os.PathLike] = ()
+    samples: Sequence[Mapping[str, Any]] = ()
     dataset_id: str | None = None
     split: str = "test"
     task: str | None = None
@@ -169,7 +173,7 @@ def _content(card: ModelCard | str | os.PathLike) -> tuple[str, list[Path]]:
 def _row(model: PreTrainedModel) -> Architecture | None:
     """The row of a model of hf_vits, be its class the library's or from a repository's bundle; None for others."""
     config = model.config
-    found = (row for row in ARCHITECTURES if row.config == type(config).__name__)
+    found = (row for row in (*ARCHITECTURES, *PRETRAINING) if row.config == type(config).__name__)
     return next(found, None) if config.model_type.startswith("hf_vits_") else None
 
 
@@ -182,16 +186,16 @@ def _facts(model: PreTrainedModel) -> Facts | None:
 
 def _reads_images(model: PreTrainedModel) -> bool:
     row = _row(model)
-    return row is None or row.image_processor
+    return row is None or "AutoImageProcessor" in row.processors
 
 
-def _clip_shape(model: PreTrainedModel) -> tuple[int, ...] | None:
-    """(batch, frames, channels, height, width) of a clip for a model that takes clips, else None."""
-    config = model.config
-    if getattr(config, "num_frames", None) is None:
-        return None
-    size = config.image_size
-    return (1, config.num_frames, config.num_channels, *(size if isinstance(size, list | tuple) else (size, size)))
+def _reads_audio(model: PreTrainedModel) -> bool:
+    row = _row(model)
+    return row is not None and "AutoFeatureExtractor" in row.processors
+
+
+def _reads_videos(model: PreTrainedModel) -> bool:
+    return model.main_input_name == "pixel_values" and getattr(model.config, "num_frames", None) is not None
 
 
 def _auto_class(model: PreTrainedModel) -> str:
@@ -208,7 +212,9 @@ def _use(model: PreTrainedModel) -> Use:
 def _metadata(
     model: PreTrainedModel, facts: Facts | None, licence: str | None, task: str | None = None
 ) -> ModelCardData:
-    tags = [*(["vision"] if _reads_images(model) else []), *(["hf_vits"] if _row(model) else [])]
+    sees = _reads_images(model) or _reads_videos(model)
+    modality = ["vision"] if sees else ["audio"] if _reads_audio(model) else []
+    tags = [*modality, *(["hf_vits"] if _row(model) else [])]
     return ModelCardData(
         license=licence or (facts.licence if facts else None),
         library_name="transformers",
@@ -226,7 +232,8 @@ def _introduction(model: PreTrainedModel, facts: Facts | None) -> str:
     numbers = [f"{model.num_parameters():,} parameters"]
     if (size := getattr(config, "image_size", None)) is not None:
         height, width = size if isinstance(size, list | tuple) else (size, size)
-        numbers.append(f"made for images of {height}x{width} pixels")
+        inputs = f"clips of {config.num_frames} frames" if _reads_videos(model) else "images"
+        numbers.append(f"made for {inputs} of {height}x{width} pixels")
     if _auto_class(model).endswith("Classification"):
         numbers.append(f"{config.num_labels} classes")
     papers = " Papers: " + ", ".join(_link(paper.title, paper.arxiv) for paper in facts.papers) + "." if facts else ""
@@ -239,24 +246,33 @@ def _link(title: str, arxiv: str) -> str:
 
 def _usage(model: PreTrainedModel, bundle: bool) -> str:
     auto_class, use = _auto_class(model), _use(model)
-    if shape := _clip_shape(model):
-        imports = ["import torch", f"from transformers import {auto_class}"]
-        loading = []
-        inputs, comment = f"torch.randn{shape}", "  # a normalised clip: frames, channels, height, width"
+    if _reads_videos(model):
+        imports = [f"from transformers import AutoVideoProcessor, {auto_class}"]
+        loading = [f'processor = AutoVideoProcessor.from_pretrained("{REPOSITORY}")']
+        inputs, comment = '**processor("clip.mp4", return_tensors="pt")', ""
     elif _reads_images(model):
         imports = ["from PIL import Image", f"from transformers import AutoImageProcessor, {auto_class}"]
         loading = [f'processor = AutoImageProcessor.from_pretrained("{REPOSITORY}")']
         inputs, comment = '**processor(Image.open("image.jpg"), return_tensors="pt")', ""
+    elif auto_class == "AutoModelForCTC":
+        imports = [f"from transformers import AutoProcessor, {auto_class}"]
+        loading = [f'processor = AutoProcessor.from_pretrained("{REPOSITORY}")']
+        inputs, comment = '**processor(audio="audio.wav", return_tensors="pt")', ""
+    elif _reads_audio(model):
+        imports = [f"from transformers import AutoFeatureExtractor, {auto_class}"]
+        loading = [f'extractor = AutoFeatureExtractor.from_pretrained("{REPOSITORY}")']
+        inputs, comment = '**extractor("audio.wav", return_tensors="pt")', ""
     else:
         imports = ["import torch", f"from transformers import {auto_class}"]
         loading = []
         inputs, comment = "torch.tensor([[7, 42, 3, 19, 5, 88, 61, 2]])", "  # numbers of words in the vocabulary"
+    export = ".export()" if auto_class == "AutoModelForPreTraining" else ""  # the encoder alone
     lines = [
         *(["import hf_vits"] if _row(model) else []),
         *imports,
         "",
         *loading,
-        f'model = {auto_class}.from_pretrained("{REPOSITORY}")',
+        f'model = {auto_class}.from_pretrained("{REPOSITORY}"){export}',
         f"{use.output} = model({inputs}){use.attribute}{comment}",
         f"print({use.shown})",
     ]
@@ -265,7 +281,8 @@ def _usage(model: PreTrainedModel, bundle: bool) -> str:
         "`from_pretrained`: this repository carries the model's code."
     )
     code = "\n".join(lines)
-    return f"## Use\n\n```python\n{code}\n```{without if bundle and _row(model) else ''}"
+    bundled = bundle and _row(model) and not getattr(model, "needs_package", False)
+    return f"## Use\n\n```python\n{code}\n```{without if bundled else ''}"
 
 
 def _origin(facts: Facts | None, variant: str | None, source: str | None) -> str:
@@ -297,6 +314,9 @@ def _training(
     if metrics:
         sections.append("## Evaluation\n\n" + _table([summary.split, "value"], metrics.items()))
     sections += [f"![{figure.stem.replace('_', ' ').capitalize()}]({figure.name})" for figure in figures]
+    if summary.samples:
+        rows = [row.values() for row in summary.samples]
+        sections.append("### Samples\n\n" + _table(list(summary.samples[0]), rows))
     if summary.history:
         names = list(dict.fromkeys(name for row in summary.history for name in row))
         rows = ([row.get(name, "") for name in names] for row in _thinned(summary.history))

@@ -502,4 +502,204 @@ FACTS = {
         licence="apache-2.0",
         tags=("mvit", "mvitv2"),
     ),
+    "vivit": Facts(
+        title="Video Vision Transformer (ViViT)",
+        summary=(
+            "A vision transformer for clips. Small blocks of space and time, tubelets, become tokens. They attend to "
+            "one another all at once, or, to cost less, within frames and across them in turn: by one encoder after "
+            "the other, by two attentions in each layer, or by two kinds of heads."
+        ),
+        papers=(
+            Paper(
+                "ViViT: A Video Vision Transformer",
+                "2103.15691",
+                """@inproceedings{arnab2021vivit,
+  title = {{ViViT}: A Video Vision Transformer},
+  author = {Arnab, Anurag and Dehghani, Mostafa and Heigold, Georg and Sun, Chen and Lu{\\v{c}}i{\\'c}, Mario and
+            Schmid, Cordelia},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/google-research/scenic",),
+        licence="apache-2.0",
+        tags=("vivit", "video"),
+    ),
+    "audiomer": Facts(
+        title="Audiomer",
+        summary=(
+            "A keyword spotter that hears the raw waveform. Every layer halves the length by a strided depth-wise "
+            "convolution, whose frames attend, with the Performer's random-feature attention, to a more strongly "
+            "strided copy of the same input; a strided convolution is the residual branch. Cost is linear in the "
+            "length, and there are no positions, so clips longer or shorter than those of training run too."
+        ),
+        papers=(
+            Paper(
+                "Audiomer: A Convolutional Transformer For Keyword Spotting",
+                "2109.10252",
+                """@article{sahu2021audiomer,
+  title = {Audiomer: A Convolutional Transformer For Keyword Spotting},
+  author = {Sahu, Surya Kant and Mitheran, Sai and Kamdar, Juhi and Gandhi, Meet},
+  journal = {arXiv preprint arXiv:2109.10252},
+  year = {2021}
+}""",
+            ),
+            Paper(
+                "Rethinking Attention with Performers",
+                "2009.14794",
+                """@inproceedings{choromanski2021performer,
+  title = {Rethinking Attention with {Performers}},
+  author = {Choromanski, Krzysztof and Likhosherstov, Valerii and Dohan, David and Song, Xingyou and Gane, Andreea and
+            Sarlos, Tamas and Hawkins, Peter and Davis, Jared and Mohiuddin, Afroz and Kaiser, Lukasz and
+            Belanger, David and Colwell, Lucy and Weller, Adrian},
+  booktitle = {International Conference on Learning Representations},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/The-Learning-Machines/Audiomer-PyTorch",),
+        licence="unknown",
+        tags=("audiomer", "keyword-spotting"),
+    ),
+    "septr": Facts(
+        title="Separable Transformer (SepTr)",
+        summary=(
+            "A transformer over spectrograms in which every bin of every frame is a token. A layer is two "
+            "transformers one after the other: along frequency inside each frame, then along time inside each bin, "
+            "each with a class token per line that is averaged over the lines. The number of parameters grows "
+            "linearly with the size of the spectrogram."
+        ),
+        papers=(
+            Paper(
+                "SepTr: Separable Transformer for Audio Spectrogram Processing",
+                "2203.09581",
+                """@inproceedings{ristea2022septr,
+  title = {{SepTr}: Separable Transformer for Audio Spectrogram Processing},
+  author = {Ristea, Nicolae-Catalin and Ionescu, Radu Tudor and Khan, Fahad Shahbaz},
+  booktitle = {Proceedings of INTERSPEECH},
+  pages = {4103--4107},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/ristea/septr",),
+        licence="cc-by-sa-4.0",
+        tags=("septr",),
+    ),
+    "branchformer": Facts(
+        title="Branchformer",
+        summary=(
+            "A speech encoder whose every layer reads the same frames twice, side by side: self-attention with "
+            "relative positions sees the whole recording, an MLP gated by a convolution along time its surroundings. "
+            "Both are merged, by concatenation or by weights that tell how much each layer leans on either."
+        ),
+        papers=(
+            Paper(
+                "Branchformer: Parallel MLP-Attention Architectures to Capture Local and Global Context for Speech "
+                "Recognition and Understanding",
+                "2207.02971",
+                """@inproceedings{peng2022branchformer,
+  title = {Branchformer: Parallel {MLP}-Attention Architectures to Capture Local and Global Context for Speech
+           Recognition and Understanding},
+  author = {Peng, Yifan and Dalmia, Siddharth and Lane, Ian and Watanabe, Shinji},
+  booktitle = {Proceedings of the 39th International Conference on Machine Learning},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/espnet/espnet",),
+        licence="apache-2.0",
+        tags=("branchformer", "espnet"),
+    ),
+    "mae": Facts(
+        title="Masked Autoencoder (MAE)",
+        summary=(
+            "A ViT that learns without labels: it sees a quarter of the patches of an image, and a small decoder "
+            "paints the others from what it makes of them. The decoder is left out afterwards."
+        ),
+        papers=(
+            Paper(
+                "Masked Autoencoders Are Scalable Vision Learners",
+                "2111.06377",
+                """@inproceedings{he2022mae,
+  title = {Masked Autoencoders Are Scalable Vision Learners},
+  author = {He, Kaiming and Chen, Xinlei and Xie, Saining and Li, Yanghao and Doll{\\'a}r, Piotr and Girshick, Ross},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/facebookresearch/mae",),
+        licence="cc-by-nc-4.0",
+        tags=("mae", "self-supervised"),
+    ),
+    "dino": Facts(
+        title="DINO",
+        summary=(
+            "Self-distillation without labels: from every crop of an image a student predicts what its teacher, a "
+            "moving average of itself, sees in the large ones. The attention of its ViTs follows objects."
+        ),
+        papers=(
+            Paper(
+                "Emerging Properties in Self-Supervised Vision Transformers",
+                "2104.14294",
+                """@inproceedings{caron2021dino,
+  title = {Emerging Properties in Self-Supervised Vision Transformers},
+  author = {Caron, Mathilde and Touvron, Hugo and Misra, Ishan and J{\\'e}gou, Herv{\\'e} and Mairal, Julien and
+            Bojanowski, Piotr and Joulin, Armand},
+  booktitle = {IEEE/CVF International Conference on Computer Vision},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/facebookresearch/dino",),
+        licence="apache-2.0",
+        tags=("dino", "self-supervised"),
+    ),
+    "ibot": Facts(
+        title="iBOT",
+        summary=(
+            "DINO and masked image modelling at once: the student also predicts, for the patches that are masked from "
+            "it, what its teacher sees there."
+        ),
+        papers=(
+            Paper(
+                "iBOT: Image BERT Pre-Training with Online Tokenizer",
+                "2111.07832",
+                """@inproceedings{zhou2022ibot,
+  title = {{iBOT}: Image {BERT} Pre-Training with Online Tokenizer},
+  author = {Zhou, Jinghao and Wei, Chen and Wang, Huiyu and Shen, Wei and Xie, Cihang and Yuille, Alan and Kong, Tao},
+  booktitle = {International Conference on Learning Representations},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/bytedance/ibot",),
+        licence="apache-2.0",
+        tags=("ibot", "self-supervised"),
+    ),
+    "attmask": Facts(
+        title="AttMask",
+        summary=(
+            "iBOT whose masks are not drawn blindly: what the teacher's class token attends to most is hidden from "
+            "the student, all of it, all but a few hints, or the least attended instead."
+        ),
+        papers=(
+            Paper(
+                "What to Hide from Your Students: Attention-Guided Masked Image Modeling",
+                "2203.12719",
+                """@inproceedings{kakogeorgiou2022attmask,
+  title = {What to Hide from Your Students: Attention-Guided Masked Image Modeling},
+  author = {Kakogeorgiou, Ioannis and Gidaris, Spyros and Psomas, Bill and Avrithis, Yannis and Bursuc, Andrei and
+            Karantzalos, Konstantinos and Komodakis, Nikos},
+  booktitle = {European Conference on Computer Vision},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/gkakogeorgiou/attmask",),
+        licence="apache-2.0",
+        tags=("attmask", "ibot", "self-supervised"),
+    ),
 }

@@ -88,7 +88,7 @@ def push_to_hub(
     Args:
         model: any model of hf_vits or transformers.
         repo_id: `"user/name"`; `"name"` alone means the namespace of the token's user.
-        processor: image, video or audio processor to save with it.
+        processor: image or video processor, feature extractor, or a processor that joins one and a tokenizer.
         card: a card of `hf_vits.hub`, a `ModelCard`, its text, or the path of a README.md, whose images go up with
             it. By default a repository without card gets one that says what the architecture is and how to load it,
             and an existing card is left alone.

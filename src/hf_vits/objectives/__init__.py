@@ -1,6 +1,31 @@
 """Losses as modules over tensors: each call returns a scalar loss and a dict of values worth logging."""
 
 from hf_vits.objectives.classification import BinaryCrossEntropy, CoSubLoss, CrossEntropy, SigmoidCrossEntropy
+from hf_vits.objectives.contrastive import MomentumContrastLoss, NTXentLoss
+from hf_vits.objectives.dino import DINOLoss
 from hf_vits.objectives.distillation import DistillationLoss
+from hf_vits.objectives.esvit import EsViTLoss
+from hf_vits.objectives.ibot import IBOTLoss
+from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
+from hf_vits.objectives.reconstruction import AbsoluteReconstruction, MaskedPatchRegression
+from hf_vits.objectives.sit import MomentumSiTLoss, SiTLoss
+from hf_vits.objectives.uncertainty import UncertaintyWeighting
 
-__all__ = ["BinaryCrossEntropy", "CoSubLoss", "CrossEntropy", "DistillationLoss", "SigmoidCrossEntropy"]
+__all__ = [
+    "AbsoluteReconstruction",
+    "BinaryCrossEntropy",
+    "CoSubLoss",
+    "CrossEntropy",
+    "DINOLoss",
+    "DistillationLoss",
+    "EsViTLoss",
+    "IBOTLoss",
+    "MaskedPatchRegression",
+    "MomentumContrastLoss",
+    "MomentumSiTLoss",
+    "MultiHeadCrossEntropy",
+    "NTXentLoss",
+    "SiTLoss",
+    "SigmoidCrossEntropy",
+    "UncertaintyWeighting",
+]

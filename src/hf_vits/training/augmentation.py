@@ -176,7 +176,8 @@ def _to_tensor(processor) -> list[transforms.Transform]:
     if processor.do_rescale:
         steps.append(_Scale(processor.rescale_factor))
     if processor.do_normalize:
-        steps.append(transforms.Normalize(mean=list(processor.image_mean), std=list(processor.image_std)))
+        mean, std = list(processor.image_mean), list(processor.image_std)
+        steps.append(transforms.Normalize(mean, std, inplace=True))  # of a copy, which ToDtype made
     return steps
 
 

@@ -19,11 +19,13 @@ class Draw(NamedTuple):
     index: which image.
     seed: of its augmentation.
     mixture: seed of the batch's MixUp or CutMix; None where nothing is mixed.
+    shared_seed: of what its repeats have in common, such as the part of a video that they show.
     """
 
     index: int
     seed: int
     mixture: int | None
+    shared_seed: int
 
 
 class GlobalBatches(Sampler):
@@ -113,4 +115,6 @@ class GlobalBatches(Sampler):
         return np.concatenate([places[first :: self.repeats] for first in range(self.repeats)])
 
     def _draw(self, order: np.ndarray, position: int, mixture: int | None) -> Draw:
-        return Draw(int(order[position]), seed_at(self.seed, Choice.AUGMENTATION, self.epoch, position), mixture)
+        seed = seed_at(self.seed, Choice.AUGMENTATION, self.epoch, position)
+        shared_seed = seed_at(self.seed, Choice.REPEATS, self.epoch, position // self.repeats)
+        return Draw(int(order[position]), seed, mixture, shared_seed)

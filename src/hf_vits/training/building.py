@@ -38,8 +38,8 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
     if processor is None or not isinstance(model, _classes_of(task, model)):
         raise ValueError(
-            f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task trains "
-            f"what {task.auto_model.__name__} loads, on {task.noun}s"
+            f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task "
+            f"trains what {task.auto_model.__name__} loads, on {task.noun}s"
         )
     if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
@@ -69,7 +69,10 @@ def _initialize(model: PreTrainedModel, recipe: InitializationRecipe) -> None:
     if not hasattr(model, "initialize_from"):
         raise ValueError(f"model.initialize_from: a {type(model).__name__} cannot start from another kind of model")
     options = dataclasses.asdict(recipe)
-    model.initialize_from(AutoModel.from_pretrained(options.pop("pretrained")), **options)
+    source = AutoModel.from_pretrained(options.pop("pretrained"))
+    if not source.config.model_type.startswith("hf_vits_"):
+        source = conversion.from_transformers(source)
+    model.initialize_from(source, **options)
 
 
 def _from_checkpoint(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:

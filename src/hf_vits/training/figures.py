@@ -14,6 +14,7 @@ _TRAIN, _EVALUATION = "#4c72b0", "#dd8452"
 _RIGHT, _WRONG = "#2e7d32", "#c62828"
 # Above so many classes the cells of a confusion matrix are too small for names and counts.
 _MOST_NAMED_CLASSES = 25
+_GRID_WIDTH = 11.4  # inches
 
 
 @dataclass(frozen=True)
@@ -27,24 +28,27 @@ class Prediction:
 
 
 def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Loss, validation accuracy and learning rate over the steps of Trainer's log history."""
+    """Loss, validation accuracy or error rates, and learning rate over the steps of Trainer's log history."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, measure, rate = figure.subplots(1, 3)
     _plot(loss, history, "loss", "training", _TRAIN)
     _plot(loss, history, "eval_loss", "validation", _EVALUATION)
-    _plot(accuracy, history, "eval_accuracy", "top-1", _EVALUATION)
-    _plot(accuracy, history, "eval_top5_accuracy", "top-5", _EVALUATION, linestyle=":")
+    _plot(measure, history, "eval_accuracy", "top-1", _EVALUATION)
+    _plot(measure, history, "eval_top5_accuracy", "top-5", _EVALUATION, linestyle=":")
+    _plot(measure, history, "eval_word_error_rate", "words", _EVALUATION)
+    _plot(measure, history, "eval_character_error_rate", "characters", _EVALUATION, linestyle=":")
     _plot(rate, history, "learning_rate", "learning rate", _TRAIN)
-    for axes, title in ((loss, "Loss"), (accuracy, "Validation accuracy"), (rate, "Learning rate")):
+    judged = "error rates" if any("eval_word_error_rate" in entry for entry in history) else "accuracy"
+    for axes, title in ((loss, "Loss"), (measure, f"Validation {judged}"), (rate, "Learning rate")):
         axes.set(title=title, xlabel="optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in (loss, accuracy):
+    for axes in (loss, measure):
         if axes.lines:
             axes.legend(frameon=False)
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _plot(axes, history: Sequence[dict[str, Any]], key: str, label: str, color: str, linestyle: str = "-") -> None:
@@ -64,7 +68,7 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted class", ylabel="true class", title="Confusion matrix of the test images")
+    axes.set(xlabel="predicted class", ylabel="true class", title="Confusion matrix of the test split")
     figure.colorbar(shown, ax=axes, label="share of the true class", shrink=0.8)
     if named:
         slanted = {} if max(map(len, class_names)) < 4 else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -74,13 +78,14 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
             if count:
                 color = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
     """A grid of images, titled by predicted class and probability; green where right, else red with the true class."""
-    rows = -(-len(predictions) // columns)
-    figure = Figure(figsize=(1.9 * columns, 2.3 * rows), layout="constrained")
+    rows, width = -(-len(predictions) // columns), _GRID_WIDTH / columns
+    shape = min(max(prediction.image.height / prediction.image.width for prediction in predictions), 1)
+    figure = Figure(figsize=(_GRID_WIDTH, (width * shape + 0.4) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
@@ -91,10 +96,10 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int
             title, color = (title, _RIGHT) if right else (f"{title}\nis {prediction.label}", _WRONG)
         axes.imshow(prediction.image, cmap="gray" if prediction.image.mode == "L" else None)
         axes.set_title(title, color=color, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     partial = path.with_suffix(".partial.png")
     figure.savefig(partial, dpi=110)
     partial.replace(path)

@@ -106,6 +106,44 @@ class Adafactor(Optimizer):
         return (rows / rows.mean(dim=smaller, keepdim=True)).rsqrt() * columns.rsqrt()
 
 
+class Lars(Optimizer):
+    """SGD whose step is scaled, per matrix, to the matrix's own norm (You et al., arXiv 1708.03888).
+
+    As for linear probes and ResNets in facebookresearch/mae (util/lars.py) and facebookresearch/dino (utils.py):
+    vectors are neither scaled nor decayed, and the momentum is of scaled steps before the learning rate.
+    """
+
+    def __init__(
+        self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, trust_coefficient: float = 0.001
+    ):
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"trust_coefficient": trust_coefficient})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step; `closure`, if given, recomputes and returns the loss."""
+        loss = _evaluate(closure)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                update = p.grad
+                if p.ndim > 1:
+                    update = update.add(p, alpha=group["weight_decay"])
+                    norms = p.norm(), update.norm()
+                    ratio = group["trust_coefficient"] * norms[0] / norms[1]
+                    update = update * torch.where((norms[0] > 0) & (norms[1] > 0), ratio, torch.ones_like(ratio))
+                momentum = _running_sum(self.state[p], update, group["momentum"])
+                p.add_(momentum, alpha=-group["lr"])
+        return loss
+
+
+def _running_sum(state: dict, update: torch.Tensor, momentum: float) -> torch.Tensor:
+    if "momentum" not in state:
+        state["momentum"] = torch.zeros_like(update)
+    return state["momentum"].mul_(momentum).add_(update)
+
+
 def _two_largest(shape: torch.Size) -> tuple[int, int] | None:
     """Indices of the second largest and the largest dimension."""
     order = sorted(range(len(shape)), key=lambda i: shape[i])
@@ -128,7 +166,7 @@ def _evaluate(closure) -> torch.Tensor | None:
 # "model.layers.3.", or "model.stages.1.layers.3." and whatever else is below "model.stages.1."
 _LAYER = re.compile(r"(?P<stack>.+?\.(?:stages|layers?))\.(?P<outer>\d+)(?:\.layers\.(?P<inner>\d+))?\.")
 
-OPTIMIZERS = {"adamw": AdamW, "sgd": SGD, "lamb": Lamb, "adafactor": Adafactor}
+OPTIMIZERS = {"adamw": AdamW, "sgd": SGD, "lamb": Lamb, "adafactor": Adafactor, "lars": Lars}
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> Optimizer:

@@ -24,6 +24,8 @@ class Choice(IntEnum):
     AUGMENTATION = 1
     MIXTURE = 2
     DROPOUT = 3
+    REPEATS = 4
+    BATCHES = 5
 
 
 def seed_at(seed: int, choice: Choice, *place: int) -> int:

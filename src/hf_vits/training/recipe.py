@@ -46,6 +46,27 @@ def positive(value: float | None):
         raise ValueError(f"must be positive, got {value}")
 
 
+def check_range(name: str, values: list[float]) -> None:
+    """Raise ValueError unless `values` are a lowest and a highest one."""
+    if len(values) != 2 or values[0] > values[1]:
+        raise ValueError(f"{name} is [lowest, highest], got {values}")
+
+
+@strict
+@dataclass(kw_only=True)
+class InitializationRecipe:
+    """The image model, or the one of other clips, that a model of clips starts from.
+
+    pretrained: its directory or Hub repository; a ViT or DeiT may be transformers' own.
+    inflation, positions, temporal_attention: see `initialize_from` of the model's class.
+    """
+
+    pretrained: str
+    inflation: Literal["central_frame", "average", "rank_pooling"] = "central_frame"
+    positions: Literal["tile", "resize", "resize_tile"] | None = None
+    temporal_attention: Literal["copy", "zero"] = "copy"
+
+
 @strict
 @dataclass(kw_only=True)
 class ModelRecipe:
@@ -54,6 +75,7 @@ class ModelRecipe:
     system, variant: a published variant by name (`hf-vits list` shows them).
     checkpoint: an original checkpoint file of that variant, converted as `hf-vits convert` does.
     pretrained: directory or Hub repository of any transformers image classifier.
+    initialize_from: an image model whose weights a model of clips (ViViT) starts from, in place of random ones.
     config: configuration fields that differ from the variant's or the pretrained model's.
     processor: image processor fields that differ, such as image_mean.
     """
@@ -62,6 +84,7 @@ class ModelRecipe:
     variant: str | None = None
     checkpoint: str | None = None
     pretrained: str | None = None
+    initialize_from: InitializationRecipe | None = None
     config: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
 
@@ -70,6 +93,45 @@ class ModelRecipe:
             raise ValueError("name either `system` and `variant`, or `pretrained`")
         if self.pretrained is not None and (self.system or self.variant or self.checkpoint):
             raise ValueError("`pretrained` stands alone: leave out `system`, `variant` and `checkpoint`")
+        if self.initialize_from is not None and (self.pretrained or self.checkpoint):
+            raise ValueError("`initialize_from` is for new models: leave out `pretrained` and `checkpoint`")
+
+
+@strict
+@dataclass(kw_only=True)
+class SpeechRecipe:
+    """Speech made with espeak-ng, for data.source spoken_keywords and spoken_digits.
+
+    train, validation, test: how many clips; the voices of each speak in no other.
+    seconds: length of a keyword's clip. Digits have clips as long as their speech and `margin`.
+    margin: seconds of silence around digits, in all.
+    digits: fewest and most digits of a clip.
+    rate: slowest and fastest speech, in words per minute.
+    noise: lowest and highest signal to noise ratio, in dB.
+    sampling_rate: of the clips; best that of the model.
+    seed: another seed makes other clips.
+    cache: directory that keeps the clips; none: `hf_vits` in Hugging Face's cache directory.
+    """
+
+    train: int = positive(default=4000)
+    validation: int = positive(default=400)
+    test: int = positive(default=1000)
+    seconds: float = positive(default=1.0)
+    margin: float = not_negative(default=0.3)
+    digits: list[int] = field(default_factory=lambda: [3, 7])
+    rate: list[int] = field(default_factory=lambda: [130, 210])
+    noise: list[float] = field(default_factory=lambda: [10.0, 40.0])
+    sampling_rate: int = positive(default=16_000)
+    seed: int = not_negative(default=0)
+    cache: str | None = None
+
+    def validate_ranges(self):
+        for name in ("digits", "rate", "noise"):
+            check_range(f"data.speech.{name}", getattr(self, name))
+        if self.digits[0] < 1 or self.rate[0] < 80 or self.rate[1] > 450:
+            raise ValueError(
+                "data.speech: a clip has one digit or more, and espeak-ng speaks 80 to 450 words a minute"
+            )
 
 
 @strict
@@ -78,8 +140,13 @@ class DataRecipe:
     """Images and labels.
 
     source: `digits` (1,797 scans inside scikit-learn), `fashion_mnist` (idx files), `folder` (a directory per class,
-        below split directories if there are any), `datasets` (whatever `datasets.load_dataset` loads).
-    path: directory of the files, or name of the dataset.
+        below split directories if there are any), `datasets` (whatever `datasets.load_dataset` loads), `csv` and
+        `jsonl` (a table of video files with labels or of audio files with labels or texts, or a directory of such
+        tables, one per split), `moving_digits` (1,797 videos made here; data.columns.label is direction or digit),
+        `speech_commands` (the unpacked archive, V2; num_classes: 35, 20 or 12), `spoken_keywords` and `spoken_digits`
+        (made with espeak-ng, see `speech`).
+    path: directory of the files, the table, or name of the dataset; of moving_digits where they are kept, by default
+        in Hugging Face's cache directory.
     config: configuration name of a `datasets` dataset.
     splits: which of the source's splits are train, validation and test; none: those that are called so.
     validation_fraction: share of the training images held out, class by class, where the source has no validation
@@ -88,9 +155,15 @@ class DataRecipe:
     split_seed: seed of these held-out shares.
     num_classes: how many classes there must be; another number is an error.
     skip_unreadable: leave out image files that cannot be decoded, instead of refusing to start.
+    columns: which columns of a table, or of a `datasets` dataset of recordings, hold `audio` or `video` (file names,
+        relative to the table's directory), `label` or `text`, and `split`; those not named here have usual names.
+    speech: what espeak-ng says.
     """
 
-    source: Literal["digits", "fashion_mnist", "folder", "datasets"]
+    source: Literal[
+        "digits", "fashion_mnist", "folder", "datasets", "csv", "jsonl", "moving_digits", "speech_commands",
+        "spoken_keywords", "spoken_digits",
+    ]
     path: str | None = None
     config: str | None = None
     splits: dict[str, str] = field(default_factory=dict)
@@ -99,10 +172,16 @@ class DataRecipe:
     split_seed: int = 0
     num_classes: int | None = positive(default=None)
     skip_unreadable: bool = False
+    columns: dict[str, str] = field(default_factory=dict)
+    speech: SpeechRecipe = field(default_factory=SpeechRecipe)
 
     def validate_path(self):
-        if self.source != "digits" and self.path is None:
+        if self.path is None and self.source not in ("digits", "moving_digits", "spoken_keywords", "spoken_digits"):
             raise ValueError(f"data.source: {self.source} needs data.path")
+
+    def validate_columns(self):
+        if unknown := set(self.columns) - {"audio", "video", "label", "text", "split"}:
+            raise ValueError(f"data.columns names the columns of audio, video, label, text and split, not {unknown}")
 
     def validate_splits(self):
         if unknown := set(self.splits) - {"train", "validation", "test"}:
@@ -146,11 +225,13 @@ class AugmentationRecipe:
     crop_scale: share of the area that a random crop, then resized, covers; none: the whole image resized.
     crop_ratio: aspect ratios of that crop.
     crop_padding: resize, pad by so many reflected pixels, crop at random; instead of crop_scale.
+    short_side: fewest and most pixels that the shorter side is resized to, then crop at random; instead of crop_scale.
     interpolation: of resizing; `random` draws bilinear or bicubic, none is the image processor's.
     flip: probability of a horizontal flip.
     affine, randaugment: see there.
     three_augment: one of grey, solarize, Gaussian blur (DeiT III, arXiv 2204.07118).
     color_jitter: strength of brightness, contrast and saturation changes.
+    grey: probability of losing all colour.
     erasing: probability of erasing a rectangle with noise (arXiv 1708.04896).
     mixup, cutmix: alpha of each (arXiv 1710.09412, 1905.04899); 0 turns it off.
     mix_probability: share of batches that are mixed.
@@ -163,12 +244,14 @@ class AugmentationRecipe:
     crop_scale: list[float] | None = None
     crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
     crop_padding: int | None = None
+    short_side: list[int] | None = None
     interpolation: Literal["bilinear", "bicubic", "random"] | None = None
     flip: float = share(default=0.0)
     affine: AffineRecipe | None = None
     randaugment: RandAugmentRecipe | None = None
     three_augment: bool = False
     color_jitter: float = not_negative(default=0.0)
+    grey: float = share(default=0.0)
     erasing: float = share(default=0.0)
     mixup: float = not_negative(default=0.0)
     cutmix: float = not_negative(default=0.0)
@@ -178,8 +261,88 @@ class AugmentationRecipe:
     repeats: int = positive(default=1)
 
     def validate_crop(self):
-        if self.crop_scale is not None and self.crop_padding is not None:
-            raise ValueError("augmentation.crop_scale and augmentation.crop_padding exclude each other")
+        crops = [name for name in ("crop_scale", "crop_padding", "short_side") if getattr(self, name) is not None]
+        if len(crops) > 1:
+            raise ValueError(f"augmentation.{' and augmentation.'.join(crops)} exclude each other")
+        if self.short_side is not None:
+            check_range("augmentation.short_side", self.short_side)
+
+
+@strict
+@dataclass(kw_only=True)
+class VideoRecipe:
+    """How many views of a video decide its class once the model is trained; their probabilities are averaged.
+
+    During training validation looks at one view: the central clip, its frames cropped at their centre.
+
+    clips: spread evenly over the video.
+    crops: of each clip's frames: 1, or 3 along the longer side.
+    """
+
+    clips: int = positive(default=1)
+    crops: Literal[1, 3] = 1
+
+
+@strict
+@dataclass(kw_only=True)
+class SpecAugmentRecipe:
+    """SpecAugment (arXiv 1904.08779): warped time, and bands of frequency and time without content.
+
+    time_warp: most frames that a moment moves by; 0: none does.
+    frequency_masks, frequency_width: how many bands, and how wide they are at most, in bins.
+    time_masks, time_width: how many stretches, and how long they are at most, in frames.
+    time_share: how long they are at most as a share of the clip's frames (arXiv 1912.05533); instead of time_width.
+    """
+
+    time_warp: int = not_negative(default=0)
+    frequency_masks: int = not_negative(default=2)
+    frequency_width: int = not_negative(default=27)
+    time_masks: int = not_negative(default=2)
+    time_width: int | None = not_negative(default=None)
+    time_share: float | None = share(default=None)
+
+    def validate_time(self):
+        if self.time_masks and (self.time_width is None) == (self.time_share is None):
+            raise ValueError("audio.spec_augment: time masks need either time_width or time_share")
+
+
+@strict
+@dataclass(kw_only=True)
+class AudioRecipe:
+    """What happens to training recordings, in this order; those of evaluation only pass the processor.
+
+    fit_normalization: normalise spectrograms, in evaluation too, by the mean and standard deviation of each bin of the
+        training recordings.
+    speed: factors of which each recording draws one; 1.1 is faster and higher.
+    shift: most seconds that a recording moves to either side; silence fills the gap.
+    polarity: probability of turning the waveform upside down.
+    reverb: probability of the sound of a room; its reverberation falls by 60 dB in reverb_seconds, drawn between two.
+    gain: probability of another level, by gain_decibels, drawn between two.
+    noise: probability of white noise, at noise_decibels of signal over noise, drawn between two.
+    spec_augment: of spectrograms, see there.
+    mixup: alpha of mixing the batch's recordings (arXiv 1710.09412), as the model gets them, and their classes.
+    mix_probability: share of batches that are mixed.
+    """
+
+    fit_normalization: bool = False
+    speed: list[float] = field(default_factory=list)
+    shift: float = not_negative(default=0.0)
+    polarity: float = share(default=0.0)
+    reverb: float = share(default=0.0)
+    reverb_seconds: list[float] = field(default_factory=lambda: [0.05, 0.5])
+    gain: float = share(default=0.0)
+    gain_decibels: list[float] = field(default_factory=lambda: [-20.0, -1.0])
+    noise: float = share(default=0.0)
+    noise_decibels: list[float] = field(default_factory=lambda: [5.0, 30.0])
+    spec_augment: SpecAugmentRecipe | None = None
+    mixup: float = not_negative(default=0.0)
+    mix_probability: float = share(default=1.0)
+
+    def validate_ranges(self):
+        for name in ("reverb_seconds", "gain_decibels", "noise_decibels"):
+            check_range(f"audio.{name}", getattr(self, name))
+        if any(not 0.1 <= factor <= 10 for factor in self.speed):
+            raise ValueError(f"audio.speed are factors such as 0.9 and 1.1, got {self.speed}")
 
 
 @strict
@@ -224,6 +387,25 @@ class TeacherRecipe:
 
 @strict
 @dataclass(kw_only=True)
+class TokenizerRecipe:
+    """The tokens of speech recognition, learned from the training texts; for a model that comes without any.
+
+    kind: a token per character, or subwords by byte-pair encoding (bpe).
+    vocab_size: of subwords.
+    lowercase: whether texts are lowercased.
+    """
+
+    kind: Literal["characters", "bpe"] = "characters"
+    vocab_size: int | None = positive(default=None)
+    lowercase: bool = False
+
+    def validate_size(self):
+        if (self.kind == "bpe") != (self.vocab_size is not None):
+            raise ValueError("tokenizer.vocab_size goes with tokenizer.kind: bpe, and has no default")
+
+
+@strict
+@dataclass(kw_only=True)
 class OptimizerRecipe:
     """The optimizer and which parameters it treats differently.
 
@@ -237,7 +419,7 @@ class OptimizerRecipe:
     options: further keyword arguments of the optimizer, such as betas.
     """
 
-    name: Literal["adamw", "sgd", "lamb", "adafactor"] = "adamw"
+    name: Literal["adamw", "sgd", "lamb", "adafactor", "lars"] = "adamw"
     learning_rate: float = positive()
     weight_decay: float = not_negative(default=0.0)
     head_weight_decay: float | None = not_negative(default=None)
@@ -330,16 +512,25 @@ class OutputRecipe:
 @strict
 @dataclass(kw_only=True)
 class Recipe:
-    """A training run; each section is described by its class."""
+    """A training run; each section is described by its class.
+
+    task: what the model does, by the name of transformers' pipeline for it.
+    """
 
     model: ModelRecipe
     data: DataRecipe
     optimizer: OptimizerRecipe
     train: TrainRecipe
     output: OutputRecipe
+    task: Literal[
+        "image-classification", "video-classification", "audio-classification", "automatic-speech-recognition"
+    ] = "image-classification"
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    audio: AudioRecipe = field(default_factory=AudioRecipe)
+    video: VideoRecipe = field(default_factory=VideoRecipe)
     objective: ObjectiveRecipe = field(default_factory=ObjectiveRecipe)
     teacher: TeacherRecipe | None = None
+    tokenizer: TokenizerRecipe | None = None
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
 
     def validate_teacher(self):

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from .tasks import FinishedRun
 
 # Sections of a recipe that tell how a model was made; the others tell where things lie.
-_TOLD_SECTIONS = ("augmentation", "audio", "objective", "optimizer", "schedule", "train")
+_TOLD_SECTIONS = ("augmentation", "audio", "video", "objective", "optimizer", "schedule", "train")
 # What validation measures and the card's table shows.
 _MEASURES = ("eval_loss", "eval_accuracy", "eval_top5_accuracy", "eval_word_error_rate", "eval_character_error_rate")
+# Tasks whose models compute a loss of their own.
+_OWN_LOSS = ("automatic-speech-recognition",)
 # What a reader wants to know even where it is as usual.
 _ALWAYS_TOLD = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
 
@@ -23,7 +25,7 @@ _ALWAYS_TOLD = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed
 def training_card(
     run: "FinishedRun", noun: str, figures: list[Path], samples: Sequence[Mapping[str, Any]] = ()
 ) -> Card:
-    """The card of a finished run; `noun` is what one of its inputs is called, `samples` the rows of a table of some."""
+    """The card of a finished run; `noun` is what one of its inputs is called, `samples` some of them, as rows."""
     recipe = run.recipe
     summary = TrainingSummary(
         dataset=run.splits.name,
@@ -49,7 +51,9 @@ def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
         changed = {key: value for key, value in dataclasses.asdict(settings).items() if value != defaults[key]}
         told |= flat(changed, f"{section}.")
     values = flat(recipe.to_dict())
-    return {key: values[key] for key in _ALWAYS_TOLD} | told
+    if recipe.task in _OWN_LOSS:
+        del values["objective.loss"]
+    return {key: values[key] for key in _ALWAYS_TOLD if key in values} | told
 
 
 def _default(field: dataclasses.Field) -> Any:

@@ -49,3 +49,41 @@ def learning_rate(
         return low + (max(value, low) - low) * max(left, 0.0)
 
     return rate
+
+
+def cosine(
+    start: float, end: float, total_steps: int, warmup_steps: int = 0, warmup_start: float = 0.0
+) -> Callable[[int], float]:
+    """Function from the number of steps done to a value that falls or rises along half a cosine.
+
+    As in DINO and what followed it (facebookresearch/dino, utils.py, `cosine_scheduler`), for learning rate, weight
+    decay and the teacher's momentum: the linear warm-up includes both of its ends, so that `start` comes twice, and
+    `end` would come one step after the last.
+    """
+    if not 0 <= warmup_steps <= total_steps:
+        raise ValueError(f"a warm-up of {warmup_steps} steps does not fit into a run of {total_steps}")
+
+    def value(step: int) -> float:
+        if step < warmup_steps:
+            return warmup_start + (start - warmup_start) * step / max(warmup_steps - 1, 1)
+        done = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+        return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+    return value
+
+
+def teacher_temperature(start: float, end: float, warmup_epochs: int, first_epoch: int = 0) -> Callable[[int], float]:
+    """Function from the number of epochs done to the temperature of a teacher.
+
+    Linear over the warm-up, both ends included, then constant (facebookresearch/dino, main_dino.py). Up to
+    `first_epoch` it stays at the start, as iBOT's temperature of patches does while nothing is masked (bytedance/ibot,
+    main_ibot.py).
+    """
+
+    def value(epoch: int) -> float:
+        done = max(epoch - first_epoch, 0)
+        if done >= warmup_epochs and epoch >= first_epoch:
+            return end
+        return start + (end - start) * done / max(warmup_epochs - 1, 1)
+
+    return value

@@ -49,7 +49,7 @@ def window_length(seconds: float | None, extractor: Any) -> int:
 def describe(
     model: PreTrainedModel, scores: torch.Tensor, windows: list[Window], sampling_rate: int, top_k: int
 ) -> dict[str, Any]:
-    """What JSON says of scores (windows, classes): the best of all windows, and the best of each if there are several."""
+    """What JSON says of scores (windows, classes): the best of all windows; of several, the best of each too."""
     names = model.config.id2label
     best, classes = scores.mean(dim=0).topk(min(top_k, scores.shape[1]))
     ranked = zip(classes.tolist(), best.tolist(), strict=True)

@@ -82,7 +82,8 @@ def run_windows(
 
 def window_logits(model: PreTrainedModel, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
     """The model's logits for each clip; of those per frame, only the clip's own, without padding."""
-    inputs = extractor(clips, return_tensors="pt").to(model.device, model.dtype)
+    # What the windows are is decided already; an extractor that cuts clips would drop the end of longer ones.
+    inputs = extractor(clips, truncation=False, return_tensors="pt").to(model.device, model.dtype)
     logits = model(**inputs).logits.float().cpu()
     if logits.ndim == 2:
         return list(logits)

@@ -27,7 +27,7 @@ class DeiTConfig(LocalityConfig, ViTConfig):
     size_fields = (*ViTConfig.size_fields, "num_parallel_branches", "squeeze_size")
 
     hidden_act: str = "gelu"
-    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic"] = "bicubic"
+    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset"] = "bicubic"
     distilled: bool = False
     distillation_head: bool = True
     num_parallel_branches: int = 1

@@ -246,9 +246,7 @@ class MvitPreTrainedModel(VitsHierarchicalPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, MvitEmbeddings) and module.class_token is not None:
-            init.trunc_normal_(module.class_token, std=0.02)
-        elif isinstance(module, SeparablePositionEmbedding):
+        if isinstance(module, SeparablePositionEmbedding):
             init.trunc_normal_(module.temporal, std=0.02)
             if module.prefix is not None:
                 init.trunc_normal_(module.prefix, std=0.02)

@@ -29,6 +29,7 @@ from ...modeling import (
     HierarchicalBackbone,
     Stage,
     VitsHierarchicalPreTrainedModel,
+    init_as_flax,
 )
 from .configuration_qna import QnaConfig
 
@@ -249,8 +250,7 @@ class QnaPreTrainedModel(VitsHierarchicalPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         if isinstance(module, nn.Linear | nn.Conv2d):
-            # Flax's lecun_normal: after truncation at two deviations, a variance of one over the fan-in.
-            init_truncated(module.weight, module.weight[0].numel() ** -0.5 / 0.87962566103423978)
+            init_as_flax(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, LearnedQueryAttention):

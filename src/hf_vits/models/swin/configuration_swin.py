@@ -1,5 +1,7 @@
 """Configuration of the Swin Transformer of microsoft/Swin-Transformer, first version, and of LocalViT on it."""
 
+from typing import Literal
+
 from huggingface_hub.dataclasses import strict
 
 from ...configuration import LocalityConfig, VitsHierarchicalConfig
@@ -16,6 +18,9 @@ class SwinConfig(LocalityConfig, VitsHierarchicalConfig):
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage. Layers take turns: windows in
             place, and shifted by half a window.
         window_size: side of the windows in tokens.
+        shift_like: which maps are shifted: those of the "input" that are larger than a window, or, in the stages where
+            "image_size" has such maps, all, as iBOT and EsViT have it.
+        use_mask_token: whether there is a token that replaces masked patches.
         mlp_ratio: intermediate width over channels.
         drop_path_rate: stochastic depth, rising linearly from 0 over all layers.
         feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, as
@@ -36,6 +41,8 @@ class SwinConfig(LocalityConfig, VitsHierarchicalConfig):
     hidden_sizes: list[int] | tuple[int, ...] = (96, 192, 384, 768)
     num_attention_heads: list[int] | tuple[int, ...] = (3, 6, 12, 24)
     window_size: int = 7
+    shift_like: Literal["input", "image_size"] = "input"
+    use_mask_token: bool = False
     mlp_ratio: float | int = 4
     squeeze_sizes: list[int] | tuple[int, ...] = (16, 16, 16, 16)
     hidden_act: str = "gelu"

@@ -19,11 +19,13 @@ class ViTConfig(VitsBackboneConfig):
         position_embedding_prefix: whether the table has rows for the prefix tokens (vision_transformer, DeiT) or for
             the patches alone (big_vision, DeiT III).
         position_interpolation: how the table is resized: "bilinear_aligned" as both Google originals do it with
-            scipy, "bicubic" as DeiT, "bilinear".
+            scipy, "bicubic" as DeiT, "bicubic_offset" as DINO, "bilinear".
         use_class_token: whether a class token stands before the patches.
         use_mask_token: whether there is a token that replaces masked patches.
         pooling: what the classifier reads: the class "token", the "mean" over the patches, "map" (multi-head
             attention pooling), or "none" for every token by itself.
+        norm_after_pooling: whether the last norm comes after pooling, not before, as where MAE is fine-tuned; then
+            `last_hidden_state` is not normalised.
         representation_size: width of a linear layer and tanh between pooling and classifier; None leaves it out.
         layer_scale_init_value: initial gain of layer scale; None leaves it out.
         drop_path_rate, drop_path_schedule: stochastic depth, rising "linear"ly to the rate or "constant".
@@ -55,10 +57,11 @@ class ViTConfig(VitsBackboneConfig):
     attention_probs_dropout_prob: float | int = 0.0
     position_embedding_type: Literal["learned", "sincos2d", "none"] = "learned"
     position_embedding_prefix: bool = True
-    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic"] = "bilinear_aligned"
+    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset"] = "bilinear_aligned"
     use_class_token: bool = True
     use_mask_token: bool = False
     pooling: Literal["token", "mean", "map", "none"] = "token"
+    norm_after_pooling: bool = False
     representation_size: int | None = None
     layer_scale_init_value: float | int | None = None
     drop_path_rate: float | int = 0.0

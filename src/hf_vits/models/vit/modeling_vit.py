@@ -16,7 +16,7 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple, mer
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.attention import QueryKeyValue
-from ...layers.patch import PatchDropout, PatchEmbedding, pair
+from ...layers.patch import PatchDropout, PatchEmbedding, pair, take_tokens
 from ...layers.pooling import AttentionPooling
 from ...layers.position import FixedPositionEmbedding, PositionEmbedding
 from ...layers.stems import ResNetStem, StandardizedConv2d
@@ -27,6 +27,7 @@ from ...modeling import (
     IsotropicBackbone,
     VitsPreTrainedModel,
     asks_for_states,
+    init_as_flax,
     is_watched,
 )
 from .configuration_vit import ViTConfig
@@ -68,7 +69,12 @@ class ViTEmbeddings(nn.Module):
         """(height, width) in tokens of an image of this size in pixels."""
         return self.patch_embedding.grid(height, width)
 
-    def forward(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None = None,
+        kept_patches: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """(batch, num_channels, height, width) to (batch, prefix + patches, hidden_size)."""
         patches = self.patch_embedding(pixel_values)
         grid = tuple(patches.shape[-2:])
@@ -82,7 +88,7 @@ class ViTEmbeddings(nn.Module):
                 prefix = prefix + positions[:, : prefix.shape[1]]
                 positions = positions[:, prefix.shape[1] :]
             tokens = tokens + positions
-        tokens = self.patch_dropout(tokens)
+        tokens = self.patch_dropout(tokens) if kept_patches is None else take_tokens(tokens, kept_patches)
         if prefix is not None:
             tokens = torch.cat([prefix.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return self.dropout(tokens)
@@ -105,6 +111,7 @@ class ViTPooler(nn.Module):
         super().__init__()
         self.pooling = config.pooling
         self.num_prefix_tokens = config.num_prefix_tokens
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_after_pooling else None
         self.attention_pooling = AttentionPooling(config) if config.pooling == "map" else None
         size = config.representation_size
         self.representation = nn.Linear(config.hidden_size, size) if size is not None else None
@@ -117,6 +124,8 @@ class ViTPooler(nn.Module):
             hidden_states = hidden_states[:, self.num_prefix_tokens :].mean(dim=1)
         elif self.pooling == "map":
             hidden_states = self.attention_pooling(hidden_states)
+        if self.norm is not None:
+            hidden_states = self.norm(hidden_states)
         return self.represent(hidden_states)
 
     def represent(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -142,7 +151,7 @@ class ViTPreTrainedModel(VitsPreTrainedModel):
             init.xavier_uniform_(module.weight)
             init.normal_(module.bias, std=1e-6)
         elif isinstance(module, StandardizedConv2d | nn.Conv2d):
-            init.lecun_normal_(module.weight)
+            init_as_flax(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, PositionEmbedding):
@@ -175,6 +184,8 @@ class ViTModel(ViTPreTrainedModel):
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers, config.drop_path_schedule)
         self.layers = nn.ModuleList(self.layer_class(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        if config.norm_after_pooling:
+            self.norm = nn.Identity()
         self.pooler = ViTPooler(config) if add_pooling_layer else None
         self.post_init()
 
@@ -185,6 +196,7 @@ class ViTModel(ViTPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         bool_masked_pos: torch.Tensor | None = None,
         prefix_only: bool = False,
+        kept_patches: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> EncoderOutput:
         """Encode images.
@@ -193,8 +205,9 @@ class ViTModel(ViTPreTrainedModel):
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
             bool_masked_pos: (batch, patches), True where the mask token replaces a patch.
             prefix_only: leave the patch tokens out of `last_hidden_state`, which spares most of the last layer.
+            kept_patches: (batch, kept) indices of the patches that are encoded, in this order; None encodes all.
         """
-        hidden_states = self.embeddings(pixel_values, bool_masked_pos)
+        hidden_states = self.embeddings(pixel_values, bool_masked_pos, kept_patches)
         kwargs = kwargs | self.layer_arguments(pixel_values)
         *layers, last_layer = self.layers
         for layer in layers:

@@ -1,0 +1,55 @@
+"""The running centre of a teacher's outputs, and sums over processes."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Mean of a tensor over all processes; the tensor itself where there is one process."""
+    if not is_distributed():
+        return value
+    value = value.clone()
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
+def gather_over_processes(value: Tensor) -> Tensor:
+    """(batch, ...) of every process as (processes * batch, ...), in the order of their ranks; no gradient flows."""
+    if not is_distributed():
+        return value
+    gathered = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, value.detach().contiguous())
+    return torch.cat(gathered)
+
+
+class Center(nn.Module):
+    """Running mean of a teacher's outputs, subtracted so that no output dimension wins everywhere.
+
+    Caron et al., DINO, arXiv 2104.14294, section 3.1. The mean is taken over all processes.
+
+    Args:
+        size: number of output dimensions.
+        momentum: weight of the old centre at each update.
+    """
+
+    def __init__(self, size: int, momentum: float = 0.9):
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"the centre's momentum must be in [0, 1), got {momentum}")
+        self.momentum = momentum
+        self.register_buffer("value", torch.zeros(size))
+
+    @torch.no_grad()
+    def sharpen(self, outputs: Tensor, temperature: float) -> Tensor:
+        """Outputs (..., size), centred, to probabilities (..., size) in float32."""
+        return torch.softmax((outputs.float() - self.value) / temperature, dim=-1)
+
+    @torch.no_grad()
+    def update(self, mean: Tensor) -> None:
+        """Move towards `mean` (size,), that of this process's outputs; every process must take part."""
+        self.value.lerp_(mean_over_processes(mean.to(self.value.dtype)), 1 - self.momentum)

@@ -1,0 +1,212 @@
+"""Corruptions that SiT paints over images, arXiv 2104.03602 (Sara-Ahmed/SiT), and the rotations that it tells apart.
+
+Images are tensors (channels, height, width) and are changed in place. `generator` is numpy's legacy one, whose draws
+the originals use; noise comes from torch's. The functions of the first generation (July 2021, engine.py) draw a block
+by `draw_block`, those of the later two (datasets/datasets_utils.py, "GMML") by `draw_aligned_block`.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+Block = tuple[slice, slice, slice]
+
+SMALLEST_SIDE = 0.05  # of a block in the first generation, as part of the image's side
+LARGEST_SIDE = 0.25  # of blocks of noise or of another image
+LARGEST_SHARE = 0.3  # of the pixels that such blocks take
+LARGEST_KERNEL = 15
+LARGEST_DEVIATION = 5.0  # of the blur, on top of 0.1
+
+
+def rotate(image: Tensor, quarter_turns: int, clockwise: bool = True) -> Tensor:
+    """(..., height, width) turned by 0 to 3 quarters, the label of the rotation task.
+
+    The first generation turns clockwise, the second the other way.
+    """
+    return image.rot90(-quarter_turns if clockwise else quarter_turns, (-2, -1))
+
+
+# The first generation
+
+
+def draw_block(
+    image: Tensor, generator: np.random.RandomState, largest: float = 1.0, smallest: float = SMALLEST_SIDE
+) -> Block:
+    """A random block; its sides are parts of the image's between `smallest` and `largest`, cut off at the border."""
+    height, width = image.shape[-2:]
+    low = int(smallest * height), int(smallest * width)
+    top, left = generator.randint(0, height - low[0]), generator.randint(0, width - low[1])
+    bottom = min(generator.randint(low[0], int(largest * height)) + top, height)
+    right = min(generator.randint(low[1], int(largest * width)) + left, width)
+    return slice(None), slice(top, bottom), slice(left, right)
+
+
+def gray_block(image: Tensor, generator: np.random.RandomState) -> None:
+    """Give a block's channels their mean."""
+    block = draw_block(image, generator)
+    image[block] = image[block].mean(dim=0, keepdim=True)
+
+
+def blur_block(image: Tensor, generator: np.random.RandomState) -> None:
+    """Blur a block with a Gaussian of random size; a block too narrow for the kernel takes the largest that fits.
+
+    There the original fails, which happens with images below about 160 pixels.
+    """
+    kernel = 2 * (generator.randint(3, LARGEST_KERNEL + 1) // 2) + 1
+    deviation = generator.rand() * LARGEST_DEVIATION + 0.1
+    block = draw_block(image, generator)
+    height, width = image[block].shape[-2:]
+    # Reflection needs more pixels than it pads.
+    sizes = [min(kernel, 2 * side - 1) for side in (width, height)]
+    if min(sizes) > 0:
+        image[block] = gaussian_blur(image[block], sizes, [deviation, deviation])
+
+
+def replace_blocks(
+    image: Tensor,
+    generator: np.random.RandomState,
+    other: Tensor | None = None,
+    noise: torch.Generator | None = None,
+) -> None:
+    """Put blocks of `other`, or of normal noise, over up to 30% of the pixels; overlaps count twice."""
+    wanted = generator.uniform(0, LARGEST_SHARE) * image[0].numel()
+    taken = 0
+    while taken < wanted:
+        block = draw_block(image, generator, largest=LARGEST_SIDE)
+        image[block] = normal_like(image[block], noise) if other is None else other[block]
+        taken += image[block][0].numel()
+
+
+def normal_like(block: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(block.shape, dtype=block.dtype, device=block.device, generator=generator)
+
+
+def corrupt(images: Tensor, generator: np.random.RandomState, noise: torch.Generator | None = None) -> Tensor:
+    """All corruptions of the first generation: gray, blur, noise, and blocks of another image of the batch.
+
+    Args:
+        images: (batch, channels, height, width); left as they are.
+
+    Returns:
+        Corrupted copies. Blocks of other images come from their copies, corrupted so far.
+    """
+    corrupted = images.clone()
+    for index, image in enumerate(corrupted):
+        gray_block(image, generator)
+        blur_block(image, generator)
+        replace_blocks(image, generator, noise=noise)
+        other = generator.randint(0, len(images))
+        if other != index:
+            replace_blocks(image, generator, other=corrupted[other])
+    return corrupted
+
+
+# The second and third generation
+
+
+def draw_aligned_block(image: Tensor, generator: np.random.RandomState, largest: float, align: int) -> Block:
+    """A random block of sides up to a part of the image's, its corners and sides rounded to `align` pixels.
+
+    Rounding may leave a block without pixels.
+    """
+    height, width = image.shape[-2:]
+    top, left = (generator.randint(0, side - align) // align * align for side in (height, width))
+    sides = []
+    for side, start in ((height, top), (width, left)):
+        drawn = min(generator.randint(align, int(side * largest)), side - start)
+        sides.append(round(drawn / align) * align)
+    return slice(None), slice(top, top + sides[0]), slice(left, left + sides[1])
+
+
+def drop_blocks(
+    image: Tensor,
+    generator: np.random.RandomState,
+    kinds: Sequence[Literal["noise", "zeros", "shuffle"]] = ("zeros",),
+    largest_share: float = 0.5,
+    align: int = 1,
+    largest_side: float = 0.3,
+    other: Tensor | None = None,
+    noise: torch.Generator | None = None,
+) -> Tensor:
+    """Put blocks over a part of the pixels, between the smaller of 1/2 and `largest_share`, and `largest_share`.
+
+    Args:
+        kinds: what fills the blocks, one kind drawn for all of them: normal noise, zeros, or another place of the
+            image.
+        largest_share: part of the pixels.
+        align: grid in pixels that blocks are rounded to; the patch size corrupts whole patches.
+        largest_side: of a block, as part of the image's side.
+        other: another image, whose blocks are taken in place of `kinds`.
+
+    Returns:
+        (height, width), True where a pixel was corrupted.
+    """
+    check_blocks(image, align, largest_side)
+    wanted = generator.uniform(min(0.5, largest_share), largest_share) * image[0].numel()
+    kind = generator.choice(list(kinds))
+    mask = torch.zeros(image.shape[-2:], dtype=torch.bool, device=image.device)
+    while mask.sum() < wanted:
+        block = draw_aligned_block(image, generator, largest_side, align)
+        if other is not None:
+            image[block] = other[block]
+        elif kind == "noise":
+            image[block] = normal_like(image[block], noise)
+        elif kind == "zeros":
+            image[block] = 0
+        else:
+            image[block] = image[draw_source(image, block, generator, align)].clone()
+        mask[block[1:]] = True
+    return mask
+
+
+def check_blocks(image: Tensor, align: int, largest_side: float) -> None:
+    for side in image.shape[-2:]:
+        if align < 1 or int(side * largest_side) <= align:
+            raise ValueError(
+                f"blocks of {align} pixels up to {largest_side:.0%} of a side do not fit an image of "
+                f"{tuple(image.shape[-2:])}: choose a smaller `align`, of at least 1"
+            )
+
+
+def draw_source(image: Tensor, block: Block, generator: np.random.RandomState, align: int) -> Block:
+    """Another block of the same size."""
+    slices = []
+    for side, part in zip(image.shape[-2:], block[1:], strict=True):
+        size = part.stop - part.start
+        start = generator.randint(0, side - size) // align * align
+        slices.append(slice(start, start + size))
+    return slice(None), *slices
+
+
+def mix_blocks(
+    images: Tensor,
+    corrupted: Tensor,
+    masks: Tensor,
+    replaced: Sequence[bool],
+    generator: np.random.RandomState,
+    largest_share: float = 0.3,
+    align: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Corrupt some images of a batch anew, from the clean ones, by blocks of other clean images.
+
+    Args:
+        images, corrupted: (batch, channels, height, width), clean and as `drop_blocks` left them.
+        masks: (batch, height, width), those of `corrupted`.
+        replaced: for each image whether it is corrupted anew; the original draws it with probability 1/2.
+
+    Returns:
+        Corrupted images and masks; the arguments are left as they are.
+    """
+    corrupted, masks = corrupted.clone(), masks.clone()
+    for index, (image, again) in enumerate(zip(images, replaced, strict=True)):
+        other = images[generator.randint(0, len(images))]
+        if again:
+            corrupted[index] = image
+            masks[index] = drop_blocks(
+                corrupted[index], generator, largest_share=largest_share, align=align, other=other
+            )
+    return corrupted, masks

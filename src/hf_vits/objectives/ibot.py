@@ -1,0 +1,99 @@
+"""Masked image modelling with an online tokenizer: iBOT, arXiv 2111.07832 (bytedance/ibot, main_ibot.py, `iBOTLoss`).
+
+AttMask, arXiv 2203.12719, has the same loss.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .centering import Center
+from .dino import check_temperatures, check_views, cross_view_entropy
+
+
+class IBOTLoss(nn.Module):
+    """DINO's loss on the class token, across views, and on masked patches, each against the teacher's view of itself.
+
+    Whether student and teacher have one head for both or two is the heads' matter; with one, the sizes are equal.
+
+    Args:
+        class_size, patch_size: number of output dimensions for class tokens and for patches.
+        student_temperature: divides the student's logits.
+        teacher_temperature, teacher_patch_temperature: divide the teacher's; attributes that a schedule may change
+            between steps.
+        class_weight, patch_weight: factors of the two parts.
+        center_momentum, patch_center_momentum: weight of the old centre at each update.
+    """
+
+    def __init__(
+        self,
+        class_size: int,
+        patch_size: int,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        teacher_patch_temperature: float = 0.04,
+        class_weight: float = 1.0,
+        patch_weight: float = 1.0,
+        center_momentum: float = 0.9,
+        patch_center_momentum: float = 0.9,
+    ):
+        super().__init__()
+        check_temperatures(
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+            teacher_patch_temperature=teacher_patch_temperature,
+        )
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.teacher_patch_temperature = teacher_patch_temperature
+        self.class_weight = class_weight
+        self.patch_weight = patch_weight
+        self.center = Center(class_size, center_momentum)
+        self.patch_center = Center(patch_size, patch_center_momentum)
+
+    def forward(
+        self,
+        student_class: Tensor,
+        teacher_class: Tensor,
+        student_patches: Tensor,
+        teacher_patches: Tensor,
+        mask: Tensor,
+        teacher_patch_mean: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch; in training mode the centres then move towards the teacher's outputs.
+
+        Only what the loss reads is asked for: logits of masked patches, in the order of `mask`, so that the heads need
+        not run on the others.
+
+        Args:
+            student_class: (crops, batch, class_size) logits; the first crops are the views that the teacher sees.
+            teacher_class: (views, batch, class_size) logits.
+            student_patches, teacher_patches: (masked patches, patch_size) logits.
+            mask: (views, batch, patches), True where a patch is masked.
+            teacher_patch_mean: (patch_size,), mean of the teacher's logits over ALL patches of the batch's views.
+
+        Returns:
+            The loss, and its parts `class_loss` and `patch_loss`, which are weighted already.
+        """
+        check_views(student_class, teacher_class)
+        if mask.shape[:2] != teacher_class.shape[:2] or mask.ndim != 3:
+            raise ValueError(
+                f"mask must be (views, batch, patches) = {(*teacher_class.shape[:2], 'patches')}, got "
+                f"{tuple(mask.shape)}"
+            )
+        targets = self.center.sharpen(teacher_class, self.teacher_temperature)
+        class_loss = self.class_weight * cross_view_entropy(student_class, targets, self.student_temperature)
+        patch_loss = self.patch_weight * self.masked_patch_loss(student_patches, teacher_patches, mask)
+        if self.training:
+            self.center.update(teacher_class.flatten(0, 1).float().mean(dim=0))
+            self.patch_center.update(teacher_patch_mean)
+        logged = {"class_loss": class_loss.detach(), "patch_loss": patch_loss.detach()}
+        return class_loss + patch_loss, logged
+
+    def masked_patch_loss(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        """Mean over the masked patches of each view, then over views; a view without any counts as 0."""
+        targets = self.patch_center.sharpen(teacher, self.teacher_patch_temperature)
+        logits = student.float() / self.student_temperature
+        share = 1 / mask.sum(dim=-1, keepdim=True).clamp(min=1)
+        share = share.expand(mask.shape)[mask]
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return (losses * share).sum() / mask[..., 0].numel()

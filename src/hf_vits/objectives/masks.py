@@ -1,0 +1,201 @@
+"""Which patches a model does not see: drawn blindly or by a teacher's attention.
+
+Masks are True where a patch is masked. Whoever calls brings the source of randomness, so that a run repeats exactly.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RandomMask:
+    """A mask of each image's own, of the same size for all.
+
+    kept: (batch, kept patches) indices of the visible patches, in shuffled order.
+    restore: (batch, patches) where each patch is found in the visible ones followed by as many masked as there are.
+    mask: (batch, patches), True where a patch is masked.
+    """
+
+    kept: Tensor
+    restore: Tensor
+    mask: Tensor
+
+
+def random_mask(noise: Tensor, ratio: float) -> RandomMask:
+    """Mask all but the patches of smallest noise, MAE's random masking (facebookresearch/mae, models_mae.py).
+
+    Args:
+        noise: (batch, patches), any numbers; their order is all that counts.
+        ratio: part of the patches that is masked; the number kept is rounded down, in floating point.
+    """
+    order = noise.argsort(dim=1)
+    restore = order.argsort(dim=1)
+    num_kept = kept_patches(noise.shape[1], ratio)
+    return RandomMask(order[:, :num_kept], restore, restore >= num_kept)
+
+
+def kept_patches(num_patches: int, ratio: float) -> int:
+    """How many patches stay visible; ValueError where none does."""
+    kept = int(num_patches * (1 - ratio)) if 0 <= ratio < 1 else 0
+    if not kept:
+        raise ValueError(f"a mask ratio of {ratio} leaves none of {num_patches} patches visible: lower it")
+    return kept
+
+
+class MaskRatio:
+    """The part of the patches to mask, drawn anew each time: iBOT's choice among ranges (bytedance/ibot, loader.py).
+
+    Args:
+        means, spreads: a draw from mean - spread to mean + spread, one range or several, of which one is then chosen.
+            Ratios (0, 0.3) with spreads (0, 0.2) leave half of the views as they are.
+        first_epoch: nothing is masked before.
+    """
+
+    def __init__(self, means: float | Sequence[float], spreads: float | Sequence[float] = 0.0, first_epoch: int = 0):
+        self.means = as_tuple(means)
+        spreads = as_tuple(spreads)
+        self.spreads = spreads * len(self.means) if len(spreads) == 1 else spreads
+        self.first_epoch = first_epoch
+        if len(self.spreads) != len(self.means):
+            raise ValueError(f"one spread, or one per mean, is needed: got means {means} and spreads {spreads}")
+        for mean, spread in zip(self.means, self.spreads, strict=True):
+            if not 0 <= spread <= mean or mean + spread > 1:
+                raise ValueError(f"a mask ratio must stay in [0, 1], got {mean} +- {spread}")
+
+    def draw(self, generator: random.Random, epoch: int | None = None) -> float:
+        """A ratio; `epoch` None for any after the first."""
+        if epoch is not None and epoch < self.first_epoch:
+            return 0.0
+        drawn = [
+            generator.uniform(mean - spread, mean + spread) if spread > 0 else mean
+            for mean, spread in zip(self.means, self.spreads, strict=True)
+        ]
+        return generator.choice(drawn) if len(drawn) > 1 else drawn[0]
+
+
+def as_tuple(values: float | Sequence[float]) -> tuple[float, ...]:
+    return (values,) if isinstance(values, int | float) else tuple(values)
+
+
+def scattered_mask(grid: tuple[int, int], ratio: float, generator: np.random.RandomState) -> np.ndarray:
+    """(rows, columns), each patch masked or not without regard to its neighbours (bytedance/ibot, "rand")."""
+    num_patches = math.prod(grid)
+    mask = np.arange(num_patches) >= num_patches - int(ratio * num_patches)
+    generator.shuffle(mask)
+    return mask.reshape(grid)
+
+
+# How often a block is drawn before the mask stays as it is.
+ATTEMPTS = 10
+
+
+def block_mask(
+    grid: tuple[int, int], ratio: float, generator: random.Random, aspect_ratio: tuple[float, float] = (0.3, 1 / 0.3)
+) -> np.ndarray:
+    """(rows, columns), masked by rectangles until the ratio is reached or no block fits in.
+
+    BEiT, arXiv 2106.08254, algorithm 1, as bytedance/ibot, loader.py, has it: a block is smaller than the grid in
+    either direction, of at least a ninth of its shorter side squared before rounding, and never masks more than is
+    missing. The masked part is at most `ratio`, and may be less.
+    """
+    mask = np.zeros(grid, dtype=bool)
+    wanted = ratio * mask.size
+    while (missing := wanted - mask.sum()) > 0:
+        if not any(add_block(mask, missing, generator, aspect_ratio) for _ in range(ATTEMPTS)):
+            break
+    return mask
+
+
+def add_block(mask: np.ndarray, most: float, generator: random.Random, aspect_ratio: tuple[float, float]) -> bool:
+    """Mask one random rectangle in place, if it fits and masks from one to `most` patches that were visible."""
+    rows, columns = mask.shape
+    area = generator.uniform((min(rows, columns) // 3) ** 2, most)
+    ratio = math.exp(generator.uniform(*map(math.log, aspect_ratio)))
+    height, width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+    if height >= rows or width >= columns:
+        return False
+    top, left = generator.randint(0, rows - height), generator.randint(0, columns - width)
+    block = mask[top : top + height, left : left + width]
+    if not 0 < block.size - block.sum() <= most:
+        return False
+    block[...] = True
+    return True
+
+
+class AttentionMask(nn.Module):
+    """Masks guided by what a teacher's class token attends to: AttMask, arXiv 2203.12719 (attmask.py).
+
+    Args:
+        strategy: `"high"` masks the most attended patches, `"low"` the least, `"hint"` the most attended but some.
+        probability: part of the images that are masked at all.
+        hint_share: hints come from this part of the patches, the most attended.
+    """
+
+    def __init__(
+        self,
+        strategy: Literal["high", "hint", "low"] = "high",
+        probability: float = 0.5,
+        hint_share: float = 0.1,
+    ):
+        super().__init__()
+        if strategy not in ("high", "hint", "low"):
+            raise ValueError(f"strategy must be 'high', 'hint' or 'low', got {strategy!r}")
+        for name, value in {"probability": probability, "hint_share": hint_share}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {value}")
+        self.strategy = strategy
+        self.probability = probability
+        self.hint_share = hint_share
+
+    @torch.no_grad()
+    def forward(
+        self,
+        attention: Tensor,
+        ratio: float,
+        hint_ratio: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Masks of a batch.
+
+        Args:
+            attention: (batch, patches), of the class token in the teacher's last layer, mean over heads.
+            ratio: part of the patches that is masked, rounded down.
+            hint_ratio: with "hint", the part of the `hint_share` most attended that is revealed again, masked or not;
+                None for `ratio`. The original draws it anew from the ratio's own range.
+            generator: source of randomness on attention's device.
+
+        Returns:
+            (batch, patches), True where a patch is masked.
+        """
+        mask = self.by_attention(attention, ratio)
+        mask &= self.gate(attention, generator)[:, None]
+        if self.strategy == "hint":
+            hints = self.draw_hints(attention, ratio if hint_ratio is None else hint_ratio, generator)
+            mask.scatter_(1, hints, False)
+        return mask
+
+    def by_attention(self, attention: Tensor, ratio: float) -> Tensor:
+        """Masks as if every image were masked and nothing revealed."""
+        chosen = attention.argsort(dim=1, descending=self.strategy != "low")[:, : int(attention.shape[1] * ratio)]
+        return torch.zeros_like(attention, dtype=torch.bool).scatter_(1, chosen, True)
+
+    def gate(self, attention: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(batch,), True for images that are masked."""
+        return torch.rand(len(attention), device=attention.device, generator=generator) <= self.probability
+
+    def draw_hints(self, attention: Tensor, ratio: float, generator: torch.Generator | None = None) -> Tensor:
+        """(batch, hints) indices of patches to reveal."""
+        # The original draws a gate here too, of probability 1; without it the hints would be others.
+        torch.rand(len(attention), device=attention.device, generator=generator)
+        count = int(self.hint_share * ratio * attention.shape[1])
+        if not count:
+            return attention.new_zeros((len(attention), 0), dtype=torch.long)
+        most_attended = self.by_attention(attention, self.hint_share)
+        return torch.multinomial(most_attended.float(), count, generator=generator)

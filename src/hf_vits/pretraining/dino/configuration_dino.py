@@ -1,0 +1,68 @@
+"""Configuration of self-distillation over any backbone (facebookresearch/dino)."""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+from ...configuration import VitsConfig
+from ...models.deit.configuration_deit import DeiTConfig
+
+# DINO's ViT-S/16
+VIT_SMALL = {
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
+    "position_interpolation": "bicubic_offset",
+}
+
+
+@strict
+class DINOConfig(VitsConfig):
+    """Configuration of DINO; the defaults are the published ViT-S/16.
+
+    Args:
+        backbone_config: of the backbone, any that `AutoModel` builds and whose output has a `pooler_output`; as a dict
+            it names its `model_type`. The teacher has the same without stochastic depth.
+        num_prototypes: output dimensions of the head.
+        head_hidden_size, head_bottleneck_size, num_head_layers: of the head's MLP.
+        head_norm: norm between the MLP's layers.
+        train_gain: whether the gains of the head's last, weight-normalised layer are trained (the original's
+            norm_last_layer false).
+        student_temperature: divides the student's logits.
+        teacher_temperature: divides the teacher's, until a schedule says otherwise.
+        center_momentum: weight of the old centre at each step.
+    """
+
+    model_type = "hf_vits_dino"
+    sub_configs = {"backbone_config": AutoConfig}
+    size_fields = ("num_prototypes", "head_hidden_size", "head_bottleneck_size", "num_head_layers")
+    size_fields += ("student_temperature", "teacher_temperature")
+    rate_fields = ("center_momentum",)
+
+    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    num_prototypes: int = 65536
+    head_hidden_size: int = 2048
+    head_bottleneck_size: int = 256
+    num_head_layers: int = 3
+    head_norm: Literal["batch_norm", "layer_norm"] | None = None
+    train_gain: bool = True
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    center_momentum: float = 0.9
+
+    def __post_init__(self, **kwargs):
+        if self.backbone_config is None:
+            self.backbone_config = DeiTConfig(**VIT_SMALL)
+        elif isinstance(self.backbone_config, dict):
+            if "model_type" not in self.backbone_config:
+                raise ValueError(
+                    f"backbone_config must name its model_type, such as {DeiTConfig.model_type!r}, got only "
+                    f"{', '.join(sorted(self.backbone_config)) or 'an empty dict'}"
+                )
+            self.backbone_config = AutoConfig.for_model(**self.backbone_config)
+        super().__post_init__(**kwargs)
+
+
+__all__ = ["DINOConfig"]

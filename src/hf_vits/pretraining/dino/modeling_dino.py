@@ -1,0 +1,97 @@
+"""Self-distillation without labels over any backbone.
+
+Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", arXiv 2104.14294; facebookresearch/dino
+(main_dino.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from ...objectives.dino import DINOLoss
+from ..heads import DINOHead
+from ..self_distillation import (
+    Branch,
+    SelfDistillationModel,
+    as_list,
+    check_views,
+    pooled_features,
+    teacher_config,
+    views_first,
+)
+from .configuration_dino import DINOConfig
+
+
+@dataclass
+class DINOOutput(ModelOutput):
+    """Output of DINO.
+
+    loss: scalar.
+    logits: (views, batch, num_prototypes) of the student, global views first.
+    teacher_logits: (global views, batch, num_prototypes).
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    teacher_logits: torch.FloatTensor | None = None
+
+
+class DINOForPreTraining(SelfDistillationModel):
+    """A student that predicts, from every view of an image, what its teacher sees in the others."""
+
+    config_class = DINOConfig
+
+    def __init__(self, config: DINOConfig):
+        super().__init__(config)
+        backbone_config = config.backbone_config
+        self.student = Branch(backbone_config, make_head(config))
+        self.teacher = Branch(teacher_config(backbone_config), make_head(config))
+        self.objective = DINOLoss(
+            config.num_prototypes, config.student_temperature, config.teacher_temperature, config.center_momentum
+        )
+        self.post_init()
+        self.start_teacher()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        local_pixel_values: torch.Tensor | Sequence[torch.Tensor] | None = None,
+        **kwargs,
+    ) -> DINOOutput:
+        """Loss of a batch. Views of one size go through the backbone together, all features through the head.
+
+        Args:
+            pixel_values: (batch, global views, num_channels, height, width), two or more; the teacher sees these.
+            local_pixel_values: (batch, local views, num_channels, height, width) that the student alone sees, or one
+                such tensor for each of several sizes.
+        """
+        check_views(pixel_values)
+        batch, num_views = pixel_values.shape[:2]
+        views = views_first(pixel_values)
+        with torch.no_grad():
+            teacher_logits = self.teacher.head(pooled_features(self.teacher.backbone, views))
+        sizes = [views, *map(views_first, as_list(local_pixel_values))]
+        features = torch.cat([pooled_features(self.student.backbone, size) for size in sizes])
+        logits = self.student.head(features).unflatten(0, (-1, batch))
+        teacher_logits = teacher_logits.unflatten(0, (num_views, batch))
+        loss, _ = self.objective(logits, teacher_logits)
+        return DINOOutput(loss=loss, logits=logits, teacher_logits=teacher_logits)
+
+
+def make_head(config: DINOConfig) -> DINOHead:
+    return DINOHead(
+        config.backbone_config.pooler_size,
+        config.num_prototypes,
+        hidden_size=config.head_hidden_size,
+        bottleneck_size=config.head_bottleneck_size,
+        num_layers=config.num_head_layers,
+        norm=config.head_norm,
+        train_gain=config.train_gain,
+    )
+
+
+__all__ = ["DINOForPreTraining"]

@@ -1,0 +1,186 @@
+"""Heads between a backbone's tokens and the objectives of self-supervision."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+
+class WeightNormLinear(nn.Module):
+    """A linear layer without bias whose rows are directions times gains (arXiv 1602.07868).
+
+    Args:
+        train_gain: whether the gains, which start at 1, are trained; else they stay as they are.
+    """
+
+    def __init__(self, in_features: int, out_features: int, train_gain: bool = False):
+        super().__init__()
+        self.train_gain = train_gain
+        self.gain = nn.Parameter(torch.ones(out_features, 1))
+        self.direction = nn.Parameter(torch.empty(out_features, in_features))
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        # `from_pretrained` puts a new parameter there.
+        if name == "gain" and param is not None:
+            param.requires_grad_(self.train_gain)
+        super().register_parameter(name, param)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., in_features) to (..., out_features)."""
+        weight = self.direction * (self.gain / self.direction.norm(dim=1, keepdim=True))
+        return nn.functional.linear(features, weight)
+
+
+class TokenBatchNorm(nn.BatchNorm1d):
+    """Batch norm over all tokens of a batch alike."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., channels) to the same shape."""
+        return super().forward(features.flatten(0, -2)).view_as(features)
+
+
+NORMS = {"batch_norm": TokenBatchNorm, "layer_norm": nn.LayerNorm}
+
+
+class ProjectionMLP(nn.Sequential):
+    """Linear layers with an activation, and on request a norm, between them.
+
+    Args:
+        sizes: channels before, between and after the layers.
+        activations: of each layer but the last, or one for all; names of transformers' `ACT2FN`.
+        norm: "batch_norm" or "layer_norm" before each activation, None for none.
+        shared_norm: one and the same norm serves all layers, as in iBOT's code.
+        normalize_output: a batch norm without parameters follows the last layer.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activations: str | Sequence[str] = "gelu",
+        bias: bool = True,
+        norm: str | None = None,
+        shared_norm: bool = False,
+        normalize_output: bool = False,
+    ):
+        if norm is not None and norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))} or None, got {norm!r}")
+        *hidden, last = pairwise(sizes)
+        if isinstance(activations, str):
+            activations = [activations] * len(hidden)
+        layers: list[nn.Module] = []
+        shared = None
+        for (before, after), activation in zip(hidden, activations, strict=True):
+            layers.append(nn.Linear(before, after, bias=bias))
+            if norm is not None:
+                shared = shared if shared_norm and shared is not None else NORMS[norm](after)
+                layers.append(shared)
+            layers.append(ACT2FN[activation])
+        layers.append(nn.Linear(*last, bias=bias))
+        if normalize_output:
+            layers.append(TokenBatchNorm(sizes[-1], affine=False))
+        super().__init__(*layers)
+
+
+def hidden_sizes(in_features: int, hidden_size: int, out_features: int, num_layers: int) -> list[int]:
+    """Channels before, between and after `num_layers` linear layers."""
+    return [in_features, *[hidden_size] * (num_layers - 1), out_features]
+
+
+class DINOHead(nn.Module):
+    """MLP to a bottleneck, L2 normalisation, then a weight-normalised layer to the prototypes.
+
+    facebookresearch/dino, vision_transformer.py, `DINOHead`; EsViT has one for views and one for regions.
+
+    Args:
+        in_features: channels of the backbone.
+        num_prototypes: output dimensions.
+        hidden_size, bottleneck_size, num_layers: of the MLP.
+        train_gain: whether the gains of the last layer are trained (the original's norm_last_layer false).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_prototypes: int,
+        hidden_size: int = 2048,
+        bottleneck_size: int = 256,
+        num_layers: int = 3,
+        hidden_act: str = "gelu",
+        norm: str | None = None,
+        shared_norm: bool = False,
+        train_gain: bool = False,
+    ):
+        super().__init__()
+        sizes = hidden_sizes(in_features, hidden_size, bottleneck_size, num_layers)
+        self.mlp = ProjectionMLP(sizes, hidden_act, norm=norm, shared_norm=shared_norm)
+        self.last_layer = WeightNormLinear(bottleneck_size, num_prototypes, train_gain)
+
+    def bottleneck(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., in_features) to (..., bottleneck_size), of length 1."""
+        return nn.functional.normalize(self.mlp(features), dim=-1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., in_features) to (..., num_prototypes)."""
+        return self.last_layer(self.bottleneck(features))
+
+
+class IBOTHead(DINOHead):
+    """DINO's head with prototypes for patches beside those for class tokens (bytedance/ibot, models/head.py).
+
+    Args:
+        num_patch_prototypes: output dimensions for patches; None shares the class tokens' last layer.
+        options: those of `DINOHead`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_prototypes: int,
+        num_patch_prototypes: int | None = None,
+        train_gain: bool = False,
+        **options,
+    ):
+        super().__init__(in_features, num_prototypes, train_gain=train_gain, shared_norm=True, **options)
+        self.patch_layer = None
+        if num_patch_prototypes is not None:
+            bottleneck_size = self.last_layer.direction.shape[1]
+            self.patch_layer = WeightNormLinear(bottleneck_size, num_patch_prototypes, train_gain)
+
+    def patches(self, bottleneck: torch.Tensor) -> torch.Tensor:
+        """Patches (..., bottleneck_size), as `bottleneck` makes them, to their prototypes."""
+        return (self.last_layer if self.patch_layer is None else self.patch_layer)(bottleneck)
+
+
+class ReconstructionHead(nn.Module):
+    """From patch tokens to pixels: linear layers, each with an activation, then a transposed convolution.
+
+    Sara-Ahmed/SiT: no linear layer in the first generation, two in the second, three in the third.
+
+    Args:
+        in_features: channels of the backbone, kept by the linear layers.
+        num_layers: how many linear layers there are.
+        patch_size: side of a patch in pixels.
+    """
+
+    def __init__(self, in_features: int, num_layers: int, patch_size: int, num_channels: int = 3):
+        super().__init__()
+        layers = [(nn.Linear(in_features, in_features), nn.GELU()) for _ in range(num_layers)]
+        self.mlp = nn.Sequential(*[part for layer in layers for part in layer])
+        self.paint = nn.ConvTranspose2d(in_features, num_channels, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """(batch, rows * columns, in_features) to (batch, num_channels, rows * patch_size, columns * patch_size)."""
+        return self.paint(self.mlp(patches).transpose(1, 2).unflatten(2, grid))
+
+
+def contrastive_head(in_features: int, out_features: int, hidden_size: int = 2048) -> ProjectionMLP:
+    """SiT's head of 2022 for contrast (256 outputs) and rotation (4): three layers without biases."""
+    return ProjectionMLP(hidden_sizes(in_features, hidden_size, out_features, 3), bias=False)
+
+
+def momentum_contrastive_head(in_features: int, out_features: int = 256, hidden_size: int = 4096) -> ProjectionMLP:
+    """SiT's head with a momentum teacher: batch norms everywhere, ReLU after the first, GELU after the second."""
+    sizes = hidden_sizes(in_features, hidden_size, out_features, 3)
+    return ProjectionMLP(sizes, ["relu", "gelu"], norm="batch_norm", normalize_output=True)

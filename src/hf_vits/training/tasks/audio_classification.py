@@ -1,0 +1,72 @@
+"""Recordings to classes: keywords, sounds, emotions, intents."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+
+from ..audio_augmentation import EvaluationRecordings, TrainingRecordings
+from ..audio_batches import EvaluationCollator, TrainingCollator, prepare
+from ..audio_data import AUDIO, CLASS_SOURCES, FileClips
+from ..audio_figures import picture
+from ..audio_statistics import fit_normalization
+from ..data import Split, Splits, load_classes
+from ..figures import Prediction, draw_predictions
+from ..recipe import DataRecipe, Recipe
+from .classification import Classification
+from .task import FinishedRun
+
+_SHOWN_PREDICTIONS = 24
+
+
+class AudioClassification(Classification):
+    auto_model = AutoModelForAudioClassification
+    auto_processor = AutoFeatureExtractor
+    noun = "recording"
+    media = AUDIO
+    files = FileClips
+
+    def load_splits(self, recipe: DataRecipe) -> Splits:
+        return load_classes(recipe, CLASS_SOURCES)
+
+    def fit_processor(self, recipe: Recipe, processor, splits: Splits):
+        return fit_normalization(processor, splits.train) if recipe.audio.fit_normalization else processor
+
+    def training_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> TrainingRecordings:
+        return TrainingRecordings(split, recipe.audio, processor.sampling_rate)
+
+    def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationRecordings:
+        return EvaluationRecordings(split, processor.sampling_rate)
+
+    def collator(self, recipe: Recipe, processor, splits: Splits) -> TrainingCollator:
+        return TrainingCollator(processor, recipe.audio, len(splits.class_names))
+
+    def evaluation_collator(self, processor) -> EvaluationCollator:
+        return EvaluationCollator(processor)
+
+    def draw_predictions(self, run: FinishedRun, path: Path) -> None:
+        draw_predictions(list(predict_some(run)), path)
+
+
+def predict_some(run: FinishedRun) -> Iterator[Prediction]:
+    """Predictions of test recordings spread evenly over the split, each shown as its spectrogram."""
+    model, test, class_names = run.model.eval(), run.splits.test, run.splits.class_names
+    recordings = EvaluationRecordings(test, run.processor.sampling_rate)
+    count = min(_SHOWN_PREDICTIONS, len(test))
+    for index in np.linspace(0, len(test) - 1, count).round().astype(int):
+        item = recordings[int(index)]
+        inputs = {name: value.to(model.device) for name, value in prepare(run.processor, [item]).items()}
+        with torch.no_grad():
+            logits = model(**inputs).logits[0].float()
+        best = int(logits.argmax())
+        yield Prediction(
+            image=picture(item["waveform"], run.processor.sampling_rate),
+            label=class_names[item["target"]],
+            predicted=class_names[best],
+            probability=float(logits.softmax(0)[best]),
+        )
+
+
+TASK = AudioClassification()

@@ -1,0 +1,135 @@
+"""Recordings to texts, by CTC."""
+
+import csv
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+from torch import nn
+from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from hf_vits.hub.card import write_card
+from hf_vits.processing.speech import VitsCtcTokenizer, VitsSpeechProcessor
+
+from .. import output
+from ..audio_augmentation import EvaluationRecordings, TrainingRecordings
+from ..audio_batches import LengthBatches, SpeechCollator, SpeechTrainingCollator
+from ..audio_data import TEXT_SOURCES, clip_seconds
+from ..audio_statistics import fit_normalization
+from ..batches import GlobalBatches
+from ..data import Split, Splits, hold_out, load_source
+from ..figures import draw_curves
+from ..recipe import DataRecipe, Recipe, TokenizerRecipe
+from ..report import training_card
+from ..speech_trainer import ERROR_RATES, SpeechTrainer, transcripts
+from .task import FinishedRun, Task
+
+_TRANSCRIPTS = "transcripts.csv"
+_SHOWN_TRANSCRIPTS = 12
+
+
+class AutomaticSpeechRecognition(Task):
+    auto_model = AutoModelForCTC
+    auto_processor = AutoProcessor
+    trainer = SpeechTrainer
+    noun = "recording"
+
+    def load_splits(self, recipe: DataRecipe) -> Splits:
+        name, class_names, splits = load_source(recipe, TEXT_SOURCES)
+        return Splits(name, class_names, *hold_out(name, splits, recipe, by_class=False))
+
+    def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
+        return {"vocab_size": len(learn_tokenizer(recipe.tokenizer, splits.train))} if recipe.tokenizer else {}
+
+    def fit_processor(self, recipe: Recipe, processor, splits: Splits) -> VitsSpeechProcessor:
+        whole = isinstance(processor, ProcessorMixin)
+        extractor = processor.feature_extractor if whole else processor
+        if recipe.audio.fit_normalization:
+            extractor = fit_normalization(extractor, splits.train)
+        if recipe.tokenizer:
+            return VitsSpeechProcessor(extractor, learn_tokenizer(recipe.tokenizer, splits.train))
+        if not whole:
+            raise ValueError("this model comes without a tokenizer: say by `tokenizer` how to learn one")
+        return type(processor)(extractor, processor.tokenizer)
+
+    def batches(self, recipe: Recipe, splits: Splits, **sharing: int) -> GlobalBatches:
+        return LengthBatches(clip_seconds(splits.train.inputs), recipe.train.batch_size, recipe.train.seed, **sharing)
+
+    def training_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> TrainingRecordings:
+        return TrainingRecordings(split, recipe.audio, processor.feature_extractor.sampling_rate)
+
+    def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationRecordings:
+        return EvaluationRecordings(split, processor.feature_extractor.sampling_rate)
+
+    def collator(self, recipe: Recipe, processor, splits: Splits) -> SpeechTrainingCollator:
+        return SpeechTrainingCollator(processor, recipe.audio)
+
+    def evaluation_collator(self, processor) -> SpeechCollator:
+        return SpeechCollator(processor)
+
+    def objective(self, recipe: Recipe) -> nn.Module:
+        return ModelLoss()
+
+    def evaluate(self, trainer: SpeechTrainer, processor, splits: Splits) -> tuple[dict[str, Any], list[dict]]:
+        """loss and error rates of the splits; {reference, prediction, word_errors} of each test recording."""
+        results = {}
+        for name in ("test",) if splits.validation is splits.test else ("validation", "test"):
+            dataset = self.evaluation_set(trainer.recipe, trainer.model, processor, getattr(splits, name))
+            prediction = trainer.predict(dataset, metric_key_prefix=name)
+            results[name] = {key: prediction.metrics[f"{name}_{key}"] for key in ("loss", *ERROR_RATES)}
+        references, predictions = transcripts(processor.tokenizer, prediction)
+        return results, compare(references, predictions)
+
+    def write_report(self, run: FinishedRun) -> None:
+        """transcripts.csv, and README.md with curves and some transcripts."""
+        table = io.StringIO()
+        writer = csv.DictWriter(table, ["reference", "prediction", "word_errors"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(run.details)
+        output.write_text(run.directory / _TRANSCRIPTS, table.getvalue())
+        with tempfile.TemporaryDirectory() as drawn:
+            curves = Path(drawn, "curves.png")
+            draw_curves(run.history, curves)
+            card = training_card(run, self.noun, [curves], samples=some_transcripts(run.details))
+            write_card(card, run.directory)
+
+
+class ModelLoss(nn.Module):
+    """The loss that a model computes itself of the labels it is given."""
+
+    def forward(self, outputs):
+        return outputs.loss, {}
+
+
+def learn_tokenizer(recipe: TokenizerRecipe, split: Split) -> VitsCtcTokenizer:
+    """The tokenizer that a recipe describes, of a split's texts."""
+    if recipe.kind == "characters":
+        return VitsCtcTokenizer.train_characters(split.labels, lowercase=recipe.lowercase)
+    return VitsCtcTokenizer.train_bpe(split.labels, recipe.vocab_size, lowercase=recipe.lowercase)
+
+
+def compare(references: list[str], predictions: list[str]) -> list[dict[str, Any]]:
+    """{reference, prediction, word_errors} of each."""
+    return [
+        {
+            "reference": reference,
+            "prediction": prediction,
+            "word_errors": Levenshtein.distance(reference.split(), prediction.split()),
+        }
+        for reference, prediction in zip(references, predictions, strict=True)
+    ]
+
+
+def some_transcripts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A dozen: half of them the worst, the others spread evenly over the rest."""
+    worst = sorted(rows, key=lambda row: -row["word_errors"])
+    half = _SHOWN_TRANSCRIPTS // 2
+    others = worst[half:]
+    places = np.linspace(0, len(others) - 1, min(half, len(others))).round().astype(int)
+    return [others[place] for place in reversed(places)] + worst[:half]
+
+
+TASK = AutomaticSpeechRecognition()
