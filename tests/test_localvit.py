@@ -44,6 +44,16 @@ def test_the_same_block_serves_every_host(host):
     assert model(IMAGES).logits.isfinite().all()
 
 
+def test_squeezing_layers_start_as_linear_layers_do():
+    config = DeiTConfig(
+        feed_forward="locality", distilled=False, num_hidden_layers=1, channel_attention="squeeze_excitation"
+    )
+    squeezing = hf_vits.DeiTModel(config).layers[0].feed_forward.channel_attention
+    for layer in (squeezing.fc1, squeezing.fc2):
+        assert abs(layer.weight.std().item() - 0.02) < 0.001
+        assert not layer.bias.any()
+
+
 @pytest.mark.parametrize("host", HOSTS)
 @torch.no_grad()
 def test_fuse_folds_every_batch_norm(host):

@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torchvision.ops import SqueezeExcitation
 from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -18,7 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from .layers.attention import Attention, QueryKeyValue
 from .layers.constants import Constants
-from .layers.convolution import to_map, to_tokens
+from .layers.convolution import PointwiseLinear, to_map, to_tokens
 from .layers.position import PositionEmbedding
 from .layers.relative_position import RelativePositionBias
 from .layers.transformer import LayerScale
@@ -129,16 +128,12 @@ class VitsPreTrainedModel(PreTrainedModel):
         The deviation is `config.initializer_range`, 0.02 where a configuration has none.
         """
         std = getattr(self.config, "initializer_range", 0.02)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | PointwiseLinear):
             init.trunc_normal_(module.weight, std=std)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             init_as_torch(module)
-        elif isinstance(module, SqueezeExcitation):  # its 1x1 convolutions are the originals' linear layers
-            for layer in (module.fc1, module.fc2):
-                init.trunc_normal_(layer.weight, std=std)
-                init.zeros_(layer.bias)
         elif isinstance(module, PositionEmbedding):
             init.trunc_normal_(module.table, std=std)
         elif isinstance(module, LayerScale):

@@ -31,6 +31,13 @@ class ConvNorm(nn.Sequential):
         )
 
 
+class PointwiseLinear(nn.Conv2d):
+    """A linear layer on the channels of a map, initialised as linear layers are."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1)
+
+
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of a map."""
 

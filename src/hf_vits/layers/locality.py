@@ -10,9 +10,17 @@ import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
-from .convolution import ConvNorm, to_map, to_tokens
+from .convolution import ConvNorm, PointwiseLinear, to_map, to_tokens
 from .mlp import MLP
 from .transformer import TransformerLayer, leading
+
+
+class LinearSqueezeExcitation(SqueezeExcitation):
+    """Squeeze-and-excitation whose two layers are linear, as in the original."""
+
+    def __init__(self, channels: int, squeeze_size: int):
+        super().__init__(channels, squeeze_size, scale_activation=nn.Hardsigmoid)
+        self.fc1, self.fc2 = PointwiseLinear(channels, squeeze_size), PointwiseLinear(squeeze_size, channels)
 
 
 class EfficientChannelAttention(nn.Module):
@@ -34,7 +42,7 @@ class EfficientChannelAttention(nn.Module):
 def make_channel_attention(kind: str, channels: int, squeeze_size: int | None) -> nn.Module:
     """What weights the channels of a map, by the name that `LocalityConfig.channel_attention` gives it."""
     if kind == "squeeze_excitation":
-        return SqueezeExcitation(channels, squeeze_size, scale_activation=nn.Hardsigmoid)
+        return LinearSqueezeExcitation(channels, squeeze_size)
     if kind == "none":
         return nn.Identity()
     return EfficientChannelAttention(channels, nn.Sigmoid() if kind == "efficient" else nn.Hardsigmoid())

@@ -151,7 +151,7 @@ class AudiomerPreTrainedModel(VitsPreTrainedModel):
         elif isinstance(module, AudiomerModel):
             if module.class_samples is not None:
                 init.normal_(module.class_samples)
-        elif not isinstance(module, SqueezeExcitation):  # whose convolutions are as other ones
+        else:
             super()._init_weights(module)
 
     def redraw_projections(self, seed: int) -> None:
