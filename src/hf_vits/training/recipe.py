@@ -161,8 +161,16 @@ class DataRecipe:
     """
 
     source: Literal[
-        "digits", "fashion_mnist", "folder", "datasets", "csv", "jsonl", "moving_digits", "speech_commands",
-        "spoken_keywords", "spoken_digits",
+        "digits",
+        "fashion_mnist",
+        "folder",
+        "datasets",
+        "csv",
+        "jsonl",
+        "moving_digits",
+        "speech_commands",
+        "spoken_keywords",
+        "spoken_digits",
     ]
     path: str | None = None
     config: str | None = None
