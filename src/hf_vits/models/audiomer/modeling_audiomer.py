@@ -205,6 +205,8 @@ class AudiomerModel(AudiomerPreTrainedModel):
         waves = input_values[:, None].to(self.layers[0].query.convolution[0].weight.dtype)
         if self.class_samples is not None:
             waves = torch.cat([self.class_samples.expand(len(waves), -1, -1), waves], dim=2)
+        if self.training and self.is_gradient_checkpointing:
+            waves.requires_grad_()  # else re-entrant checkpoints would see no input that needs a gradient
         for layer in self.layers:
             waves = layer(waves)
         pooled = waves.mean(dim=2) if self.config.pooling == "mean" else waves[:, :, 0]
