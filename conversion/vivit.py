@@ -46,6 +46,8 @@ VARIANTS = {
     "vivit_large_factorised_encoder_ssv2": LARGE_ENCODER
     | {"drop_path_rate": 0.3, "image_size": 256, "num_labels": 174},
 }
+# (frames, pixels along a side). Tables of so many rows are of these, whatever is asked for in their place.
+PUBLISHED_CLIPS = ((32, 224), (32, 256))
 ATTENTION = "MultiHeadDotProductAttention_"
 
 
@@ -121,6 +123,9 @@ def infer_clip(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
             inferred["num_frames"] = temporal_rows * depth
     if not rows or rows == frames * math.prod(sides):
         return inferred
+    for num_frames, size in PUBLISHED_CLIPS if frames > 1 else ():
+        if rows == num_frames // depth * (size // patch_size[0]) * (size // patch_size[1]):
+            return {"num_frames": num_frames, "image_size": size}
     side = math.isqrt(rows // frames)
     if frames * side**2 == rows and patch_size[0] == patch_size[1]:
         inferred["image_size"] = side * patch_size[0]

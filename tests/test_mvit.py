@@ -5,9 +5,10 @@ import timm.models.mvitv2 as timm_mvit
 import torch
 from torchvision.models.video import mvit as torchvision_mvit
 
+from hf_vits import CctConfig, CctModel
 from hf_vits.conversion import convert, load_checkpoint
 from hf_vits.hub import model_card
-from hf_vits.layers.relative_position import stretched_offsets
+from hf_vits.layers.relative_position import DecomposedRelativePositions, stretched_offsets
 from hf_vits.models.mvit.configuration_mvit import MvitConfig
 from hf_vits.models.mvit.modeling_mvit import (
     MvitBackbone,
@@ -341,3 +342,84 @@ def test_the_card_of_a_model_of_clips_shows_clips():
     card = model_card(build(MvitForVideoClassification, **CLIPS), variant="mvitv2_s_16x4_k400")
     assert card.data.pipeline_tag == "video-classification"
     assert 'model(**processor("clip.mp4", return_tensors="pt")).logits' in card.text
+
+
+# Starting a model of clips
+
+
+CLASS_TOKEN_FREE = CLIPS | {"use_class_token": False, "key_value_stride": 4}
+
+
+@torch.no_grad()
+def test_a_still_clip_is_seen_as_its_image_is():
+    """With the central frame's kernels and no positions in time every frame is encoded as the image is."""
+    source = build(use_class_token=False)
+    model = build(MvitForVideoClassification, **CLASS_TOKEN_FREE)
+    for module in model.modules():
+        if isinstance(module, DecomposedRelativePositions):
+            module.tables[0].zero_()
+    model.initialize_from(source, inflation="central_frame")
+    image = pixels(64, 64)
+    still = image[:, None].expand(-1, 4, -1, -1, -1)
+    torch.testing.assert_close(
+        model.model(still).pooler_output, source.model(image).pooler_output, atol=1e-5, rtol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_kernels_of_images_are_repeated_as_in_the_original():
+    source = build(MvitForImageClassification, use_class_token=True)
+    model = build(MvitForVideoClassification, **CLIPS, image_size=96)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.initialize_from(source)
+    ours, theirs = model.model, source.model
+    assert torch.equal(
+        ours.embeddings.projection.weight, theirs.embeddings.projection.weight[:, :, None].repeat(1, 1, 3, 1, 1)
+    )
+    layer, source_layer = ours.stages[1].layers[0].attention, theirs.stages[1].layers[0].attention
+    kernel = source_layer.key_pooling.convolution.weight[:, :, None]
+    assert torch.equal(layer.key_pooling.convolution.weight, kernel.repeat(1, 1, 3, 1, 1))
+    assert torch.equal(layer.qkv.weight, source_layer.qkv.weight)
+    assert torch.equal(ours.embeddings.class_token, theirs.embeddings.class_token)
+    for axis in (0, 1):
+        table = source_layer.positions.tables[axis]
+        rows = layer.positions.tables[axis + 1]
+        assert len(rows) > len(table)
+        resized = torch.nn.functional.interpolate(table.T[None], size=len(rows), mode="linear")[0].T
+        torch.testing.assert_close(rows, resized)
+    after = model.state_dict()
+    unchanged = {key for key in before if torch.equal(before[key], after[key])}
+    assert unchanged == {key for key in before if key.endswith("positions.tables.0") or key.startswith("classifier.")}
+
+
+@torch.no_grad()
+def test_absolute_positions_are_those_of_the_image():
+    source, model = build(**V1), build(MvitForVideoClassification, **CLIPS | V1)
+    temporal = model.model.embeddings.position_embedding.temporal.clone()
+    model.initialize_from(source)
+    ours, table = model.model.embeddings.position_embedding, source.model.embeddings.position_embedding.table
+    assert torch.equal(torch.cat([ours.prefix, ours.spatial.table], dim=1), table)
+    assert torch.equal(ours.temporal, temporal)
+
+
+@pytest.mark.parametrize("form", ["v2 of clips", "v1 of clips"])
+@torch.no_grad()
+def test_a_model_of_clips_starts_one_of_longer_clips(form):
+    source = build(MvitForVideoClassification, **FORMS[form])
+    model = build(MvitForVideoClassification, **FORMS[form] | {"num_frames": 8, "image_size": 96, "num_labels": 2})
+    model.initialize_from(source)
+    longer = torch.randn(1, 8, 3, 96, 96, generator=torch.Generator().manual_seed(2))
+    expected = source.model(longer).pooler_output  # whose tables are resized as the clip comes
+    torch.testing.assert_close(model.model(longer).pooler_output, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_models_that_do_not_fit_are_refused():
+    clips = build(MvitForVideoClassification, **CLIPS)
+    with pytest.raises(ValueError, match="num_frames is None"):
+        build().initialize_from(build())
+    with pytest.raises(ValueError, match=r"must have depths=\[1, 2, 1\], as this one, it has \[1, 1, 1\]"):
+        clips.initialize_from(build(depths=[1, 1, 1]))
+    with pytest.raises(ValueError, match=r"weights differ, such as stages\.0\.layers\.0\.attention"):
+        clips.initialize_from(build(pooling_kernel_size=[5, 5]))
+    with pytest.raises(ValueError, match="expected an MViT of hf_vits"):
+        clips.initialize_from(CctModel(CctConfig(image_size=32)))

@@ -23,13 +23,14 @@ from transformers import (
 from hf_vits.cli import main
 from hf_vits.processing.decoding import read_frames
 from hf_vits.processing.video import VitsVideoProcessor
+from hf_vits.processing.views import average_views
 from hf_vits.training import train
 from hf_vits.training.augmentation import TrainingCollator, training_transform
 from hf_vits.training.batches import GlobalBatches
 from hf_vits.training.data import load_classes
 from hf_vits.training.moving_digits import DIRECTIONS, moving_digits, write_video
 from hf_vits.training.recipe import AugmentationRecipe, DataRecipe, RandAugmentRecipe
-from hf_vits.training.video_clips import EvaluationClips, TrainingClips, average_views
+from hf_vits.training.video_clips import EvaluationClips, TrainingClips
 from hf_vits.training.video_data import SOURCES
 from hf_vits.training.video_figures import contact_sheet, to_pictures
 
@@ -288,10 +289,11 @@ def test_clips_are_mixed_whole(recipe):
     torch.testing.assert_close(labels.sum(1), torch.ones(3))
 
 
-def test_views_are_averaged_as_probabilities():
+def test_views_are_averaged_as_probabilities_or_as_logits():
     logits = [torch.randn(3, 5) for _ in range(4)]
     expected = torch.stack([view.softmax(-1) for view in logits]).mean(0)
-    torch.testing.assert_close(average_views(logits).exp(), expected)
+    torch.testing.assert_close(average_views(logits, "probabilities").exp(), expected)
+    torch.testing.assert_close(average_views(logits, "logits"), torch.stack(logits).mean(0))
 
 
 def test_pictures_show_what_the_model_gets(table):

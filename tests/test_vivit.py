@@ -300,7 +300,7 @@ def test_a_clip_model_starts_one_for_longer_clips():
     [
         ({"hidden_act": "gelu"}, {}, "hidden_act='gelu_pytorch_tanh', as this one, it has 'gelu'"),
         ({"layer_scale_init_value": 0.1}, {}, "layer_scale_init_value=None"),
-        ({}, {"inflation": "all"}, "inflation must be one of central_frame, average, rank_pooling, got 'all'"),
+        ({}, {"inflation": "all"}, "inflation must be one of central_frame, average, repeat, rank_pooling, got 'all'"),
         ({"image_size": 32}, {"positions": "stretch"}, "positions must be tile, resize or resize_tile, got 'stretch'"),
         ({"image_size": 20}, {"positions": "tile"}, "makes a table of 25 rows out of 25, but 32 are needed"),
         ({}, {"positions": "resize"}, "32 tokens make none"),
@@ -337,12 +337,12 @@ def test_a_recipe_starts_from_an_image_model(own, tmp_path):
     assert torch.equal(kernel[:, :, 0], source.embeddings.patch_embedding.projection.weight / 2)
     assert torch.equal(model.model.encoder.layers[1].mlp.up.weight, source.layers[1].mlp.up.weight)
     assert model.classifier.weight.eq(0).all()
-    with pytest.raises(ValueError, match="cannot start from another kind of model"):
-        build_model(
-            dataclasses.replace(recipe, system="mvit", variant="mvitv2_s_16x4_k400", config={"depths": [1, 1, 1, 1]}),
-            {"num_labels": 3},
-            tasks.load("video-classification"),
-        )
+    for change, message in (
+        ({"system": "mvit", "variant": "mvitv2_s_16x4_k400", "config": {"depths": [1, 1, 1, 1]}}, "has no positions"),
+        ({"system": "cct", "variant": "cct_2_3x2_32", "config": {}}, "cannot start from another kind of model"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_model(dataclasses.replace(recipe, **change), {"num_labels": 3}, tasks.load("video-classification"))
 
 
 # Files, and transformers' own
@@ -414,6 +414,19 @@ def test_training_states_of_flax_are_read(wrap, tmp_path):
     assert told.config.image_size == 16
     longer = convert("vivit", "vivit_base_k400", load_checkpoint(path), **sizes | {"num_frames": 8})
     torch.testing.assert_close(longer(clips(8)).logits, model(clips(8)).logits)
+
+
+@torch.no_grad()
+def test_size_and_length_of_the_clip_may_both_differ_from_the_file(tmp_path):
+    """A table of 16 x 14 x 14 rows tells neither alone; the variant's own size does."""
+    model = build(image_size=224, num_frames=32, tubelet_size=[2, 16, 16])
+    path = tmp_path / "checkpoint"
+    path.write_bytes(msgpack.packb({"params": packed(flax_tree(model))}))
+    for sizes in ({"image_size": 96, "num_frames": 8}, {"num_frames": 8}, {"image_size": 96}):
+        other = convert("vivit", "vivit_base_k400", load_checkpoint(path), **SIZES, **sizes)
+        found = other.model.encoder.position_embedding
+        torch.testing.assert_close(found.table, model.model.encoder.position_embedding(found.grid))
+        assert found.grid == (other.config.num_frames // 2, *[other.config.image_size // 16] * 2)
 
 
 def test_files_that_do_not_fit_are_refused():

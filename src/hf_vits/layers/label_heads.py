@@ -38,6 +38,16 @@ def multi_head_cross_entropy(
     return torch.stack(losses).mean()
 
 
+def log_probabilities(logits: torch.Tensor, head_sizes: Sequence[int] | None = None) -> torch.Tensor:
+    """Logarithms of the probabilities (..., classes) of logits (..., classes): of each head they sum up to one.
+
+    head_sizes: None for one head.
+    """
+    if head_sizes is None:
+        return logits.log_softmax(dim=-1)
+    return torch.cat([head.log_softmax(dim=-1) for head in logits.split(list(head_sizes), dim=-1)], dim=-1)
+
+
 def joint_scores(logits: torch.Tensor, head_sizes: Sequence[int]) -> torch.Tensor:
     """Probability of every combination of classes: the product of the heads' softmaxes.
 

@@ -55,7 +55,8 @@ class VitsVideoProcessor(BaseVideoProcessor):
 
     Takes videos alone or in lists. A video is
 
-    - a path, URL, `bytes` of a file or open binary file, of which only the frames of the clips are decoded (PyAV);
+    - a path, URL, `bytes` of a file or open binary file, of which only the frames of the clips are decoded (by PyAV,
+      or where it is installed torchcodec);
     - a `torchcodec` `VideoDecoder`, as `datasets` gives them;
     - frames decoded already: a list of PIL images, arrays or tensors, or an array or tensor with frames first. With
       `video_metadata` that tells their `fps` they are sampled like a file's. Otherwise `num_frames` of them are taken,

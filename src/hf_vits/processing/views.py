@@ -1,13 +1,36 @@
 """Scores of a video as the papers report them: the mean over several clips and crops."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..layers.label_heads import log_probabilities
+
 AVERAGES = ("probabilities", "logits")
+
+
+def usual_average(processor: Any) -> str:
+    """What the original of a `VitsVideoProcessor`'s convention averages: SlowFast probabilities, Scenic logits."""
+    return "logits" if processor.convention == "scenic" else "probabilities"
+
+
+def average_views(
+    logits: Sequence[torch.Tensor], average: str, head_sizes: Sequence[int] | None = None
+) -> torch.Tensor:
+    """Mean logits (..., classes) of views, each of (..., classes), or logarithms of their mean probabilities.
+
+    Args:
+        average: one of `AVERAGES`.
+        head_sizes: how many of the classes belong to each head, None for one head.
+    """
+    views = torch.stack([view.float() for view in logits])
+    if average == "logits":
+        return views.mean(dim=0)
+    return log_probabilities(views, head_sizes).logsumexp(dim=0) - math.log(len(views))
 
 
 @torch.no_grad()
@@ -31,8 +54,8 @@ def score_views(
         processor: a `VitsVideoProcessor`.
         video: one video, in any form that the processor takes. In memory is one clip of it at a time.
         num_clips, num_crops: how many views; the processor's own by default.
-        average: what is averaged, "probabilities" as SlowFast does or "logits" as Scenic does; by default what goes
-            with the processor's convention.
+        average: "probabilities" or "logits"; by default what goes with the processor's convention, see
+            `usual_average`.
         batch_size: how many views the model sees at once.
         kwargs: for the processor, such as `video_metadata`.
 
@@ -43,16 +66,16 @@ def score_views(
         ValueError: `average` or `batch_size` is none of the above; else as the processor.
     """
     if average is None:
-        average = "logits" if processor.convention == "scenic" else "probabilities"
+        average = usual_average(processor)
     if average not in AVERAGES:
         raise ValueError(f"average must be {' or '.join(AVERAGES)}, got {average!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be above 0, got {batch_size}")
-    total, num_views = 0.0, 0
+    total, num_views, head_sizes = 0.0, 0, getattr(model.config, "head_sizes", None)
     for views in batches(processor.views(video, num_clips=num_clips, num_crops=num_crops, **kwargs), batch_size):
         scores = model(pixel_values=torch.stack(views).to(model.device, model.dtype)).logits.float()
         if average == "probabilities":
-            scores = scores.softmax(dim=-1)
+            scores = log_probabilities(scores, head_sizes).exp()
         total, num_views = total + scores.sum(dim=0), num_views + len(views)
     return total / num_views
 

@@ -11,6 +11,9 @@ from .data import choose_splits
 from .folder import Media, find_unreadable, report_unreadable
 from .recipe import DataRecipe
 
+# Class names; of several columns of labels those of each, by its name.
+ClassNames = list[str] | dict[str, list[str]]
+
 FILE_COLUMNS = ("path", "file", "file_name", "filename", "wav")
 LABEL_COLUMNS = ("label", "class", "category", "action", "intent", "keyword")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
@@ -20,22 +23,43 @@ Row = dict[str, str]
 
 def load_class_table(
     recipe: DataRecipe, media: Media, file_column: str
-) -> tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]]:
+) -> tuple[ClassNames, dict[str, tuple[list[Path], np.ndarray]]]:
     """Class names, those of the training rows, in order, and per split the files with their labels: see `load_table`.
 
     Raises ValueError also for a class that training lacks.
     """
     splits = load_table(recipe, media, file_column, "label", LABEL_COLUMNS)
+    if isinstance(recipe.columns.get("label"), list):
+        return combine_columns(recipe.columns["label"], splits)
     class_names = sorted(set(splits["train"][1]), key=_natural)
     return class_names, {
         kind: (files, label_indices(recipe.path, kind, names, class_names)) for kind, (files, names) in splits.items()
     }
 
 
+def combine_columns(
+    columns: Sequence[str], splits: dict[str, tuple[list[Path], list[tuple[str, ...]]]]
+) -> tuple[dict[str, list[str]], dict[str, tuple[list[Path], np.ndarray]]]:
+    """As `load_class_table` where a row has several classes; labels are those of `heads`.
+
+    Classes are those of all splits, since among many combinations some have a class that no training row has.
+    """
+    rows = [row for _, targets in splits.values() for row in targets]
+    class_names = {
+        column: sorted({row[number] for row in rows}, key=_natural) for number, column in enumerate(columns)
+    }
+    classes = [(column, name) for column, names in class_names.items() for name in names]
+    position = {pair: number for number, pair in enumerate(classes)}
+    return class_names, {
+        kind: (files, np.array([[position[pair] for pair in zip(columns, row, strict=True)] for row in targets]))
+        for kind, (files, targets) in splits.items()
+    }
+
+
 def load_table(
     recipe: DataRecipe, media: Media, file_column: str, target: str, usual: Iterable[str]
-) -> dict[str, tuple[list[Path], list[str]]]:
-    """Per split the files and what a column says of each.
+) -> dict[str, tuple[list[Path], list]]:
+    """Per split the files and what a column says of each, or a tuple of what several columns say.
 
     data.path is one table, divided by its column `split` if it has one, or a directory of tables that are named as
     splits. File names are relative to the table's directory.
@@ -115,15 +139,22 @@ def _checked(row: Mapping, first: Mapping) -> Row:
     return {key: str(value) for key, value in row.items()}
 
 
-def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[str]) -> list[str]:
-    """Values of the column that `column_name` chooses."""
+def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[str]) -> list:
+    """Values of the column that `column_name` chooses; tuples where data.columns names several."""
+    named = recipe.columns.get(key)
+    if isinstance(named, list):
+        found = [_find_column(recipe, rows[0], key, [name]) for name in named]
+        return [tuple(row[name] for name in found) for row in rows]
     name = column_name(recipe, rows[0], key, usual)
     return [row[name] for row in rows]
 
 
 def column_name(recipe: DataRecipe, available: Iterable[str], key: str, usual: Iterable[str]) -> str:
     """The column that data.columns names under `key`, or else one of a usual name; ValueError if there is none."""
-    names = (recipe.columns[key],) if key in recipe.columns else (key, *usual)
+    return _find_column(recipe, available, key, [recipe.columns[key]] if key in recipe.columns else [key, *usual])
+
+
+def _find_column(recipe: DataRecipe, available: Iterable[str], key: str, names: Sequence[str]) -> str:
     for name in names:
         if name in available:
             return name

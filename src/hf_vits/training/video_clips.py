@@ -1,6 +1,5 @@
 """Training and evaluation clips of videos, decoded when they are asked for: in the worker processes of a loader."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,16 @@ from hf_vits.processing.video import VitsVideoProcessor
 from .batches import Draw
 from .data import Split
 from .randomness import seeded
+
+
+def check_processor(processor: Any) -> VitsVideoProcessor:
+    """The processor itself; ValueError for one of another kind."""
+    if isinstance(processor, VitsVideoProcessor):
+        return processor
+    raise ValueError(
+        f"the model's processor is a {type(processor).__name__}, which does not say which frames make a clip; save a "
+        "VitsVideoProcessor beside the model, with its num_frames, sampling_rate, size, mean and std"
+    )
 
 
 class TrainingClips(Dataset):
@@ -45,8 +54,8 @@ class TrainingClips(Dataset):
                 clips[source] = self._read(*source)
             with seeded(draw.seed):
                 pixel_values = self.transform(clips[source])
-            label = int(self.split.labels[draw.index])
-            items.append({"pixel_values": pixel_values, "labels": label, "mixture": draw.mixture})
+            labels = torch.as_tensor(self.split.labels[draw.index])
+            items.append({"pixel_values": pixel_values, "labels": labels, "mixture": draw.mixture})
         return items
 
     def _read(self, index: int, seed: int) -> Tensor:
@@ -77,10 +86,4 @@ class EvaluationClips(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         views = self.processor.views(self.split.inputs[index], num_clips=self.clips, num_crops=self.crops)
-        return {"pixel_values": torch.stack(list(views)), "labels": int(self.split.labels[index])}
-
-
-def average_views(logits: Sequence[Tensor]) -> Tensor:
-    """Logarithms of the class probabilities (batch, classes) averaged over the views, each of (batch, classes)."""
-    shares = torch.stack([view.float().log_softmax(-1) for view in logits])
-    return shares.logsumexp(0) - math.log(len(logits))
+        return {"pixel_values": torch.stack(list(views)), "labels": torch.as_tensor(self.split.labels[index])}

@@ -17,9 +17,9 @@ from .data import Source, Split, load_dataset_classes
 from .folder import Media, load_class_folders
 from .moving_digits import moving_digits
 from .recipe import DataRecipe
-from .tables import load_class_table
+from .tables import ClassNames, load_class_table
 
-Loaded = tuple[str, Sequence[str], dict[str, Split]]
+Loaded = tuple[str, ClassNames, dict[str, Split]]
 
 _ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".ts")
 
@@ -68,8 +68,8 @@ def _table(recipe: DataRecipe) -> Loaded:
 
 
 def _in_files(
-    loaded: tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]],
-) -> tuple[list[str], dict[str, Split]]:
+    loaded: tuple[ClassNames, dict[str, tuple[list[Path], np.ndarray]]],
+) -> tuple[ClassNames, dict[str, Split]]:
     class_names, files = loaded
     return class_names, {kind: Split(FileVideos(paths), labels) for kind, (paths, labels) in files.items()}
 

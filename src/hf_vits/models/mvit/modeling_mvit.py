@@ -33,6 +33,7 @@ from ...modeling import (
     VitsHierarchicalPreTrainedModel,
 )
 from .configuration_mvit import MvitConfig
+from .initialization_mvit import initialize_from
 
 
 class LayerPlan(NamedTuple):
@@ -264,6 +265,8 @@ class MvitPreTrainedModel(VitsHierarchicalPreTrainedModel):
             init.trunc_normal_(module.weight, std=0.02)
         elif isinstance(module, nn.Linear | nn.LayerNorm):
             init.constant_(module.bias, 0.02)
+
+    initialize_from = initialize_from
 
 
 class MvitModel(MvitPreTrainedModel):

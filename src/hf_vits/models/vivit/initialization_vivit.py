@@ -5,13 +5,13 @@ projects/vivit/model_utils.py (`initialise_from_train_state`).
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ...layers.inflation import inflate
 from ...layers.patch import pair
 from ...layers.position import PositionEmbedding, interpolate_positions
 from ...layers.space_time_attention import space_time_attention_state, time_attention_state
@@ -25,7 +25,7 @@ SHARED_FIELDS += ("qkv_bias", "hidden_act", "layer_norm_eps")
 def initialize_from(
     model: PreTrainedModel,
     source: PreTrainedModel,
-    inflation: Literal["central_frame", "average", "rank_pooling"] = "central_frame",
+    inflation: Literal["central_frame", "average", "repeat", "rank_pooling"] = "central_frame",
     positions: Literal["tile", "resize", "resize_tile"] | None = None,
     temporal_attention: Literal["copy", "zero"] = "copy",
 ) -> None:
@@ -37,8 +37,7 @@ def initialize_from(
 
     Args:
         source: with or without a head, which is left out.
-        inflation: how patches become tubelets: zero but for the central frame; divided evenly among the frames; or
-            weighted by approximate rank pooling (Bilen et al., "Action Recognition with Dynamic Image Networks").
+        inflation: how patches become tubelets, see `layers.inflation.inflate`.
         positions: how a table that does not fit is changed. "tile" repeats it for every frame; "resize" treats it as
             one square of tokens, whatever the frames; "resize_tile" resizes it to the tokens of a frame and repeats
             that. For a factorised encoder, whose table is of one frame, the original's "resize_tile" divides by the
@@ -108,37 +107,6 @@ def copy_image_model(
     ours, theirs = (getattr(base.pooler, "representation", None) for base in (model, source))
     if ours is not None and theirs is not None:
         ours.load_state_dict(theirs.state_dict())
-
-
-def inflate(kernel: torch.Tensor, frames: int, rule: str) -> torch.Tensor:
-    """Patches (hidden_size, channels, height, width) to tubelets (hidden_size, channels, frames, height, width)."""
-    if rule not in FRAME_WEIGHTS:
-        raise ValueError(f"inflation must be one of {', '.join(FRAME_WEIGHTS)}, got {rule!r}")
-    weights = FRAME_WEIGHTS[rule](frames).to(kernel.device)
-    return kernel[:, :, None] * weights[:, None, None]
-
-
-def central_frame(frames: int) -> torch.Tensor:
-    return nn.functional.one_hot(torch.tensor(frames // 2), frames)
-
-
-def average(frames: int) -> torch.Tensor:
-    return torch.full((frames,), 1 / frames)
-
-
-def rank_pooling(frames: int) -> torch.Tensor:
-    """Equation 3 of Bilen et al., arXiv 1612.00738, over the number of frames."""
-    rank = torch.arange(1, frames + 1, dtype=torch.float64)
-    harmonic = (1 / rank).cumsum(0)
-    left = harmonic[-1] - harmonic + 1 / rank
-    return (2 * (frames - rank + 1) - (frames + 1) * left) / frames
-
-
-FRAME_WEIGHTS: dict[str, Callable[[int], torch.Tensor]] = {
-    "central_frame": central_frame,
-    "average": average,
-    "rank_pooling": rank_pooling,
-}
 
 
 def layer_state(state: dict[str, torch.Tensor], config) -> dict[str, torch.Tensor]:

@@ -7,21 +7,30 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
+from transformers import (
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from hf_vits.layers.patch import pair
+from hf_vits.objectives import MultiHeadCrossEntropy
 from hf_vits.processing.video import VitsVideoProcessor
+from hf_vits.processing.views import average_views, usual_average
 
 from ..augmentation import training_transform
 from ..data import Split, Splits, load_classes
-from ..evaluation import rank
+from ..evaluation import accuracy_metrics, rank
 from ..figures import Prediction, draw_predictions
+from ..heads import class_probabilities, heads_of, most_probable
 from ..recipe import DataRecipe, Recipe, VideoRecipe
-from ..trainer import ClassificationTrainer
-from ..video_clips import EvaluationClips, TrainingClips, average_views
+from ..trainer import ClassificationTrainer, RecipeTrainer
+from ..video_clips import EvaluationClips, TrainingClips, check_processor
 from ..video_data import SOURCES, VIDEOS, FileVideos
 from ..video_figures import contact_sheet, to_pictures
-from .classification import Classification
+from .classification import Classification, label_fields
 from .task import FinishedRun
 
 _SHOWN_PREDICTIONS = 12
@@ -29,22 +38,29 @@ _SHOWN_FRAMES = 8
 
 
 class VideoTrainer(ClassificationTrainer):
-    """Trainer of a classifier that evaluates several views of a video and averages their probabilities.
+    """Trainer of a classifier that evaluates several views of a video, and that may have several heads.
 
     The pixel_values of a batch to evaluate are (batch, views, frames, channels, height, width).
     """
 
+    def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        return accuracy_metrics(prediction, heads_of(self.model.config))
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """No loss of its own, `rank` of the averaged probabilities as predictions, labels."""
+        """No loss of its own, `rank` of the averaged views as predictions, labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            logits = view_logits(model, inputs["pixel_values"])
-        return None, rank(logits, inputs["labels"]), inputs["labels"]
+            logits = view_logits(model, self.processor, inputs["pixel_values"], self.model.config)
+        return None, rank(logits, inputs["labels"], heads_of(self.model.config)), inputs["labels"]
 
 
-def view_logits(model: PreTrainedModel, views: Tensor) -> Tensor:
-    """Logarithms of the mean class probabilities (batch, classes) of views, (batch, views, frames, ...)."""
-    return average_views([model(pixel_values=view).logits for view in views.unbind(1)])
+def view_logits(model: nn.Module, processor: VitsVideoProcessor, views: Tensor, config: PreTrainedConfig) -> Tensor:
+    """Logits (batch, classes) of views (batch, views, frames, ...), averaged as the processor's original does.
+
+    config: the model's, which may be wrapped.
+    """
+    logits = [model(pixel_values=view).logits for view in views.unbind(1)]
+    return average_views(logits, usual_average(processor), getattr(config, "head_sizes", None))
 
 
 class VideoClassification(Classification):
@@ -58,13 +74,23 @@ class VideoClassification(Classification):
     def load_splits(self, recipe: DataRecipe) -> Splits:
         return load_classes(recipe, SOURCES)
 
+    def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
+        if not splits.head_sizes:
+            return label_fields(splits.class_names)
+        if recipe.objective.loss != "cross_entropy":
+            raise ValueError(
+                f"objective.loss {recipe.objective.loss} is for one label of each video; with several columns as "
+                "data.columns.label it is cross_entropy"
+            )
+        return label_fields(splits.class_names) | {"head_sizes": list(splits.head_sizes)}
+
+    def attach(self, trainer: RecipeTrainer, splits: Splits) -> None:
+        if splits.head_sizes:
+            smoothing = trainer.recipe.objective.label_smoothing
+            trainer.objective = MultiHeadCrossEntropy(splits.head_sizes, smoothing)
+
     def fit_processor(self, recipe: Recipe, processor: Any, splits: Splits) -> VitsVideoProcessor:
-        if isinstance(processor, VitsVideoProcessor):
-            return processor
-        raise ValueError(
-            f"the model's processor is a {type(processor).__name__}, which does not say which frames make a clip; "
-            "save a VitsVideoProcessor beside the model, with its num_frames, sampling_rate, size, mean and std"
-        )
+        return check_processor(processor)
 
     def objective(self, recipe: Recipe) -> nn.Module:
         if recipe.teacher is not None:
@@ -80,10 +106,10 @@ class VideoClassification(Classification):
 
     def final_set(self, recipe: Recipe | None, model: PreTrainedModel, processor, split: Split) -> EvaluationClips:
         views = recipe.video if recipe else VideoRecipe()
-        return EvaluationClips(split, processor, views.clips, views.crops)
+        return EvaluationClips(split, check_processor(processor), views.clips, views.crops)
 
-    def logits(self, model: PreTrainedModel, features: dict[str, Tensor]) -> Tensor:
-        return view_logits(model, features["pixel_values"])
+    def logits(self, model: PreTrainedModel, processor: VitsVideoProcessor, features: dict[str, Tensor]) -> Tensor:
+        return view_logits(model, processor, features["pixel_values"], model.config)
 
     def draw_predictions(self, run: FinishedRun, path: Path) -> None:
         draw_predictions(list(predict_some(run)), path, columns=3)
@@ -96,14 +122,14 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
     for index in np.linspace(0, len(test) - 1, count).round().astype(int):
         (clip,) = run.processor.views(test.inputs[int(index)], num_clips=1, num_crops=1)
         with torch.no_grad():
-            probabilities = model(pixel_values=clip[None].to(model.device)).logits[0].float().softmax(0)
-        best = int(probabilities.argmax())
+            logits = model(pixel_values=clip[None].to(model.device)).logits[0]
+        (best,) = most_probable(model.config, class_probabilities(model.config, logits), 1)
         shown = np.linspace(0, len(clip) - 1, min(_SHOWN_FRAMES, len(clip))).round().astype(int)
         yield Prediction(
             image=contact_sheet(to_pictures(clip[shown], run.processor), columns=_SHOWN_FRAMES // 2),
-            label=class_names[test.labels[index]],
-            predicted=class_names[best],
-            probability=float(probabilities[best]),
+            label=", ".join(class_names[label] for label in np.atleast_1d(test.labels[index])),
+            predicted=best["label"],
+            probability=best["score"],
         )
 
 
