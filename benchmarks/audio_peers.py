@@ -5,14 +5,23 @@ from timm.layers import Attention, Mlp
 from torch import nn
 
 from hf_vits import AudiomerConfig, AudiomerForAudioClassification, SepTrConfig
-from hf_vits.layers.performer import RandomFeatureAttention
+from hf_vits.layers.performer import PerformerAttention
 
 
-class ScaledDotProduct(nn.Module):
-    """Softmax attention by PyTorch, called as `RandomFeatureAttention` is."""
+class SoftmaxAttention(nn.Module):
+    """Softmax attention by PyTorch, on the projections of a Performer attention."""
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return nn.functional.scaled_dot_product_attention(query, key, value)
+    def __init__(self, performer: PerformerAttention):
+        super().__init__()
+        self.num_heads = performer.num_heads
+        self.query, self.key_value = performer.query, performer.key_value
+        self.projection, self.dropout = performer.projection, performer.dropout
+
+    def forward(self, hidden_states: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        query = self.query(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        key, value = self.key_value(context).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
+        attended = nn.functional.scaled_dot_product_attention(query, key.transpose(1, 2), value.transpose(1, 2))
+        return self.dropout(self.projection(attended.transpose(1, 2).flatten(2)))
 
 
 def softmax_audiomer(**fields) -> nn.Module:
@@ -20,8 +29,8 @@ def softmax_audiomer(**fields) -> nn.Module:
     model = AudiomerForAudioClassification(AudiomerConfig(**fields))
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, RandomFeatureAttention):
-                setattr(module, name, ScaledDotProduct())
+            if isinstance(child, PerformerAttention):
+                setattr(module, name, SoftmaxAttention(child))
     return model
 
 

@@ -2,11 +2,11 @@
 
 The file tells whether the model has a CTC head or a linear decoder that classifies, the statistics of its front end,
 and which sizes and options its encoder has, but for those that leave no tensor: number of heads of absolute attention,
-positions, activation of the gate, merging by fixed weights. `encoder_conf` of a recipe becomes such fields by
-`encoder_fields`.
+positions, activation of the gate, merging by fixed weights; nor the tokens. The config.yaml beside it does, which
+`espnet` reads (`original_fields`, and `recipe` of `processor`).
 
 A transformer decoder beside CTC is left out, unless `decoder_layers` says how many layers it has: then the hybrid
-model is made, which no Auto class knows.
+model is made.
 """
 
 import re
@@ -23,8 +23,11 @@ from hf_vits.models.branchformer.modeling_branchformer import (
 )
 from hf_vits.models.branchformer.modeling_branchformer_seq2seq import BranchformerForSpeechSeq2Seq
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor
+from hf_vits.processing.speech import VitsSpeechProcessor
 
-SAMPLING_RATE = 16000
+from . import espnet
+from .espnet import SAMPLING_RATE
+
 # arXiv 2207.02971, table 8, and the recipes in egs2: encoder and front end. The decoder has 6 layers throughout.
 SMALL = {"hidden_size": 256, "num_hidden_layers": 24, "num_attention_heads": 4, "intermediate_size": 2048}
 LARGE = {"hidden_size": 512, "num_hidden_layers": 18, "num_attention_heads": 8, "intermediate_size": 3072}
@@ -44,27 +47,6 @@ VARIANTS = {
     "speech_commands_e24": {**SMALL, "n_fft": 400, "hop_length": 160, "num_labels": 35},
 }
 
-INPUT_LAYERS = {"conv2d": "conv2d4", **{f"conv2d{factor}": f"conv2d{factor}" for factor in (1, 2, 6, 8)}}
-INPUT_LAYERS["linear"] = "linear"
-MERGE_METHODS = {"concat": "concat", "learned_ave": "learned_average", "fixed_ave": "fixed_average"}
-POSITIONS = {"rel_pos": "relative", "abs_pos": "absolute", "scaled_abs_pos": "scaled_absolute"}
-POSITIONS["legacy_rel_pos"] = "legacy_relative"
-GATE_ACTS = {"identity": "linear", "swish": "silu"}
-SAME = {
-    "input_size": "num_mel_bins",
-    "output_size": "hidden_size",
-    "attention_heads": "num_attention_heads",
-    "cgmlp_linear_units": "intermediate_size",
-    "cgmlp_conv_kernel": "conv_depthwise_kernel_size",
-    "use_linear_after_conv": "use_gate_linear",
-    "attn_branch_drop_rate": "attention_branch_drop_rate",
-    "num_blocks": "num_hidden_layers",
-    "dropout_rate": "hidden_dropout_prob",
-    "positional_dropout_rate": "position_dropout_prob",
-    "attention_dropout_rate": "attention_probs_dropout_prob",
-    "stochastic_depth_rate": "drop_path_rate",
-    "qk_norm": "qk_norm",
-}
 DECODER = {
     r"^decoder\.embed\.0\.": "decoder.embeddings.",
     r"^decoder\.decoders\.": "decoder.layers.",
@@ -81,45 +63,12 @@ DECODER = {
 }
 
 
-def encoder_fields(conf: dict) -> dict:
-    """Our configuration's fields of an `encoder_conf`, as in ESPnet's recipes and its models' config.yaml.
-
-    Raises ValueError for an input layer, position type or the like that Branchformer here has not.
-    """
-    fields = {ours: conf[theirs] for theirs, ours in SAME.items() if theirs in conf}
-    position, attention = conf.get("pos_enc_layer_type", "rel_pos"), conf.get("attention_layer_type", "rel_selfattn")
-    if conf.get("rel_pos_type") == "legacy" and position == "rel_pos":
-        position = "legacy_rel_pos"
-    fields |= {
-        "input_layer": known(INPUT_LAYERS, "input_layer", conf.get("input_layer", "conv2d")),
-        "position_embedding_type": known(POSITIONS, "pos_enc_layer_type", position),
-        "attention_type": "fast" if attention == "fast_selfattn" else "softmax",
-        "only_backward_positions": position == "rel_pos" and conf.get("zero_triu", False),
-        "gate_act": GATE_ACTS.get(conf.get("gate_activation", "identity"), conf.get("gate_activation")),
-    }
-    return fields | branch_fields(conf, fields.get("num_hidden_layers", 12))
-
-
-def known(names: dict[str, str], field: str, value: str) -> str:
-    if value not in names:
-        raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}")
-    return names[value]
-
-
-def branch_fields(conf: dict, num_layers: int) -> dict:
-    """Which branches each layer has. With fixed weights, 0 and 1 stand for a branch that is not there."""
-    method = known(MERGE_METHODS, "merge_method", conf.get("merge_method", "concat"))
-    if not conf.get("use_attn", True) or not conf.get("use_cgmlp", True):
-        return {"merge_method": "concat", "branches": "attention" if conf.get("use_attn", True) else "mlp"}
-    if method != "fixed_average":
-        return {"merge_method": method}
-    weights = conf.get("cgmlp_weight", 0.5)
-    weights = weights if isinstance(weights, list) else [weights] * num_layers
-    return {
-        "merge_method": method,
-        "branches": [{0: "attention", 1: "mlp"}.get(weight, "both") for weight in weights],
-        "mlp_branch_weight": [0.5 if weight in (0, 1) else weight for weight in weights],
-    }
+def original_fields(recipe: dict, overrides: dict) -> dict:
+    """Configuration fields of an ESPnet model's config.yaml; of a decoder of texts, if `overrides` ask for one."""
+    fields = espnet.model_fields(recipe)
+    if espnet.classifies(recipe):
+        return fields | espnet.class_fields(recipe)
+    return fields | (espnet.decoder_fields(recipe) if overrides.get("decoder_layers") else {})
 
 
 def model_class(fields: dict) -> type:
@@ -311,18 +260,26 @@ def transforms(config: BranchformerConfig) -> list:
     ]
 
 
-def processor(variant: str, config: BranchformerConfig) -> VitsSpectrogramFeatureExtractor:
+def processor(
+    variant: str, config: BranchformerConfig, recipe: dict | None = None
+) -> VitsSpectrogramFeatureExtractor | VitsSpeechProcessor:
     """ESPnet's front end, with the checkpoint's own statistics where it has them, else the clip's own mean taken off.
 
-    Checkpoints hold no tokens, so there is no tokenizer.
+    Args:
+        recipe: content of the model's config.yaml. It has the tokens, which a checkpoint has not: then a model of
+            texts gets front end and tokenizer. ValueError where they are more or fewer than the model's.
     """
     has_statistics = config.mel_mean is not None and config.mel_deviation is not None
-    return VitsSpectrogramFeatureExtractor(
+    fields = {"normalization": "utterance"} if recipe is None else espnet.front_end_fields(recipe)
+    if has_statistics:
+        fields |= {"normalization": "global", "mean": config.mel_mean, "std": config.mel_deviation}
+    extractor = VitsSpectrogramFeatureExtractor(
         feature_size=config.num_mel_bins,
         sampling_rate=SAMPLING_RATE,
         n_fft=config.n_fft,
         hop_length=config.hop_length,
-        normalization="global" if has_statistics else "utterance",
-        mean=config.mel_mean if has_statistics else None,
-        std=config.mel_deviation if has_statistics else None,
+        **fields,
     )
+    if recipe is None or espnet.classifies(recipe):
+        return extractor
+    return VitsSpeechProcessor(extractor, espnet.tokenizer(recipe, config))

@@ -6,22 +6,24 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoProcessor
 
-from hf_vits import VitsSpeechProcessor
+from hf_vits import BranchformerForSpeechSeq2Seq, BranchformerSeq2SeqConfig, VitsCtcTokenizer, VitsSpeechProcessor
 from hf_vits.hub import push_to_hub, save_for_hub
 from hf_vits.hub.loopback import LoopbackHub
 
 from .audio_support import noise
-from .hub_support import run_without_hf_vits, tiny_model
+from .hub_support import AUDIO, run_without_hf_vits, tiny_model
 from .test_audio_pipelines import speech_model, tiny_pictures, tiny_speech, tiny_waveforms
 
 CLIPS = [noise(8000, 1), noise(6001, 2)]
+WRITING = {"max_new_tokens": 6, "num_beams": 2}
 
 LOAD_EVERYTHING = """
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    AutoFeatureExtractor, AutoModelForAudioClassification, AutoModelForCTC, AutoProcessor, AutoTokenizer, pipeline
+    AutoFeatureExtractor, AutoModelForAudioClassification, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor,
+    AutoTokenizer, pipeline
 )
 
 clips = [clip for clip in np.load("clips.npz").values()]
@@ -52,6 +54,10 @@ model.save_pretrained("again")
 again = AutoProcessor.from_pretrained("again", trust_remote_code=True)
 AutoModelForCTC.from_pretrained("again", trust_remote_code=True)
 assert again.tokenizer("the cat")["input_ids"] == processor.tokenizer("the cat")["input_ids"]
+processor = AutoProcessor.from_pretrained("user/branchformer_seq2seq", trust_remote_code=True)
+model = AutoModelForSpeechSeq2Seq.from_pretrained("user/branchformer_seq2seq", trust_remote_code=True)
+results["branchformer_seq2seq.written"] = model.generate(**processor(audio=clips[:1], return_tensors="pt"), **WRITING)
+assert not processor.tokenizer.group_tokens
 assert "hf_vits" not in sys.modules
 save_file(results, "results.safetensors")
 """
@@ -68,14 +74,31 @@ def models_and_processors():
     }
 
 
+def hybrid_and_processor() -> tuple[BranchformerForSpeechSeq2Seq, VitsSpeechProcessor]:
+    """A model that writes texts by a decoder."""
+    tokenizer = VitsCtcTokenizer.of_tokens(
+        ["<blank>", "<unk>", "<space>", *"abcdefgh", "<sos/eos>"], "characters", group_tokens=False
+    )
+    sizes = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "vocab_size": len(tokenizer)}
+    torch.manual_seed(0)
+    model = BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqConfig(**AUDIO["branchformer"] | sizes)).eval()
+    return model, VitsSpeechProcessor(tiny_speech(model.config).feature_extractor, tokenizer)
+
+
 def test_loads_where_hf_vits_cannot_be_imported(tmp_path):
     made = models_and_processors()
     np.savez(tmp_path / "clips.npz", *CLIPS)
     with LoopbackHub() as hub, hub.in_process(tmp_path / "home"):
         for name, (model, processor) in made.items():
             push_to_hub(model, f"user/{name}", processor, token=hub.token)
-        printed = run_without_hf_vits(LOAD_EVERYTHING, hub, tmp_path)
+        hybrid, processor = hybrid_and_processor()
+        push_to_hub(hybrid, "user/branchformer_seq2seq", processor, token=hub.token)
+        card = hub.repository("user/branchformer_seq2seq").head.files["README.md"].content.decode()
+        assert 'tokens = model.generate(**processor(audio="audio.wav", return_tensors="pt"))' in card
+        printed = run_without_hf_vits(f"WRITING = {WRITING}\n{LOAD_EVERYTHING}", hub, tmp_path)
+    written = hybrid.generate(**processor(audio=CLIPS[:1], return_tensors="pt"), **WRITING)
     results = load_file(tmp_path / "results.safetensors")
+    assert torch.equal(results["branchformer_seq2seq.written"], written)
     for name, (model, processor) in made.items():
         inputs = processor(CLIPS, return_tensors="pt")  # the first argument of a joint processor is audio too
         for key, value in inputs.items():

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWaveformFeatureExtractor
 from hf_vits.processing.waveform import load_audio
+from hf_vits.training.audio_data import audio_problem
 
 from .audio_support import noise, tone, write
 
@@ -79,12 +80,29 @@ def test_truncated_files(tmp_path, ending):
         load_audio(path, 16000)
 
 
-def test_truncated_wav(tmp_path):
-    """libsndfile takes the header's word for the length unless the data end before."""
-    path = write(tmp_path / "clip.wav", tone(2, 16000), 16000)
+@pytest.mark.parametrize(("ending", "subtype"), [("wav", "PCM_16"), ("wav", "FLOAT"), ("aiff", None), ("au", None)])
+def test_truncated_files_of_plain_samples(tmp_path, ending, subtype):
+    """libsndfile reads what is left of them without a word."""
+    path = write(tmp_path / f"clip.{ending}", tone(2, 16000), 16000, subtype)
+    assert len(load_audio(path, 16000)) == 32000
+    assert audio_problem(path) is None
     path.write_bytes(path.read_bytes()[:20000])
     assert soundfile.info(path).frames < 32000
-    assert len(load_audio(path, 16000)) == soundfile.info(path).frames
+    with pytest.raises(OSError, match=r"is truncated: \d+ bytes of samples are missing, \d+ samples are there"):
+        load_audio(path, 16000)
+    assert audio_problem(path) == "it is truncated"
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
+def test_wav_of_unknown_length(tmp_path, size):
+    """As ffmpeg and SoX write it into a pipe."""
+    path = write(tmp_path / "clip.wav", tone(2, 16000), 16000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert len(load_audio(path, 16000)) == 32000
+    assert audio_problem(path) is None
 
 
 def test_silence_is_fine():

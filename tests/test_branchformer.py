@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForSpeechSeq2Seq
 
 from hf_vits.analysis.branches import branch_weights, plot_branch_weights
 from hf_vits.conversion import convert, processor
-from hf_vits.conversion.branchformer import encoder_fields
+from hf_vits.conversion.espnet import encoder_fields
 from hf_vits.models.branchformer.configuration_branchformer import BranchformerConfig
 from hf_vits.models.branchformer.configuration_branchformer_seq2seq import BranchformerSeq2SeqConfig
 from hf_vits.models.branchformer.modeling_branchformer import (
@@ -87,6 +88,22 @@ def test_padding_changes_frames_near_it_otherwise():
     padded = model(features, masks(61, 61, 40)).logits[1]
     alone = model(features[1:, :40]).logits[0]
     assert (padded[: len(alone)] - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sequence_of_padding_alone_disturbs_no_other(kind):
+    features, labels = speech(3), torch.tensor([[1, 2], [3, -100], [4, -100]])
+    model = build(**KINDS[kind])
+    padded = model(features, masks(61, 61, 40, 0), labels=labels)
+    others = model(features[:2], masks(61, 61, 40), labels=labels[:2])
+    assert padded.lengths.tolist() == [*others.lengths.tolist(), 0]
+    assert padded.logits.isfinite().all()
+    torch.testing.assert_close(padded.logits[:2], others.logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(3 * padded.loss, 2 * others.loss)
+    padded.loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert model._get_feat_extract_output_lengths(torch.tensor([61, 7, 6, 0])).tolist() == [14, 1, 0, 0]
+    assert [model._get_feat_extract_output_lengths(length) for length in (7, 6, 0)] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("kind", ["relative", "absolute"])
@@ -183,6 +200,7 @@ def test_pooling_takes_real_frames(pooling):
     frames = hidden[: lengths[1]]
     pooled = {"mean": frames.mean(0), "max": frames.amax(0), "first": frames[0]}[pooling]
     torch.testing.assert_close(model(speech(), mask).logits[1], model.classifier(pooled))
+    assert model(speech(), masks(61, 61, 0)).logits.isfinite().all()  # of padding alone
 
 
 @pytest.mark.parametrize(
@@ -233,14 +251,30 @@ def test_the_decoder_writes_what_its_logits_say():
     assert (said == written[:, 1:])[~ended & (written[:, 1:] != model.config.pad_token_id)].all()
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+@torch.no_grad()
+def test_what_is_kept_of_earlier_tokens_changes_no_text(num_beams):
+    model = seq2seq()
+    options = {"attention_mask": masks(61, 61, 40), "max_new_tokens": 7, "num_beams": num_beams}
+    written = model.generate(speech(), **options)
+    assert torch.equal(written, model.generate(speech(), use_cache=False, **options))
+    inputs = {"input_features": speech(), "attention_mask": options["attention_mask"]}
+    whole = model(**inputs, decoder_input_ids=written).logits
+    first = model(**inputs, decoder_input_ids=written[:, :3], use_cache=True)
+    rest = model(**inputs, decoder_input_ids=written[:, 3:], past_key_values=first.past_key_values)
+    torch.testing.assert_close(torch.cat([first.logits, rest.logits], dim=1), whole, atol=1e-5, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_the_hybrid_loss(tmp_path):
     seq2seq().save_pretrained(tmp_path)
-    model, mask = BranchformerForSpeechSeq2Seq.from_pretrained(tmp_path), masks(61, 61, 40)
+    model, mask = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path), masks(61, 61, 40)
     outputs = model(speech(), mask, labels=torch.tensor([[1, 2, 3], [4, 5, -100]]))
     torch.testing.assert_close(outputs.loss, 0.3 * outputs.ctc_loss + 0.7 * outputs.decoder_loss)
     with pytest.raises(ValueError, match="labels or decoder_input_ids"):
         model(speech(), mask)
+    with pytest.raises(ValueError, match=r"decoder_input_ids must be \(2, 3\), with the start token before them"):
+        model(speech(), mask, decoder_input_ids=torch.ones(2, 2).long(), labels=torch.ones(2, 2).long())
     with pytest.raises(ValueError, match="eos_token_id must lie in"):
         BranchformerSeq2SeqConfig(eos_token_id=4233)
 

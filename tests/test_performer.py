@@ -9,10 +9,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import performer as benchmark
+from benchmarks.audio_peers import SoftmaxAttention
+from hf_vits.layers import performer
 from hf_vits.layers.performer import (
     FEATURE_EPS,
     PerformerAttention,
-    RandomFeatureAttention,
     ScaleNorm,
     random_projection,
     redraw_projections,
@@ -24,44 +25,73 @@ def states(*shape: int, scale: float = 1.0, dtype=torch.float64) -> torch.Tensor
     return (scale * torch.randn(shape, generator=generator, dtype=dtype)).requires_grad_()
 
 
-def by_definition(layer: RandomFeatureAttention, query, key, value) -> torch.Tensor:
+def by_definition(layer: PerformerAttention, hidden_states, context) -> torch.Tensor:
     """Every query's weight on every key, as performer-pytorch defines the features, with no sum rearranged."""
-    num_features, head_dim = layer.projection.shape
+    projection = layer.random_features.projection
+    num_features, head_dim = projection.shape
+
+    def heads(states):
+        return states.unflatten(-1, (-1, head_dim)).transpose(1, 2)
 
     def features(states, axes):
         states = states * head_dim**-0.25
-        exponents = torch.einsum("bhnd,md->bhnm", states, layer.projection)
+        exponents = torch.einsum("bhnd,md->bhnm", states, projection)
         largest = exponents.amax(dim=axes, keepdim=True).detach()
         exponents = exponents - states.square().sum(-1, keepdim=True) / 2 - largest
         return (exponents.exp() + FEATURE_EPS) / math.sqrt(num_features)
 
+    query = heads(layer.query(hidden_states))
+    key, value = map(heads, layer.key_value(context).chunk(2, dim=-1))
     weights = features(query, (-1,)) @ features(key, (-1, -2)).transpose(-1, -2)
-    return weights / weights.sum(-1, keepdim=True) @ value
+    attended = weights / weights.sum(-1, keepdim=True) @ value
+    return layer.projection(attended.transpose(1, 2).flatten(2))
 
 
-@pytest.mark.parametrize("scale", [0.3, 3.0])
-def test_computes_its_definition_and_the_gradients_of_it(scale):
-    layer = RandomFeatureAttention(head_dim=8, num_features=20).double()
-    inputs = states(2, 3, 7, 8, scale=scale), states(2, 3, 5, 8, scale=scale), states(2, 3, 5, 8)
+@pytest.mark.parametrize("stretch", [3, 256])
+@pytest.mark.parametrize("scale", [0.3, 10.0])
+def test_computes_its_definition_and_the_gradients_of_it(scale, stretch, monkeypatch):
+    monkeypatch.setattr(performer, "SHORTEST_STRETCH", stretch)
+    monkeypatch.setattr(performer, "MOST_FEATURES_ON_CPU", 1)
+    layer = PerformerAttention(hidden_size=6, num_heads=3, head_dim=8, num_features=20, bias=True).double()
+    inputs = states(2, 7, 6, scale=scale), states(2, 5, 6, scale=scale)
+    assert len(layer.stretches(inputs[0])) == math.ceil(7 / stretch)
     found, expected = layer(*inputs), by_definition(layer, *inputs)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-10)
-    cotangent = states(2, 3, 7, 8).detach()
-    for ours, theirs in zip(
-        torch.autograd.grad(found, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent), strict=True
-    ):
+    with torch.no_grad():
+        torch.testing.assert_close(layer(*inputs), expected, atol=1e-12, rtol=1e-10)
+    learning, cotangent = [*inputs, *layer.parameters()], states(2, 7, 6).detach()
+    gradients = (torch.autograd.grad(result, learning, cotangent) for result in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-9)
 
 
+def test_memory_does_not_grow_with_the_features():
+    """While training, what is kept for the gradients of a long input is a fraction of its features."""
+    layer = PerformerAttention(hidden_size=4, num_heads=2, head_dim=8, num_features=100)
+    hidden_states = torch.randn(1, 20_000, 4)
+    kept = {}  # {storage: bytes}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        layer(hidden_states, hidden_states).sum().backward()
+    assert sum(kept.values()) < 0.2 * hidden_states.shape[1] * 2 * 100 * hidden_states.element_size()
+
+
 def test_more_random_features_come_closer_to_softmax_attention():
-    query, key, value = states(1, 2, 30, 8, scale=0.5), states(1, 2, 40, 8, scale=0.5), states(1, 2, 40, 8)
-    softmax = nn.functional.scaled_dot_product_attention(query, key, value)
+    hidden_states, context = states(1, 30, 8, scale=0.8), states(1, 40, 8, scale=0.8)
     errors = {}
     for num_features in (8, 64, 512):
-        layer = RandomFeatureAttention(8, num_features).double()
+        torch.manual_seed(0)
+        layer = PerformerAttention(8, 2, 8, num_features).double()
+        softmax = SoftmaxAttention(layer)(hidden_states, context)
         squares = []
         for seed in range(30):
             redraw_projections(layer, seed)
-            squares.append((layer(query, key, value) - softmax).square().mean())
+            squares.append((layer(hidden_states, context) - softmax).square().mean())
         errors[num_features] = (sum(squares) / len(squares)).sqrt().item()
     assert errors[8] > 1.7 * errors[64] > 1.7**2 * errors[512]
     assert errors[512] < 0.3 * softmax.std().item()
@@ -78,17 +108,52 @@ def test_cost_grows_with_the_length_and_not_with_its_square():
     assert flops == [flops[0], 2 * flops[0], 4 * flops[0]]
 
 
+class Doubled(nn.Linear):
+    """A linear layer that does more than its weight says, as one with an adapter."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(hidden_states)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_narrow_tokens_are_attended_to_alike_whether_or_not_maps_are_merged(bias):
+    merged = PerformerAttention(3, 2, 8, 20, bias=bias).double()
+    separate = PerformerAttention(3, 2, 8, 20, bias=bias).double()
+    separate.query = Doubled(3, 16, bias=bias).double()
+    separate.load_state_dict(merged.state_dict())
+    with torch.no_grad():
+        for parameter in merged.query.parameters():
+            parameter *= 2
+    inputs = states(2, 7, 3), states(2, 5, 3)
+    with FlopCounterMode(display=False) as few:
+        found = merged(*inputs)
+    with FlopCounterMode(display=False) as many:
+        expected = separate(*inputs)
+    assert few.get_total_flops() < many.get_total_flops()
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    found.square().sum().backward()
+    gradients = [states.grad.clone() for states in inputs]
+    for states_in in inputs:
+        states_in.grad = None
+    expected.square().sum().backward()
+    for ours, theirs in zip(gradients, (states.grad for states in inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-9)
+    for (name, ours), theirs in zip(merged.named_parameters(), separate.parameters(), strict=True):
+        factor = 2 if name.startswith("query") else 1
+        torch.testing.assert_close(factor * ours.grad, theirs.grad, atol=1e-12, rtol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("length", [1000, 70_000])
 def test_short_and_long_inputs_stay_finite_in_half_precision(dtype, length):
     """Sums over more keys than the largest number of half precision, and divisors too small for it."""
-    layer = RandomFeatureAttention(16, 40).to(dtype)
-    query, key, value = (states(1, 1, count, 16, dtype=dtype) for count in (64, length, length))
-    attended = layer(query, key, value.detach().abs())
+    layer = PerformerAttention(16, 1, 16, 40).to(dtype)
+    hidden_states, context = (states(1, count, 16, scale=2.0, dtype=dtype) for count in (64, length))
+    attended = layer(hidden_states, context)
     attended.mean().backward()
     assert attended.isfinite().all()
-    assert query.grad.isfinite().all()
-    assert key.grad.isfinite().all()
+    assert hidden_states.grad.isfinite().all()
+    assert context.grad.isfinite().all()
 
 
 def test_random_features_are_orthogonal_in_blocks_and_as_long_as_gaussian_vectors():

@@ -9,6 +9,7 @@ models that transformers' from_pretrained reads, CHECKPOINT then being a folder 
 
   hf-vits convert cct cct_7_3x1_32 cct_7_3x1_cifar10.pth cct-cifar10
   hf-vits convert vit ViT-B_16 ViT-B_16.npz vit-384 --set image_size=384
+  hf-vits convert branchformer librispeech_e18 valid.acc.ave.pth branchformer --original-config config.yaml
   hf-vits convert deit deit_tiny_patch16_224 deit_tiny.pth deit-tiny --push-to-hub user/deit-tiny
   hf-vits convert vit transformers google/vit-base-patch16-224 vit-ours
   hf-vits convert vit hf_vits vit-ours vit-theirs --to-transformers
@@ -29,6 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; must be new or empty")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="configuration fields, as in YAML"
+    )
+    parser.add_argument(
+        "--original-config",
+        type=Path,
+        metavar="YAML",
+        help="ESPnet's config.yaml beside CHECKPOINT: what the file does not tell, and the tokens",
     )
     parser.add_argument("--to-transformers", action="store_true", help="write transformers' own layout")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it holds a saved model")
@@ -114,9 +121,24 @@ def from_original(args: argparse.Namespace, overrides: dict[str, Any]):
     from hf_vits.conversion.core import variant_fields
 
     variant_fields(args.system, args.variant)  # before a large file is read
+    recipe = read_recipe(args.original_config) if args.original_config else None
+    if recipe is not None:
+        overrides = conversion.original_fields(args.system, recipe, **overrides)
     state_dict = conversion.load_checkpoint(args.checkpoint)
     model = conversion.convert(args.system, args.variant, state_dict, **overrides)
-    return model, conversion.processor(args.system, args.variant, model)
+    return model, conversion.processor(args.system, args.variant, model, recipe)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path} holds no configuration: expected YAML of the form `name: value`")
+    return recipe
 
 
 def from_saved(args: argparse.Namespace, overrides: dict[str, Any]):
@@ -126,6 +148,8 @@ def from_saved(args: argparse.Namespace, overrides: dict[str, Any]):
     from .models import load_model, load_processor
 
     conversion.system(args.system)
+    if args.original_config:
+        raise ValueError(f"--original-config is for original checkpoints; {args.checkpoint} has its own configuration")
     if overrides:
         raise ValueError(f"--set is for original checkpoints; {args.checkpoint} has a configuration of its own")
     model = load_model(args.checkpoint)

@@ -68,7 +68,9 @@ def describe_size(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """What encodes one input: the model, or the student's backbone of one that trains a student."""
+    """What encodes one input: the model, its encoder beside a decoder, or the backbone of a student in training."""
+    if model.config.is_encoder_decoder:
+        return model.get_encoder()
     return model.student.backbone if isinstance(model, SelfDistillationModel) else model
 
 

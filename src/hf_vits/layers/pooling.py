@@ -92,13 +92,14 @@ class FramePooling(nn.Module):
         hidden_states = self.dropout(hidden_states)
         if self.kind == "first":
             return hidden_states[:, 0]
+        # A sequence of padding alone has the mean and the maximum 0.
         if self.kind == "max":
-            if mask is not None:
-                lowest = torch.finfo(hidden_states.dtype).min
-                hidden_states = hidden_states.masked_fill(~mask[..., None], lowest)
-            return hidden_states.amax(dim=1)
+            if mask is None:
+                return hidden_states.amax(dim=1)
+            lowest = torch.finfo(hidden_states.dtype).min
+            largest = hidden_states.masked_fill(~mask[..., None], lowest).amax(dim=1)
+            return largest.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
         if mask is None:
             return hidden_states.mean(dim=1)
-        # A sequence of padding alone has the mean 0.
         count = mask.sum(dim=1, keepdim=True).clamp(min=1)
         return (hidden_states * mask[..., None]).sum(dim=1) / count

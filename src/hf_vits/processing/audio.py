@@ -54,6 +54,32 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         _check_choice("padding_side", self.padding_side, ("right",))
         self._check_padding(padding, max_length, truncation)
 
+    def __call__(
+        self,
+        raw_speech: Any,
+        sampling_rate: int | None = None,
+        padding: str | bool | None = None,
+        max_length: int | None = None,
+        truncation: bool | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        device: torch.device | str | None = None,
+    ) -> BatchFeature:
+        """Prepare a clip or a list of clips: arrays, tensors, paths, dicts, see `waveform.to_waveforms`.
+
+        sampling_rate: in Hz, of clips that do not say theirs; by default the model's. The others override fields.
+        """
+        waveforms, length = self._waveforms(
+            raw_speech, sampling_rate, padding, max_length, truncation, pad_to_multiple_of, device
+        )
+        wants_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
+        return _batch(self._prepared(waveforms, length, wants_mask), return_tensors)
+
+    def _prepared(self, waveforms: list[torch.Tensor], length: int | None, wants_mask: bool) -> dict[str, Any]:
+        """The model's inputs, of waveforms that are to be padded to a length, or each to keep its own."""
+        raise NotImplementedError
+
     def _waveforms(
         self,
         raw_speech: Any,
@@ -141,32 +167,14 @@ class VitsWaveformFeatureExtractor(VitsAudioFeatureExtractor):
         )
         self.do_normalize = do_normalize
 
-    def __call__(
-        self,
-        raw_speech: Any,
-        sampling_rate: int | None = None,
-        padding: str | bool | None = None,
-        max_length: int | None = None,
-        truncation: bool | None = None,
-        pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,
-        device: torch.device | str | None = None,
-    ) -> BatchFeature:
-        """Prepare a clip or a list of clips: arrays, tensors, paths, dicts, see `waveform.to_waveforms`.
-
-        sampling_rate: in Hz, of clips that do not say theirs; by default the model's. The others override fields.
-        """
-        waveforms, length = self._waveforms(
-            raw_speech, sampling_rate, padding, max_length, truncation, pad_to_multiple_of, device
-        )
+    def _prepared(self, waveforms: list[torch.Tensor], length: int | None, wants_mask: bool) -> dict[str, Any]:
         if self.do_normalize:
             waveforms = [_standardized(waveform) for waveform in waveforms]
         values = waveforms if length is None else _padded(waveforms, length, self.padding_value)
         data = {"input_values": values}
-        if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
+        if wants_mask:
             data["attention_mask"] = _masks([len(waveform) for waveform in waveforms], length, values[0].device)
-        return _batch(data, return_tensors)
+        return data
 
 
 class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
@@ -294,25 +302,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         """Frames of a clip of so many samples."""
         return self.spectrogram.num_frames(samples)
 
-    def __call__(
-        self,
-        raw_speech: Any,
-        sampling_rate: int | None = None,
-        padding: str | bool | None = None,
-        max_length: int | None = None,
-        truncation: bool | None = None,
-        pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,
-        device: torch.device | str | None = None,
-    ) -> BatchFeature:
-        """Prepare a clip or a list of clips: arrays, tensors, paths, dicts, see `waveform.to_waveforms`.
-
-        sampling_rate: in Hz, of clips that do not say theirs; by default the model's. The others override fields.
-        """
-        waveforms, length = self._waveforms(
-            raw_speech, sampling_rate, padding, max_length, truncation, pad_to_multiple_of, device
-        )
+    def _prepared(self, waveforms: list[torch.Tensor], length: int | None, wants_mask: bool) -> dict[str, Any]:
         if self.pad_with_silence and length is not None:
             waveforms = list(_padded(waveforms, length, 0.0))
         spectrogram = self.spectrogram
@@ -325,9 +315,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         if length is None:
             counts = mask.sum(dim=1).tolist()
             data = {name: [row[:count] for row, count in zip(data[name], counts, strict=True)] for name in data}
-        if not (self.return_attention_mask if return_attention_mask is None else return_attention_mask):
-            del data["attention_mask"]
-        return _batch(data, return_tensors)
+        return data if wants_mask else {"input_features": data["input_features"]}
 
     def extract(
         self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None

@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +19,8 @@ Source = str | os.PathLike | bytes | BinaryIO
 
 # A seek throws away what the decoder has done ahead, so that it pays only if it skips more frames than this.
 WORTH_A_SEEK = 4
+# Formats of which torchcodec finds every frame; in others, without an index, it misses the last ones.
+_INDEXED = ("mov,mp4", "matroska")
 
 
 class VideoInfo(NamedTuple):
@@ -78,10 +81,21 @@ def read_frames(source: Source, indices: Sequence[int] | np.ndarray) -> np.ndarr
         return video.read(indices)
 
 
+@cache
+def torchcodec_decoder() -> type | None:
+    """torchcodec's `VideoDecoder`, whose frames are PyAV's to the bit and come sooner; None where it does not work."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, OSError, RuntimeError):  # it is not there, or has not found FFmpeg
+        return None
+    return VideoDecoder
+
+
 class VideoReader:
     """An open video file; `probe` and `read_frames` in one opening. Use it in a `with` statement.
 
-    Decodes with as many threads as torch uses, which is one in a worker of a `DataLoader`.
+    PyAV finds the frames and decodes them, or torchcodec does where it is installed and can. Either takes as many
+    threads as torch does, which is one in a worker of a `DataLoader`.
 
     Attributes:
         info: see `VideoInfo`.
@@ -89,6 +103,7 @@ class VideoReader:
 
     def __init__(self, source: Source):
         self.name = os.path.basename(source) if isinstance(source, str | os.PathLike) else "the video"
+        self.source, self._torchcodec = source, None
         self.container = open_container(source, self.name)
         try:
             self.stream = video_stream(self.container, self.name)
@@ -108,18 +123,41 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
+        self.source = self._torchcodec = None
         self.container.close()
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See `read_frames`."""
         positions = self._positions[self._checked(indices)]
-        frames = None
+        frames = self._read_by_torchcodec(positions)
+        if frames is not None:
+            return frames
         for position, frame in self._decode(np.unique(positions)):
             picture = self._to_rgb(frame)
             if frames is None:
                 frames = np.empty((len(positions), *picture.shape), dtype=np.uint8)
             frames[positions == position] = picture
         return frames
+
+    def _read_by_torchcodec(self, positions: np.ndarray) -> np.ndarray | None:
+        """(frames, height, width, 3) of uint8 at positions among the frames of the file; None where it cannot."""
+        # Of an open file each library would move the other's place.
+        named = isinstance(self.source, str | os.PathLike | bytes)
+        if not named or not self.container.format.name.startswith(_INDEXED) or torchcodec_decoder() is None:
+            return None
+        try:
+            if self._torchcodec is None:
+                self._torchcodec = torchcodec_decoder()(
+                    self.source if isinstance(self.source, bytes) else os.fspath(self.source),
+                    stream_index=self.stream.index,
+                    dimension_order="NHWC",
+                    num_ffmpeg_threads=torch.get_num_threads(),
+                )
+            if len(self._torchcodec) != self.info.num_frames:  # it counts frames that are not to be shown
+                return None
+            return self._torchcodec.get_frames_at(positions.tolist()).data.numpy()
+        except (IndexError, RuntimeError):  # PyAV reads it after all, or says what is wrong with it
+            return None
 
     def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         indices = np.asarray(indices)

@@ -1,6 +1,6 @@
 """Text of speech recognition by CTC: a tokenizer of characters or subwords, decoding, and what joins both to audio."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -9,8 +9,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import BatchEncoding, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.processing_utils import ProcessingKwargs, Unpack
 
+from ..layers.sequence_losses import PADDING
+
 BLANK, UNKNOWN = "<blank>", "<unk>"
-IGNORED = -100  # in labels, where a text is shorter than others
+SPACE, START_AND_END = "<space>", "<sos/eos>"  # ESPnet's
+KINDS = ("characters", "subwords", "words")
 _SUBWORD_SPACE = "▁"
 # Tokens that are less probable than this in a frame are not tried there by the beam search.
 _LEAST_PROBABILITY = 1e-5
@@ -22,14 +25,21 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
     """Tokens of texts, and texts of what a CTC model says at each frame.
 
     Token 0 is the blank, which is the padding token too; token 1 stands for what is unknown. `train_characters` and
-    `train_bpe` make one from texts.
+    `train_bpe` make one from texts, `of_tokens` one for a model that was trained elsewhere.
 
     `decode` takes the most probable token of each frame: repeats count once, blanks are dropped. To decode the tokens
-    of a text, where repeats count, pass group_tokens=False.
+    of a text, where repeats count, pass group_tokens=False, which is the default of a tokenizer made with it, for a
+    model whose decoder writes texts.
     """
 
     model_input_names = ["input_ids", "attention_mask"]
     replace_word_delimiter_char = " "  # as transformers' speech recognition asks for it
+
+    @property
+    def group_tokens(self) -> bool:
+        """Whether `decode` counts repeats once if not told."""
+        # Not set by an `__init__`: transformers would take a class that has one to build its tokens itself.
+        return self.init_kwargs.get("group_tokens", True)
 
     @classmethod
     def train_characters(cls, texts: Iterable[str], lowercase: bool = False) -> "VitsCtcTokenizer":
@@ -40,10 +50,7 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         normalizer = _normalizer(lowercase)
         characters = sorted(set().union(*(normalizer.normalize_str(text) for text in _checked(texts))))
         tokens = [BLANK, UNKNOWN, *characters]
-        backend = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, UNKNOWN))
-        backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-        backend.decoder = decoders.Fuse()
-        return cls._of(backend, normalizer)
+        return cls._of(_of_characters(tokens), normalizer)
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], vocab_size: int, lowercase: bool = False) -> "VitsCtcTokenizer":
@@ -56,12 +63,38 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         least = len(set("".join(texts)) | {_SUBWORD_SPACE}) + 2
         if vocab_size < least:
             raise ValueError(f"the texts' characters need a vocab_size of at least {least}, got {vocab_size}")
-        backend = Tokenizer(models.BPE(unk_token=UNKNOWN))
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(_SUBWORD_SPACE, prepend_scheme="always")
-        backend.decoder = decoders.Metaspace(_SUBWORD_SPACE, prepend_scheme="always")
+        backend = _of_pieces(models.BPE(unk_token=UNKNOWN))
         trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[BLANK, UNKNOWN], show_progress=False)
         backend.train_from_iterator(texts, trainer)
         return cls._of(backend, normalizer)
+
+    @classmethod
+    def of_tokens(cls, tokens: Sequence[str], kind: str, group_tokens: bool = True) -> "VitsCtcTokenizer":
+        """A tokenizer with a model's own tokens, in their order, as ESPnet lists them.
+
+        Args:
+            tokens: blank, unknown, and the others; a last "<sos/eos>" stands before and after texts.
+            kind: "characters", where "<space>" stands for a space; "subwords", with sentencepiece's sign for a space,
+                into as few of which texts are cut; or "words".
+            group_tokens: see the class.
+
+        Raises ValueError for tokens that do not begin with "<blank>" and "<unk>" or are there twice, and other kinds.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if list(tokens[:2]) != [BLANK, UNKNOWN] or len(set(tokens)) < len(tokens):
+            found = ", ".join(tokens[:3])
+            raise ValueError(f"expected different tokens that begin with {BLANK}, {UNKNOWN}; got {found}, ...")
+        if kind == "characters":
+            backend = _of_characters([" " if token == SPACE else token for token in tokens])
+        elif kind == "subwords":
+            backend = _of_pieces(models.Unigram([(token, -1.0) for token in tokens], tokens.index(UNKNOWN)))
+        else:
+            special = (BLANK, UNKNOWN, START_AND_END)
+            pieces = [token if token in special else _SUBWORD_SPACE + token for token in tokens]
+            backend = _of_pieces(models.WordLevel(_numbered(pieces), UNKNOWN))
+        options = {"eos_token": START_AND_END} if tokens[-1] == START_AND_END else {}
+        return cls._of(backend, _normalizer(lowercase=False), group_tokens=group_tokens, **options)
 
     @classmethod
     def convert_to_native_format(cls, **kwargs: Any) -> dict[str, Any]:
@@ -71,22 +104,22 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         return native
 
     @classmethod
-    def _of(cls, backend: Tokenizer, normalizer: normalizers.Normalizer) -> "VitsCtcTokenizer":
+    def _of(cls, backend: Tokenizer, normalizer: normalizers.Normalizer, **options: Any) -> "VitsCtcTokenizer":
         backend.normalizer = normalizer
-        return cls(tokenizer_object=backend, pad_token=BLANK, unk_token=UNKNOWN)
+        return cls(tokenizer_object=backend, pad_token=BLANK, unk_token=UNKNOWN, **options)
 
     def _decode(
         self,
         token_ids: int | list[int],
         skip_special_tokens: bool = False,
-        group_tokens: bool = True,
+        group_tokens: bool | None = None,
         output_char_offsets: bool = False,
         output_word_offsets: bool = False,
         **kwargs: Any,
     ) -> str | dict[str, Any]:
         """The text; with offsets asked for, a dict of it and of {char or word, start_offset, end_offset} in frames."""
         frames = [token_ids] if isinstance(token_ids, int) else token_ids
-        spans = list(self._spans(frames, group_tokens))
+        spans = list(self._spans(frames, self.group_tokens if group_tokens is None else group_tokens))
         text = super()._decode([token for token, _, _ in spans], skip_special_tokens=skip_special_tokens, **kwargs)
         if not (output_char_offsets or output_word_offsets):
             return text
@@ -148,7 +181,7 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         lengths = [logits.shape[1]] * len(logits) if lengths is None else lengths.tolist()
         rows = [row[:length] for row, length in zip(logits, lengths, strict=True)]
         if num_beams == 1:
-            return [self.decode(row.argmax(dim=-1)) for row in rows]
+            return [self.decode(row.argmax(dim=-1), group_tokens=True) for row in rows]
         return [self.decode(self._search(row, num_beams), group_tokens=False) for row in rows]
 
     def _search(self, logits: torch.Tensor, num_beams: int) -> list[int]:
@@ -166,6 +199,25 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         threshold = min(_LEAST_PROBABILITY, 0.5 / len(symbols))
         found, _ = beam_search(probabilities, symbols, beam_size=num_beams, beam_cut_threshold=threshold)
         return [ord(symbol) - _FIRST_SYMBOL for symbol in found]
+
+
+def _of_characters(tokens: Sequence[str]) -> Tokenizer:
+    backend = Tokenizer(models.WordLevel(_numbered(tokens), UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return backend
+
+
+def _of_pieces(model: models.Model) -> Tokenizer:
+    """Of pieces of words, or whole ones, that say whether there is a space before them."""
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(_SUBWORD_SPACE, prepend_scheme="always")
+    backend.decoder = decoders.Metaspace(_SUBWORD_SPACE, prepend_scheme="always")
+    return backend
+
+
+def _numbered(tokens: Sequence[str]) -> dict[str, int]:
+    return {token: index for index, token in enumerate(tokens)}
 
 
 def _normalizer(lowercase: bool) -> normalizers.Normalizer:
@@ -221,7 +273,7 @@ class VitsSpeechProcessor(ProcessorMixin):
         texts = [texts] if isinstance(texts, str) else texts
         encoded = self.tokenizer(texts, **{"padding": True, **text_kwargs, "return_attention_mask": True})
         filled = [
-            [token if is_text else IGNORED for token, is_text in zip(*row, strict=True)]
+            [token if is_text else PADDING for token, is_text in zip(*row, strict=True)]
             for row in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
         ]
         return BatchFeature({"labels": filled}, tensor_type=return_tensors)["labels"]

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -12,16 +13,20 @@ import torch
 from .resample import resample
 
 MOST_CHANNELS = 32
+# What libsndfile notes of a WAV, AIFF or AU file that ends before its samples do, in bytes.
+_CUT_OFF = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+# From here on, the size that a header announces is what programs write that do not know it, as into a pipe.
+_UNKNOWN_SIZE = 2**31 - 2**16
 
 
 def load_audio(path: str | os.PathLike | bytes, sampling_rate: int) -> torch.Tensor:
     """The waveform (samples,) of an audio file, float32 from -1 to 1, mono and at `sampling_rate` Hz.
 
     path: a file of any format that libsndfile reads (WAV, FLAC, OGG, MP3 and others), or its content as bytes.
-    Channels are averaged. Of a WAV file that is cut off, what is left counts.
+    Channels are averaged.
 
-    Raises OSError for a file that cannot be read or decoded, or another that is cut off; ValueError for one without
-    samples or with samples that are not finite; ImportError where soundfile is missing.
+    Raises OSError for a file that cannot be read or decoded, or is cut off; ValueError for one without samples or with
+    samples that are not finite; ImportError where soundfile is missing.
     """
     name = "the bytes given" if isinstance(path, bytes) else os.fspath(path)
     samples, rate = _decode(path, name)
@@ -41,13 +46,24 @@ def _decode(path: str | os.PathLike | bytes, name: str) -> tuple[np.ndarray, int
         raise FileNotFoundError(f"there is no audio file {name}")
     try:
         with soundfile.SoundFile(io.BytesIO(path) if isinstance(path, bytes) else path) as file:
-            expected, rate = file.frames, file.samplerate
+            expected, rate, cut_off = file.frames, file.samplerate, bytes_missing(file)
             samples = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise OSError(f"{name} cannot be decoded as audio: {error.error_string}") from error
-    if len(samples) < expected:
-        raise OSError(f"{name} is truncated: it announces {expected} samples and holds {len(samples)}")
+    if cut_off or len(samples) < expected:
+        told = f"{cut_off} bytes of samples are missing" if cut_off else f"{expected} samples are announced"
+        raise OSError(
+            f"{name} is truncated: {told}, {len(samples)} samples are there; get the whole file, or save what is "
+            "there with `ffmpeg -i broken.wav repaired.wav`"
+        )
     return samples, rate
+
+
+def bytes_missing(file: Any) -> int:
+    """How much earlier an open `soundfile.SoundFile` ends than its header says, which libsndfile itself lets pass."""
+    found = _CUT_OFF.search(file.extra_info)
+    announced, held = map(int, found.groups()) if found else (0, 0)
+    return max(announced - held, 0) if announced < _UNKNOWN_SIZE else 0
 
 
 def to_waveforms(audio: Any, sampling_rate: int, from_rate: int | None = None) -> list[torch.Tensor]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from hf_vits.layers.sequence_losses import PADDING
 from hf_vits.objectives.classification import as_distribution
 
 from .audio_augmentation import augmented, mix_up
@@ -107,7 +108,7 @@ class SpeechCollator(EvaluationCollator):
 
     def labels(self, targets: list[str]) -> Tensor:
         tokens = [torch.tensor(ids, dtype=torch.long) for ids in self.tokenizer(targets)["input_ids"]]
-        return pad_sequence(tokens, batch_first=True, padding_value=-100)
+        return pad_sequence(tokens, batch_first=True, padding_value=PADDING)
 
 
 class SpeechTrainingCollator(SpeechCollator):

@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from hf_vits.processing.waveform import bytes_missing
+
 from . import speech
 from .data import ChosenInputs, ColumnInputs, Inputs, Source, Split, choose_splits, column_of
 from .folder import Media, load_class_folders
@@ -81,7 +83,7 @@ def audio_problem(path: Path) -> str | None:
                 return "it has no samples"
             last = min(file.frames, _BLOCK)
             file.seek(file.frames - last)
-            if len(file.read(last)) < last:
+            if bytes_missing(file) or len(file.read(last)) < last:
                 return "it is truncated"
     except (soundfile.LibsndfileError, RuntimeError) as error:
         return str(error)

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from transformers import EvalPrediction
 
+from hf_vits.layers.sequence_losses import PADDING
 from hf_vits.metrics import load_metric
 
 from .trainer import RecipeTrainer
 
 ERROR_RATES = ("word_error_rate", "character_error_rate")
-_NO_LABEL = -100
 
 
 class SpeechTrainer(RecipeTrainer):
@@ -33,7 +33,7 @@ class SpeechTrainer(RecipeTrainer):
         tokens = outputs.logits.argmax(dim=-1)
         lengths = self.model._get_feat_extract_output_lengths(inputs["attention_mask"].sum(dim=1))
         padding = torch.arange(tokens.shape[1], device=tokens.device) >= lengths[:, None]
-        tokens = tokens.masked_fill(padding, _NO_LABEL)
+        tokens = tokens.masked_fill(padding, PADDING)
         losses = outputs.loss.float().expand(len(tokens)).contiguous()
         return None, (tokens, losses), inputs["labels"]
 

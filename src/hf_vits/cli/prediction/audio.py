@@ -13,6 +13,7 @@ from hf_vits.training.audio_data import AUDIO as MEDIA
 
 from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
+from .windows import describe
 
 _LONGEST_WINDOW = 30.0  # seconds, of a model that takes any length
 _DRAWN_CLASSES = 4
@@ -29,7 +30,8 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
     rows, drawn = [], []
     for path, waveform, windows, logits in run_windows(model, extractor, paths, cut, args.batch_size, "Classifying"):
         scores = torch.stack(logits).softmax(dim=-1)
-        rows.append({"file": str(path), **describe(model, scores, windows, extractor.sampling_rate, args.top_k)})
+        spans = [(one.first / extractor.sampling_rate, one.last / extractor.sampling_rate) for one in windows]
+        rows.append({"file": str(path), **describe(model.config, scores, spans, args.top_k)})
         if args.figure and len(drawn) < MOST_DRAWN:
             drawn.append((waveform, windows, scores))
     if args.figure:
@@ -44,28 +46,6 @@ def window_length(seconds: float | None, extractor: Any) -> int:
     if extractor.truncation:
         return extractor.max_length
     return round(_LONGEST_WINDOW * extractor.sampling_rate)
-
-
-def describe(
-    model: PreTrainedModel, scores: torch.Tensor, windows: list[Window], sampling_rate: int, top_k: int
-) -> dict[str, Any]:
-    """What JSON says of scores (windows, classes): the best of all windows; of several, the best of each too."""
-    names = model.config.id2label
-    best, classes = scores.mean(dim=0).topk(min(top_k, scores.shape[1]))
-    ranked = zip(classes.tolist(), best.tolist(), strict=True)
-    described: dict[str, Any] = {"predictions": [{"label": names[index], "score": score} for index, score in ranked]}
-    if len(windows) > 1:
-        best, classes = scores.max(dim=1)
-        described["windows"] = [
-            {
-                "start": window.first / sampling_rate,
-                "end": window.last / sampling_rate,
-                "label": names[index],
-                "score": score,
-            }
-            for window, index, score in zip(windows, classes.tolist(), best.tolist(), strict=True)
-        ]
-    return described
 
 
 def draw(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import soundfile
 import torch
 from matplotlib.axes import Axes
@@ -15,11 +14,15 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from hf_vits.processing.waveform import load_audio
+from hf_vits.training.audio_figures import decibels
 from hf_vits.training.figures import save_figure
 
+from .windows import window_starts
+
 MOST_DRAWN = 8
-_BANDS_PER_SECOND = 40  # columns of a drawn spectrogram
-_DECIBELS = 70  # of its range
+# Of a drawn spectrogram: samples that a column looks at, and how many columns there are at most.
+_LOOKED_AT = 512
+_COLUMNS_PER_SECOND, _MOST_COLUMNS = 40, 2000
 
 
 class Window(NamedTuple):
@@ -38,9 +41,8 @@ class Window(NamedTuple):
 
 def overlapping(samples: int, length: int) -> list[Window]:
     """Windows of one length, each half over the next at most, from a recording's start to its end."""
-    count = 1 + math.ceil(max(samples - length, 0) / (length / 2))
-    starts = np.linspace(0, max(samples - length, 0), count).round().astype(int).tolist()
-    return [Window(start, min(start + length, samples), start, min(start + length, samples)) for start in starts]
+    spans = [(start, min(start + length, samples)) for start in window_starts(samples, length)]
+    return [Window(*span, *span) for span in spans]
 
 
 def with_context(samples: int, length: int, step: int) -> list[Window]:
@@ -74,7 +76,11 @@ def run_windows(
             logits = []
             for start in range(0, len(windows), batch_size):
                 batch = windows[start : start + batch_size]
-                logits += window_logits(model, extractor, [waveform[one.start : one.end] for one in batch])
+                clips = [waveform[one.start : one.end] for one in batch]
+                try:
+                    logits += window_logits(model, extractor, clips)
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from error
                 done = windows[start - 1].last if start else 0
                 bar.update((batch[-1].last - done) / extractor.sampling_rate)
             yield path, waveform, windows, logits
@@ -102,20 +108,11 @@ def draw_recordings(
     for number, (title, waveform) in enumerate(recordings):
         axes = canvas.add_subplot(len(recordings), 1, number + 1)
         extent = (0, len(waveform) / sampling_rate, 0, sampling_rate / 2000)
-        axes.imshow(decibels(waveform, sampling_rate), origin="lower", aspect="auto", extent=extent, cmap="magma")
+        hop = max(sampling_rate // _COLUMNS_PER_SECOND, len(waveform) // _MOST_COLUMNS, 1)
+        levels = decibels(waveform, _LOOKED_AT, hop).numpy()
+        axes.imshow(levels, origin="lower", aspect="auto", extent=extent, cmap="magma")
         axes.set(ylabel="kHz", xlabel="s" if number == len(recordings) - 1 else None)
         axes.set_title(title, loc="left", fontsize=9)
         add(number, axes)
     figure.parent.mkdir(parents=True, exist_ok=True)
     save_figure(canvas, figure)
-
-
-def decibels(waveform: torch.Tensor, sampling_rate: int) -> np.ndarray:
-    """(frequencies, columns) of a waveform (samples,), the loudest `_DECIBELS` of it."""
-    window = min(512, len(waveform))
-    hop = max(sampling_rate // _BANDS_PER_SECOND, len(waveform) // 2000, 1)
-    spectrum = torch.stft(
-        waveform, window, hop, window=torch.hann_window(window), pad_mode="constant", return_complex=True
-    )
-    levels = 20 * spectrum.abs().clamp(min=1e-7).log10()
-    return levels.clamp(min=levels.max() - _DECIBELS).numpy()

@@ -15,6 +15,7 @@ from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, run_windows, with_context
 
 _WINDOW = 30.0  # seconds
+_LONGEST_TITLE = 95  # characters, of a drawing
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
@@ -58,15 +59,21 @@ def recognise(processor: Any, logits: torch.Tensor, step: int, num_beams: int) -
     return {"text": decoded["text"], "words": words}
 
 
+def shortened(title: str) -> str:
+    return title if len(title) <= _LONGEST_TITLE else f"{title[:_LONGEST_TITLE]} ..."
+
+
 def draw(rows: list[dict[str, Any]], waveforms: list[torch.Tensor], sampling_rate: int, figure: Path) -> None:
     """Spectrograms with the words where they are said."""
 
     def add(number: int, axes: Axes) -> None:
         for word in rows[number].get("words", []):
             axes.axvline(word["start"], color="white", linewidth=0.5)
-            axes.text(word["start"], axes.get_ylim()[1], word["word"], color="white", fontsize=7, va="top")
+            top = axes.get_ylim()[1]
+            text = axes.text(word["start"], top, word["word"], color="white", fontsize=7, va="top", clip_on=True)
+            text.set_in_layout(False)
 
-    titles = [f"{Path(row['file']).name}: {row['text']}" for row in rows[: len(waveforms)]]
+    titles = [shortened(f"{Path(row['file']).name}: {row['text']}") for row in rows[: len(waveforms)]]
     draw_recordings(list(zip(titles, waveforms, strict=True)), sampling_rate, add, figure)
 
 

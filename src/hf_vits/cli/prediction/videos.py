@@ -14,10 +14,13 @@ from transformers import AutoVideoProcessor, PreTrainedModel
 from hf_vits.processing.decoding import VideoInfo, VideoReader, probe
 from hf_vits.processing.sampling import sample_indices, slowfast_clip_size
 from hf_vits.processing.video import VitsVideoProcessor
+from hf_vits.training.heads import class_probabilities
+from hf_vits.training.video_clips import check_processor
 from hf_vits.training.video_data import VIDEOS as MEDIA
 from hf_vits.training.video_figures import WatchedVideo, draw_watched, shrink, to_pictures
 
 from ..models import load_with
+from .windows import describe, window_starts
 
 _MOST_DRAWN = 8
 _DRAWN_CLASSES = 5
@@ -42,26 +45,20 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
     """{file, predictions: [{label, score}, ...], windows: [{start, end, label, score}, ...]} of each video.
 
     A video longer than a clip is classified window by window, each half over the next; its scores are their mean.
+    Of a model with several heads predictions are combinations of their classes, and there is `heads`, see `describe`.
     """
     model, processor = load_with(AutoVideoProcessor, args.model)
-    check_processor(args.model, processor)
+    check_processor(processor)
     rows, drawn = [], []
     for path, windows, scores in classify(model, processor, paths, max(args.batch_size // _IMAGES_PER_CLIP, 1)):
-        rows.append({"file": str(path), **describe(model, scores, windows, args.top_k)})
+        spans = [(window.start, window.end) for window in windows]
+        rows.append({"file": str(path), **describe(model.config, scores, spans, args.top_k)})
         if args.figure and len(drawn) < _MOST_DRAWN:
             drawn.append(watched(model, processor, path, windows, scores))
     if args.figure:
         args.figure.parent.mkdir(parents=True, exist_ok=True)
         draw_watched(drawn, args.figure)
     return rows
-
-
-def check_processor(source: str, processor: Any) -> None:
-    if not isinstance(processor, VitsVideoProcessor):
-        raise ValueError(
-            f"{source} has a {type(processor).__name__}, which does not say which frames make a clip; save a "
-            "VitsVideoProcessor beside the model"
-        )
 
 
 def classify(
@@ -79,7 +76,7 @@ def classify(
                     batch = windows[start : start + batch_size]
                     clips = torch.stack([view(processor, video, window.indices) for window in batch])
                     logits = model(pixel_values=clips.to(model.device, model.dtype)).logits
-                    scores.append(logits.float().softmax(-1).cpu())
+                    scores.append(class_probabilities(model.config, logits).cpu())
                     bar.update(len(batch))
             yield path, windows, torch.cat(scores)
 
@@ -88,9 +85,8 @@ def slide(info: VideoInfo, processor: VitsVideoProcessor) -> list[Window]:
     """Windows as long as a clip, each half over the next at most, from a video's start to its end."""
     settings = processor.num_frames, processor.sampling_rate, processor.convention
     length = min(clip_length(info, processor), info.num_frames)
-    count = 1 + math.ceil((info.num_frames - length) / (length / 2))
     windows = []
-    for start in np.linspace(0, info.num_frames - length, count).round().astype(int).tolist():
+    for start in window_starts(info.num_frames, length):
         (indices,) = sample_indices(length, info.fps, *settings)
         windows.append(Window(start / info.fps, (start + length) / info.fps, start + indices))
     return windows
@@ -109,21 +105,6 @@ def view(processor: VitsVideoProcessor, video: VideoReader, indices: np.ndarray)
     """Frames of a video, cropped at their centre and normalised: (frames, channels, height, width)."""
     (clip,) = processor.views(video.read(indices), do_sample_frames=False, num_clips=1, num_crops=1)
     return clip
-
-
-def describe(model: PreTrainedModel, scores: torch.Tensor, windows: list[Window], top_k: int) -> dict[str, Any]:
-    """What JSON says of scores (windows, classes): the best classes of all, and of several windows each its best."""
-    names = model.config.id2label
-    best, classes = scores.mean(dim=0).topk(min(top_k, scores.shape[1]))
-    ranked = zip(classes.tolist(), best.tolist(), strict=True)
-    described: dict[str, Any] = {"predictions": [{"label": names[index], "score": score} for index, score in ranked]}
-    if len(windows) > 1:
-        best, classes = scores.max(dim=1)
-        described["windows"] = [
-            {"start": window.start, "end": window.end, "label": names[index], "score": score}
-            for window, index, score in zip(windows, classes.tolist(), best.tolist(), strict=True)
-        ]
-    return described
 
 
 def watched(

@@ -18,7 +18,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from ...layers.mlp import GatedMLP
 from ...layers.performer import (
     PerformerAttention,
-    RandomFeatureAttention,
+    RandomFeatures,
     ScaleNorm,
     random_projection,
     redraw_projections,
@@ -144,7 +144,7 @@ class AudiomerPreTrainedModel(VitsPreTrainedModel):
         """Linear layers and convolutions as PyTorch makes them, class samples normal, random features drawn."""
         if isinstance(module, nn.Linear):
             init_as_torch(module)
-        elif isinstance(module, RandomFeatureAttention):
+        elif isinstance(module, RandomFeatures):
             init.copy_(module.projection, random_projection(*module.projection.shape))
         elif isinstance(module, ScaleNorm):
             init.ones_(module.gain)

@@ -13,30 +13,23 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.initialization import no_init_weights
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ...layers.attention import Attention, QueryKeyValue, SelfAttention, attend, padding_bias
-from ...layers.branch_merging import (
-    BranchMerge,
-    ConcatMerge,
-    FixedAverageMerge,
-    LearnedAverageMerge,
-    SingleBranch,
-)
-from ...layers.convolutional_gating import ConvolutionalGatingMLP, SpatialGate
+from ...layers.attention import Attention, QueryKeyValue, padding_bias
+from ...layers.branch_merging import BranchMerge
+from ...layers.convolutional_gating import SpatialGate
 from ...layers.fast_attention import FastAttention
 from ...layers.pooling import FramePooling
 from ...layers.relative_attention import RelativeSelfAttention
 from ...layers.sequence_losses import check_labels, ctc_loss
-from ...layers.sinusoids import LegacyRelativeSinusoids, RelativeSinusoids, Sinusoids
-from ...layers.subsampling import ConvSubsampling, LinearInput, subsample_mask
+from ...layers.subsampling import subsample_mask
 from ...layers.subsampling_windows import convolved_length, smallest_length
 from ...modeling import EncoderOutput, ForClassification, VitsPreTrainedModel, init_as_torch, recorded_states
 from .configuration_branchformer import BranchformerConfig
+from .layers_branchformer import BranchformerEmbeddings, BranchformerLayer
 
 
 @dataclass
@@ -67,175 +60,6 @@ class CtcOutput(CausalLMOutput):
     query_states: tuple[torch.FloatTensor, ...] | None = None
     key_states: tuple[torch.FloatTensor, ...] | None = None
     value_states: tuple[torch.FloatTensor, ...] | None = None
-
-
-SINUSOIDS = {
-    "relative": RelativeSinusoids,
-    "legacy_relative": LegacyRelativeSinusoids,
-    "absolute": Sinusoids,
-    "scaled_absolute": Sinusoids,
-}
-
-
-class BranchformerEmbeddings(nn.Module):
-    """Fewer, wider frames with their positions, or beside them."""
-
-    def __init__(self, config: BranchformerConfig):
-        super().__init__()
-        self.config = config
-        sizes = (config.num_mel_bins, config.hidden_size)
-        if config.input_layer == "linear":
-            self.subsampling = LinearInput(*sizes, config.hidden_dropout_prob)
-        else:
-            self.subsampling = ConvSubsampling(config.input_layer, *sizes)
-        self.positions = SINUSOIDS[config.position_embedding_type](config.max_source_positions, config.hidden_size)
-        is_scaled = config.position_embedding_type == "scaled_absolute"
-        self.position_scale = nn.Parameter(torch.ones(())) if is_scaled else None
-        self.dropout = nn.Dropout(config.position_dropout_prob)
-
-    def forward(self, input_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, frames, num_mel_bins) to (batch, fewer frames, hidden_size), and the table of relative positions."""
-        tokens = self.subsampling(input_features)
-        # A model that is built without memory has its tables all the same.
-        table = self.positions(tokens.shape[1]).to(tokens.device)
-        if self.position_scale is not None:
-            return self.dropout(tokens + self.position_scale * table), None
-        tokens = tokens * self.config.hidden_size**0.5
-        if self.config.uses_relative_positions:
-            return self.dropout(tokens), self.dropout(table)
-        return self.dropout(tokens + table), None
-
-
-class BranchformerSelfAttention(SelfAttention):
-    """Self-attention over frames that carry their positions; queries and keys may be normalised."""
-
-    def __init__(self, config: BranchformerConfig):
-        super().__init__(
-            config,
-            config.hidden_size,
-            config.num_attention_heads,
-            attention_dropout=config.attention_probs_dropout_prob,
-        )
-        head_size = config.hidden_size // config.num_attention_heads
-        norms = (nn.LayerNorm(head_size, eps=config.layer_norm_eps) if config.qk_norm else None for _ in range(2))
-        self.query_norm, self.key_norm = norms
-
-    def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, length, hidden_size) to the same shape, and the probabilities where the implementation has them."""
-        query, key, value = self.qkv(hidden_states)
-        if self.query_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
-        attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
-        return self.projection(attended.flatten(2)), probabilities
-
-
-class GlobalBranch(nn.Module):
-    """A norm, then attention of the kind that the configuration names."""
-
-    def __init__(self, config: BranchformerConfig):
-        super().__init__()
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        sizes = (config.hidden_size, config.num_attention_heads, config.attention_probs_dropout_prob)
-        self.is_fast = config.attention_type == "fast"
-        self.is_relative = config.uses_relative_positions
-        if self.is_fast:
-            self.attention = FastAttention(*sizes)
-        elif self.is_relative:
-            is_legacy = config.position_embedding_type == "legacy_relative"
-            self.attention = RelativeSelfAttention(config, *sizes, config.only_backward_positions, is_legacy)
-        else:
-            self.attention = BranchformerSelfAttention(config)
-
-    def forward(self, hidden_states: torch.Tensor, position_states, frame_mask, attention_mask, **kwargs):
-        """(batch, length, hidden_size) to the same shape; arguments as in `BranchformerLayer`."""
-        hidden_states = self.norm(hidden_states)
-        if self.is_fast:
-            return self.attention(hidden_states, frame_mask)
-        if self.is_relative:
-            return self.attention(hidden_states, position_states, attention_mask, **kwargs)[0]
-        return self.attention(hidden_states, attention_mask, **kwargs)[0]
-
-
-class LocalBranch(nn.Module):
-    """A norm, then the MLP that looks along the sequence."""
-
-    def __init__(self, config: BranchformerConfig):
-        super().__init__()
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = ConvolutionalGatingMLP(
-            config.hidden_size,
-            config.intermediate_size,
-            config.conv_depthwise_kernel_size,
-            config.layer_norm_eps,
-            config.use_gate_linear,
-            config.gate_act,
-            config.hidden_dropout_prob,
-            config.mask_convolutions,
-        )
-
-    def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-        """(batch, length, hidden_size) to the same shape."""
-        return self.mlp(self.norm(hidden_states), frame_mask)
-
-
-def make_merge(config: BranchformerConfig, index: int) -> BranchMerge:
-    """How layer `index` makes one of its branches."""
-    hidden_size = config.hidden_size
-    if config.per_layer("branches")[index] != "both":
-        return SingleBranch(hidden_size, use_projection=config.merge_method != "concat")
-    if config.merge_method == "concat":
-        return ConcatMerge(hidden_size)
-    if config.merge_method == "fixed_average":
-        return FixedAverageMerge(hidden_size, config.per_layer("mlp_branch_weight")[index])
-    return LearnedAverageMerge(hidden_size, config.per_layer("attention_branch_drop_rate")[index])
-
-
-class BranchformerLayer(GradientCheckpointingLayer):
-    """Both branches of the same frames, merged and added to them; a norm at the end."""
-
-    def __init__(self, config: BranchformerConfig, index: int):
-        super().__init__()
-        branches = config.per_layer("branches")[index]
-        self.attention_branch = GlobalBranch(config) if branches != "mlp" else None
-        self.mlp_branch = LocalBranch(config) if branches != "attention" else None
-        self.merge = make_merge(config, index)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.drop_path_rate = config.per_layer("drop_path_rate")[index]
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        position_states: torch.Tensor | None = None,
-        frame_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs,
-    ) -> torch.Tensor:
-        """Arguments and result are those of every layer.
-
-        Args:
-            hidden_states: (batch, length, hidden_size).
-            position_states: rows of the table of relative positions, see `RelativeSelfAttention`.
-            frame_mask: boolean (batch, length), False for padding.
-            attention_mask: the same as a bias on attention scores, (batch, 1, 1, length).
-        """
-        attended = transformed = None
-        if self.attention_branch is not None:
-            attended = self.attention_branch(hidden_states, position_states, frame_mask, attention_mask, **kwargs)
-            attended = self.dropout(attended)
-        if self.mlp_branch is not None:
-            transformed = self.dropout(self.mlp_branch(hidden_states, frame_mask))
-        merged, _ = self.merge(attended, transformed, frame_mask)
-        return self.add(hidden_states, self.dropout(merged))
-
-    def add(self, hidden_states: torch.Tensor, merged: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.drop_path_rate == 0:
-            return self.norm(hidden_states + merged)
-        # A layer that is left out has no norm either. One draw for the batch, as in the original.
-        dropped = torch.rand((), device=merged.device) < self.drop_path_rate
-        return torch.where(dropped, hidden_states, self.norm(hidden_states + merged / (1 - self.drop_path_rate)))
 
 
 class BranchformerPreTrainedModel(VitsPreTrainedModel):
@@ -308,7 +132,10 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
     def _get_feat_extract_output_lengths(self, input_lengths: torch.Tensor | int) -> torch.Tensor | int:
         """Frames after subsampling of inputs of so many frames that are not padded."""
         name = self.config.input_layer
-        return input_lengths if name == "linear" else convolved_length(name, input_lengths)
+        if name == "linear":
+            return input_lengths
+        lengths = convolved_length(name, input_lengths)
+        return lengths.clamp(min=0) if isinstance(lengths, torch.Tensor) else max(lengths, 0)
 
 
 class BranchformerModel(BranchformerPreTrainedModel):

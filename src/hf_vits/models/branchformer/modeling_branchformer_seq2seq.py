@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    Seq2SeqLMOutput,
+)
 from transformers.processing_utils import Unpack
-from transformers.utils.generic import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ...layers.attention import Attention, SelfAttention, attend, padding_bias
 from ...layers.mlp import MLP
@@ -26,8 +32,9 @@ from .modeling_branchformer import BranchformerModel, BranchformerOutput, Branch
 class HybridOutput(Seq2SeqLMOutput):
     """Output of `BranchformerForSpeechSeq2Seq`; logits (batch, tokens, vocab_size) are the decoder's.
 
+    With labels: `loss`, and what it is made of.
     ctc_logits: (batch, frames after subsampling, vocab_size).
-    ctc_loss, decoder_loss: the two that `loss` is made of.
+    ctc_loss, decoder_loss: scalars.
     """
 
     ctc_logits: torch.FloatTensor | None = None
@@ -35,19 +42,60 @@ class HybridOutput(Seq2SeqLMOutput):
     decoder_loss: torch.FloatTensor | None = None
 
 
-class CrossAttention(Attention):
-    """Attention of the tokens of a text to the frames of speech."""
+class DecoderSelfAttention(SelfAttention):
+    """Attention of the tokens of a text to one another, and to those of earlier calls.
 
-    def __init__(self, config: BranchformerSeq2SeqConfig):
-        hidden_size, self_heads = config.hidden_size, config.decoder_attention_heads
-        super().__init__(config, (hidden_size // self_heads) ** -0.5, config.decoder_attention_dropout)
-        self.num_heads = self_heads
+    Args:
+        index: of the layer, under which a cache holds its keys and values.
+    """
+
+    def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
+        dropout = config.decoder_attention_dropout
+        super().__init__(config, config.hidden_size, config.decoder_attention_heads, attention_dropout=dropout)
+        self.index = index
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        attention_mask: torch.Tensor,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
+
+        Args:
+            attention_mask: additive bias that broadcasts to (batch, heads, tokens, all tokens).
+        """
+        query, key, value = self.qkv(tokens)
+        if past_key_values is not None:
+            key, value = past_key_values.self_attention_cache.update(key, value, self.index)
+        attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
+        return self.projection(attended.flatten(2)), probabilities
+
+
+class CrossAttention(Attention):
+    """Attention of the tokens of a text to the frames of speech, whose keys and values a cache holds.
+
+    Args:
+        index: of the layer, as in `DecoderSelfAttention`.
+    """
+
+    def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
+        hidden_size, num_heads = config.hidden_size, config.decoder_attention_heads
+        super().__init__(config, (hidden_size // num_heads) ** -0.5, config.decoder_attention_dropout)
+        self.index = index
+        self.num_heads = num_heads
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
         self.projection = nn.Linear(hidden_size, hidden_size)
 
     def forward(
-        self, tokens: torch.Tensor, frames: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self,
+        tokens: torch.Tensor,
+        frames: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
 
@@ -56,25 +104,32 @@ class CrossAttention(Attention):
             attention_mask: additive bias that broadcasts to (batch, heads, tokens, frames), or None.
         """
         query = self.query(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        key, value = self.key_value(frames).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
-        attended, probabilities = attend(
-            self, query, key.transpose(1, 2), value.transpose(1, 2), attention_mask, **kwargs
-        )
+        key, value = self.keys_and_values(frames, past_key_values)
+        attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
         return self.projection(attended.flatten(2)), probabilities
+
+    def keys_and_values(self, frames: torch.Tensor, cache: EncoderDecoderCache | None) -> tuple[torch.Tensor, ...]:
+        """Both (batch, heads, frames, head size), of the frames at the first call, from the cache at later ones."""
+        if cache is not None and cache.is_updated.get(self.index):
+            layer = cache.cross_attention_cache.layers[self.index]
+            return layer.keys, layer.values
+        key, value = self.key_value(frames).unflatten(-1, (2, self.num_heads, -1)).transpose(1, 3).unbind(2)
+        if cache is not None:
+            key, value = cache.cross_attention_cache.update(key, value, self.index)
+            cache.is_updated[self.index] = True
+        return key, value
 
 
 class BranchformerDecoderLayer(GradientCheckpointingLayer):
     """Attention to the text so far, attention to the speech, MLP; each after a norm and beside a shortcut."""
 
-    def __init__(self, config: BranchformerSeq2SeqConfig):
+    def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
         super().__init__()
         size, eps = config.hidden_size, config.layer_norm_eps
         self.attention_norm = nn.LayerNorm(size, eps=eps)
-        self.attention = SelfAttention(
-            config, size, config.decoder_attention_heads, attention_dropout=config.decoder_attention_dropout
-        )
+        self.attention = DecoderSelfAttention(config, index)
         self.cross_attention_norm = nn.LayerNorm(size, eps=eps)
-        self.cross_attention = CrossAttention(config)
+        self.cross_attention = CrossAttention(config, index)
         self.mlp_norm = nn.LayerNorm(size, eps=eps)
         self.mlp = MLP(size, config.decoder_ffn_dim, "relu", config.decoder_dropout)
         self.dropout = nn.Dropout(config.decoder_dropout)
@@ -85,60 +140,92 @@ class BranchformerDecoderLayer(GradientCheckpointingLayer):
         frames: torch.Tensor,
         causal_bias: torch.Tensor,
         frame_bias: torch.Tensor | None,
+        past_key_values: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """(batch, tokens, hidden_size) to the same shape; the biases are of attention to tokens and to frames."""
-        attended, _ = self.attention(self.attention_norm(tokens), attention_mask=causal_bias, **kwargs)
+        kwargs["past_key_values"] = past_key_values
+        attended, _ = self.attention(self.attention_norm(tokens), causal_bias, **kwargs)
         tokens = tokens + self.dropout(attended)
         attended, _ = self.cross_attention(self.cross_attention_norm(tokens), frames, frame_bias, **kwargs)
         tokens = tokens + self.dropout(attended)
         return tokens + self.mlp(self.mlp_norm(tokens))
 
 
-class BranchformerDecoder(nn.Module):
-    """Logits of the next token after each one of a text."""
+class BranchformerSeq2SeqPreTrainedModel(BranchformerPreTrainedModel):
+    config_class = BranchformerSeq2SeqConfig
+    _no_split_modules = ["BranchformerLayer", "BranchformerDecoderLayer"]
+    _can_compile_fullgraph = False  # texts grow
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        else:
+            super()._init_weights(module)
+
+
+class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
+    """What follows each token of a text, given the speech: hidden states of `head`, which makes logits of them."""
+
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(BranchformerDecoderLayer),
+        "attentions": OutputRecorder(DecoderSelfAttention, index=1),
+        "cross_attentions": OutputRecorder(CrossAttention, index=1),
+    }
 
     def __init__(self, config: BranchformerSeq2SeqConfig):
-        super().__init__()
-        self.scale = config.hidden_size**0.5
+        super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.positions = Sinusoids(config.max_source_positions, config.hidden_size)
         self.dropout = nn.Dropout(config.decoder_dropout)
-        self.layers = nn.ModuleList(BranchformerDecoderLayer(config) for _ in range(config.decoder_layers))
+        self.layers = nn.ModuleList(BranchformerDecoderLayer(config, index) for index in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
 
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
-        token_ids: torch.Tensor,
+        input_ids: torch.Tensor,
         frames: torch.Tensor,
         token_mask: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
-        **kwargs,
-    ) -> torch.Tensor:
-        """(batch, tokens), after the start token, to (batch, tokens, vocab_size).
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Read a text, or what follows the text that a cache holds.
 
         Args:
+            input_ids: (batch, tokens), after the start token.
             frames: (batch, frames, hidden_size), the encoder's.
-            token_mask, frame_mask: boolean (batch, tokens) and (batch, frames), False for padding; None for none.
+            token_mask, frame_mask: boolean (batch, all tokens) and (batch, frames), False for padding; None for none.
+
+        Returns:
+            last_hidden_state (batch, tokens, hidden_size), and the cache, which then holds these tokens too.
         """
-        length = token_ids.shape[1]
-        tokens = self.dropout(self.embeddings(token_ids) * self.scale + self.positions(length))
-        causal = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
+        first = 0 if past_key_values is None else past_key_values.get_seq_length()
+        length = first + input_ids.shape[1]
+        positions = self.positions(length)[first:].to(input_ids.device)
+        tokens = self.dropout(self.embeddings(input_ids) * self.config.hidden_size**0.5 + positions)
+        causal = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()[:, first:]
         causal_bias = padding_bias(causal if token_mask is None else causal & token_mask[:, None], tokens)
         frame_bias = None if frame_mask is None else padding_bias(frame_mask[:, None], tokens)
         for layer in self.layers:
-            tokens = layer(tokens, frames, causal_bias, frame_bias, **kwargs)
-        return self.head(self.norm(tokens))
+            tokens = layer(tokens, frames, causal_bias, frame_bias, past_key_values=past_key_values, **kwargs)
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=self.norm(tokens), past_key_values=past_key_values
+        )
 
 
-class BranchformerForSpeechSeq2Seq(BranchformerPreTrainedModel, GenerationMixin):
+class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, GenerationMixin):
     """Hybrid model: CTC on the encoder's frames, and a decoder that writes the text token by token.
 
     `generate` searches with the decoder alone.
     """
-
-    config_class = BranchformerSeq2SeqConfig
 
     def __init__(self, config: BranchformerSeq2SeqConfig):
         super().__init__(config)
@@ -150,12 +237,8 @@ class BranchformerForSpeechSeq2Seq(BranchformerPreTrainedModel, GenerationMixin)
     def get_encoder(self, modality: str | None = None) -> BranchformerModel:
         return self.model
 
-    @torch.no_grad()
-    def _init_weights(self, module):
-        if isinstance(module, nn.Embedding):
-            init.normal_(module.weight)
-        else:
-            super()._init_weights(module)
+    def get_decoder(self) -> BranchformerDecoder:
+        return self.decoder
 
     @can_return_tuple
     def forward(
@@ -165,6 +248,8 @@ class BranchformerForSpeechSeq2Seq(BranchformerPreTrainedModel, GenerationMixin)
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BranchformerOutput | BaseModelOutput | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        use_cache: bool | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> HybridOutput:
@@ -175,6 +260,9 @@ class BranchformerForSpeechSeq2Seq(BranchformerPreTrainedModel, GenerationMixin)
             decoder_input_ids, decoder_attention_mask: (batch, tokens), the start token and the text, and 0 for
                 padding; made of the labels by default.
             encoder_outputs: of an earlier call, in place of input_features.
+            past_key_values: what an earlier call kept; decoder_input_ids are then what follows its text, and
+                decoder_attention_mask is for both.
+            use_cache: whether to keep what a call for the tokens that follow need not compute again.
             labels: (batch, tokens), without start and end, padded at the end with -100. Both losses are summed over a
                 text and averaged over the batch.
         """
@@ -188,13 +276,27 @@ class BranchformerForSpeechSeq2Seq(BranchformerPreTrainedModel, GenerationMixin)
             inputs, targets = self.shifted(labels)
             if decoder_input_ids is None:
                 decoder_input_ids, decoder_attention_mask = inputs, targets >= 0
+            elif decoder_input_ids.shape != targets.shape:
+                raise ValueError(
+                    f"beside labels {tuple(labels.shape)}, decoder_input_ids must be {tuple(targets.shape)}, with the "
+                    f"start token before them, got {tuple(decoder_input_ids.shape)}; left out, they are made of labels"
+                )
         if decoder_input_ids is None:
             raise ValueError(
                 "the decoder needs labels or decoder_input_ids; generate() writes a text from speech alone"
             )
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         token_mask = None if decoder_attention_mask is None else decoder_attention_mask > 0
+        decoded = self.decoder(
+            decoder_input_ids, frames, token_mask, frame_mask, past_key_values=past_key_values, **kwargs
+        )
         output = HybridOutput(
-            logits=self.decoder(decoder_input_ids, frames, token_mask, frame_mask, **kwargs),
+            logits=self.decoder.head(decoded.last_hidden_state),
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
             encoder_last_hidden_state=frames,
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
@@ -217,11 +319,6 @@ class BranchformerForSpeechSeq2Seq(BranchformerPreTrainedModel, GenerationMixin)
         inputs = nn.functional.pad(labels, (1, 0), value=end)
         is_end = nn.functional.pad(labels >= 0, (1, 0), value=True) & (targets < 0)
         return inputs.masked_fill(inputs < 0, end), targets.masked_fill(is_end, end).clamp(min=PADDING)
-
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, attention_mask=None, encoder_outputs=None, **kwargs
-    ):
-        return {"decoder_input_ids": input_ids, "attention_mask": attention_mask, "encoder_outputs": encoder_outputs}
 
 
 __all__ = ["BranchformerDecoder", "BranchformerForSpeechSeq2Seq"]

@@ -40,7 +40,7 @@ class AudioClassification(Classification):
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationRecordings:
         return EvaluationRecordings(split, processor.sampling_rate)
 
-    def collator(self, recipe: Recipe, processor, splits: Splits) -> TrainingCollator:
+    def collator(self, recipe: Recipe, model: PreTrainedModel, processor, splits: Splits) -> TrainingCollator:
         return TrainingCollator(processor, recipe.audio, len(splits.class_names))
 
     def evaluation_collator(self, processor) -> EvaluationCollator:

@@ -64,7 +64,7 @@ class AutomaticSpeechRecognition(Task):
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationRecordings:
         return EvaluationRecordings(split, processor.feature_extractor.sampling_rate)
 
-    def collator(self, recipe: Recipe, processor, splits: Splits) -> SpeechTrainingCollator:
+    def collator(self, recipe: Recipe, model: PreTrainedModel, processor, splits: Splits) -> SpeechTrainingCollator:
         return SpeechTrainingCollator(processor, recipe.audio)
 
     def evaluation_collator(self, processor) -> SpeechCollator:
