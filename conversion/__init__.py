@@ -4,13 +4,14 @@ One module per original system holds its published variants and the mapping of i
 """
 
 from .checkpoint import load_checkpoint
-from .core import SYSTEMS, convert, from_transformers, processor, system, to_transformers, variants
+from .core import SYSTEMS, convert, from_transformers, original_fields, processor, system, to_transformers, variants
 
 __all__ = [
     "SYSTEMS",
     "convert",
     "from_transformers",
     "load_checkpoint",
+    "original_fields",
     "processor",
     "system",
     "to_transformers",

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 # Where training scripts keep the weights inside a checkpoint; the first that holds tensors is taken.
-WRAPPERS = ("model", "model_state", "state_dict", "teacher", "params", "target")
+WRAPPERS = ("model", "model_state", "state_dict", "teacher", "params", "target", "SiT_model")
 # Where scripts of self-distillation keep both networks, of which one alone would not be the whole state of training.
 BRANCHES = ("student", "teacher")
 # Prefixes that wrappers of modules leave on every key.

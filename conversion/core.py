@@ -2,9 +2,10 @@
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
+from functools import partial
 from types import ModuleType
 
 import torch
@@ -29,6 +30,8 @@ from .checkpoint import unwrap
 #   infer(tensors, fields)            configuration fields that the file itself tells (labels, image size, ...)
 #   transforms(config)                list of WeightRenaming and WeightConverter to our keys
 #   processor(variant, config)        fields of the image processor, or another processor; None for a text model
+#   original_fields(recipe, overrides)    where originals have a file beside a checkpoint that says how it was trained,
+#                                     fields of that; `processor` then takes `recipe` too
 #   from_transformers(model), to_transformers(model)    where transformers has the architecture
 SYSTEMS = (
     "vit",
@@ -56,7 +59,11 @@ SYSTEMS = (
     "dino",
     "ibot",
     "attmask",
+    "esvit",
+    "sit",
 )
+# Overrides that change what position tables are made for.
+SIZES = ("image_size", "num_frames")
 
 
 def system(name: str) -> ModuleType:
@@ -124,8 +131,19 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
             f"{model_class.config_class.__name__} has no field {unknown[0]!r}{suggestion(unknown[0], known)}"
         )
     model = build(model_class, fields)
-    load(model, apply_transforms(tensors, module.transforms(model.config), model), f"{name} {variant}")
+    others = {key: value for key, value in overrides.items() if key not in SIZES}
+    own = with_overrides(variant_fields(name, variant), others)
+    converted = apply_transforms(tensors, module.transforms(model.config), model)
+    load(model, converted, f"{name} {variant}", partial(position_grids, module, own, tensors))
     return model
+
+
+def position_grids(module: ModuleType, fields: dict, tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """{position embedding: grid of its table} in the model that the file is of, before its input gets another size."""
+    fields = fields | module.infer(tensors, fields)
+    with torch.device("meta"):
+        model = build(module.model_class(fields), fields)
+    return {key: part.grid for key, part in model.named_modules() if isinstance(part, PositionEmbedding)}
 
 
 def build(model_class: type[PreTrainedModel], fields: dict, **options) -> PreTrainedModel:
@@ -134,12 +152,20 @@ def build(model_class: type[PreTrainedModel], fields: dict, **options) -> PreTra
         return model_class(model_class.config_class(**fields), **options).eval()
 
 
-def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) -> None:
-    """Fill `model` in place with tensors under its own keys; ValueError naming the keys that do not fit."""
+def load(
+    model: PreTrainedModel,
+    tensors: dict[str, torch.Tensor],
+    source: str,
+    grids: Callable[[], Mapping[str, tuple[int, ...]]] = dict,
+) -> None:
+    """Fill `model` in place with tensors under its own keys; ValueError naming the keys that do not fit.
+
+    grids: tells those of the position tables as they come, as far as they are known, where these do not fit.
+    """
     expected = model.state_dict()
     for key, module in model.named_modules():
         if isinstance(module, PositionEmbedding) and f"{key}.table" in tensors:
-            tensors[f"{key}.table"] = fit_position_table(module, tensors[f"{key}.table"])
+            tensors[f"{key}.table"] = fit_position_table(module, tensors[f"{key}.table"], grids, key)
     misshapen = [
         f"{key}: checkpoint {tuple(tensors[key].shape)}, model {tuple(expected[key].shape)}"
         for key in expected
@@ -161,12 +187,19 @@ def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) 
     model.load_state_dict(float32, assign=True)
 
 
-def fit_position_table(module: PositionEmbedding, table: torch.Tensor) -> torch.Tensor:
-    """The table resized to the grid of the model, if it was made for another one that can be guessed."""
+def fit_position_table(
+    module: PositionEmbedding,
+    table: torch.Tensor,
+    grids: Callable[[], Mapping[str, tuple[int, ...]]],
+    key: str,
+) -> torch.Tensor:
+    """The table resized to the grid of the model, if it was made for another one that is known or can be guessed."""
     num_prefix = module.table.shape[1] - math.prod(module.grid)
     if table.ndim != 3 or table.shape == module.table.shape:
         return table
-    old_grid = guess_grid(table.shape[1] - num_prefix, module.grid)
+    count, old_grid = table.shape[1] - num_prefix, grids().get(key)
+    if old_grid is None or math.prod(old_grid) != count:
+        old_grid = guess_grid(count, module.grid)
     return table if old_grid is None else interpolate_positions(table, old_grid, module.grid, module.interpolation)
 
 
@@ -220,12 +253,25 @@ def apply_transforms(
     return converted
 
 
-def processor(name: str, variant: str, model: PreTrainedModel):
+def original_fields(name: str, recipe: dict, **overrides) -> dict:
+    """Fields to `convert` with, of the file that tells how an original was trained, and `overrides` over them.
+
+    Only for systems whose originals have one that adds to what the checkpoint tells; ValueError for others.
+    """
+    if not hasattr(system(name), "original_fields"):
+        raise ValueError(f"checkpoints of {name} need no file that says how they were trained: leave it out")
+    return with_overrides(system(name).original_fields(recipe, overrides), overrides)
+
+
+def processor(name: str, variant: str, model: PreTrainedModel, recipe: dict | None = None):
     """What repeats the original's evaluation preprocessing, as transformers has it for images, videos or audio.
+
+    recipe: content of the file for `original_fields`.
 
     None for a text model, whose original has no tokenizer.
     """
-    made = system(name).processor(variant, model.config)
+    told = {} if recipe is None else {"recipe": recipe}
+    made = system(name).processor(variant, model.config, **told)
     if not isinstance(made, dict):
         return made
     from hf_vits.processing.image import VitsImageProcessor

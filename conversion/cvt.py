@@ -61,6 +61,35 @@ def transforms(config: CvtConfig) -> list:
     return [WeightRenaming(old, new) for old, new in renamings.items()]
 
 
+def window_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
+    """Renamings from the keys of microsoft/esvit's CvT, which begin with `prefix`, to those of an encoder of ours.
+
+    Args:
+        encoder: what our keys begin with, such as "model.".
+        prefix: a regular expression.
+    """
+    renamings = {
+        rf"^{prefix}stage0\.0\.proj\.": f"{encoder}embeddings.projection.",
+        rf"^{prefix}stage0\.0\.norm\.": f"{encoder}embeddings.norm.",
+        rf"^{prefix}stage(\d+)\.0\.proj\.": rf"{encoder}stages.\1.embeddings.projection.",
+        rf"^{prefix}stage(\d+)\.0\.norm\.": rf"{encoder}stages.\1.embeddings.norm.",
+        rf"^{prefix}stage(\d+)\.1\.layers\.": rf"{encoder}stages.\1.layers.",
+        rf"^{prefix}norm\.": f"{encoder}norm.",
+    }
+    for old, new in {
+        r"0\.norm": "attention_norm",
+        r"0\.fn\.qkv\.dw": "attention.convolution.0",
+        r"0\.fn\.qkv\.bn": "attention.convolution.1",
+        r"0\.fn\.qkv\.pw": "attention.qkv",
+        r"0\.fn\.proj_out": "attention.projection",
+        r"1\.norm": "mlp_norm",
+        r"1\.fn\.net\.0": "mlp.up",
+        r"1\.fn\.net\.2": "mlp.down",
+    }.items():
+        renamings[rf"\.layers\.(\d+)\.{old}\."] = rf".layers.\1.{new}."
+    return [WeightRenaming(old, new) for old, new in renamings.items()]
+
+
 def processor(variant: str, config: CvtConfig) -> dict:
     """lib/dataset/transformas/build.py: 224 is cropped from 256, larger sizes are stretched to, both bicubic."""
     return resize_and_crop(config.image_size, 0.875) if variant.endswith("224x224") else stretch(config.image_size)
@@ -97,8 +126,8 @@ def from_transformers(model):
 def to_transformers(model):
     """A CvT of ours, as transformers' own, which computes the exact GELU: ValueError where ours does not."""
     config = model.config
-    plain = {"key_value_projection": "convolution", "key_value_stride": 2, "hidden_act": "gelu", "qkv_bias": True}
-    check_expressible(config, plain)
+    plain = {"window_size": None, "key_value_projection": "convolution", "key_value_stride": 2}
+    check_expressible(config, plain | {"hidden_act": "gelu", "qkv_bias": True})
     stages = len(config.depths)
     theirs = TransformersCvtConfig(
         num_channels=config.num_channels,

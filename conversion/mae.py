@@ -46,7 +46,7 @@ DECODER = {
 }
 VARIANTS = {
     **{f"mae_vit_{name}_patch{sizes[-1]}": encoder_fields(*sizes) | DECODER for name, sizes in SIZES.items()},
-    **{f"vit_{name}_patch{sizes[-1]}": encoder_fields(*sizes) for name, sizes in SIZES.items()},
+    **{f"vit_{name}_patch{sizes[-1]}": encoder_fields(*sizes) | {"num_labels": 1000} for name, sizes in SIZES.items()},
 }
 
 

@@ -1,19 +1,23 @@
-"""Checkpoints of students and teachers: facebookresearch/dino, bytedance/ibot and gkakogeorgiou/attmask.
+"""Checkpoints of students and teachers: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
 
 A backbone alone becomes a `DeiTModel`, which is the ViT that these repositories write down (DINO calls it DeiT-S in
-the names of its files), or a `SwinModel`; a full training checkpoint, of variants that end in `_full`, the model that
-trains it. Of a full checkpoint a backbone's variant takes the teacher.
+the names of its files), a `SwinModel` or a `CvtModel`; a full training checkpoint, of variants that end in `_full`,
+the model that trains it. Of a full checkpoint a backbone's variant takes the teacher.
 """
 
 import torch
+from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
+from hf_vits.models.cvt.configuration_cvt import CvtConfig
+from hf_vits.models.cvt.modeling_cvt import CvtModel
 from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.deit.modeling_deit import DeiTModel
 from hf_vits.models.swin.configuration_swin import SwinConfig
 from hf_vits.models.swin.modeling_swin import SwinModel
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 
+from .cvt import window_renamings
 from .preprocessing import resize_and_crop
 from .swin import prepare as without_tables
 from .swin import swin_renamings
@@ -57,12 +61,26 @@ def with_training(backbones: dict[str, dict], **more) -> dict[str, dict]:
     }
 
 
-def is_swin(fields: dict) -> bool:
-    return "window_size" in fields
+def cvt(window_size: int) -> dict:
+    """Fields of a CvT-T, as EsViT writes it."""
+    return {
+        "depths": [2, 2, 6, 2],
+        "hidden_sizes": [64, 192, 384, 768],
+        "num_attention_heads": [1, 3, 6, 12],
+        "patch_sizes": [7, 3, 3, 3],
+        "patch_strides": [4, 2, 2, 2],
+        "patch_paddings": [2, 1, 1, 1],
+        "mlp_ratios": [4, 4, 4, 4],
+        "window_size": window_size,
+        "use_class_token": False,
+    }
 
 
-def backbone_class(fields: dict) -> type[DeiTModel] | type[SwinModel]:
-    return SwinModel if is_swin(fields) else DeiTModel
+def backbone_class(fields: dict) -> type[PreTrainedModel]:
+    """Of a variant's fields, as `vit`, `swin` or `cvt` makes them."""
+    if "shift_like" in fields:
+        return SwinModel
+    return CvtModel if "use_class_token" in fields else DeiTModel
 
 
 def is_full(fields: dict) -> bool:
@@ -89,7 +107,7 @@ def backbone_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 def training_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Both branches and the centres; where one branch's entry is all there is, it serves as both."""
     if not any(key.startswith(BRANCHES) for key in tensors):
-        tensors = {f"{branch}.{key}": value for branch in BRANCHES for key, value in tensors.items()}
+        tensors = {f"{branch}.{key}": value.clone() for branch in BRANCHES for key, value in tensors.items()}
     tensors = {key: value for key, value in tensors.items() if key != "teacher.backbone.masked_embed"}
     for branch in BRANCHES:
         first, second = (f"{branch}.head.{layer}." for layer in ("last_layer", "last_layer2"))
@@ -132,7 +150,11 @@ def full_backbone(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     return inferred | backbone
 
 
-def backbone_renamings(config: DeiTConfig | SwinConfig, encoder: str = "", prefix: str = "") -> list[WeightRenaming]:
+def backbone_renamings(
+    config: DeiTConfig | SwinConfig | CvtConfig, encoder: str = "", prefix: str = ""
+) -> list[WeightRenaming]:
+    if isinstance(config, CvtConfig):
+        return window_renamings(encoder, prefix)
     token = WeightRenaming(rf"^{prefix}masked_embed$", f"{encoder}embeddings.mask_token")
     if isinstance(config, SwinConfig):
         return [token, *swin_renamings(config, encoder, prefix)]

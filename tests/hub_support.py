@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hf_vits.auto import ARCHITECTURES
+from hf_vits.auto import ARCHITECTURES, PRETRAINING
 from hf_vits.hub.loopback import LoopbackHub
 from hf_vits.processing.image import VitsImageProcessor
 
@@ -113,6 +113,23 @@ AUDIO = {
         "conv_depthwise_kernel_size": 7,
     },
 }
+HEAD = {"num_prototypes": 12, "head_hidden_size": 20, "head_bottleneck_size": 8}
+BACKBONE = {"model_type": "hf_vits_deit", **SIZES, "patch_size": 8, "position_interpolation": "bicubic_offset"}
+# Self-supervised models.
+METHODS = {
+    "mae": {
+        **SIZES,
+        "patch_size": 8,
+        "decoder_hidden_size": 16,
+        "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 24,
+    },
+    "dino": {**HEAD, "backbone_config": BACKBONE},
+    "ibot": {**HEAD, "num_patch_prototypes": 12, "backbone_config": BACKBONE | {"use_mask_token": True}},
+    "esvit": {**HEAD, "backbone_config": BACKBONE},
+    "sit": {"backbone_config": BACKBONE, "head_hidden_size": 20, "embedding_size": 8},
+}
 # Stands before a script's own lines and makes hf_vits as absent as if it had never been installed.
 WITHOUT_HF_VITS = """
 import sys
@@ -125,7 +142,7 @@ sys.meta_path.insert(0, Absent())
 
 
 def model_class(name: str, auto_class: str) -> type:
-    row = next(row for row in ARCHITECTURES if row.name == name)
+    row = next(row for row in (*ARCHITECTURES, *PRETRAINING) if row.name == name)
     return getattr(importlib.import_module(row.model_module()), row.models[auto_class])
 
 
@@ -134,7 +151,7 @@ def tiny_model(name: str, auto_class: str = "AutoModelForImageClassification", *
     cls = model_class(name, auto_class)
     torch.manual_seed(0)
     labels = {"id2label": {0: "cat", 1: "dog", 2: "eel"}, "label2id": {"cat": 0, "dog": 1, "eel": 2}}
-    sizes = VIDEO if "Video" in auto_class else TINY | AUDIO
+    sizes = VIDEO if "Video" in auto_class else TINY | AUDIO | METHODS
     model = cls(cls.config_class(**sizes[name] | labels | fields)).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -92,11 +92,25 @@ ARCHITECTURES = (
     audio_architecture("septr", "SepTr", SPECTROGRAMS),
     audio_architecture("branchformer", "Branchformer", SPEECH, AutoModelForCTC="BranchformerForCTC"),
     Architecture(
+        "branchformer",
+        "branchformer_seq2seq",
+        "BranchformerSeq2SeqConfig",
+        {"AutoModelForSpeechSeq2Seq": "BranchformerForSpeechSeq2Seq"},
+        SPEECH,
+    ),
+    Architecture(
         "vivit",
         "vivit",
         "VivitConfig",
         {"AutoModel": "VivitModel", "AutoModelForVideoClassification": "VivitForVideoClassification"},
         VIDEOS,
+    ),
+    Architecture(
+        "sit",
+        "sit_classifier",
+        "SiTClassifierConfig",
+        {"AutoModel": "SiTModel", "AutoModelForImageClassification": "SiTForImageClassification"},
+        IMAGES,
     ),
     Architecture(
         "cct",
@@ -115,7 +129,24 @@ def pretraining(name: str, prefix: str) -> Architecture:
 
 
 # Methods of self-supervised learning, each a model around a backbone.
-PRETRAINING = (pretraining("mae", "MAE"), pretraining("dino", "DINO"), pretraining("ibot", "IBOT"))
+PRETRAINING = (
+    pretraining("mae", "MAE"),
+    pretraining("dino", "DINO"),
+    pretraining("ibot", "IBOT"),
+    pretraining("esvit", "EsViT"),
+    pretraining("sit", "SiT"),
+)
+
+# A classifier on any frozen backbone.
+LINEAR_PROBE = Architecture(
+    "linear_probe",
+    "linear_probe",
+    "LinearProbeConfig",
+    {"AutoModelForImageClassification": "LinearProbeForImageClassification"},
+    IMAGES,
+    family="pretraining",
+)
+ROWS = (*ARCHITECTURES, *PRETRAINING, LINEAR_PROBE)
 
 
 class Pending(NamedTuple):
@@ -139,13 +170,13 @@ class LazyClasses(UserDict):
 
 
 def register_configs(configuration_auto) -> None:
-    for architecture in (*ARCHITECTURES, *PRETRAINING):
+    for architecture in ROWS:
         config_class = architecture.config_class()
         configuration_auto.AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
 
 
 def register_models(modeling_auto) -> None:
-    for architecture in (*ARCHITECTURES, *PRETRAINING):
+    for architecture in ROWS:
         config_class = architecture.config_class()
         for auto_class, name in architecture.models.items():
             mapping = getattr(modeling_auto, auto_class)._model_mapping
@@ -153,11 +184,14 @@ def register_models(modeling_auto) -> None:
             if not isinstance(mapping._extra_content, LazyClasses):
                 mapping._extra_content = LazyClasses(mapping._extra_content)
             mapping.register(config_class, Pending(architecture.model_module(), name), exist_ok=True)
+            if auto_class == "AutoModelForSpeechSeq2Seq":
+                # By this table, not by the Auto class, the pipeline tells models that write texts from those of CTC.
+                modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[config_class.model_type] = name
 
 
 def processors(auto_class: str) -> Iterator[tuple[type, type]]:
     """(configuration class, class that prepares the inputs) of each architecture that this Auto class serves."""
-    for architecture in (*ARCHITECTURES, *PRETRAINING):
+    for architecture in ROWS:
         if path := architecture.processors.get(auto_class):
             module, name = path.rsplit(".", 1)
             module = importlib.import_module(f".processing.{module}", __package__)

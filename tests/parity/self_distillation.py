@@ -1,4 +1,4 @@
-"""What golden cases of DINO, iBOT and AttMask share: backbones, and steps of students and teachers."""
+"""What golden cases of DINO, iBOT, AttMask and EsViT share: backbones, and steps of students and teachers."""
 
 import torch
 from torch import nn
@@ -6,6 +6,7 @@ from transformers import PreTrainedModel, TrainerState
 
 from hf_vits.conversion import convert, system
 from hf_vits.conversion.core import apply_transforms
+from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_features
 from hf_vits.training.schedules import teacher_temperature
 from hf_vits.training.self_distillation import (
     ClipEachGradient,
@@ -45,7 +46,7 @@ def compute_swin(case: Case) -> dict[str, torch.Tensor]:
         "tokens": with_mean(outputs.last_hidden_state, outputs.pooler_output),
         "pooled": outputs.pooler_output,
         "last_attention": eager_attentions(model, pixel_values=inputs["pixel_values"])[-1],
-        "linear_features_4blocks": torch.cat([tokens[:, 0] for tokens in intermediate], dim=1),
+        "linear_features_4blocks": layer_features(model, inputs["pixel_values"], 4),
     }
     if "mask" in inputs:
         outputs = model(inputs["pixel_values"], bool_masked_pos=inputs["mask"].flatten(1))
@@ -62,17 +63,15 @@ def compute_vit(case: Case) -> dict[str, torch.Tensor]:
     model = convert(case.system, variant(case.config), case.checkpoint())
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     with recording({"pos_embed_used": model.embeddings.position_embedding}) as seen:
-        outputs = model(pixel_values, output_hidden_states=True)
-    blocks = [model.norm(hidden_states) for hidden_states in outputs.hidden_states[-4:]]
+        outputs = model(pixel_values)
     attention = eager_attentions(model, pixel_values=pixel_values)[-1]
-    last = outputs.last_hidden_state
     return seen | {
         "cls": outputs.pooler_output,
-        "last_hidden_state": last,
+        "last_hidden_state": outputs.last_hidden_state,
         "last_attention": attention,
         "cls_attention_mean": attention[:, :, 0, 1:].mean(dim=1),
-        "linear_features_4blocks": torch.cat([block[:, 0] for block in blocks], dim=1),
-        "linear_features_1block_avgpool": torch.cat([last[:, 0], last[:, 1:].mean(dim=1)], dim=1),
+        "linear_features_4blocks": layer_features(model, pixel_values, 4),
+        "linear_features_1block_avgpool": layer_features(model, pixel_values, 1, patch_mean=True),
     }
 
 
@@ -97,27 +96,25 @@ def tiny_model(case: Case, **overrides) -> PreTrainedModel:
 
 
 class Names:
-    """The original's names of a student's or teacher's parameters, and ours."""
+    """The original's names of a student's or teacher's parameters and buffers, and ours."""
 
     def __init__(self, case: Case, model: PreTrainedModel):
-        self.case, self.model = case, model
-        self.parameters = dict(model.named_parameters())
+        self.case, self.system = case, system(case.system)
+        self.renamings = self.system.transforms(model.config)
+        self.tensors = dict(model.named_parameters()) | dict(model.named_buffers())
 
-    def parameter(self, branch: str, name: str) -> nn.Parameter:
-        """The parameter that the original calls `name`; a shared layer has two names there."""
-        renamings = system(self.case.system).transforms(self.model.config)
-        (ours,) = apply_transforms({f"{branch}.{name}": torch.empty(0)}, renamings)
-        return self.parameters[ours] if ours in self.parameters else self.parameters[ours.replace("patch_", "last_")]
-
-    def of_student(self) -> list[str]:
-        """In the order of the original's parameters."""
-        prefix = "student.module."
-        return [key.removeprefix(prefix) for key in self.case.meta["keys"] if key.startswith(prefix)]
+    def tensor(self, branch: str, name: str) -> torch.Tensor | None:
+        """What the original calls `name`; None for a table that we make. A shared layer has two names there."""
+        key = getattr(self.system, "named_part", str)(f"{branch}.{name}")
+        (ours,) = apply_transforms({key: torch.empty(0)}, self.renamings)
+        return self.tensors.get(ours, self.tensors.get(ours.replace("patch_", "last_")))
 
     def student_parameters(self) -> list[nn.Parameter]:
-        """Each once."""
-        unique = {id(parameter): parameter for parameter in (self.parameter("student", n) for n in self.of_student())}
-        return list(unique.values())
+        """Each once, in the order of the original's."""
+        prefix = "student.module."
+        names = [key.removeprefix(prefix) for key in self.case.meta["keys"] if key.startswith(prefix)]
+        tensors = [self.tensor("student", name) for name in names]
+        return list({id(tensor): tensor for tensor in tensors if isinstance(tensor, nn.Parameter)}.values())
 
 
 @torch.enable_grad()
@@ -171,9 +168,8 @@ def compute_steps(case: Case, model: PreTrainedModel, centers: dict[str, str], f
             kind, _, name = name.partition("/")
             if when == f"step{step + 1}" and name:
                 branch = "teacher" if kind == "teacher" else "student"
-                parameter = names.parameter(branch, name)
-                value = gradients[id(parameter)] if kind == "grad_after_clip" else parameter.detach().clone()
-                computed[output] = value
+                tensor = names.tensor(branch, name)
+                computed[output] = gradients[id(tensor)] if kind == "grad_after_clip" else tensor.detach().clone()
     return {name: as_in_case(case, name, value) for name, value in computed.items()}
 
 
@@ -198,7 +194,7 @@ def views_of_step(case: Case, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Global and local views of a step, (batch, views, channels, height, width)."""
     inputs = case.inputs()
     views = {
-        kind: [torch.from_numpy(inputs[f"step{step + 1}_{kind}{index}"]) for index in (1, 2)]
+        kind: [torch.from_numpy(view) for name, view in inputs.items() if name.startswith(f"step{step + 1}_{kind}")]
         for kind in ("global", "local")
     }
     return torch.stack(views["global"], dim=1), torch.stack(views["local"], dim=1)

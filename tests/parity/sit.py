@@ -1,25 +1,26 @@
-"""Golden cases of Sara-Ahmed/SiT, three generations: losses, corruptions, schedules."""
+"""Golden cases of Sara-Ahmed/SiT, three generations: models, steps, losses, corruptions, schedules."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from hf_vits.conversion.core import apply_transforms, build, load
-from hf_vits.conversion.timm_vit import vit_renamings
-from hf_vits.models.deit.modeling_deit import DeiTModel
+from hf_vits.conversion import convert, sit
+from hf_vits.conversion.core import apply_transforms
 from hf_vits.objectives import MomentumContrastLoss, NTXentLoss, SiTLoss
 from hf_vits.objectives import corruptions as paint
 from hf_vits.objectives.sit import TASK_SCALES
-from hf_vits.pretraining.heads import ReconstructionHead, contrastive_head, momentum_contrastive_head
+from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining, SiTOutput
 
 from .golden import Case
 from .record import eager_attentions
+from .self_distillation import compute_steps, tiny_backbone
 from .self_supervision import compute_schedules, tensors
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
-    return COMPUTE[case.path.stem.split("_corrupt_")[0]](case)
+    return next(function for start, function in COMPUTE.items() if case.path.stem.startswith(start))(case)
 
 
 class Recorded(np.random.RandomState):
@@ -106,7 +107,7 @@ def compute_first_corruption(case: Case) -> dict[str, torch.Tensor]:
     image = inputs["image"]
     kind = case.path.stem.rpartition("_")[2]
     if kind == "all":
-        corrupted = paint.corrupt(image, generator, noise)
+        corrupted = paint.corrupt(image, [generator] * len(image), [noise] * len(image))
     else:
         corrupted = image.clone()
         {
@@ -143,102 +144,160 @@ def compute_later_corruption(case: Case) -> dict[str, torch.Tensor]:
 def compute_replaced_list(case: Case) -> dict[str, torch.Tensor]:
     """datasets/datasets_utils.py, `GMML_replace_list`."""
     inputs, config = tensors(case), case.config
-    gate = random.Random(config["seed"])
+    gate, generator = random.Random(config["seed"]), np.random.RandomState(config["seed"])
     share = 1 / (len(config["drop_type"].split("-")) + 1)
     corrupted, mask = paint.mix_blocks(
         inputs["samples"],
         inputs["corrupted"],
         inputs["masks"][:, 0] > 0,
         [gate.random() < share for _ in inputs["samples"]],
-        np.random.RandomState(config["seed"]),
+        [generator] * len(inputs["samples"]),
         largest_share=config["max_replace"],
         align=config["align"],
     )
     return {"corrupted": corrupted, "mask": mask.float()}
 
 
-def compute_heads(case: Case) -> dict[str, torch.Tensor]:
-    """A model's heads, on a ViT with one or two prefix tokens; there is no model of SiT of its own yet."""
-    generation = int(case.path.stem[3])
-    checkpoint = {name: torch.from_numpy(value) for name, value in case.checkpoint().items()}
-    encoder = {name.removeprefix("backbone."): value for name, value in checkpoint.items() if "head" not in name}
-    tokens = [encoder.pop(name) for name in PREFIX_TOKENS[generation]]
-    encoder["cls_token"] = torch.cat(tokens, dim=1)
-    backbone = make_backbone(case.config, encoder, distilled=generation < 3)
+def generation(case: Case) -> int:
+    return int(case.path.stem[3])
+
+
+def compute_model(case: Case) -> dict[str, torch.Tensor]:
+    """A state of training, whose student sees an image."""
+    arch = case.config.get("arch", "vit_base")
+    model = convert("sit", f"gen{generation(case)}_{arch}_patch16_full", case.checkpoint())
     pixel_values = tensors(case)["pixel_values"]
-    features = backbone(pixel_values).last_hidden_state
-    patches, prefix = features[:, len(tokens) :], features[:, : len(tokens)]
-    grid = backbone.embeddings.grid(*pixel_values.shape[-2:])
-    hidden_size, patch_size = features.shape[-1], case.config["patch_size"]
-    painting = ReconstructionHead(hidden_size, NUM_PAINTING_LAYERS[generation], patch_size)
-    name = {1: "", 2: "rec_head.", 3: "head_recons."}[generation]
-    painting.load_state_dict(
-        {key.replace("convTrans", "paint"): value for key, value in part(checkpoint, name).items()}
-    )
-    computed = {"features": features, "reconstruction": painting(patches, grid)}
-    if generation == 1:
-        rotation, contrastive = (torch.nn.Linear(hidden_size, size) for size in (4, case.config["contrastive_dim"]))
-        rotation.load_state_dict(part(checkpoint, "rot_head."))
-        contrastive.load_state_dict(part(checkpoint, "contrastive_head."))
-        weights = torch.cat([checkpoint[f"{task}_w"] for task in ("rot", "contrastive", "recons")])
-        return computed | {
-            "rotation_logits": rotation(prefix[:, 0]),
-            "contrastive": contrastive(prefix[:, 1]),
-            "uncertainty_weights": weights,
-        }
-    if generation == 2:
-        heads = [contrastive_head(hidden_size, size) for size in (4, case.config["simCLR_outdim"])]
-        heads[0].load_state_dict(part(checkpoint, "rot_head.mlp."))
-        heads[1].load_state_dict(part(checkpoint, "contr_head.mlp."))
-        attention = eager_attentions(backbone, pixel_values=pixel_values)[-1]
-        return computed | {
-            "rotation_logits": heads[0](prefix[:, 0]),
-            "contrastive": heads[1](prefix[:, 1]),
-            "last_attention": attention,
-        }
-    head = momentum_contrastive_head(hidden_size, case.config["out_dim"], case.config["hidden_dim"])
-    head.load_state_dict(part(checkpoint, "head.mlp."))
-    return computed | {"contrastive": head.eval()(prefix[:, 0])}
-
-
-def make_backbone(config: dict, checkpoint: dict[str, torch.Tensor], distilled: bool) -> DeiTModel:
-    """DINO's ViT, which may have two prefix tokens."""
-    weight = checkpoint["patch_embed.proj.weight"]
-    fields = {
-        "image_size": config["img_size"],
-        "patch_size": config["patch_size"],
-        "hidden_size": len(weight),
-        "num_hidden_layers": 12,
-        "num_attention_heads": len(weight) // 64,
-        "intermediate_size": 4 * len(weight),
-        "distilled": distilled,
-        "position_interpolation": "bicubic_offset",
+    logits, embeddings, painted = model.student(pixel_values)
+    backbone = model.student.backbone
+    computed = {
+        "features": backbone(pixel_values).last_hidden_state,
+        "rotation_logits": logits,
+        "contrastive": embeddings,
+        "reconstruction": painted,
     }
-    backbone = build(DeiTModel, fields)
-    names = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
-    known = {name: value for name, value in checkpoint.items() if name.startswith(names)}
-    load(backbone, apply_transforms(known, vit_renamings(""), backbone), "SiT")
-    return backbone
+    if "uncertainty_weights" in case.meta["outputs"]:
+        weights = model.objective.weighting.weights
+        computed["uncertainty_weights"] = torch.cat([weights[task] for task in TASK_SCALES])
+    if "last_attention" in case.meta["outputs"]:
+        computed["last_attention"] = eager_attentions(backbone, pixel_values=pixel_values)[-1]
+    return computed
 
 
-def part(checkpoint: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Tensors whose keys begin with `prefix`, without it; for "" those of the transposed convolution."""
-    return {key.removeprefix(prefix): v for key, v in checkpoint.items() if key.startswith(prefix or "convTrans")}
+def compute_classifier(case: Case) -> dict[str, torch.Tensor]:
+    model = convert("sit", "gen1_vit_base_patch16_finetuned", case.checkpoint())
+    pixel_values = tensors(case)["pixel_values"]
+    outputs = model(pixel_values)
+    rotation, contrastive = outputs.token_logits.unbind(1)
+    return {
+        "rotation_branch_logits": rotation,
+        "contrastive_branch_logits": contrastive,
+        "prediction": outputs.logits,
+        "features": model.model(pixel_values).last_hidden_state,
+    }
 
 
-PREFIX_TOKENS = {1: ["rot_token", "contrastive_token"], 2: ["cls_token1", "cls_token2"], 3: ["cls_token"]}
-NUM_PAINTING_LAYERS = {1: 0, 2: 2, 3: 3}
+def tiny_model(case: Case, size: str, **overrides) -> SiTForPreTraining:
+    """The model whose steps a case holds, in training."""
+    backbone = tiny_backbone({"mlp_ratio": 4} | case.config)
+    name = f"gen{generation(case)}_vit_{size}_patch16_full"
+    return convert("sit", name, case.checkpoint(), backbone_config=backbone, **overrides).train()
 
+
+def parts(outputs: SiTOutput) -> dict[str, torch.Tensor]:
+    return {task: getattr(outputs, f"{task}_loss") for task in TASK_SCALES}
+
+
+def original(model: SiTForPreTraining, name: str, read) -> torch.Tensor:
+    """What `read` gives of the parameter that the first two generations call `name`; their tokens are rows of one."""
+    for tokens in sit.TOKENS:
+        if (token := name.removeprefix("backbone.")) in tokens:
+            prefix_tokens = read(model.student.backbone.embeddings.prefix_tokens)
+            return prefix_tokens[:, tokens.index(token)][:, None]
+    spelled = sit.training_tensors({name: torch.empty(0)}, {"momentum_teacher": False})
+    (ours,) = apply_transforms(spelled, sit.transforms(model.config))
+    return read(model.get_parameter(ours))
+
+
+@torch.enable_grad()
+def compute_first_step(case: Case) -> dict[str, torch.Tensor]:
+    """engine.py, `train_SSL`."""
+    config, inputs = case.config, tensors(case)
+    model = tiny_model(case, "base")
+    outputs = model(
+        pixel_values=torch.stack([inputs["imgs1"], inputs["imgs2"]], dim=1),
+        corrupted_pixel_values=torch.stack([inputs["imgs1_corrupted"], inputs["imgs2_corrupted"]], dim=1),
+        rotation_labels=torch.stack([inputs["rots1"], inputs["rots2"]], dim=1).long(),
+    )
+    outputs.loss.backward()
+    torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"]).step()
+    computed = {"loss": outputs.loss[None]} | {f"loss_{task}": loss[None] for task, loss in parts(outputs).items()}
+    for output in case.meta["outputs"]:
+        kind, _, name = output.partition("/")
+        if name:
+            computed[output] = original(model, name, lambda p, kind=kind: p.grad if kind == "grad" else p.detach())
+    return computed
+
+
+@torch.enable_grad()
+def compute_second_step(case: Case) -> dict[str, torch.Tensor]:
+    """main.py, `FullpiplineSiT`."""
+    config, inputs = case.config, tensors(case)
+    model = tiny_model(case, "tiny", corrupted_only=bool(config["drop_only"]), temperature=config["simCLR_temp"])
+    clean, corrupted, mask = (
+        torch.stack([inputs[f"{name}{view}"] for view in (1, 2)], dim=1) for name in ("im", "corr", "mask")
+    )
+    outputs = model(clean, corrupted, one_channel(mask), inputs["rot"].view(2, -1).T.long())
+    outputs.loss.backward()
+    losses = parts(outputs)
+    weighted = losses
+    if config["use_uncert"]:
+        weighted = {task: model.objective.weighting.weigh(task, loss) for task, loss in losses.items()}
+    computed = {"loss": outputs.loss[None], "reconstruction": outputs.reconstruction.flatten(0, 1)}
+    computed |= {f"loss_{task}": loss[None] for task, loss in losses.items()}
+    computed |= {f"weighted_{task}": loss[None] for task, loss in weighted.items()}
+    for output in case.meta["outputs"]:
+        if output.startswith("grad/"):
+            computed[output] = original(model, output.removeprefix("grad/"), lambda p: p.grad)
+    return computed
+
+
+def compute_third_steps(case: Case) -> dict[str, torch.Tensor]:
+    """main.py, `train_one_epoch`."""
+    config, inputs = case.config, tensors(case)
+    model = tiny_model(case, "small", temperature=config["simclr_temp"], reconstruction_weight=float(config["lmbda"]))
+
+    def forward(step: int):
+        clean, corrupted, mask = (
+            torch.stack([inputs[f"step{step + 1}_{name}{view}"] for view in (1, 2)], dim=1)
+            for name in ("clean", "corrupted", "mask")
+        )
+        outputs = model(clean, corrupted, one_channel(mask))
+        return outputs, {"c_loss": outputs.contrastive_loss, "r_loss": outputs.reconstruction_loss}
+
+    # No layer is frozen, no temperature changes.
+    plain = {"loss": {}, "epochs": range(len(config["lr"])), "freeze_last_layer": 0}
+    return compute_steps(replace(case, meta=case.meta | {"config": config | plain}), model, {}, forward)
+
+
+def one_channel(mask: torch.Tensor) -> torch.Tensor:
+    """(batch, views, channels, height, width), alike in all channels, to (batch, views, height, width)."""
+    assert torch.equal(mask, mask[:, :, :1].expand_as(mask))
+    return mask[:, :, 0] > 0
+
+
+# By how the names of cases begin; what begins with nothing else is a model.
 COMPUTE = {
-    **dict.fromkeys(
-        ["gen1_base_ssl", "gen2_vits16_224", "gen2_vitt16_64", "gen3_vits16", "gen3_vitb16"], compute_heads
-    ),
-    "gen1": compute_first_corruption,
     "gen1_loss": compute_multi_task_loss,
     "gen1_rotation": compute_rotation,
+    "gen1_corrupt": compute_first_corruption,
+    "gen1_step": compute_first_step,
+    "gen1_base_finetune": compute_classifier,
     "gen2_infonce": compute_infonce,
-    "gen3": compute_later_corruption,
+    "gen2_step": compute_second_step,
+    "gen3_corrupt": compute_later_corruption,
     "gen3_contrastive": compute_momentum_contrast,
     "gen3_replace_list": compute_replaced_list,
     "gen3_schedules": compute_schedules,
+    "gen3_step": compute_third_steps,
+    "gen": compute_model,
 }

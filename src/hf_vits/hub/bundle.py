@@ -56,13 +56,12 @@ def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: A
             transformers' own needs no code and is left as it is.
 
     Returns:
-        Names of the Python files written; none for a model that only works where hf_vits is installed.
+        Names of the Python files written. Of a model that only works where hf_vits is installed these are classes that
+        come from there, so that transformers tells who has it not to install it.
 
     Raises:
         ValueError: the class is neither hf_vits' nor a repository's, or its code cannot be made self-contained.
     """
-    if getattr(model, "needs_package", False):
-        return []
     folder = Path(folder)
     files: dict[str, str] = {}
     for owner, json_files, part in ((model, ("config.json",), None), *_parts(processor)):
@@ -162,6 +161,8 @@ def _sources(owner: Any, references: Iterable[str]) -> dict[str, str]:
     module = type(owner).__module__
     if module.startswith(f"{PACKAGE}."):
         classes = [type(owner), *([type(owner.config)] if hasattr(owner, "config") else [])]
+        if getattr(owner, "needs_package", False):
+            return {f"{_file_stem(cls.__module__)}.py": _from_package(cls) for cls in classes}
         return collect(cls.__module__ for cls in classes)
     if not module.startswith(REMOTE):
         raise ValueError(
@@ -172,6 +173,24 @@ def _sources(owner: Any, references: Iterable[str]) -> dict[str, str]:
     paths = {folder / f"{reference.split('.')[0]}.py" for reference in references}
     paths |= {Path(needed) for path in list(paths) for needed in get_relative_import_files(path)}
     return {path.name: path.read_text(encoding="utf-8") for path in sorted(paths)}
+
+
+def _from_package(cls: type) -> str:
+    """Source of a class of the same name that takes everything from the package's.
+
+    A class of its own, since transformers marks the classes that it loads from a repository: it saves their source
+    along with a model.
+    """
+    body, configuration = "pass", ""
+    if issubclass(cls, PreTrainedModel):
+        name = cls.config_class.__name__
+        configuration = f"from .{_file_stem(cls.config_class.__module__)} import {name}\n"
+        body = f"config_class = {name}"
+    return (
+        f'"""Needs {PACKAGE}, which holds the code of {cls.__name__} and of any backbone it may have."""\n\n'
+        f"from {cls.__module__} import {cls.__name__} as Original\n\n{configuration}\n\n"
+        f"class {cls.__name__}(Original):\n    {body}\n"
+    )
 
 
 def _flatten(module: str) -> tuple[str, set[str]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
-from ..auto import ARCHITECTURES, PRETRAINING, Architecture
+from ..auto import LINEAR_PROBE, ROWS, Architecture
 from .facts import FACTS, Facts
 
 REPOSITORY = "USER/MODEL"  # stands in a card for its repository, until a push knows the name
@@ -35,6 +35,9 @@ USES = {
     "AutoModelForVideoClassification": Use("video-classification", "logits", ".logits", LABEL),
     "AutoModelForAudioClassification": Use("audio-classification", "logits", ".logits", LABEL),
     "AutoModelForCTC": Use("automatic-speech-recognition", "logits", ".logits", "processor.decode_logits(logits)[0]"),
+    "AutoModelForSpeechSeq2Seq": Use(
+        "automatic-speech-recognition", "tokens", "", "processor.decode(tokens[0], skip_special_tokens=True)"
+    ),
     "AutoModelForSequenceClassification": Use("text-classification", "logits", ".logits", LABEL),
     "AutoModelForMaskedImageModeling": Use("image-feature-extraction", "images", ".reconstruction", "images.shape"),
     "AutoBackbone": Use("image-feature-extraction", "maps", ".feature_maps", "[tuple(map.shape) for map in maps]"),
@@ -173,12 +176,14 @@ def _content(card: ModelCard | str | os.PathLike) -> tuple[str, list[Path]]:
 def _row(model: PreTrainedModel) -> Architecture | None:
     """The row of a model of hf_vits, be its class the library's or from a repository's bundle; None for others."""
     config = model.config
-    found = (row for row in (*ARCHITECTURES, *PRETRAINING) if row.config == type(config).__name__)
+    found = (row for row in ROWS if row.config == type(config).__name__)
     return next(found, None) if config.model_type.startswith("hf_vits_") else None
 
 
 def _facts(model: PreTrainedModel) -> Facts | None:
     row = _row(model)
+    if row is LINEAR_PROBE:
+        return _facts(model.backbone)
     if row and getattr(model.config, "feed_forward", None) == "locality":
         return FACTS["localvit"]
     return FACTS.get(row.package) if row else None
@@ -254,7 +259,7 @@ def _usage(model: PreTrainedModel, bundle: bool) -> str:
         imports = ["from PIL import Image", f"from transformers import AutoImageProcessor, {auto_class}"]
         loading = [f'processor = AutoImageProcessor.from_pretrained("{REPOSITORY}")']
         inputs, comment = '**processor(Image.open("image.jpg"), return_tensors="pt")', ""
-    elif auto_class == "AutoModelForCTC":
+    elif auto_class in ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq"):
         imports = [f"from transformers import AutoProcessor, {auto_class}"]
         loading = [f'processor = AutoProcessor.from_pretrained("{REPOSITORY}")']
         inputs, comment = '**processor(audio="audio.wav", return_tensors="pt")', ""
@@ -266,6 +271,7 @@ def _usage(model: PreTrainedModel, bundle: bool) -> str:
         imports = ["import torch", f"from transformers import {auto_class}"]
         loading = []
         inputs, comment = "torch.tensor([[7, 42, 3, 19, 5, 88, 61, 2]])", "  # numbers of words in the vocabulary"
+    call = "model.generate" if auto_class == "AutoModelForSpeechSeq2Seq" else "model"
     export = ".export()" if auto_class == "AutoModelForPreTraining" else ""  # the encoder alone
     lines = [
         *(["import hf_vits"] if _row(model) else []),
@@ -273,7 +279,7 @@ def _usage(model: PreTrainedModel, bundle: bool) -> str:
         "",
         *loading,
         f'model = {auto_class}.from_pretrained("{REPOSITORY}"){export}',
-        f"{use.output} = model({inputs}){use.attribute}{comment}",
+        f"{use.output} = {call}({inputs}){use.attribute}{comment}",
         f"print({use.shown})",
     ]
     without = (
@@ -281,8 +287,13 @@ def _usage(model: PreTrainedModel, bundle: bool) -> str:
         "`from_pretrained`: this repository carries the model's code."
     )
     code = "\n".join(lines)
-    bundled = bundle and _row(model) and not getattr(model, "needs_package", False)
-    return f"## Use\n\n```python\n{code}\n```{without if bundled else ''}"
+    if getattr(model, "needs_package", False):
+        without = "\n\nThis needs hf_vits: `pip install hf_vits`."
+        if export:
+            without += " What `export` gives, shared by itself, does not."
+    elif not (bundle and _row(model)):
+        without = ""
+    return f"## Use\n\n```python\n{code}\n```{without}"
 
 
 def _origin(facts: Facts | None, variant: str | None, source: str | None) -> str:

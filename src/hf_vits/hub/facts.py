@@ -702,4 +702,51 @@ FACTS = {
         licence="apache-2.0",
         tags=("attmask", "ibot", "self-supervised"),
     ),
+    "esvit": Facts(
+        title="EsViT",
+        summary=(
+            "DINO over transformers in stages, and a second task that gives back what these lose, the sense of which "
+            "parts of two views correspond: for every region of a view the student predicts what its teacher says of "
+            "the region that looks most alike in another."
+        ),
+        papers=(
+            Paper(
+                "Efficient Self-supervised Vision Transformers for Representation Learning",
+                "2106.09785",
+                """@inproceedings{li2022esvit,
+  title = {Efficient Self-supervised Vision Transformers for Representation Learning},
+  author = {Li, Chunyuan and Yang, Jianwei and Zhang, Pengchuan and Gao, Mei and Xiao, Bin and Dai, Xiyang and Yuan, Lu
+            and Gao, Jianfeng},
+  booktitle = {International Conference on Learning Representations},
+  year = {2022}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/microsoft/esvit",),
+        licence="mit",
+        tags=("esvit", "self-supervised"),
+    ),
+    "sit": Facts(
+        title="Self-supervised Vision Transformer (SiT)",
+        summary=(
+            "A ViT that learns without labels from images with blocks painted over: it restores what was hidden, and "
+            "finds the other view of the image among those of a batch. In its first forms it also tells by how many "
+            "quarters a view was turned."
+        ),
+        papers=(
+            Paper(
+                "SiT: Self-supervised vIsion Transformer",
+                "2104.03602",
+                """@article{atito2021sit,
+  title = {{SiT}: Self-supervised {vIsion} {Transformer}},
+  author = {Atito, Sara and Awais, Muhammad and Kittler, Josef},
+  journal = {arXiv preprint arXiv:2104.03602},
+  year = {2021}
+}""",
+            ),
+        ),
+        repositories=("https://github.com/Sara-Ahmed/SiT",),
+        licence="gpl",
+        tags=("sit", "self-supervised"),
+    ),
 }

@@ -35,6 +35,10 @@ class Center(nn.Module):
     Args:
         size: number of output dimensions.
         momentum: weight of the old centre at each update.
+
+    Attributes:
+        parts: how many updates in a row make up one; a trainer that accumulates gradients says how many, so that the
+            centre moves once per step, by the mean over the whole batch.
     """
 
     def __init__(self, size: int, momentum: float = 0.9):
@@ -42,6 +46,8 @@ class Center(nn.Module):
         if not 0 <= momentum < 1:
             raise ValueError(f"the centre's momentum must be in [0, 1), got {momentum}")
         self.momentum = momentum
+        self.parts = 1
+        self._waiting: list[Tensor] = []
         self.register_buffer("value", torch.zeros(size))
 
     @torch.no_grad()
@@ -52,4 +58,7 @@ class Center(nn.Module):
     @torch.no_grad()
     def update(self, mean: Tensor) -> None:
         """Move towards `mean` (size,), that of this process's outputs; every process must take part."""
-        self.value.lerp_(mean_over_processes(mean.to(self.value.dtype)), 1 - self.momentum)
+        self._waiting.append(mean_over_processes(mean.to(self.value.dtype)))
+        if len(self._waiting) >= self.parts:
+            self.value.lerp_(sum(self._waiting) / len(self._waiting), 1 - self.momentum)
+            self._waiting.clear()

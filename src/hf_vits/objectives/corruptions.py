@@ -85,17 +85,20 @@ def normal_like(block: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(block.shape, dtype=block.dtype, device=block.device, generator=generator)
 
 
-def corrupt(images: Tensor, generator: np.random.RandomState, noise: torch.Generator | None = None) -> Tensor:
+def corrupt(
+    images: Tensor, generators: Sequence[np.random.RandomState], noises: Sequence[torch.Generator | None]
+) -> Tensor:
     """All corruptions of the first generation: gray, blur, noise, and blocks of another image of the batch.
 
     Args:
         images: (batch, channels, height, width); left as they are.
+        generators, noises: of each image.
 
     Returns:
         Corrupted copies. Blocks of other images come from their copies, corrupted so far.
     """
     corrupted = images.clone()
-    for index, image in enumerate(corrupted):
+    for index, (image, generator, noise) in enumerate(zip(corrupted, generators, noises, strict=True)):
         gray_block(image, generator)
         blur_block(image, generator)
         replace_blocks(image, generator, noise=noise)
@@ -149,7 +152,8 @@ def drop_blocks(
     wanted = generator.uniform(min(0.5, largest_share), largest_share) * image[0].numel()
     kind = generator.choice(list(kinds))
     mask = torch.zeros(image.shape[-2:], dtype=torch.bool, device=image.device)
-    while mask.sum() < wanted:
+    taken = 0
+    while taken < wanted:
         block = draw_aligned_block(image, generator, largest_side, align)
         if other is not None:
             image[block] = other[block]
@@ -159,7 +163,9 @@ def drop_blocks(
             image[block] = 0
         else:
             image[block] = image[draw_source(image, block, generator, align)].clone()
-        mask[block[1:]] = True
+        place = mask[block[1:]]
+        taken += place.numel() - int(place.count_nonzero())
+        place.fill_(True)
     return mask
 
 
@@ -187,7 +193,7 @@ def mix_blocks(
     corrupted: Tensor,
     masks: Tensor,
     replaced: Sequence[bool],
-    generator: np.random.RandomState,
+    generators: Sequence[np.random.RandomState],
     largest_share: float = 0.3,
     align: int = 1,
 ) -> tuple[Tensor, Tensor]:
@@ -197,12 +203,13 @@ def mix_blocks(
         images, corrupted: (batch, channels, height, width), clean and as `drop_blocks` left them.
         masks: (batch, height, width), those of `corrupted`.
         replaced: for each image whether it is corrupted anew; the original draws it with probability 1/2.
+        generators: of each image.
 
     Returns:
         Corrupted images and masks; the arguments are left as they are.
     """
     corrupted, masks = corrupted.clone(), masks.clone()
-    for index, (image, again) in enumerate(zip(images, replaced, strict=True)):
+    for index, (image, again, generator) in enumerate(zip(images, replaced, generators, strict=True)):
         other = images[generator.randint(0, len(images))]
         if again:
             corrupted[index] = image

@@ -5,6 +5,7 @@ Its repository holds three methods under one name. The first (July 2021, the pap
 contrast with a momentum teacher, and reconstruction.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ class SiTLoss(nn.Module):
         corrupted_only: whether reconstruction looks at corrupted pixels alone: False in the first generation, True in
             the second.
         temperature: of the contrastive task.
+        tasks: those of "rotation", "contrastive", "reconstruction" that are learnt; the second generation has options
+            to leave some out.
     """
 
     def __init__(
@@ -34,23 +37,28 @@ class SiTLoss(nn.Module):
         weighting: Literal["exponential", "inverse_square"] | None = "exponential",
         corrupted_only: bool = False,
         temperature: float = 0.5,
+        tasks: Sequence[str] = tuple(TASK_SCALES),
     ):
         super().__init__()
+        self.tasks = tuple(tasks)
         self.contrastive = NTXentLoss(temperature)
         self.reconstruction = AbsoluteReconstruction(corrupted_only)
-        self.weighting = None if weighting is None else UncertaintyWeighting(TASK_SCALES, weighting)
+        scales = {task: TASK_SCALES[task] for task in self.tasks}
+        self.weighting = None if weighting is None else UncertaintyWeighting(scales, weighting)
 
     def forward(
         self,
-        rotation_logits: Tensor,
-        rotation_labels: Tensor,
-        first_embeddings: Tensor,
-        second_embeddings: Tensor,
-        painted: Tensor,
-        clean: Tensor,
+        rotation_logits: Tensor | None = None,
+        rotation_labels: Tensor | None = None,
+        first_embeddings: Tensor | None = None,
+        second_embeddings: Tensor | None = None,
+        painted: Tensor | None = None,
+        clean: Tensor | None = None,
         corrupted: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of both views of a batch, view 1 of every image before view 2 where they are stacked.
+
+        Only what the tasks read has to be given.
 
         Args:
             rotation_logits: (2 * batch, 4); rotation_labels (2 * batch,) quarter turns.
@@ -62,11 +70,13 @@ class SiTLoss(nn.Module):
             The loss; logged are `rotation_loss`, `contrastive_loss`, `reconstruction_loss` before weighting and, with
             it, the weighted ones.
         """
-        losses = {
-            "rotation": F.cross_entropy(rotation_logits.float(), rotation_labels),
-            "contrastive": self.contrastive(first_embeddings, second_embeddings)[0],
-            "reconstruction": self.reconstruction(painted, clean, corrupted)[0],
-        }
+        losses = {}
+        if "rotation" in self.tasks:
+            losses["rotation"] = F.cross_entropy(rotation_logits.float(), rotation_labels)
+        if "contrastive" in self.tasks:
+            losses["contrastive"] = self.contrastive(first_embeddings, second_embeddings)[0]
+        if "reconstruction" in self.tasks:
+            losses["reconstruction"] = self.reconstruction(painted, clean, corrupted)[0]
         logged = {f"{task}_loss": loss.detach() for task, loss in losses.items()}
         if self.weighting is None:
             return sum(losses.values()), logged

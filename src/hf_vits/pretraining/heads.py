@@ -22,15 +22,15 @@ class WeightNormLinear(nn.Module):
         self.direction = nn.Parameter(torch.empty(out_features, in_features))
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        # `from_pretrained` puts a new parameter there.
-        if name == "gain" and param is not None:
-            param.requires_grad_(self.train_gain)
+        # Loading puts a new parameter there.
+        if name == "gain" and param is not None and not self.train_gain:
+            param.requires_grad_(False)
         super().register_parameter(name, param)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(..., in_features) to (..., out_features)."""
-        weight = self.direction * (self.gain / self.direction.norm(dim=1, keepdim=True))
-        return nn.functional.linear(features, weight)
+        # What `torch.nn.utils.parametrizations.weight_norm` calls: its backward pass makes no copies of the weight.
+        return nn.functional.linear(features, torch._weight_norm(self.direction, self.gain))
 
 
 class TokenBatchNorm(nn.BatchNorm1d):

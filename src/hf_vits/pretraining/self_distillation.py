@@ -12,6 +12,7 @@ from transformers import initialization as init
 
 from ..modeling import VitsPreTrainedModel
 from ..models.vit.modeling_vit import ViTModel
+from ..objectives.centering import Center
 from .heads import WeightNormLinear
 
 
@@ -59,7 +60,8 @@ class Branch(nn.Module):
 class SelfDistillationModel(VitsPreTrainedModel):
     """Base of models with a `student` and a `teacher`, each a `Branch`, and an `objective`.
 
-    The teacher is not trained: `update_teacher` moves it after each step.
+    The teacher is not trained: `update_teacher` moves it after each step. Without one, as in SiT's first generations,
+    `teacher` is None.
     """
 
     base_model_prefix = ""
@@ -72,6 +74,8 @@ class SelfDistillationModel(VitsPreTrainedModel):
         if isinstance(module, WeightNormLinear):
             init.kaiming_uniform_(module.direction, a=5**0.5)
             init.ones_(module.gain)
+        elif isinstance(module, Center):
+            init.zeros_(module.value)
         else:
             super()._init_weights(module)
 
@@ -79,8 +83,16 @@ class SelfDistillationModel(VitsPreTrainedModel):
     def from_pretrained(cls, *args, **kwargs):
         loaded = super().from_pretrained(*args, **kwargs)
         # Loading makes parameters anew, which ask for gradients.
-        (loaded[0] if isinstance(loaded, tuple) else loaded).teacher.requires_grad_(False)
+        teacher = (loaded[0] if isinstance(loaded, tuple) else loaded).teacher
+        if teacher is not None:
+            teacher.requires_grad_(False)
         return loaded
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.student.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.student.backbone.set_input_embeddings(value)
 
     def start_teacher(self) -> None:
         """Give the teacher the student's weights, where it has them."""

@@ -1,4 +1,4 @@
-"""Configuration of the Convolutional vision Transformer of microsoft/CvT."""
+"""Configuration of the Convolutional vision Transformer of microsoft/CvT, and of microsoft/esvit's form of it."""
 
 from typing import Literal
 
@@ -20,13 +20,18 @@ class CvtConfig(VitsHierarchicalConfig):
         key_value_projection: how the map is reduced before keys and values are taken from it: a depth-wise
             "convolution" with batch norm, which queries then have too, or the "average" of each window.
         key_value_stride: of that reduction.
-        use_class_token: whether the last stage has a class token, which the classifier reads, rather than the mean.
-        drop_path_rate: stochastic depth of the last stage, rising linearly from 0; the stages before have none.
+        window_size: side, in tokens, of the windows that attention stays in, as EsViT has it; None lets it see the
+            whole map. With windows, one convolution of the whole map comes before queries, keys and values, whatever
+            `key_value_projection` and `key_value_stride` say.
+        use_class_token: whether the last stage has a class token, which the classifier reads, rather than the mean;
+            not with windows.
+        drop_path_rate: stochastic depth, rising linearly from 0 over the layers of the last stage, the stages before
+            having none; with windows, over all layers.
     """
 
     model_type = "hf_vits_cvt"
     size_fields = ("image_size", "num_channels", "depths", "hidden_sizes", "num_attention_heads", "mlp_ratios")
-    size_fields += ("patch_sizes", "patch_strides", "key_value_stride", "layer_norm_eps")
+    size_fields += ("patch_sizes", "patch_strides", "key_value_stride", "window_size", "layer_norm_eps")
     stage_fields = ("depths", "hidden_sizes", "num_attention_heads", "mlp_ratios")
     stage_fields += ("patch_sizes", "patch_strides", "patch_paddings")
     rate_fields = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
@@ -45,6 +50,7 @@ class CvtConfig(VitsHierarchicalConfig):
     qkv_bias: bool = True
     key_value_projection: Literal["convolution", "average"] = "convolution"
     key_value_stride: int = 2
+    window_size: int | None = None
     use_class_token: bool = True
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
@@ -59,6 +65,10 @@ class CvtConfig(VitsHierarchicalConfig):
     def check(self) -> None:
         super().check()
         self.check_heads()
+        if self.window_size is not None and self.use_class_token:
+            raise ValueError(
+                f"a class token is in no window: window_size={self.window_size} needs use_class_token=False"
+            )
 
 
 __all__ = ["CvtConfig"]

@@ -1,19 +1,21 @@
 """CvT: convolutional token embeddings and convolutional projections.
 
 Wu et al., "CvT: Introducing Convolutions to Vision Transformers", arXiv 2103.15808; microsoft/CvT
-(lib/models/cls_cvt.py).
+(lib/models/cls_cvt.py). With attention in windows: microsoft/esvit (models/cvt_v4_transformer.py).
 """
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from ...layers.attention import Attention, attend
+from ...layers.attention import Attention, SelfAttention, attend
 from ...layers.convolution import ConvNorm, to_map, to_tokens
 from ...layers.patch import ConvEmbedding, check_pixel_values
-from ...layers.transformer import PreNormLayer, drop_path_rates
+from ...layers.transformer import PreNormLayer, drop_path_rates, drop_path_rates_of_stages
+from ...layers.window import merge, pad_to_windows, partition
 from ...modeling import (
     EncoderOutput,
     ForImageClassification,
@@ -81,12 +83,47 @@ class CvtAttention(Attention):
         return linear(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
+class CvtWindowAttention(SelfAttention):
+    """Self-attention inside the windows of a map that first passes one depth-wise convolution.
+
+    A map that windows do not fill is padded with zeros below and to the right, which pass the convolution, have keys
+    and values, and are attended to. On a smaller map a window is as long as its smaller side.
+    """
+
+    def __init__(self, config: CvtConfig, stage: int):
+        hidden_size = config.hidden_sizes[stage]
+        super().__init__(
+            config,
+            hidden_size,
+            config.num_attention_heads[stage],
+            qkv_bias=config.qkv_bias,
+            attention_dropout=config.attention_probs_dropout_prob,
+            projection_dropout=config.hidden_dropout_prob,
+        )
+        self.scaling = hidden_size**-0.5
+        self.window_size = config.window_size
+        self.convolution = ConvNorm(hidden_size, hidden_size, 3, groups=hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, rows * columns, hidden_size) to the same shape, and probabilities as of `WindowAttention`."""
+        side = min(self.window_size, *grid)
+        window = (side, side)
+        padded = pad_to_windows(hidden_states.unflatten(1, grid), window)
+        convolved = self.convolution(padded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        attended, probabilities = super().forward(partition(convolved, window), **kwargs)
+        feature_map = merge(attended, window, tuple(padded.shape[1:3]))
+        return feature_map[:, : grid[0], : grid[1]].flatten(1, 2), probabilities
+
+
 class CvtLayer(PreNormLayer):
     """A pre-norm layer whose attention sees tokens as a map."""
 
     def __init__(self, config: CvtConfig, stage: int, drop_path_rate: float):
         super().__init__(config, config.hidden_sizes[stage], config.mlp_ratios[stage], drop_path_rate)
-        self.attention = CvtAttention(config, stage)
+        attention_class = CvtAttention if config.window_size is None else CvtWindowAttention
+        self.attention = attention_class(config, stage)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
         """(batch, prefix + rows * columns, hidden_size) to the same shape."""
@@ -94,10 +131,17 @@ class CvtLayer(PreNormLayer):
         return self.add(hidden_states, attended)
 
 
-def make_stage(config: CvtConfig, stage: int) -> TokenStage:
-    """The stage of that number; the last one alone has a class token and stochastic depth."""
+def rates_of_stages(config: CvtConfig) -> list[list[float]]:
+    """Stochastic-depth rates of the layers of each stage."""
+    if config.window_size is not None:
+        return drop_path_rates_of_stages(config.drop_path_rate, config.depths)
+    *before, last = config.depths
+    return [[0.0] * depth for depth in before] + [drop_path_rates(config.drop_path_rate, last)]
+
+
+def make_stage(config: CvtConfig, stage: int, rates: list[float]) -> TokenStage:
+    """The stage of that number, with a layer for each rate of stochastic depth; the last one has the class token."""
     is_last = stage == len(config.depths) - 1
-    rates = drop_path_rates(config.drop_path_rate if is_last else 0.0, config.depths[stage])
     return TokenStage(
         make_embeddings(config, stage) if stage else None,
         [CvtLayer(config, stage, rate) for rate in rates],
@@ -109,6 +153,16 @@ def make_stage(config: CvtConfig, stage: int) -> TokenStage:
 class CvtPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = CvtConfig
     _no_split_modules = ["CvtLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """With windows, convolutions start as linear layers do."""
+        if self.config.window_size is not None and isinstance(module, nn.Conv2d):
+            init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
 
 
 class CvtModel(CvtPreTrainedModel):
@@ -123,7 +177,8 @@ class CvtModel(CvtPreTrainedModel):
     def __init__(self, config: CvtConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = make_embeddings(config, stage=0)
-        self.stages = nn.ModuleList(make_stage(config, stage) for stage in range(len(config.depths)))
+        rates = rates_of_stages(config)
+        self.stages = nn.ModuleList(make_stage(config, stage, rates[stage]) for stage in range(len(config.depths)))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 

@@ -18,6 +18,20 @@ VIT_SMALL = {
 }
 
 
+def as_backbone_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
+    """A backbone's configuration, from the fields of one or from itself; None is DINO's ViT-S/16."""
+    if config is None:
+        return DeiTConfig(**VIT_SMALL)
+    if isinstance(config, dict):
+        if "model_type" not in config:
+            raise ValueError(
+                f"backbone_config must name its model_type, such as {DeiTConfig.model_type!r}, got only "
+                f"{', '.join(sorted(config)) or 'an empty dict'}"
+            )
+        return AutoConfig.for_model(**config)
+    return config
+
+
 @strict
 class DINOConfig(VitsConfig):
     """Configuration of DINO; the defaults are the published ViT-S/16.
@@ -53,15 +67,7 @@ class DINOConfig(VitsConfig):
     center_momentum: float = 0.9
 
     def __post_init__(self, **kwargs):
-        if self.backbone_config is None:
-            self.backbone_config = DeiTConfig(**VIT_SMALL)
-        elif isinstance(self.backbone_config, dict):
-            if "model_type" not in self.backbone_config:
-                raise ValueError(
-                    f"backbone_config must name its model_type, such as {DeiTConfig.model_type!r}, got only "
-                    f"{', '.join(sorted(self.backbone_config)) or 'an empty dict'}"
-                )
-            self.backbone_config = AutoConfig.for_model(**self.backbone_config)
+        self.backbone_config = as_backbone_config(self.backbone_config)
         super().__post_init__(**kwargs)
 
 

@@ -47,8 +47,9 @@ class DINOForPreTraining(SelfDistillationModel):
     def __init__(self, config: DINOConfig):
         super().__init__(config)
         backbone_config = config.backbone_config
-        self.student = Branch(backbone_config, make_head(config))
-        self.teacher = Branch(teacher_config(backbone_config), make_head(config))
+        in_features = backbone_config.pooler_size
+        self.student = Branch(backbone_config, make_head(config, in_features))
+        self.teacher = Branch(teacher_config(backbone_config), make_head(config, in_features))
         self.objective = DINOLoss(
             config.num_prototypes, config.student_temperature, config.teacher_temperature, config.center_momentum
         )
@@ -82,9 +83,9 @@ class DINOForPreTraining(SelfDistillationModel):
         return DINOOutput(loss=loss, logits=logits, teacher_logits=teacher_logits)
 
 
-def make_head(config: DINOConfig) -> DINOHead:
+def make_head(config: DINOConfig, in_features: int) -> DINOHead:
     return DINOHead(
-        config.backbone_config.pooler_size,
+        in_features,
         config.num_prototypes,
         hidden_size=config.head_hidden_size,
         bottleneck_size=config.head_bottleneck_size,

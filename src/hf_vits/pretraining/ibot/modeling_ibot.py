@@ -188,8 +188,12 @@ class LastAttention:
 
     def of_class_token(self) -> torch.Tensor:
         """(batch, patches), mean over heads."""
+        return self.of_each_head().mean(dim=1)
+
+    def of_each_head(self) -> torch.Tensor:
+        """(batch, heads, patches) of the class token."""
         scores = self.query @ self.key.transpose(-2, -1) * self.key.shape[-1] ** -0.5
-        return scores.float().softmax(dim=-1)[:, :, 0, self.num_prefix_tokens :].mean(dim=1)
+        return scores.float().softmax(dim=-1)[:, :, 0, self.num_prefix_tokens :]
 
 
 def split_tokens(backbone: PreTrainedModel, outputs) -> tuple[torch.Tensor, torch.Tensor]:

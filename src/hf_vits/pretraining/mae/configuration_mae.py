@@ -42,11 +42,11 @@ class MAEConfig(ViTConfig):
     decoder_num_attention_heads: int = 16
     decoder_intermediate_size: int = 2048
 
-    def encoder(self) -> ViTConfig:
+    def encoder_config(self) -> ViTConfig:
         """That of the encoder alone."""
         return ViTConfig(**{name: getattr(self, name) for name in encoder_fields()})
 
-    def decoder(self) -> ViTConfig:
+    def decoder_config(self) -> ViTConfig:
         """What the decoder's layers read: the encoder's with the decoder's sizes and without stochastic depth."""
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         fields = {name: getattr(self, name) for name in encoder_fields()}

@@ -58,7 +58,7 @@ class MAEDecoder(nn.Module):
 
     def __init__(self, config: MAEConfig):
         super().__init__()
-        sizes = config.decoder()
+        sizes = config.decoder_config()
         hidden_size = sizes.hidden_size
         self.num_prefix_tokens = config.num_prefix_tokens
         patch_size = pair(config.patch_size)
@@ -174,7 +174,7 @@ class MAEForPreTraining(MAEPreTrainedModel):
 
     def export(self) -> ViTModel:
         """The encoder as a plain `ViTModel` with weights of its own; its positions can be trained."""
-        encoder = ViTModel(self.config.encoder())
+        encoder = ViTModel(self.config.encoder_config())
         encoder.load_state_dict(self.model.state_dict())
         return encoder.train(self.training)
 

@@ -1,0 +1,67 @@
+"""Configuration of a linear classifier on the features of a frozen backbone."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+from ...configuration import VitsConfig
+from ..dino.configuration_dino import as_backbone_config
+
+
+@strict
+class LinearProbeConfig(VitsConfig):
+    """Configuration of a linear probe; by default of what DINO's ViT-S/16 pools.
+
+    Args:
+        backbone_config: of the backbone, any that `AutoModel` builds; as a dict it names its `model_type`.
+        num_layers: how many of the last layers give features, one after another: the class token or, where there is
+            none, the mean of the tokens. With 1 it is what the backbone pools. DINO has 4 for ViT-S, 1 for ViT-B.
+        patch_mean: whether the mean of the last layer's patches is a feature too (DINO's ViT-B).
+        batch_norm: whether a batch norm without parameters stands before the classifier (MAE).
+    """
+
+    model_type = "hf_vits_linear_probe"
+    sub_configs = {"backbone_config": AutoConfig}
+    size_fields = ("num_layers",)
+
+    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    num_layers: int = 1
+    patch_mean: bool = False
+    batch_norm: bool = False
+
+    def __post_init__(self, **kwargs):
+        self.backbone_config = as_backbone_config(self.backbone_config)
+        super().__post_init__(**kwargs)
+
+    @property
+    def image_size(self) -> int | list[int] | tuple[int, int]:
+        return self.backbone_config.image_size
+
+    @property
+    def num_channels(self) -> int:
+        return self.backbone_config.num_channels
+
+    @property
+    def pooler_size(self) -> int:
+        """Channels of the features."""
+        if self.num_layers == 1 and not self.patch_mean:
+            return self.backbone_config.pooler_size
+        widths = layer_widths(self.backbone_config)
+        return sum(widths[-self.num_layers :]) + (widths[-1] if self.patch_mean else 0)
+
+    def check(self) -> None:
+        super().check()
+        depth = len(layer_widths(self.backbone_config))
+        if self.num_layers > depth:
+            raise ValueError(f"num_layers must be at most the backbone's {depth} layers, got {self.num_layers}")
+
+
+def layer_widths(config: PreTrainedConfig) -> list[int]:
+    """Channels of what each layer returns."""
+    if hasattr(config, "depths"):
+        return [size for size, depth in zip(config.hidden_sizes, config.depths, strict=True) for _ in range(depth)]
+    return [config.hidden_size] * config.num_hidden_layers
+
+
+__all__ = ["LinearProbeConfig"]

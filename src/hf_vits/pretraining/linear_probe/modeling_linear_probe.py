@@ -1,0 +1,153 @@
+"""A linear classifier on the features of a frozen backbone: how good they are without being trained further.
+
+He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv 2111.06377, appendix A.1; facebookresearch/mae
+(main_linprobe.py). Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", arXiv 2104.14294,
+section 4.1; facebookresearch/dino (eval_linear.py). Encoders in stages as in bytedance/ibot
+(models/swin_transformer.py) and microsoft/esvit (eval_linear.py).
+"""
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils.generic import can_return_tuple
+
+from ...layers.convolution import to_tokens
+from ...modeling import ClassifierOutput, VitsPreTrainedModel
+from ..self_distillation import pooled_features
+from .configuration_linear_probe import LinearProbeConfig, layer_widths
+
+EPSILON = 1e-6  # of the batch norm
+
+
+def layer_features(
+    backbone: PreTrainedModel, pixel_values: torch.Tensor, num_layers: int = 1, patch_mean: bool = False
+) -> torch.Tensor:
+    """Features of images by the last layers, one after another.
+
+    Each layer gives its class token or, where it has none, the mean of its tokens, through the final norm; in an
+    encoder in stages that norm is for the layers of the last stage alone.
+
+    Args:
+        backbone: a plain encoder.
+        pixel_values: (batch, num_channels, height, width).
+        num_layers: how many layers; with 1 it is `pooler_output`, whatever the backbone pools.
+        patch_mean: the mean of the last layer's tokens comes after them.
+
+    Returns:
+        (batch, channels).
+
+    Raises:
+        ValueError: more than `pooler_output` is asked of a backbone whose layers are fewer, or do not tell what they
+            return.
+    """
+    if num_layers == 1 and not patch_mean:
+        return pooled_features(backbone, pixel_values)
+    layers, in_last_stage = layer_tokens(backbone, pixel_values)
+    if num_layers > len(layers):
+        raise ValueError(f"features of {num_layers} layers are asked of a backbone that has {len(layers)}")
+    num_prefix_tokens = backbone.config.num_prefix_tokens
+    features = []
+    for place, tokens in enumerate(layers[-num_layers:], start=-num_layers):
+        is_last_stage = place >= -in_last_stage
+        if is_last_stage:
+            tokens = backbone.norm(tokens)
+        has_class_token = is_last_stage and num_prefix_tokens
+        features.append(tokens[:, 0] if has_class_token else tokens.mean(dim=1))
+    if patch_mean:
+        features.append(tokens[:, num_prefix_tokens:].mean(dim=1))
+    return torch.cat(features, dim=-1)
+
+
+def layer_tokens(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[list[torch.Tensor], int]:
+    """What each layer returns, (batch, tokens, channels), and how many layers are in the last stage.
+
+    Class tokens of an encoder in stages join in the last one; all layers of another encoder are in one stage.
+    """
+    stages = getattr(backbone, "stages", None)
+    if stages is None:
+        states = backbone(pixel_values, output_hidden_states=True).hidden_states[1:]
+        in_last_stage = len(states)
+    else:
+        states = backbone(pixel_values, output_layer_states=True).get("layer_states", ())
+        in_last_stage = len(getattr(stages[-1], "layers", ()))
+    tokens = [to_tokens(state) if state.ndim == 4 else state for state in states]
+    widths = [layer.shape[-1] for layer in tokens]
+    if getattr(backbone, "norm", None) is None or widths != layer_widths(backbone.config):
+        raise ValueError(
+            f"the layers of a {type(backbone).__name__} do not give features of their own: use num_layers=1 without "
+            "patch_mean, which is what it pools"
+        )
+    return tokens, in_last_stage
+
+
+class LinearProbeForImageClassification(VitsPreTrainedModel):
+    """A linear classifier of images on a backbone that stays exactly as it is."""
+
+    config_class = LinearProbeConfig
+    base_model_prefix = "backbone"
+    # The backbone may be any that `AutoModel` builds, whose code a repository would have to hold as well.
+    needs_package = True
+
+    def __init__(self, config: LinearProbeConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.backbone = AutoModel.from_config(config.backbone_config)
+        self.norm = nn.Identity()
+        if config.batch_norm:
+            self.norm = nn.BatchNorm1d(config.pooler_size, eps=EPSILON, affine=False)
+        self.classifier = nn.Linear(config.pooler_size, config.num_labels)
+        self.backbone.requires_grad_(False)
+        self.post_init()
+        self.train(self.training)
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if module is self.classifier:
+            init.normal_(module.weight, std=0.01)
+            init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
+
+    @classmethod
+    def from_backbone(cls, backbone: PreTrainedModel, **fields) -> "LinearProbeForImageClassification":
+        """A new probe on this very backbone, which is frozen.
+
+        Args:
+            fields: of `LinearProbeConfig`.
+        """
+        probe = cls(LinearProbeConfig(backbone_config=backbone.config, **fields))
+        probe.backbone = backbone.requires_grad_(False)
+        return probe.train(probe.training)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        # Loading makes parameters anew, which ask for gradients.
+        (loaded[0] if isinstance(loaded, tuple) else loaded).backbone.requires_grad_(False)
+        return loaded
+
+    def train(self, mode: bool = True) -> "LinearProbeForImageClassification":
+        """The mode of the batch norm; the backbone evaluates, without dropout and moving averages, in either."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: torch.Tensor | None = None, labels: torch.Tensor | None = None, **kwargs
+    ) -> ClassifierOutput:
+        """Classify images.
+
+        Args:
+            pixel_values: (batch, num_channels, height, width), normalised by the image processor.
+            labels: (batch,) class indices, or (batch, num_labels) for regression and multi-label problems.
+        """
+        with torch.no_grad():
+            features = layer_features(self.backbone, pixel_values, self.config.num_layers, self.config.patch_mean)
+        logits = self.classifier(self.norm(features))
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return ClassifierOutput(loss=loss, logits=logits)
+
+
+__all__ = ["LinearProbeForImageClassification", "layer_features"]
