@@ -1,5 +1,6 @@
 """Every recipe of the project: it parses, its model can be built, its optimizer reaches every parameter once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from hf_vits.training import tasks
 from hf_vits.training.building import build_model, mixing_steps, training_arguments
 from hf_vits.training.optimizers import build_optimizer
-from hf_vits.training.recipe import load_recipe, steps_of
+from hf_vits.training.recipe import load_recipe
+from hf_vits.training.recipe_fields import steps_of
 from hf_vits.training.schedules import learning_rate
 from hf_vits.training.tasks.classification import label_fields
 
@@ -31,10 +33,12 @@ def model(recipe):
 def untrained(recipe):
     """The recipe's model, with a head for as many classes or tokens as the data have."""
     head = label_fields([f"class {i}" for i in range(recipe.data.num_classes or 10)])
+    if isinstance(columns := recipe.data.columns.get("label"), list):
+        head["head_sizes"] = [len(head["id2label"]) // len(columns)] * len(columns)
     if recipe.tokenizer:
         head = {"vocab_size": recipe.tokenizer.vocab_size or 30}
     with torch.device("meta"):
-        return build_model(recipe.model, head, tasks.load(recipe.task))[0]
+        return build_model(replace(recipe.model, checkpoint=None), head, tasks.load(recipe.task))[0]
 
 
 def named(name):
@@ -54,6 +58,8 @@ def test_there_are_recipes():
         "deit_small_distilled_imagenet1k",
         "deit_small_imagenet1k",
         "demo_digits",
+        "dino_vit_small_linear_probe_imagenet1k",
+        "mae_vit_base_linear_probe_imagenet1k",
         "moving_digits_mvit",
         "moving_digits_vivit_factorised_dot_product",
         "moving_digits_vivit_factorised_encoder",
@@ -84,7 +90,7 @@ def test_recipe_cites_its_source():
 def test_optimizer_groups_hold_every_parameter_once(recipe, model):
     optimizer = build_optimizer(model, recipe.optimizer)
     grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))
+    assert sorted(map(id, grouped)) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             if parameter.ndim <= 1:
@@ -124,6 +130,9 @@ def test_objective_and_arguments_can_be_made(recipe):
         ("deit3_small_imagenet1k", 22_059_496),
         # ViT-g/14 with its MAP head, and a classifier of 1,000 classes instead of JFT's 29,593.
         ("vit_scaling_g14", 1_036_448_384 + 1408 * 1000 + 1000),
+        # The last four class tokens of 384 channels, and one of 768, to 1,000 classes.
+        ("dino_vit_small_linear_probe_imagenet1k", 21_665_664 + 4 * 384 * 1000 + 1000),
+        ("mae_vit_base_linear_probe_imagenet1k", 85_798_656 + 768 * 1000 + 1000),
     ],
 )
 def test_models_have_the_published_sizes(name, parameters):
@@ -188,7 +197,10 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
         ("objective.cosub=true", "cosub goes with loss: binary or sigmoid"),
         ("train.ema_decay=null", "use_ema needs train.ema_decay"),
         ("augmentation.crop_scale=0.5", "crop_scale"),
-        ("augmentation.randaugment.magnitude=15", "randaugment.magnitude must lie between 0 and 10, got 15.0"),
+        (
+            "augmentation.randaugment.magnitude=15",
+            "randaugment.magnitude of policy timm must lie between 0 and 10, got 15.0",
+        ),
         ("model.pretrained=somewhere", "`pretrained` stands alone"),
         ("model.variant=null", "name either `system` and `variant`, or `pretrained`"),
         ("data.source=folder", "data.source: folder needs data.path"),

@@ -27,6 +27,8 @@ def build(name: str, variant: str) -> torch.nn.Module:
 def test_parameters_and_multiply_adds(name, variant):
     expected, model = TABLES[name][variant], build(name, variant)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected["parameters"]
+    if "gmacs" not in expected:  # of models in training, which take views
+        return
     shape = expected.get("input") or [model.config.num_channels, *pair(model.config.image_size)]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         # A classifier on the class token would leave out what nobody reads of the last layer.

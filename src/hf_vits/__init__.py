@@ -6,7 +6,7 @@ Importing this package registers every architecture with transformers' Auto clas
 
 import importlib
 
-from .auto import ARCHITECTURES, PRETRAINING, register
+from .auto import ROWS, register
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ _MODULES = {
     "VitsVideoProcessor": ".processing.video",
     "VitsWaveformFeatureExtractor": ".processing.audio",
 }
-for _row in (*ARCHITECTURES, *PRETRAINING):
+for _row in ROWS:
     _MODULES[_row.config] = _row.config_module()
     _MODULES |= dict.fromkeys(_row.models.values(), _row.model_module())
 

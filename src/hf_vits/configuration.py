@@ -21,9 +21,9 @@ class VitsConfig(PreTrainedConfig):
     size_fields = ()
 
     def __post_init__(self, **kwargs):
-        if __name__.startswith("hf_vits."):
-            # Names the code beside the weights, which only the copy of this class in a repository needs: kept, it
-            # would be saved with a model and lead to code that is not there.
+        if not type(self).__module__.startswith("transformers_modules."):
+            # Names the code beside the weights, which only a class from a repository needs: kept, it would be saved
+            # with a model and lead to code that is not there.
             kwargs.pop("auto_map", None)
         super().__post_init__(**kwargs)
         self.check()

@@ -34,11 +34,13 @@ class EncoderOutput(BaseModelOutputWithPooling):
     attentions: (batch, heads, tokens, tokens) per layer, with `output_attentions=True` and eager attention.
     query_states, key_states, value_states: (batch, heads, tokens, head_dim) per layer, each on request with
         `output_query_states=True`, `output_key_states=True`, `output_value_states=True`.
+    layer_states: what each layer of an encoder in stages returns, with `output_layer_states=True`.
     """
 
     query_states: tuple[torch.FloatTensor, ...] | None = None
     key_states: tuple[torch.FloatTensor, ...] | None = None
     value_states: tuple[torch.FloatTensor, ...] | None = None
+    layer_states: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -243,6 +245,7 @@ class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
 
     _can_record_outputs = {
         "hidden_states": OutputRecorder(Stage),
+        "layer_states": OutputRecorder(GradientCheckpointingLayer),
         "attentions": OutputRecorder(Attention, index=1),
     }
 

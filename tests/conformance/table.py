@@ -37,6 +37,30 @@ class Row:
     auto_classes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class PretrainingRow:
+    """One form of a self-supervised model, which is tested with batches as its training makes them.
+
+    Attributes:
+        name: start of the names of its test classes.
+        architecture: `name` of its row in `hf_vits.auto.PRETRAINING`.
+        config: fields of its configuration.
+        inputs: what its batches hold, names of `testers.PRETRAINING_INPUTS`.
+        tokens: length of the sequence that its layers see, prefix tokens included; None for a model of several passes,
+            which returns no hidden states.
+        flags, skips: as in `Row`.
+    """
+
+    name: str
+    architecture: str
+    config: dict[str, Any]
+    inputs: tuple[str, ...] = ("views", "local_views")
+    tokens: int | None = None
+    flags: dict[str, bool] = field(default_factory=dict)
+    skips: dict[str, str] = field(default_factory=dict)
+    maps: tuple = ()
+
+
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
 IMAGE = {**TINY, "image_size": 30}
 PATCHES = {**IMAGE, "patch_size": 6}  # 5 x 5 of them
@@ -148,6 +172,22 @@ ROWS = (
         {"image_size": 32, "hidden_sizes": [16, 24, 32], "depths": [1, 1, 2], "num_attention_heads": [1, 2, 4]},
         attentions=4,
         attention=(1, 8 * 8, 4 * 4),
+        maps=((16, 8, 8), (16, 8, 8), (24, 4, 4), (32, 2, 2)),
+    ),
+    Row(
+        "CvtWindows",
+        "cvt",
+        2 * 2,
+        {
+            "image_size": 32,
+            "hidden_sizes": [16, 24, 32],
+            "depths": [1, 1, 2],
+            "num_attention_heads": [1, 2, 4],
+            "window_size": 3,
+            "use_class_token": False,
+        },
+        attentions=4,
+        attention=(1, 3 * 3, 3 * 3),
         maps=((16, 8, 8), (16, 8, 8), (24, 4, 4), (32, 2, 2)),
     ),
     Row(
@@ -494,6 +534,19 @@ ROWS = (
         },
         flags={"has_attentions": False},
     ),
+    Row(
+        "BranchformerSeq2Seq",
+        "branchformer_seq2seq",
+        9,
+        {**SPEECH, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 40},
+        flags={"is_encoder_decoder": True},
+        skips={
+            "test_encoder_decoder_loss_no_double_shift": "labels are texts alone, to which the model adds start and "
+            "end; the golden case asr_hybrid_tiny has the loss"
+        },
+    ),
+    Row("SiTTokens", "sit_classifier", 2 + 25, {**PATCHES, "distilled": True}),
+    Row("SiTTokenAndMean", "sit_classifier", 1 + 25, {**PATCHES, "distilled": False, "head": "token_and_mean"}),
     Row("CctText", "cct_text", 7, {**TEXT, "word_embedding_size": 16, "kernel_size": 2}),
     Row(
         "CctTextTransformerLite",
@@ -507,6 +560,77 @@ ROWS = (
             "position_embedding_type": "learned",
         },
     ),
+)
+
+# Backbones of self-supervised models, and their heads.
+TINY_DEIT = {"model_type": "hf_vits_deit", **PATCHES}
+TINY_SWIN = {
+    "model_type": "hf_vits_swin",
+    "image_size": 32,
+    "hidden_sizes": [16, 32],
+    "depths": [2, 1],
+    "num_attention_heads": [2, 4],
+    "window_size": 4,
+    "squeeze_sizes": [4, 4],
+    "shift_like": "image_size",
+}
+TINY_HEAD = {"num_prototypes": 12, "head_hidden_size": 20, "head_bottleneck_size": 8}
+TINY_IBOT = {**TINY_HEAD, "num_patch_prototypes": 12}
+TINY_DECODER = {
+    "decoder_hidden_size": 16,
+    "decoder_num_hidden_layers": 2,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 24,
+}
+TINY_SIT = {"head_hidden_size": 20, "embedding_size": 8}
+MASKED_VIEWS = ("views", "local_views", "patch_masks")
+CORRUPTED_VIEWS = ("views", "corrupted_views")
+
+PRETRAINING_ROWS = (
+    PretrainingRow("MAE", "mae", {**PATCHES, **TINY_DECODER}, inputs=("images", "noise"), tokens=1 + 6),
+    PretrainingRow("DINO", "dino", {"backbone_config": TINY_DEIT, **TINY_HEAD}),
+    PretrainingRow("DINOSwin", "dino", {"backbone_config": TINY_SWIN, **TINY_HEAD}),
+    PretrainingRow(
+        "IBOT", "ibot", {"backbone_config": TINY_DEIT | {"use_mask_token": True}, **TINY_IBOT}, inputs=MASKED_VIEWS
+    ),
+    PretrainingRow(
+        "IBOTSwinTwoHeads",
+        "ibot",
+        {
+            "backbone_config": TINY_SWIN | {"use_mask_token": True},
+            **TINY_IBOT,
+            "share_head": False,
+            "share_teacher_head": False,
+        },
+        inputs=MASKED_VIEWS,
+    ),
+    PretrainingRow("EsViT", "esvit", {"backbone_config": TINY_SWIN, **TINY_HEAD}),
+    PretrainingRow("EsViTViews", "esvit", {"backbone_config": TINY_DEIT, **TINY_HEAD, "use_regions": False}),
+    PretrainingRow("SiT", "sit", {"backbone_config": TINY_DEIT, **TINY_SIT}, inputs=CORRUPTED_VIEWS),
+    PretrainingRow(
+        "SiTRotation",
+        "sit",
+        {
+            "backbone_config": TINY_DEIT | {"distilled": True},
+            **TINY_SIT,
+            "momentum_teacher": False,
+            "tasks": ["rotation", "contrastive", "reconstruction"],
+            "head": "mlp",
+            "weighting": "inverse_square",
+        },
+        inputs=(*CORRUPTED_VIEWS, "rotations"),
+    ),
+)
+# Of a model of several passes: the tests of what it returns of its layers.
+SEVERAL_PASSES = dict.fromkeys(
+    (
+        "test_attention_outputs",
+        "test_hidden_states_output",
+        "test_retain_grad_hidden_states_attentions",
+        "test_eager_matches_sdpa_inference",
+        "test_can_capture_specific_layers_hidden_states",
+    ),
+    "views of several sizes pass two backbones, with no one sequence of states; an exported backbone returns its own",
 )
 
 VOCABULARY_TESTS = (

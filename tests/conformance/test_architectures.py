@@ -21,6 +21,14 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
     # Without it a configuration file that names no copyright year counts as older than 2023, and is let off.
     test_can_init_all_missing_weights_before_2023 = True
 
+    def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        """As in the mixin, which makes no labels for models that write texts of speech."""
+        inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
+        if return_labels and self.model_tester.models.get("AutoModelForSpeechSeq2Seq") is model_class:
+            del inputs["decoder_input_ids"]  # follows from the labels
+            inputs["labels"] = torch.ones(self.model_tester.batch_size, 3, dtype=torch.long, device=torch_device)
+        return inputs
+
     def test_model_get_set_embeddings(self):
         """As in the mixin, but for any kind of embedding, as transformers has it in the tests of its image models."""
         for model_class in self.all_model_classes:
@@ -72,10 +80,17 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
                     assert prod(grid) == tester.mask_length
                 elif auto_class == "AutoModelForMaskedImageModeling":
                     assert outputs.reconstruction.shape == inputs["pixel_values"].shape
+                elif auto_class == "AutoModelForSpeechSeq2Seq":
+                    texts = (tester.batch_size, tester.decoder_seq_length)
+                    assert outputs.logits.shape == (*texts, config.vocab_size)
                 elif auto_class == "AutoModelForCTC":
                     assert outputs.logits.shape == (tester.batch_size, row.tokens, config.vocab_size)
                 else:
                     assert outputs.logits.shape == (tester.batch_size, tester.num_labels)
+
+
+class GenerativeModelTests(ModelTests, mixins.common.GenerationTesterMixin):
+    """Of models with `generate`, whose tests the source distribution leaves out; see those of the architecture."""
 
 
 class BackboneTests(RowTests, mixins.backbone.BackboneTesterMixin):
@@ -122,7 +137,8 @@ class TrainingTests(RowTests, mixins.training.TrainingTesterMixin):
 def generate(row: Row) -> Iterator[type]:
     """The test classes of one row."""
     tester = ModelTester(row)
-    kinds = {"Model": ModelTests, "Configuration": ConfigurationTests}
+    generates = any(model.can_generate() for model in tester.models.values())
+    kinds = {"Model": GenerativeModelTests if generates else ModelTests, "Configuration": ConfigurationTests}
     if "AutoBackbone" in tester.models:
         kinds["Backbone"] = BackboneTests
     if tester.classifier_class:

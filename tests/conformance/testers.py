@@ -1,15 +1,16 @@
 """What the mixins ask about a model: its configuration, inputs and expected sizes, read off a row of the table."""
 
+import copy
 import importlib
 from random import Random
 
 import torch
 from transformers.testing_utils import torch_device
 
-from hf_vits.auto import ARCHITECTURES
+from hf_vits.auto import ARCHITECTURES, PRETRAINING
 
 from .mixins import common
-from .table import FRAMES, SAMPLES, WORDS, Row
+from .table import FRAMES, SAMPLES, WORDS, PretrainingRow, Row
 
 
 def images(config, batch_size: int) -> dict[str, torch.Tensor]:
@@ -41,7 +42,13 @@ def spectrograms(config, batch_size: int) -> dict[str, torch.Tensor]:
     """Of as many frames as the model is made for; where it takes any, the first is whole, the others are padded."""
     size = [batch_size, getattr(config, "num_frames", FRAMES), config.num_mel_bins]
     features = {"input_features": common.floats_tensor(size, rng=Random(0))}
-    return features if hasattr(config, "num_frames") else features | {"attention_mask": mask(batch_size, FRAMES)}
+    if hasattr(config, "num_frames"):
+        return features
+    features["attention_mask"] = mask(batch_size, FRAMES)
+    if config.is_encoder_decoder:
+        # As long as the speech, since the mixins put one mask on both.
+        features["decoder_input_ids"] = common.ids_tensor([batch_size, FRAMES], config.vocab_size, rng=Random(0))
+    return features
 
 
 INPUTS = {"pixel_values": images, "input_ids": texts, "input_values": waveforms, "input_features": spectrograms}
@@ -82,12 +89,13 @@ class ModelTester:
         if row.attention is not None:
             self.num_attention_heads, self.encoder_seq_length, self.key_length = row.attention
         self.seq_length = WORDS if self.main_input_name == "input_ids" else row.tokens
+        self.decoder_seq_length = FRAMES if config.is_encoder_decoder else self.seq_length
         self.mask_length = row.tokens - config.num_prefix_tokens
         self.num_masks = self.mask_length // 2
 
     @property
     def main_input_name(self) -> str:
-        return self.models["AutoModel"].main_input_name
+        return next(iter(self.models.values())).main_input_name
 
     @property
     def classifier_class(self) -> type | None:
@@ -113,6 +121,77 @@ class ModelTester:
         return config, self.inputs(config)
 
 
+def views(config, batch_size: int, number: int = 2, part: float = 1.0) -> torch.Tensor:
+    """(batch, views, channels, height, width), of a part of the side that the backbone is made for."""
+    side = int(config.image_size * part)
+    return common.floats_tensor([batch_size, number, config.num_channels, side, side], rng=Random(number))
+
+
+def patch_masks(config, batch_size: int) -> torch.Tensor:
+    """(batch, 2, patches), True where a patch is masked; on a map in stages, on the grid of the last."""
+    side = config.image_size // (config.patch_size * 2 ** (len(getattr(config, "depths", [1])) - 1))
+    masks = common.floats_tensor([batch_size, 2, side * side], rng=Random(3)) < 0.3
+    return masks.to(torch_device)
+
+
+def corrupted_views(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Other images, and which of their pixels count as corrupted."""
+    side = config.image_size
+    mask = common.floats_tensor([batch_size, 2, side, side], rng=Random(4)) > 0.5
+    return {"corrupted_pixel_values": views(config, batch_size).flip(0), "corruption_mask": mask}
+
+
+# {what a batch holds: its tensors, from the configuration of the backbone and the batch size}
+PRETRAINING_INPUTS = {
+    "images": lambda config, batch: {"pixel_values": views(config, batch)[:, 0]},
+    "noise": lambda config, batch: {
+        "noise": common.floats_tensor([batch, (config.image_size // config.patch_size) ** 2], rng=Random(4))
+    },
+    "views": lambda config, batch: {"pixel_values": views(config, batch)},
+    "local_views": lambda config, batch: {"local_pixel_values": views(config, batch, number=3, part=0.6)},
+    "patch_masks": lambda config, batch: {"bool_masked_pos": patch_masks(config, batch)},
+    "corrupted_views": corrupted_views,
+    "rotations": lambda config, batch: {"rotation_labels": common.ids_tensor([batch, 2], 4, rng=Random(5))},
+}
+
+
+class PretrainingTester:
+    """Answers for one row of a self-supervised model; sizes are those of its backbone.
+
+    Attributes:
+        models: {Auto class: our class}.
+    """
+
+    batch_size = 3
+    is_training = True
+
+    def __init__(self, row: PretrainingRow):
+        self.row = row
+        architecture = next(a for a in PRETRAINING if a.name == row.architecture)
+        module = importlib.import_module(architecture.model_module())
+        self.config_class = architecture.config_class()
+        self.models = {auto: getattr(module, name) for auto, name in architecture.models.items()}
+        backbone = self.backbone_of(self.get_config())
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"):
+            setattr(self, name, getattr(backbone, name))
+        self.encoder_seq_length = self.seq_length = row.tokens
+
+    @staticmethod
+    def backbone_of(config):
+        return getattr(config, "backbone_config", config)
+
+    def get_config(self, **changes):
+        return self.config_class(**copy.deepcopy(self.row.config) | changes)
+
+    def prepare_config_and_inputs_for_common(self):
+        config = self.get_config()
+        backbone = self.backbone_of(config)
+        inputs = {}
+        for name in self.row.inputs:
+            inputs |= PRETRAINING_INPUTS[name](backbone, self.batch_size)
+        return config, inputs
+
+
 class RowTests:
     """Tests on one row of the table.
 
@@ -120,9 +199,10 @@ class RowTests:
         row: set in each class that is made of a row.
     """
 
-    row: Row
+    row: Row | PretrainingRow
+    model_tester_class: type = ModelTester
 
     def setUp(self):
-        self.model_tester = ModelTester(self.row)
+        self.model_tester = self.model_tester_class(self.row)
         self.config_class = self.model_tester.config_class
         self.all_model_classes = tuple(self.model_tester.models.values())

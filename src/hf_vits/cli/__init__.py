@@ -20,7 +20,7 @@ COMMANDS = {
     "info": ("info", "configuration, size, cost, labels and preprocessing of one model"),
     "convert": ("convert", "an original checkpoint to a model that from_pretrained loads"),
     "train": ("train", "the training run that a recipe describes"),
-    "evaluate": ("evaluate", "top-1, top-5 and confusion matrix on labelled images"),
+    "evaluate": ("evaluate", "accuracy on labelled inputs, by a classifier or by features"),
     "predict": ("predict", "the classes of image files and folders"),
     "push": ("push", "a saved model to the Hub"),
 }

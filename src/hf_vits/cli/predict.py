@@ -89,4 +89,5 @@ def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, fl
 def described(row: dict[str, Any]) -> str:
     if "text" in row:
         return row["text"]
-    return ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"])
+    questions = row["heads"].values() if "heads" in row else [row["predictions"]]
+    return "; ".join(", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in best) for best in questions)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn.functional import one_hot
 from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
@@ -11,6 +12,7 @@ from torchvision.transforms import v2 as transforms
 from hf_vits.objectives.classification import as_distribution
 
 from .batches import Draw
+from .clip_augmentation import ClipRandAugment
 from .data import Split
 from .randomness import seeded
 from .recipe import AugmentationRecipe
@@ -52,7 +54,7 @@ class EvaluationImages(Dataset):
 class TrainingCollator:
     """Batch of items of `TrainingImages` or of clips: pixel_values (batch, ..., channels, height, width), labels.
 
-    Labels are (batch,), or (batch, classes) in runs that mix.
+    Labels are (batch,), or (batch, classes) in runs that mix and where inputs have several labels.
     """
 
     def __init__(self, recipe: AugmentationRecipe, num_classes: int):
@@ -62,6 +64,8 @@ class TrainingCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         mixture = items[0]["mixture"]
         batch = default_collate([{k: v for k, v in item.items() if k != "mixture"} for item in items])
+        if batch["labels"].ndim == 2:
+            batch["labels"] = one_hot(batch["labels"], self.num_classes).sum(dim=1).float()
         if self.mix is None:
             return batch
         images, labels = batch["pixel_values"], as_distribution(batch["labels"], self.num_classes)
@@ -102,17 +106,18 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
                 fill=0,
             )
         )
-    if recipe.randaugment:
-        steps.append(
-            RandAugment(recipe.randaugment.ops, recipe.randaugment.magnitude, recipe.randaugment.std, fill=fill)
-        )
+    if randaugment := recipe.randaugment:
+        if randaugment.policy == "scenic":
+            steps.append(ClipRandAugment(randaugment.ops, randaugment.magnitude))
+        else:
+            steps.append(RandAugment(randaugment.ops, randaugment.magnitude, randaugment.std, fill=fill))
     if recipe.three_augment:
         steps.append(three_augment())
     if strength := recipe.color_jitter:
         steps.append(transforms.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
     if recipe.grey:
         steps.append(transforms.RandomGrayscale(recipe.grey))
-    steps += _to_tensor(processor)
+    steps += [transforms.PILToTensor(), *normalization(processor)]
     if recipe.erasing:
         steps.append(transforms.RandomErasing(recipe.erasing, value="random"))
     return transforms.Compose(steps)
@@ -170,9 +175,9 @@ def three_augment() -> transforms.Transform:
     )
 
 
-def _to_tensor(processor) -> list[transforms.Transform]:
-    """The last steps of the image processor: channels first, rescaled, normalised."""
-    steps = [transforms.PILToTensor(), transforms.ToDtype(torch.float32)]
+def normalization(processor) -> list[transforms.Transform]:
+    """The last steps of the image processor, of (..., channels, height, width) of bytes: rescaled, normalised."""
+    steps: list[transforms.Transform] = [transforms.ToDtype(torch.float32)]
     if processor.do_rescale:
         steps.append(_Scale(processor.rescale_factor))
     if processor.do_normalize:

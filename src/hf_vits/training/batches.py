@@ -20,12 +20,14 @@ class Draw(NamedTuple):
     seed: of its augmentation.
     mixture: seed of the batch's MixUp or CutMix; None where nothing is mixed.
     shared_seed: of what its repeats have in common, such as the part of a video that they show.
+    epoch: that the batch belongs to.
     """
 
     index: int
     seed: int
     mixture: int | None
     shared_seed: int
+    epoch: int
 
 
 class GlobalBatches(Sampler):
@@ -117,4 +119,4 @@ class GlobalBatches(Sampler):
     def _draw(self, order: np.ndarray, position: int, mixture: int | None) -> Draw:
         seed = seed_at(self.seed, Choice.AUGMENTATION, self.epoch, position)
         shared_seed = seed_at(self.seed, Choice.REPEATS, self.epoch, position // self.repeats)
-        return Draw(int(order[position]), seed, mixture, shared_seed)
+        return Draw(int(order[position]), seed, mixture, shared_seed, self.epoch)

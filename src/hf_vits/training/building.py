@@ -1,20 +1,26 @@
 """From a recipe to the objects of a run: model, processor, objective, data sets, trainer."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModel, PreTrainedModel, TrainingArguments
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
 from hf_vits import conversion
+from hf_vits.analysis.features import load_encoder, plain_encoder
+from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeForImageClassification
 
 from .averaging import WeightAverage
 from .data import Splits
 from .output import CHECKPOINTS
-from .recipe import InitializationRecipe, ModelRecipe, Recipe, TrainRecipe, steps_of
+from .recipe import InitializationRecipe, ModelRecipe, Recipe, TrainRecipe
+from .recipe_fields import steps_of
+from .schedules import cosine
+from .self_distillation import ClipEachGradient, WeightDecaySchedule
 from .tasks import Task
 from .teacher import load_teacher
 from .trainer import RecipeTrainer
@@ -34,12 +40,20 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
             model, processor = _from_pretrained(recipe, head, task)
         else:
             model, processor = (_from_scratch if recipe.checkpoint is None else _from_checkpoint)(recipe, head)
+        if recipe.probe is not None:
+            probe = dataclasses.asdict(recipe.probe)
+            model = LinearProbeForImageClassification.from_backbone(plain_encoder(model), **probe, **head)
     except StrictDataclassError as error:
         raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
     if processor is None or not isinstance(model, _classes_of(task, model)):
         raise ValueError(
             f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task "
             f"trains what {task.auto_model.__name__} loads, on {task.noun}s"
+        )
+    if "head_sizes" in head and "head_sizes" not in type(model.config).__dataclass_fields__:
+        raise ValueError(
+            f"data.columns.label names several columns, but a {type(model).__name__} has one head; a ViViT gets one "
+            "for each"
         )
     if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
@@ -56,20 +70,35 @@ def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any
     variants = conversion.variants(recipe.system)
     if recipe.variant not in variants:
         raise ValueError(f"{recipe.system} has no variant {recipe.variant!r}, only {', '.join(variants)}")
-    fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"} | recipe.config
+    fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"}
+    fields = changed(fields, recipe.config)
     model_class = conversion.system(recipe.system).model_class(fields)
-    _check_config(model_class.config_class, recipe.config)
-    model = model_class(model_class.config_class(**fields | head))
+    config = model_class.config_class(**fields | head)
+    _check_config(config, recipe.config)
+    model = model_class(config)
     if recipe.initialize_from is not None:
         _initialize(model, recipe.initialize_from)
     return model, conversion.processor(recipe.system, recipe.variant, model)
 
 
+def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Configuration fields with some changed; those of a backbone field by field, unless it is of another type."""
+    merged = fields | changes
+    for name in fields.keys() & changes.keys():
+        before, now = fields[name], changes[name]
+        if isinstance(before, dict) and isinstance(now, dict):
+            same_type = now.get("model_type", before.get("model_type")) == before.get("model_type")
+            merged[name] = before | now if same_type else now
+    return merged
+
+
 def _initialize(model: PreTrainedModel, recipe: InitializationRecipe) -> None:
     if not hasattr(model, "initialize_from"):
         raise ValueError(f"model.initialize_from: a {type(model).__name__} cannot start from another kind of model")
-    options = dataclasses.asdict(recipe)
+    options = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
     source = AutoModel.from_pretrained(options.pop("pretrained"))
+    if unknown := options.keys() - inspect.signature(model.initialize_from).parameters.keys():
+        raise ValueError(f"model.initialize_from: a {type(model).__name__} has no {', '.join(sorted(unknown))}")
     if not source.config.model_type.startswith("hf_vits_"):
         source = conversion.from_transformers(source)
     model.initialize_from(source, **options)
@@ -88,15 +117,24 @@ def _from_checkpoint(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, 
 
 
 def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrainedModel, Any]:
+    if recipe.probe is not None:
+        encoder = load_encoder(recipe.pretrained, **recipe.config)
+        _check_config(encoder.config, recipe.config)
+        return encoder, task.auto_processor.from_pretrained(recipe.pretrained)
     config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
-    _check_config(type(config), recipe.config)
+    _check_config(config, recipe.config)
     model = task.auto_model.from_pretrained(recipe.pretrained, config=config, ignore_mismatched_sizes=True)
     return model, task.auto_processor.from_pretrained(recipe.pretrained)
 
 
-def _check_config(config_class: type, config: dict) -> None:
-    if unknown := sorted(set(config) - set(config_class.__dataclass_fields__)):
-        raise ValueError(f"model.config: {config_class.__name__} has no field {', '.join(unknown)}")
+def _check_config(config: PreTrainedConfig, changes: dict) -> None:
+    """Raise ValueError for changes to fields that the configuration, or that of its backbone, does not have."""
+    known = {"model_type", *type(config).__dataclass_fields__}
+    if unknown := sorted(set(changes) - known):
+        raise ValueError(f"model.config: {type(config).__name__} has no field {', '.join(unknown)}")
+    for name, inner in changes.items():
+        if isinstance(inner, dict) and isinstance(getattr(config, name), PreTrainedConfig):
+            _check_config(getattr(config, name), inner)
 
 
 def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor, splits: Splits) -> RecipeTrainer:
@@ -112,13 +150,13 @@ def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor,
         process=args.process_index,
         mix_steps=mixing_steps(recipe, steps_per_epoch),
     )
-    return task.trainer(
+    trainer = task.trainer(
         model,
         args,
         recipe,
         train_dataset=task.training_set(recipe, model, processor, splits.train),
         eval_dataset=task.evaluation_set(recipe, model, processor, splits.validation),
-        collator=task.collator(recipe, processor, splits),
+        collator=task.collator(recipe, model, processor, splits),
         evaluation_collator=task.evaluation_collator(processor),
         batches=batches,
         processor=processor,
@@ -126,6 +164,21 @@ def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor,
         teacher=load_teacher(recipe.teacher, processor, model.config.num_labels) if recipe.teacher else None,
         average=WeightAverage(model, train.ema_decay) if train.ema_decay is not None else None,
     )
+    for callback in step_callbacks(recipe, args.max_steps):
+        trainer.add_callback(callback)
+    task.attach(trainer, splits)
+    return trainer
+
+
+def step_callbacks(recipe: Recipe, total_steps: int) -> list[TrainerCallback]:
+    """What Trainer has no arguments for: the weight decay over time, gradients clipped one by one."""
+    callbacks: list[TrainerCallback] = []
+    if recipe.optimizer.final_weight_decay is not None:
+        decay = cosine(recipe.optimizer.weight_decay, recipe.optimizer.final_weight_decay, total_steps)
+        callbacks.append(WeightDecaySchedule(decay))
+    if recipe.train.clip_each:
+        callbacks.append(ClipEachGradient(recipe.train.max_grad_norm))
+    return callbacks
 
 
 def mixing_steps(recipe: Recipe, steps_per_epoch: int) -> int:
@@ -148,7 +201,7 @@ def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArgument
         max_steps=steps_of(train.length, steps_per_epoch),
         per_device_eval_batch_size=train.evaluation_batch_size,
         gradient_accumulation_steps=train.accumulation,
-        max_grad_norm=train.max_grad_norm or 0.0,
+        max_grad_norm=0.0 if train.clip_each else train.max_grad_norm or 0.0,
         bf16=use_bfloat16(train),
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy="steps" if evaluate else "no",

@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from .heads import class_names_of
 from .recipe import DataRecipe
 
 _SPLIT_NAMES = {
@@ -47,7 +48,7 @@ class ChosenInputs:
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and their labels: `labels[i]` is the class (int64) or the text of `inputs[i]`."""
+    """Inputs and labels: `labels[i]` is the class of `inputs[i]` (int64), its classes (see `heads`) or its text."""
 
     inputs: Inputs
     labels: np.ndarray
@@ -65,6 +66,7 @@ class Splits:
     """Training, validation and test part of one source; validation and test are the same object if it has one.
 
     class_names: what the labels stand for; empty where they are texts.
+    head_sizes: where an input has several labels, how many of the classes belong to each, see `heads`.
     """
 
     name: str
@@ -72,10 +74,12 @@ class Splits:
     train: Split
     validation: Split
     test: Split
+    head_sizes: Sequence[int] = ()
 
 
-# A source: from a recipe's data section to its name, class names and whatever splits it has.
-Source = Callable[[DataRecipe], tuple[str, Sequence[str], dict[str, Split]]]
+# A source: from a recipe's data section to its name, class names ({column: class names} where an input has several
+# labels) and whatever splits it has.
+Source = Callable[[DataRecipe], tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]]
 
 
 def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
@@ -90,9 +94,13 @@ def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
         ValueError: splits, columns, classes or labels that do not fit together.
     """
     name, class_names, splits = load_source(recipe, sources)
-    if len(class_names) < 2:
+    head_sizes = ()
+    if isinstance(class_names, dict):
+        head_sizes, class_names = [len(names) for names in class_names.values()], class_names_of(class_names)
+    if min(head_sizes or [len(class_names)]) < 2:
         raise ValueError(
             f"{name} has {len(class_names)} class(es) {list(class_names)}; a classifier needs two or more"
+            f"{' for each column of labels' if head_sizes else ''}"
         )
     if recipe.num_classes is not None and len(class_names) != recipe.num_classes:
         raise ValueError(
@@ -102,10 +110,12 @@ def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
     train, validation, test = hold_out(name, splits, recipe, by_class=True)
     for split in (train, validation, test):
         _check_labels(name, split.labels, len(class_names))
-    return Splits(name, class_names, train, validation, test)
+    return Splits(name, class_names, train, validation, test, head_sizes)
 
 
-def load_source(recipe: DataRecipe, sources: Mapping[str, Source]) -> tuple[str, Sequence[str], dict[str, Split]]:
+def load_source(
+    recipe: DataRecipe, sources: Mapping[str, Source]
+) -> tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]:
     """Name, class names and splits of the recipe's source; ValueError for one that the task does not have."""
     if recipe.source not in sources:
         raise ValueError(f"data.source {recipe.source!r} is none of this task's: {', '.join(sources)}")
@@ -115,7 +125,7 @@ def load_source(recipe: DataRecipe, sources: Mapping[str, Source]) -> tuple[str,
 def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_class: bool) -> tuple[Split, Split, Split]:
     """Train, validation and test from the splits that exist, held out of training where they do not.
 
-    by_class: whether a held-out part has its share of every class.
+    by_class: whether a held-out part has its share of every class; not where inputs have several.
     """
     train, validation, test = (splits.get(kind) for kind in ("train", "validation", "test"))
     if test is None and recipe.test_fraction:
@@ -135,7 +145,7 @@ def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Spl
         kept, taken = train_test_split(
             np.arange(len(split)),
             test_size=fraction,
-            stratify=split.labels if by_class else None,
+            stratify=split.labels if by_class and split.labels.ndim == 1 else None,
             random_state=seed,
         )
     except ValueError as error:

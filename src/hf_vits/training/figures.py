@@ -35,6 +35,7 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
     _plot(loss, history, "eval_loss", "validation", _EVALUATION)
     _plot(measure, history, "eval_accuracy", "top-1", _EVALUATION)
     _plot(measure, history, "eval_top5_accuracy", "top-5", _EVALUATION, linestyle=":")
+    _plot(measure, history, "eval_knn_accuracy", "neighbours", _EVALUATION)
     _plot(measure, history, "eval_word_error_rate", "words", _EVALUATION)
     _plot(measure, history, "eval_character_error_rate", "characters", _EVALUATION, linestyle=":")
     _plot(rate, history, "learning_rate", "learning rate", _TRAIN)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets.folder import IMG_EXTENSIONS
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .data import Split, load_dataset_classes
 from .folder import Media, load_class_folders
@@ -51,6 +52,16 @@ class FileImages:
 
     def __getitem__(self, index: int) -> Image.Image:
         return Image.open(self.paths[index])
+
+
+def backbone_config(model: PreTrainedModel) -> PreTrainedConfig:
+    """That of the part of the model that takes images, which may be the model itself."""
+    return getattr(model.config, "backbone_config", model.config)
+
+
+def image_mode(model: PreTrainedModel) -> str:
+    """PIL's mode of the images that the model takes."""
+    return {1: "L", 3: "RGB"}[backbone_config(model).num_channels]
 
 
 def image_problem(path: Path) -> str | None:

@@ -63,10 +63,11 @@ class PartOfBatch(TorchDispatchMode):
     Kernels that draw inside themselves, such as fused attention with dropout on accelerators, are out of reach.
 
     Args:
-        copies: how often the batch is stacked on itself (CoSub: 2).
+        copies: how often the batch is stacked on itself (CoSub: 2); None: as often as there are multiples of `rows`,
+            as where several views of the images come one after the other.
     """
 
-    def __init__(self, rows: int, part: int, parts: int, copies: int = 1):
+    def __init__(self, rows: int, part: int, parts: int, copies: int | None = 1):
         super().__init__()
         self.rows, self.part, self.parts, self.copies = rows, part, parts, copies
 
@@ -75,7 +76,7 @@ class PartOfBatch(TorchDispatchMode):
         if func in _DRAW_IN_PLACE and self._is_batch(args[0].shape):
             tensor = args[0]
             return tensor.copy_(self._own(func(tensor.new_empty(self._whole(tensor.shape)), *args[1:], **kwargs)))
-        if func in _DRAW_NEW and self._is_batch(args[0]):
+        if func in _DRAW_NEW and not kwargs.get("generator") and self._is_batch(args[0]):
             return self._own(func(self._whole(args[0]), *args[1:], **kwargs))
         if func is aten.native_dropout.default and args[2] and self._is_batch(args[0].shape):
             tensor, rate = args[0], args[1]
@@ -84,15 +85,16 @@ class PartOfBatch(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _is_batch(self, shape: Sequence[int]) -> bool:
-        return len(shape) > 0 and shape[0] > 0 and shape[0] % (self.rows * self.copies) == 0
+        return len(shape) > 0 and shape[0] > 0 and shape[0] % (self.rows * (self.copies or 1)) == 0
 
     def _whole(self, shape: Sequence[int]) -> list[int]:
         return [shape[0] * self.parts, *shape[1:]]
 
     def _own(self, whole: torch.Tensor) -> torch.Tensor:
-        parts = whole.unflatten(0, (self.copies, self.parts, whole.shape[0] // (self.copies * self.parts)))
+        copies = self.copies or len(whole) // (self.parts * self.rows)
+        parts = whole.unflatten(0, (copies, self.parts, len(whole) // (copies * self.parts)))
         return parts[:, self.part].flatten(0, 1)
 
 
 _DRAW_IN_PLACE = {aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default}
-_DRAW_NEW = {aten.rand.default, aten.randn.default}
+_DRAW_NEW = {aten.rand.default, aten.rand.generator, aten.randn.default, aten.randn.generator}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -10,46 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from huggingface_hub.dataclasses import as_validated_field, strict
+from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(epochs?|steps?)\s*")
-
-
-def steps_of(duration: str, steps_per_epoch: int) -> int:
-    """Optimizer steps in a duration such as `"300 epochs"`, `"0.5 epochs"` or `"10000 steps"`."""
-    amount, unit = _DURATION.fullmatch(duration).groups()
-    return round(float(amount) * (steps_per_epoch if unit.startswith("epoch") else 1))
-
-
-@as_validated_field
-def duration(value: str | None):
-    if value is not None and not _DURATION.fullmatch(value):
-        raise ValueError(f"{value!r} is no duration; write a number and its unit, as '300 epochs' or '10000 steps'")
-
-
-@as_validated_field
-def share(value: float | None):
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"must lie between 0 and 1, got {value}")
-
-
-@as_validated_field
-def not_negative(value: float | None):
-    if value is not None and value < 0:
-        raise ValueError(f"must not be negative, got {value}")
-
-
-@as_validated_field
-def positive(value: float | None):
-    if value is not None and value <= 0:
-        raise ValueError(f"must be positive, got {value}")
-
-
-def check_range(name: str, values: list[float]) -> None:
-    """Raise ValueError unless `values` are a lowest and a highest one."""
-    if len(values) != 2 or values[0] > values[1]:
-        raise ValueError(f"{name} is [lowest, highest], got {values}")
+from .pretraining_recipe import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, ViewsRecipe
+from .recipe_fields import check_range, duration, not_negative, positive, share, steps_of
 
 
 @strict
@@ -58,13 +22,30 @@ class InitializationRecipe:
     """The image model, or the one of other clips, that a model of clips starts from.
 
     pretrained: its directory or Hub repository; a ViT or DeiT may be transformers' own.
-    inflation, positions, temporal_attention: see `initialize_from` of the model's class.
+    inflation, positions, temporal_attention: see `initialize_from` of the model's class, which may not have them all;
+        none: as the original does it.
     """
 
     pretrained: str
-    inflation: Literal["central_frame", "average", "rank_pooling"] = "central_frame"
+    inflation: Literal["central_frame", "average", "repeat", "rank_pooling"] | None = None
     positions: Literal["tile", "resize", "resize_tile"] | None = None
-    temporal_attention: Literal["copy", "zero"] = "copy"
+    temporal_attention: Literal["copy", "zero"] | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class ProbeRecipe:
+    """A linear classifier on the features of a frozen encoder, as MAE and DINO judge theirs.
+
+    num_layers: how many of the last layers give features: class tokens, or means where there is none; with 1 it is
+        what the encoder pools.
+    patch_mean: whether the mean of the last layer's patches is a feature too.
+    batch_norm: whether a batch norm without parameters stands before the classifier.
+    """
+
+    num_layers: int = positive(default=1)
+    patch_mean: bool = False
+    batch_norm: bool = False
 
 
 @strict
@@ -75,7 +56,9 @@ class ModelRecipe:
     system, variant: a published variant by name (`hf-vits list` shows them).
     checkpoint: an original checkpoint file of that variant, converted as `hf-vits convert` does.
     pretrained: directory or Hub repository of any transformers image classifier.
-    initialize_from: an image model whose weights a model of clips (ViViT) starts from, in place of random ones.
+    initialize_from: an image model whose weights a model of clips (ViViT, MViT) starts from, in place of random ones.
+    probe: train a linear classifier on the model's encoder, which stays as it is; the model may be of any kind, such
+        as one that was pretrained without labels.
     config: configuration fields that differ from the variant's or the pretrained model's.
     processor: image processor fields that differ, such as image_mean.
     """
@@ -85,6 +68,7 @@ class ModelRecipe:
     checkpoint: str | None = None
     pretrained: str | None = None
     initialize_from: InitializationRecipe | None = None
+    probe: ProbeRecipe | None = None
     config: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
 
@@ -157,6 +141,7 @@ class DataRecipe:
     skip_unreadable: leave out image files that cannot be decoded, instead of refusing to start.
     columns: which columns of a table, or of a `datasets` dataset of recordings, hold `audio` or `video` (file names,
         relative to the table's directory), `label` or `text`, and `split`; those not named here have usual names.
+        Several columns as `label`, [noun, verb], are for ViViT: its classifier gets a head for each.
     speech: what espeak-ng says.
     """
 
@@ -180,7 +165,7 @@ class DataRecipe:
     split_seed: int = 0
     num_classes: int | None = positive(default=None)
     skip_unreadable: bool = False
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | list[str]] = field(default_factory=dict)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
 
     def validate_path(self):
@@ -190,6 +175,18 @@ class DataRecipe:
     def validate_columns(self):
         if unknown := set(self.columns) - {"audio", "video", "label", "text", "split"}:
             raise ValueError(f"data.columns names the columns of audio, video, label, text and split, not {unknown}")
+        for key, names in self.columns.items():
+            if isinstance(names, list):
+                self._check_several(key, names)
+
+    def _check_several(self, key: str, names: list[str]):
+        if key != "label" or self.source not in ("csv", "jsonl", "moving_digits"):
+            raise ValueError(
+                f"data.columns.{key} is one column; only the label of data.source csv, jsonl and moving_digits can be "
+                f"several, got {names} of data.source {self.source}"
+            )
+        if len(set(names)) != len(names) or len(names) < 2:
+            raise ValueError(f"data.columns.label is one column, or a list of two and more, got {names}")
 
     def validate_splits(self):
         if unknown := set(self.splits) - {"train", "validation", "test"}:
@@ -203,15 +200,25 @@ class DataRecipe:
 @strict
 @dataclass(kw_only=True)
 class RandAugmentRecipe:
-    """RandAugment (arXiv 1909.13719): `ops` operations at `magnitude` of 10, varied by `std` from image to image."""
+    """RandAugment (arXiv 1909.13719): `ops` operations at `magnitude` of 10, varied by `std` from image to image.
+
+    policy: whose operations. `timm` bends, moves and recolours, as in timm and SlowFast; `scenic` is for clips: it
+        recolours them and cuts squares out, as for ViViT, with magnitudes up to 20 and without std.
+    """
 
     ops: int = positive(default=2)
     magnitude: float = 9.0
     std: float = not_negative(default=0.0)
+    policy: Literal["timm", "scenic"] = "timm"
 
     def validate_magnitude(self):
-        if not 0 <= self.magnitude <= 10:
-            raise ValueError(f"randaugment.magnitude must lie between 0 and 10, got {self.magnitude}")
+        highest = {"timm": 10, "scenic": 20}[self.policy]
+        if not 0 <= self.magnitude <= highest:
+            raise ValueError(
+                f"randaugment.magnitude of policy {self.policy} must lie between 0 and {highest}, got {self.magnitude}"
+            )
+        if self.policy == "scenic" and self.std:
+            raise ValueError(f"randaugment.std goes with policy timm, got {self.std} with policy scenic")
 
 
 @strict
@@ -279,7 +286,9 @@ class AugmentationRecipe:
 @strict
 @dataclass(kw_only=True)
 class VideoRecipe:
-    """How many views of a video decide its class once the model is trained; their probabilities are averaged.
+    """How many views of a video decide its class once the model is trained.
+
+    Averaged are their probabilities, as in SlowFast, or where the processor's convention is "scenic" their logits.
 
     During training validation looks at one view: the central clip, its frames cropped at their centre.
 
@@ -422,6 +431,7 @@ class OptimizerRecipe:
     learning_rate: at its peak, for the global batch as it is: nothing scales it.
     weight_decay: relative to the learning rate, as in AdamW.
     head_weight_decay: of the classifier, if it differs (Scaling ViT, arXiv 2106.04560).
+    final_weight_decay: where the weight decay gets to, along half a cosine (DINO, arXiv 2104.14294); none: it stays.
     no_decay: regular expressions of further parameter names that do not decay.
     layer_decay: factor of the learning rate from each layer to the one below it (arXiv 2003.10555).
     options: further keyword arguments of the optimizer, such as betas.
@@ -431,6 +441,7 @@ class OptimizerRecipe:
     learning_rate: float = positive()
     weight_decay: float = not_negative(default=0.0)
     head_weight_decay: float | None = not_negative(default=None)
+    final_weight_decay: float | None = not_negative(default=None)
     no_decay: list[str] = field(default_factory=lambda: ["position_embedding", "prefix_tokens", "cls_token", "probe"])
     layer_decay: float = positive(default=1.0)
     options: dict[str, Any] = field(default_factory=dict)
@@ -441,13 +452,13 @@ class OptimizerRecipe:
 class ScheduleRecipe:
     """The learning rate over time, step by step.
 
-    kind: after the warm-up, `cosine` or `linear` down to min_learning_rate; `rsqrt` falls as
-        1 / sqrt(1 + steps / timescale); `constant` stays.
+    kind: after the warm-up, `cosine` or `linear` down to min_learning_rate; `closed_cosine` is a cosine whose warm-up
+        includes both of its ends (DINO); `rsqrt` falls as 1 / sqrt(1 + steps / timescale); `constant` stays.
     warmup: linear from warmup_learning_rate to the optimizer's learning rate.
     cooldown: last part of the run: at min_learning_rate after a cosine or linear decay, linearly down to it otherwise.
     """
 
-    kind: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
+    kind: Literal["cosine", "closed_cosine", "linear", "rsqrt", "constant"] = "cosine"
     warmup: str = duration(default="0 steps")
     warmup_learning_rate: float = not_negative(default=0.0)
     min_learning_rate: float = not_negative(default=0.0)
@@ -466,6 +477,7 @@ class TrainRecipe:
     seed: of initialisation, order, augmentation and dropout.
     precision: `auto` is bfloat16 autocast on devices that have it, else float32.
     max_grad_norm: gradients are clipped to this norm; none: not at all.
+    clip_each: the gradient of each parameter is clipped by itself, not all of them as one.
     ema_decay: keep an exponential moving average of the weights, in the checkpoints.
     use_ema: evaluate and save that average as the result.
     evaluate_every, save_every, log_every: when to validate, to write a checkpoint to resume from, to log.
@@ -481,6 +493,7 @@ class TrainRecipe:
     seed: int = not_negative(default=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_grad_norm: float | None = positive(default=None)
+    clip_each: bool = False
     ema_decay: float | None = share(default=None)
     use_ema: bool = False
     evaluate_every: str | None = duration(default="1 epoch")
@@ -494,6 +507,10 @@ class TrainRecipe:
     def validate_length(self):
         if steps_of(self.length, 1_000_000) == 0:
             raise ValueError(f"train.length {self.length} is no training at all")
+
+    def validate_clipping(self):
+        if self.clip_each and self.max_grad_norm is None:
+            raise ValueError("train.clip_each needs train.max_grad_norm")
 
     def validate_ema(self):
         if self.use_ema and self.ema_decay is None:
@@ -522,7 +539,7 @@ class OutputRecipe:
 class Recipe:
     """A training run; each section is described by its class.
 
-    task: what the model does, by the name of transformers' pipeline for it.
+    task: what the model does, by the name of transformers' pipeline for it, or `pretraining` without labels.
     """
 
     model: ModelRecipe
@@ -531,7 +548,11 @@ class Recipe:
     train: TrainRecipe
     output: OutputRecipe
     task: Literal[
-        "image-classification", "video-classification", "audio-classification", "automatic-speech-recognition"
+        "image-classification",
+        "video-classification",
+        "audio-classification",
+        "automatic-speech-recognition",
+        "pretraining",
     ] = "image-classification"
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     audio: AudioRecipe = field(default_factory=AudioRecipe)
@@ -539,7 +560,16 @@ class Recipe:
     objective: ObjectiveRecipe = field(default_factory=ObjectiveRecipe)
     teacher: TeacherRecipe | None = None
     tokenizer: TokenizerRecipe | None = None
+    views: ViewsRecipe | None = None
+    masks: MaskRecipe | None = None
+    momentum_teacher: MomentumTeacherRecipe | None = None
+    neighbours: NeighboursRecipe | None = None
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+
+    def validate_randaugment(self):
+        randaugment = self.augmentation.randaugment
+        if randaugment and randaugment.policy == "scenic" and self.task != "video-classification":
+            raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, task is {self.task}")
 
     def validate_teacher(self):
         if (self.teacher is None) != (self.objective.distillation == "none"):

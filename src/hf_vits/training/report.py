@@ -13,11 +13,30 @@ if TYPE_CHECKING:
     from .tasks import FinishedRun
 
 # Sections of a recipe that tell how a model was made; the others tell where things lie.
-_TOLD_SECTIONS = ("augmentation", "audio", "video", "objective", "optimizer", "schedule", "train")
+_TOLD_SECTIONS = (
+    "augmentation",
+    "audio",
+    "video",
+    "views",
+    "masks",
+    "momentum_teacher",
+    "objective",
+    "optimizer",
+    "schedule",
+    "train",
+)
 # What validation measures and the card's table shows.
-_MEASURES = ("eval_loss", "eval_accuracy", "eval_top5_accuracy", "eval_word_error_rate", "eval_character_error_rate")
+_MEASURES = (
+    "eval_loss",
+    "eval_accuracy",
+    "eval_top5_accuracy",
+    "eval_word_error_rate",
+    "eval_character_error_rate",
+    "eval_knn_accuracy",
+    "eval_knn_top5_accuracy",
+)
 # Tasks whose models compute a loss of their own.
-_OWN_LOSS = ("automatic-speech-recognition",)
+_OWN_LOSS = ("automatic-speech-recognition", "pretraining")
 # What a reader wants to know even where it is as usual.
 _ALWAYS_TOLD = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
 
@@ -47,6 +66,8 @@ def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
     told = {}
     for section in _TOLD_SECTIONS:
         settings = getattr(recipe, section)
+        if settings is None:
+            continue
         defaults = {f.name: _default(f) for f in dataclasses.fields(settings)}
         changed = {key: value for key, value in dataclasses.asdict(settings).items() if value != defaults[key]}
         told |= flat(changed, f"{section}.")
@@ -65,7 +86,7 @@ def _course(history: list[dict[str, Any]]) -> list[dict[str, float]]:
     rows, loss = [], None
     for entry in history:
         loss = entry.get("loss", loss)
-        if "eval_loss" in entry:
+        if any(measure in entry for measure in _MEASURES):
             shown = {"epoch": entry["epoch"], "step": entry["step"], "loss": loss}
             rows.append(shown | {key: value for key, value in entry.items() if key in _MEASURES})
     return rows

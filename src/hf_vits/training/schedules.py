@@ -6,7 +6,8 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from .recipe import ScheduleRecipe, steps_of
+from .recipe import ScheduleRecipe
+from .recipe_fields import steps_of
 
 
 def build_schedule(
@@ -35,6 +36,9 @@ def learning_rate(
         )
     decay_steps = max(total_steps - warmup - cooldown, 1)
     low = recipe.min_learning_rate
+    if recipe.kind == "closed_cosine":
+        falling = cosine(peak, low, total_steps - cooldown, warmup, recipe.warmup_learning_rate)
+        return lambda step: falling(min(step, total_steps - cooldown))
 
     def rate(step: int) -> float:
         if step < warmup:

@@ -85,7 +85,7 @@ class FrozenLastLayer(TrainerCallback):
         epochs: for how many.
     """
 
-    PATTERN = re.compile(r"\bhead\w*\.(last|patch)_layer\.")
+    PATTERN = re.compile(r"head\.(last|patch)_layer\.")
 
     def __init__(self, epochs: int):
         self.epochs = epochs

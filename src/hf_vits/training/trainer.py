@@ -54,6 +54,8 @@ class RecipeTrainer(Trainer):
 
     # From transformers' EvalPrediction to {name: value}.
     metrics: ClassVar[Callable | None] = None
+    # How often a batch is stacked on itself on its way through the model; None: it varies.
+    copies: int | None = 1
 
     def __init__(
         self,
@@ -162,8 +164,7 @@ class RecipeTrainer(Trainer):
         if self.batches.parts == 1:
             return contextlib.nullcontext()
         part = self.batches.part(self._accumulated)
-        copies = 2 if self.recipe.objective.cosub else 1
-        return PartOfBatch(self.batches.part_size, part, self.batches.parts, copies)
+        return PartOfBatch(self.batches.part_size, part, self.batches.parts, self.copies)
 
     def keep_for_log(self, logged: dict[str, Tensor]) -> None:
         """Remember what an objective logs until the next line of the log."""
@@ -223,6 +224,10 @@ class ClassificationTrainer(RecipeTrainer):
     """
 
     metrics = staticmethod(accuracy_metrics)
+
+    @property
+    def copies(self) -> int:
+        return 2 if self.recipe.objective.cosub else 1
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         features, labels = features_of(inputs), inputs["labels"]

@@ -4,7 +4,13 @@ import importlib
 
 from .task import FinishedRun, Task
 
-TASKS = ("image-classification", "video-classification", "audio-classification", "automatic-speech-recognition")
+TASKS = (
+    "image-classification",
+    "video-classification",
+    "audio-classification",
+    "automatic-speech-recognition",
+    "pretraining",
+)
 
 
 def load(name: str) -> Task:

@@ -20,6 +20,7 @@ from ..data import Inputs, Split, Splits
 from ..evaluation import confusion
 from ..figures import draw_confusion, draw_curves
 from ..folder import Media
+from ..heads import heads_of
 from ..recipe import Recipe
 from ..report import training_card
 from ..trainer import ClassificationTrainer
@@ -39,6 +40,8 @@ class Classification(Task):
     files: ClassVar[Callable[[Sequence[Path]], Inputs]]
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
+        if splits.head_sizes:
+            raise ValueError(f"data.columns.label is one column where models classify {self.noun}s")
         return label_fields(splits.class_names)
 
     def objective(self, recipe: Recipe) -> nn.Module:
@@ -54,26 +57,28 @@ class Classification(Task):
             return base
         return objectives.DistillationLoss(base, chosen.distillation, chosen.alpha, chosen.temperature)
 
-    def collator(self, recipe: Recipe, processor: Any, splits: Splits) -> TrainingCollator:
+    def collator(self, recipe: Recipe, model: PreTrainedModel, processor: Any, splits: Splits) -> TrainingCollator:
         return TrainingCollator(recipe.augmentation, len(splits.class_names))
 
     def final_set(self, recipe: Recipe | None, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:
         """What a trained model is measured on, with or without its recipe: by default as during training."""
         return self.evaluation_set(recipe, model, processor, split)
 
-    def logits(self, model: PreTrainedModel, features: dict[str, Tensor]) -> Tensor:
+    def logits(self, model: PreTrainedModel, processor: Any, features: dict[str, Tensor]) -> Tensor:
         """Logits (batch, classes) of a batch to evaluate, without its labels."""
         return model(**features).logits
 
     def evaluate(self, trainer: ClassificationTrainer, processor, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
-        """loss, accuracy and top5_accuracy of the splits; the confusion matrix of the test split."""
+        """What `accuracy_metrics` gives of the splits; the confusion matrix of the test split."""
         results = {}
         for name in ("test",) if splits.validation is splits.test else ("validation", "test"):
             dataset = self.final_set(trainer.recipe, trainer.model, processor, getattr(splits, name))
             prediction = trainer.predict(dataset, metric_key_prefix=name)
-            results[name] = {key: prediction.metrics[f"{name}_{key}"] for key in ("loss", "accuracy", "top5_accuracy")}
+            measured = {key.removeprefix(f"{name}_"): value for key, value in prediction.metrics.items()}
+            results[name] = {key: measured[key] for key in measured if key.endswith(("loss", "accuracy"))}
         rankings, _ = prediction.predictions
-        return results, confusion(rankings, prediction.label_ids, len(splits.class_names))
+        heads = heads_of(trainer.model.config)
+        return results, confusion(rankings, prediction.label_ids, len(splits.class_names), heads)
 
     def write_report(self, run: FinishedRun) -> None:
         """confusion_matrix.csv, and README.md with curves, confusion matrix and some predictions drawn beside it."""

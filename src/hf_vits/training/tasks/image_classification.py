@@ -12,7 +12,7 @@ from hf_vits.layers.patch import pair
 from ..augmentation import EvaluationImages, TrainingImages, training_transform
 from ..data import Split, Splits, load_classes
 from ..figures import Prediction, draw_predictions
-from ..image_data import IMAGES, SOURCES, FileImages
+from ..image_data import IMAGES, SOURCES, FileImages, image_mode
 from ..recipe import DataRecipe, Recipe
 from .classification import Classification
 from .task import FinishedRun
@@ -39,11 +39,6 @@ class ImageClassification(Classification):
 
     def draw_predictions(self, run: FinishedRun, path: Path) -> None:
         draw_predictions(list(predict_some(run)), path)
-
-
-def image_mode(model: PreTrainedModel) -> str:
-    """PIL's mode of the images that the model takes."""
-    return {1: "L", 3: "RGB"}[model.config.num_channels]
 
 
 def predict_some(run: FinishedRun) -> Iterator[Prediction]:

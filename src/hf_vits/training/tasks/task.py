@@ -82,13 +82,16 @@ class Task(ABC):
             len(splits.train), train.batch_size, train.seed, repeats=recipe.augmentation.repeats, **sharing
         )
 
-    def collator(self, recipe: Recipe, processor: Any, splits: Splits) -> Callable | None:
+    def collator(self, recipe: Recipe, model: PreTrainedModel, processor: Any, splits: Splits) -> Callable | None:
         """From a list of training examples to a batch; None: PyTorch's own."""
         return None
 
     def evaluation_collator(self, processor: Any) -> Callable | None:
         """From a list of evaluation examples to a batch; None: PyTorch's own."""
         return None
+
+    def attach(self, trainer: RecipeTrainer, splits: Splits) -> None:  # noqa: B027 - most need nothing else
+        """Give the trainer what else the task needs, such as callbacks."""
 
     @abstractmethod
     def evaluate(self, trainer: RecipeTrainer, processor: Any, splits: Splits) -> tuple[dict[str, Any], Any]:

@@ -1,0 +1,139 @@
+"""How well a trained classifier tells the class of an input."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .data import load_data, load_recipe_of
+
+# {end of a model's class name: task}
+_TASKS = {
+    "ForImageClassification": "image-classification",
+    "ForImageClassificationWithTeacher": "image-classification",
+    "ForVideoClassification": "video-classification",
+    "ForAudioClassification": "audio-classification",
+}
+_MOST_SHOWN_CLASSES = 20
+_IMAGES_PER_VIDEO = 8  # whose memory one takes, about
+OPTIONS = {"figure": None}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the confusion matrix there")
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+    from transformers import EvalPrediction
+
+    from hf_vits.training.evaluation import accuracy_metrics, confusion
+    from hf_vits.training.figures import draw_confusion
+    from hf_vits.training.heads import heads_of
+
+    from ..models import load_with
+
+    task = task_of(args.model)
+    model, processor = load_with(task.auto_processor, args.model)
+    recipe = load_recipe_of(args.data)
+    name, class_names, splits = load_data(args, task, recipe)
+    labels = labels_of_model(model.config, class_names)[np.concatenate([split.labels for split in splits])]
+    datasets = [task.final_set(recipe, model, processor, split) for split in splits]
+    batch_size = max(args.batch_size // _IMAGES_PER_VIDEO, 1) if task.noun == "video" else args.batch_size
+    rankings, losses = rank_all(task, model, processor, datasets, labels, batch_size)
+    heads = heads_of(model.config)
+    matrix = confusion(rankings, labels, model.config.num_labels, heads)
+    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    if args.figure:
+        args.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_confusion(matrix, names, args.figure)
+    return {
+        "model": args.model,
+        "data": name,
+        f"{task.noun}s": len(labels),
+        **accuracy_metrics(EvalPrediction(predictions=(rankings, losses), label_ids=labels), heads),
+        "labels": names,
+        "confusion_matrix": np.asarray(matrix).tolist(),
+    }
+
+
+def task_of(source: str):
+    """What a classifier was trained for; ValueError for other models."""
+    from hf_vits.training import tasks
+
+    from ..models import class_of, load_config
+
+    name = class_of(load_config(source)).__name__
+    for ending, task in _TASKS.items():
+        if name.endswith(ending):
+            return tasks.load(task)
+    raise ValueError(
+        f"{source} is a {name}, which has no classifier for images, videos or recordings; "
+        "--method knn, linear and low-shot do without one"
+    )
+
+
+def labels_of_model(config, class_names: list[str]):
+    """(len(class_names),) the model's class of each of the data's classes, by name.
+
+    A model that was never told names, whose labels are LABEL_0, LABEL_1..., has the data's classes in their order.
+    """
+    import numpy as np
+
+    if config.id2label == {index: f"LABEL_{index}" for index in range(len(class_names))}:
+        return np.arange(len(class_names))
+    if unknown := [name for name in class_names if name not in config.label2id]:
+        raise ValueError(
+            f"{len(unknown)} classes of the data are not among the model's: {', '.join(unknown[:8])}; the model has "
+            f"{', '.join(list(config.label2id)[:8])}{', ...' if len(config.label2id) > 8 else ''}"
+        )
+    return np.array([config.label2id[name] for name in class_names])
+
+
+def rank_all(task, model, processor, datasets, labels, batch_size: int):
+    """Most probable classes (inputs, <= 5) and cross-entropy (inputs,) of all inputs of the data sets."""
+    import torch
+    from torch.utils.data import ConcatDataset, DataLoader
+    from tqdm import tqdm
+
+    from hf_vits.training.evaluation import rank
+    from hf_vits.training.heads import heads_of
+    from hf_vits.training.trainer import features_of
+
+    loader = DataLoader(ConcatDataset(datasets), batch_size=batch_size, collate_fn=task.evaluation_collator(processor))
+    truth = torch.from_numpy(labels).split(batch_size)
+    rankings, losses = [], []
+    with torch.inference_mode():
+        for batch, true in zip(tqdm(loader, "Evaluating", unit="batch", disable=None), truth, strict=True):
+            features = {name: to_model(value, model) for name, value in features_of(batch).items()}
+            ranking, loss = rank(task.logits(model, processor, features).float().cpu(), true, heads_of(model.config))
+            rankings.append(ranking)
+            losses.append(loss)
+    return torch.cat(rankings).numpy(), torch.cat(losses).numpy()
+
+
+def to_model(value, model):
+    """A tensor on the model's device; of floats, in the model's dtype."""
+    return value.to(model.device, model.dtype if value.is_floating_point() else None)
+
+
+def show(result: dict[str, Any]) -> None:
+    from ..tables import print_facts, print_table
+
+    labels, matrix = result["labels"], result["confusion_matrix"]
+    print_facts((name, value) for name, value in result.items() if name not in ("labels", "confusion_matrix"))
+    if len(labels) <= _MOST_SHOWN_CLASSES:
+        rows = [(label, *counts) for label, counts in zip(labels, matrix, strict=True)]
+        print_table(("true \\ predicted", *labels), rows, title="confusion matrix")
+    elif mistakes := most_frequent_mistakes(labels, matrix):
+        print_table(("class", "taken for", "times"), mistakes, title="most frequent mistakes")
+
+
+def most_frequent_mistakes(labels: list[str], matrix: list[list[int]]) -> list[tuple[str, str, int]]:
+    """(true class, predicted class, times), ten of them, the most frequent first."""
+    mistakes = [
+        (labels[row], labels[column], count)
+        for row, counts in enumerate(matrix)
+        for column, count in enumerate(counts)
+        if count and row != column
+    ]
+    return sorted(mistakes, key=lambda mistake: -mistake[2])[:10]

@@ -1,0 +1,72 @@
+"""The labelled inputs that DATA names."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+HELD_OUT = 0.2  # of data that come without a split to measure on, where a method learns from them
+
+
+def load_recipe_of(data: str):
+    """The recipe that DATA is; None if it is none."""
+    from hf_vits.training.recipe import load_recipe
+
+    return load_recipe(Path(data)) if Path(data).suffix in (".yaml", ".yml") else None
+
+
+def load_data(args: argparse.Namespace, task, recipe):
+    """Name, class names and splits of what a classifier is measured on."""
+    if recipe is None and args.data == "digits":
+        splits = task.load_splits(source_of(args))
+        return splits.name, splits.class_names, [splits.train, splits.validation]
+    if recipe is None and Path(args.data).is_dir():
+        return load_class_folders(Path(args.data), task, args.skip_unreadable)
+    splits = task.load_splits(source_of(args) if recipe is None else recipe.data)
+    return f"{splits.name}, {args.split}", splits.class_names, [getattr(splits, args.split)]
+
+
+def load_splits(args: argparse.Namespace, recipe):
+    """Images to learn from and to measure on; some are held out only of data that come as one."""
+    from hf_vits.training.data import load_classes, load_source
+    from hf_vits.training.image_data import SOURCES
+
+    if recipe is not None:
+        return load_classes(recipe.data, SOURCES)
+    source = source_of(args)
+    try:
+        loaded = load_source(source, SOURCES)
+    except OSError as error:
+        add_note(error)
+        raise
+    source = replace(source, validation_fraction=HELD_OUT if len(loaded[2]) == 1 else 0.0)
+    return load_classes(source, {source.source: lambda _: loaded})
+
+
+def source_of(args: argparse.Namespace):
+    """What DATA is, other than a recipe."""
+    from hf_vits.training.recipe import DataRecipe
+
+    if args.data == "digits":
+        return DataRecipe(source="digits")
+    if Path(args.data).is_dir():
+        return DataRecipe(source="folder", path=args.data, skip_unreadable=args.skip_unreadable)
+    if args.data.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"there is no folder {args.data}")
+    return DataRecipe(source="datasets", path=args.data, config=args.config)
+
+
+def load_class_folders(folder: Path, task, skip_unreadable: bool):
+    from hf_vits.training.data import Split
+    from hf_vits.training.folder import load_folder
+
+    try:
+        class_names, files = load_folder({"train": folder}, task.media, skip_unreadable)
+    except OSError as error:
+        add_note(error)
+        raise
+    paths, labels = files["train"]
+    return folder.name, class_names, [Split(task.files(paths), labels)]
+
+
+def add_note(error: OSError) -> None:
+    error.add_note("For this command that is --skip-unreadable.")

@@ -1,0 +1,56 @@
+"""How well a linear classifier of frozen features tells the class of an image."""
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from ..predict import positive
+from .features import features_of, show
+
+LAYERS = {"mae": 1, "dino": 4}
+FACTORS = (1, 10, 100)  # of the original's learning rate: small data sets need more, for want of steps
+OPTIONS = {"probe": "dino", "layers": None, "patch_mean": False, "epochs": None, "learning_rate": None}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--probe", choices=LAYERS, help="whose settings (default: dino)")
+    parser.add_argument(
+        "--layers", type=positive, metavar="N", help="last layers that give features (default: dino 4, mae 1)"
+    )
+    parser.add_argument("--patch-mean", action="store_true", help="and the mean of the last layer's patches")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="(default: dino 100, mae 90)")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        nargs="+",
+        metavar="LR",
+        help="for a batch of 256 images, one classifier each (default: dino 0.001 0.01 0.1, mae 0.1 1 10)",
+    )
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from hf_vits.training.probing import SETTINGS, accuracy, train_probe
+
+    settings = SETTINGS[args.probe]
+    settings = replace(settings, epochs=args.epochs or settings.epochs)
+    rates = args.learning_rate or [factor * settings.learning_rate for factor in FACTORS]
+    if min(rates) <= 0:
+        raise ValueError(f"--learning-rate must be above 0, got {min(rates):g}")
+    layers = args.layers or LAYERS[args.probe]
+    features = features_of(args, layers, args.patch_mean)
+    rows = []
+    for rate in rates:
+        chosen = replace(settings, learning_rate=rate)
+        probe = train_probe(features.train, features.train_labels, features.num_classes, chosen)
+        rows.append({"learning_rate": rate, **accuracy(probe, features.test, features.test_labels)})
+    return {
+        **features.facts,
+        "probe": args.probe,
+        "layers": layers,
+        "patch_mean": args.patch_mean,
+        "epochs": settings.epochs,
+        "results": rows,
+    }
+
+
+__all__ = ["OPTIONS", "configure", "evaluate", "show"]

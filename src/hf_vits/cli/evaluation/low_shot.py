@@ -1,0 +1,47 @@
+"""How well a logistic regression of few images' frozen features tells the class of an image."""
+
+import argparse
+from typing import Any
+
+from ..predict import positive
+from .features import features_of, show
+
+OPTIONS = {"shots": (0.01, 0.1), "draws": 3, "penalty": 0.1}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shots",
+        type=shots,
+        nargs="+",
+        metavar="N",
+        help="images, or N%% of the images, per class (default: 1%% 10%%)",
+    )
+    parser.add_argument("--draws", type=positive, metavar="N", help="times that images are drawn (default: 3)")
+    parser.add_argument("--penalty", type=float, metavar="L", help="weight of the squared norm (default: 0.1)")
+
+
+def shots(text: str) -> int | float:
+    """Images per class, or their share of the class."""
+    if not text.endswith("%"):
+        return positive(text)
+    share = float(text[:-1]) / 100
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0% and at most 100%, got {text}")
+    return share
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from hf_vits.analysis.low_shot import accuracy
+
+    if args.penalty <= 0:
+        raise ValueError(f"--penalty must be above 0, got {args.penalty:g}")
+    features = features_of(args)
+    rows = []
+    for number in args.shots:
+        measured = accuracy(*features[:4], number, args.draws, args.penalty)
+        rows.append({"shots": number if isinstance(number, int) else f"{100 * number:g}%", **measured})
+    return {**features.facts, "draws": args.draws, "penalty": args.penalty, "results": rows}
+
+
+__all__ = ["OPTIONS", "configure", "evaluate", "show"]

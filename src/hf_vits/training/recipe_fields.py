@@ -1,0 +1,43 @@
+"""What several fields of a recipe can be: durations, shares, ranges. Each checks what it is given."""
+
+import re
+
+from huggingface_hub.dataclasses import as_validated_field
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(epochs?|steps?)\s*")
+
+
+def steps_of(duration: str, steps_per_epoch: int) -> int:
+    """Optimizer steps in a duration such as `"300 epochs"`, `"0.5 epochs"` or `"10000 steps"`."""
+    amount, unit = _DURATION.fullmatch(duration).groups()
+    return round(float(amount) * (steps_per_epoch if unit.startswith("epoch") else 1))
+
+
+@as_validated_field
+def duration(value: str | None):
+    if value is not None and not _DURATION.fullmatch(value):
+        raise ValueError(f"{value!r} is no duration; write a number and its unit, as '300 epochs' or '10000 steps'")
+
+
+@as_validated_field
+def share(value: float | None):
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"must lie between 0 and 1, got {value}")
+
+
+@as_validated_field
+def not_negative(value: float | None):
+    if value is not None and value < 0:
+        raise ValueError(f"must not be negative, got {value}")
+
+
+@as_validated_field
+def positive(value: float | None):
+    if value is not None and value <= 0:
+        raise ValueError(f"must be positive, got {value}")
+
+
+def check_range(name: str, values: list[float]) -> None:
+    """Raise ValueError unless `values` are a lowest and a highest one."""
+    if len(values) != 2 or values[0] > values[1]:
+        raise ValueError(f"{name} is [lowest, highest], got {values}")
