@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_vits.layers.patch import cut_patches, join_patches, pair
+from hf_vits.layers.patch import cut_patches, join_patches, pair, square_grid
 from hf_vits.objectives.masks import block_mask
 from hf_vits.pretraining.ibot.modeling_ibot import LastAttention
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
@@ -109,7 +109,7 @@ def draw_masks(
         attention = class_attention(encoder, pixel_values).mean(dim=1)
         columns.append(Column("attention", attention.numpy(), is_map=True))
     if masks is not None:
-        masks = masks.unflatten(1, patch_grid(masks.shape[1], pixel_values)).cpu()
+        masks = masks.unflatten(1, square_grid(masks.shape[1], pixel_values.shape[-2:])).cpu()
     elif model.masking is not None:
         masks = model.masking.by_attention(attention.flatten(1), model.config.mask_ratio).view_as(attention)
     else:
@@ -136,7 +136,7 @@ def class_attention(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     with evaluating(encoder), LastAttention(encoder) as last:
         encoder(pixel_values.to(encoder.device, encoder.dtype))
     attention = last.of_each_head().cpu()
-    return attention.unflatten(2, patch_grid(attention.shape[2], pixel_values))
+    return attention.unflatten(2, square_grid(attention.shape[2], pixel_values.shape[-2:]))
 
 
 def patch_tokens(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -144,14 +144,7 @@ def patch_tokens(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[Tensor
     with evaluating(encoder):
         tokens = encoder(pixel_values.to(encoder.device, encoder.dtype)).last_hidden_state
     tokens = tokens[:, encoder.config.num_prefix_tokens :].float().cpu()
-    return tokens, patch_grid(tokens.shape[1], pixel_values)
-
-
-def patch_grid(num_patches: int, pixel_values: Tensor) -> tuple[int, int]:
-    """(rows, columns) of so many square patches over images."""
-    height, width = pixel_values.shape[-2:]
-    rows = round(math.sqrt(num_patches * height / width))
-    return rows, num_patches // rows
+    return tokens, square_grid(tokens.shape[1], pixel_values.shape[-2:])
 
 
 def as_shown(pixel_values: Tensor, processor) -> np.ndarray:

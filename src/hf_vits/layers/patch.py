@@ -55,6 +55,12 @@ def patch_grid(height: int, width: int, patch_size: Sequence[int]) -> tuple[int,
     return height // rows, width // columns
 
 
+def square_grid(num_patches: int, size: Sequence[int]) -> tuple[int, int]:
+    """(rows, columns) of so many square patches that fill an image of `size` (height, width)."""
+    rows = round((num_patches * size[0] / size[1]) ** 0.5)
+    return rows, num_patches // rows
+
+
 class PatchEmbedding(nn.Module):
     """Non-overlapping patches, each projected to a token (Dosovitskiy et al., arXiv 2010.11929, section 3.1)."""
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from hf_vits.analysis import neighbours
-from hf_vits.analysis.features import extract
+from hf_vits.analysis.features import extract, plain_encoder
 from hf_vits.objectives.centering import Center
 
 from .pretraining_figures import draw_what_it_sees
@@ -54,7 +54,7 @@ class PretrainingTrainer(RecipeTrainer):
         metrics = {}
         if self.is_world_process_zero():
             dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-            judged = self.judge(partial(extract, self.model.export()), dataset)
+            judged = self.judge(partial(extract, plain_encoder(self.model)), dataset)
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in judged.items()}
             draw_what_it_sees(
                 self.model, self.shown, self.processor, self.pictures / f"{self.state.global_step:06d}.png"

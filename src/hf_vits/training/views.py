@@ -1,6 +1,5 @@
 """Views of images, for methods that compare them, and the patches hidden in them."""
 
-import math
 import random
 from typing import Any
 
@@ -129,9 +128,3 @@ def view_transform(
     ]
     chosen = [step for probability, step in steps if probability]
     return transforms.Compose([crop, *chosen, transforms.PILToTensor()])
-
-
-def grid_of(num_patches: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of so many square patches of an image (height, width)."""
-    rows = round(math.sqrt(num_patches * size[0] / size[1]))
-    return rows, num_patches // rows

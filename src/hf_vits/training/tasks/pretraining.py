@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModelForPreTraining, PreTrainedModel, TrainerCallback, set_seed
 
-from hf_vits.analysis.features import extract
+from hf_vits.analysis.features import extract, plain_encoder
 from hf_vits.hub.card import write_card
-from hf_vits.layers.patch import pair
+from hf_vits.layers.patch import pair, square_grid
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 
 from .. import output
@@ -27,7 +27,7 @@ from ..recipe import DataRecipe, Recipe
 from ..report import training_card
 from ..schedules import cosine, teacher_temperature
 from ..self_distillation import FrozenLastLayer, TeacherTemperature, TeacherUpdate
-from ..views import CorruptingCollator, MaskedPatches, Views, collate_views, grid_of
+from ..views import CorruptingCollator, MaskedPatches, Views, collate_views
 from .task import FinishedRun, Task
 
 BACKBONE = "backbone"
@@ -55,7 +55,7 @@ class Pretraining(Task):
             return TrainingImages(split, training_transform(recipe.augmentation, processor, size), mode)
         masks = None
         if recipe.masks is not None:
-            masks = MaskedPatches(recipe.masks, recipe.views.num_global, grid_of(num_patches(model, size), size))
+            masks = MaskedPatches(recipe.masks, recipe.views.num_global, square_grid(num_patches(model, size), size))
         return Views(split, recipe.views, processor, size, mode, masks)
 
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationImages:
@@ -84,9 +84,10 @@ class Pretraining(Task):
         results = {}
         for name in ("test",) if splits.validation is splits.test else ("validation", "test"):
             dataset = self.evaluation_set(trainer.recipe, trainer.model, processor, getattr(splits, name))
-            results[name] = trainer.judge(partial(extract, trainer.model.export()), dataset)
+            results[name] = trainer.judge(partial(extract, plain_encoder(trainer.model)), dataset)
         if trainer.bank is not None:
-            others = {"untrained": partial(extract, self.untrained(trainer.recipe)), "pixel": pixels}
+            untrained = self.untrained(trainer.recipe).to(trainer.args.device)
+            others = {"untrained": partial(extract, untrained), "pixel": pixels}
             results["test"] |= {
                 f"{name}_knn_accuracy": trainer.judge(describe, dataset)["knn_accuracy"]
                 for name, describe in others.items()
