@@ -60,8 +60,7 @@ def test_the_snippets_are_short():
 
 
 def test_the_commands_are_ones_that_hf_vits_takes():
-    (console,) = blocks("console")
-    commands = [shlex.split(line) for line in console.splitlines()]
+    commands = [shlex.split(line) for console in blocks("console") for line in console.splitlines()]
     assert {words[0] for words in commands} == {"hf-vits"}
     for _, *arguments in commands:
         build_parser(arguments[:1]).parse_args(arguments)

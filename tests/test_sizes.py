@@ -1,4 +1,7 @@
-"""Every published variant has the size of the original's code: parameters exactly, multiply-adds within 2 %."""
+"""Every published variant has the size of the original's code: parameters exactly, multiply-adds within 2 %.
+
+Where ours does with fewer, the original's are `most_gmacs`.
+"""
 
 from pathlib import Path
 
@@ -27,13 +30,17 @@ def build(name: str, variant: str) -> torch.nn.Module:
 def test_parameters_and_multiply_adds(name, variant):
     expected, model = TABLES[name][variant], build(name, variant)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected["parameters"]
-    if "gmacs" not in expected:  # of models in training, which take views
+    if not expected.keys() & {"gmacs", "most_gmacs"}:  # models in training, which take views
         return
     shape = expected.get("input") or [model.config.num_channels, *pair(model.config.image_size)]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         # A classifier on the class token would leave out what nobody reads of the last layer.
         model(torch.empty(1, *shape, device="meta"), output_hidden_states=True)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(expected["gmacs"], rel=0.02)
+    counted = counter.get_total_flops() / 2e9
+    if "most_gmacs" in expected:
+        assert 0 < counted < expected["most_gmacs"]
+    else:
+        assert counted == pytest.approx(expected["gmacs"], rel=0.02)
 
 
 @pytest.mark.parametrize("name", TABLES)
