@@ -22,6 +22,7 @@ from hf_vits.analysis import low_shot, neighbours, pictures
 from hf_vits.analysis.features import extract, load_encoder, plain_encoder
 from hf_vits.cli import main
 from hf_vits.hub import model_card, save_for_hub
+from hf_vits.layers.patch import square_grid
 from hf_vits.pretraining.linear_probe.configuration_linear_probe import LinearProbeConfig
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeForImageClassification, layer_features
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
@@ -467,4 +468,4 @@ def test_what_is_hidden_and_shown():
     pixel_values = processor(torch.from_numpy(image).permute(0, 3, 1, 2).float(), do_rescale=False, do_resize=False,
                              return_tensors="pt")["pixel_values"]  # fmt: skip
     np.testing.assert_allclose(pictures.as_shown(pixel_values, processor), image, atol=1e-6)
-    assert pictures.patch_grid(28, torch.zeros(1, 3, 32, 56)) == (4, 7)
+    assert square_grid(28, (32, 56)) == (4, 7)

@@ -203,15 +203,18 @@ def test_a_batch_of_files_of_different_sizes(tmp_path, clip):
 
 
 def test_of_a_batch_one_clip_is_in_memory(tmp_path):
-    """Of six clips of 17 MB each; twice, since the first time buffers are allocated that stay."""
+    """Of twelve clips of 17 MB each; twice, since the first time buffers are allocated that stay.
+
+    What the process holds besides differs by some clips' size with what ran in it before.
+    """
     frames = numbered(range(16), 480, 720)
-    paths = [encode(tmp_path / f"{index}.mp4", frames, options={"preset": "ultrafast"}) for index in range(6)]
+    paths = [encode(tmp_path / f"{index}.mp4", frames, options={"preset": "ultrafast"}) for index in range(12)]
     make = VitsVideoProcessor(size={"shortest_edge": 32}, crop_size=32)
     for _ in range(2):
         forget_peak()
         before = peak()
-        assert make(paths, return_tensors="pt")["pixel_values"].shape == (6, 16, 3, 32, 32)
-    assert peak() - before < 2.5 * frames.nbytes
+        assert make(paths, return_tensors="pt")["pixel_values"].shape == (12, 16, 3, 32, 32)
+    assert peak() - before < 5 * frames.nbytes
 
 
 def test_a_video_on_the_web_is_fetched(clip):
