@@ -15,7 +15,7 @@ from hf_vits.training.recipe import load_recipe
 
 from .test_distributed import launch
 from .test_resume import finish, kill_after, start
-from .training_support import history, losses
+from .training_support import changed, history, losses
 
 BACKBONE = {
     "image_size": 8,
@@ -58,7 +58,7 @@ TEACHER = {"momentum": [0.9, 1.0], "temperature": [0.04, 0.07], "temperature_war
 
 
 def tiny(method, directory, **changes):
-    """A recipe of the digits for a method, whose steps take milliseconds, with `section__key=value` changed."""
+    """A recipe of the digits for a method, whose steps take milliseconds, `changed`."""
     recipe = {
         "task": "pretraining",
         "model": MODELS[method] | {"processor": {"do_convert_rgb": False, "image_mean": [0.5], "image_std": [0.25]}},
@@ -81,13 +81,7 @@ def tiny(method, directory, **changes):
         recipe |= {"views": VIEWS, "momentum_teacher": TEACHER}
     if method == "ibot":
         recipe["masks"] = {}
-    for path, value in changes.items():
-        section, _, key = path.partition("__")
-        if key:
-            recipe.setdefault(section, {})[key] = value
-        else:
-            recipe[section] = value
-    return recipe
+    return changed(recipe, changes)
 
 
 def trainer_of(recipe):

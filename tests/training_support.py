@@ -38,8 +38,12 @@ TINY_RECIPE = {
 
 
 def tiny_recipe(directory: Path, **changes: Any) -> dict[str, Any]:
-    """The tiny recipe with results in `directory` and `section__key=value` changed; a section may be None."""
-    recipe = copy.deepcopy(TINY_RECIPE) | {"output": {"directory": str(directory)}}
+    """The tiny recipe with results in `directory`, `changed`."""
+    return changed(copy.deepcopy(TINY_RECIPE) | {"output": {"directory": str(directory)}}, changes)
+
+
+def changed(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The recipe itself with `section__key=value` changed; a section may be None."""
     for path, value in changes.items():
         section, _, key = path.partition("__")
         if key:
