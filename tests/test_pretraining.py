@@ -311,6 +311,19 @@ def test_local_views_and_masks_change_the_loss_as_they_should():
     assert not torch.equal(masked.class_loss, whole.class_loss)
 
 
+def test_a_batch_norm_in_ibots_head_sees_every_token_and_is_saved_once(tmp_path):
+    model = ibot(head_norm="batch_norm").train()
+    seen = []
+    norm = next(module for module in model.student.head.modules() if isinstance(module, torch.nn.BatchNorm1d))
+    norm.register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape)))
+    model(GLOBAL, MASK, LOCAL)
+    tokens, local_tokens = (6, 1 + PATCHES, HEAD["head_hidden_size"]), (12, 1 + PATCHES // 4, HEAD["head_hidden_size"])
+    assert seen == [tokens, tokens, local_tokens, local_tokens]  # one norm serves two layers
+    model.eval().save_pretrained(tmp_path)
+    loaded = AutoModelForPreTraining.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(GLOBAL, MASK).logits, model(GLOBAL, MASK).logits)
+
+
 def test_masks_by_attention_hide_what_the_class_token_looks_at():
     model = perturb(ibot(masking="high", mask_probability=1.0))
     torch.manual_seed(0)

@@ -1,7 +1,10 @@
 """Runs without labels through the Trainer: what a recipe asks for happens at the right step, and repeats exactly."""
 
+import gzip
 import json
 import math
+import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 from hf_vits.training import tasks, train
 from hf_vits.training.batches import Draw
 from hf_vits.training.building import build_model, build_trainer
+from hf_vits.training.image_data import read_idx
 from hf_vits.training.recipe import load_recipe
 
 from .test_distributed import launch
@@ -84,6 +88,24 @@ def tiny(method, directory, **changes):
     return changed(recipe, changes)
 
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.fixture(scope="module")
+def some_images(tmp_path_factory):
+    """Changes of a recipe to few of Fashion-MNIST's images or, where its package is not installed, to the digits."""
+    if not FASHION_MNIST.is_dir():
+        return ["data.source=digits", "data.path=null", "data.test_fraction=0.2"]
+    directory = tmp_path_factory.mktemp("fashion-mnist")
+    for kind, number in {"train": 6000, "t10k": 1000}.items():
+        for name in (f"{kind}-images-idx3-ubyte", f"{kind}-labels-idx1-ubyte"):
+            values = read_idx(FASHION_MNIST / f"{name}.gz")[:number]
+            header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+            (directory / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes(), compresslevel=1))
+    return [f"data.path={directory}"]
+
+
 def trainer_of(recipe):
     recipe = load_recipe(recipe)
     task = tasks.load(recipe.task)
@@ -116,6 +138,23 @@ def test_a_run_ends_with_a_model_a_backbone_and_their_measure(tmp_path, method):
     card = (tmp_path / "README.md").read_text()
     assert "what_it_sees.png" in card
     assert "knn_accuracy" in card
+
+
+@pytest.mark.parametrize("method", ["mae", "dino", "ibot", "attmask", "sit", "esvit"])
+def test_features_soon_tell_more_than_those_of_the_untrained_backbone(method, some_images, tmp_path):
+    shorter = {
+        "train.length": "80 steps",
+        "train.evaluate_every": "80 steps",
+        "train.workers": 0,
+        "schedule.warmup": "20 steps",
+        "neighbours.bank": 500,
+        "output.directory": tmp_path,
+    }
+    if method != "mae":
+        shorter["momentum_teacher.momentum"] = [0.95, 1.0]
+    changes = [f"{key}={value}" for key, value in shorter.items()]
+    measured = train(load_recipe(RECIPES / f"fashion_mnist_{method}.yaml", some_images + changes))["test"]
+    assert measured["knn_accuracy"] > measured["untrained_knn_accuracy"] + 0.05
 
 
 def test_mae_learns_to_paint(tmp_path):

@@ -151,22 +151,24 @@ def drop_blocks(
     check_blocks(image, align, largest_side)
     wanted = generator.uniform(min(0.5, largest_share), largest_share) * image[0].numel()
     kind = generator.choice(list(kinds))
-    mask = torch.zeros(image.shape[-2:], dtype=torch.bool, device=image.device)
+    # Numpy's, for the many small blocks that it takes.
+    mask = np.zeros(image.shape[-2:], dtype=bool)
     taken = 0
     while taken < wanted:
         block = draw_aligned_block(image, generator, largest_side, align)
-        if other is not None:
-            image[block] = other[block]
-        elif kind == "noise":
+        if other is None and kind == "noise":
             image[block] = normal_like(image[block], noise)
-        elif kind == "zeros":
-            image[block] = 0
-        else:
+        elif other is None and kind == "shuffle":
             image[block] = image[draw_source(image, block, generator, align)].clone()
         place = mask[block[1:]]
-        taken += place.numel() - int(place.count_nonzero())
-        place.fill_(True)
-    return mask
+        taken += place.size - np.count_nonzero(place)
+        place[:] = True
+    corrupted = torch.from_numpy(mask).to(image.device)
+    if other is not None:
+        image.copy_(torch.where(corrupted, other, image))
+    elif kind == "zeros":
+        image.masked_fill_(corrupted, 0)
+    return corrupted
 
 
 def check_blocks(image: Tensor, align: int, largest_side: float) -> None:

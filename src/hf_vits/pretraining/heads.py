@@ -44,6 +44,17 @@ class TokenBatchNorm(nn.BatchNorm1d):
 NORMS = {"batch_norm": TokenBatchNorm, "layer_norm": nn.LayerNorm}
 
 
+class Again(nn.Module):
+    """Another module once more; its parameters are the other's, and are saved with it."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module_once = (module,)  # in a tuple, so that it is not registered here as well
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.module_once[0](features)
+
+
 class ProjectionMLP(nn.Sequential):
     """Linear layers with an activation, and on request a norm, between them.
 
@@ -70,12 +81,13 @@ class ProjectionMLP(nn.Sequential):
         if isinstance(activations, str):
             activations = [activations] * len(hidden)
         layers: list[nn.Module] = []
-        shared = None
+        first_norm = None
         for (before, after), activation in zip(hidden, activations, strict=True):
             layers.append(nn.Linear(before, after, bias=bias))
-            if norm is not None:
-                shared = shared if shared_norm and shared is not None else NORMS[norm](after)
-                layers.append(shared)
+            if norm is not None and shared_norm and first_norm is not None:
+                layers.append(Again(first_norm))
+            elif norm is not None:
+                layers.append(first_norm := NORMS[norm](after))
             layers.append(ACT2FN[activation])
         layers.append(nn.Linear(*last, bias=bias))
         if normalize_output:

@@ -21,6 +21,7 @@ class ViewsRecipe:
     global_scale, local_scale: fewest and most of the image's area that a view covers.
     flip: probability of a horizontal flip.
     color_jitter: probability of another brightness, contrast, saturation and hue.
+    jitter: how far each of these four may move, as torchvision's `ColorJitter` counts it.
     grey: probability of losing all colour.
     blur: probabilities of a Gaussian blur.
     solarize: probabilities of inverting the bright half.
@@ -33,6 +34,7 @@ class ViewsRecipe:
     local_scale: list[float] = field(default_factory=lambda: [0.05, 0.4])
     flip: float = share(default=0.5)
     color_jitter: float = share(default=0.8)
+    jitter: list[float] = field(default_factory=lambda: [0.4, 0.4, 0.2, 0.1])
     grey: float = share(default=0.2)
     blur: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.5])
     solarize: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.0])
@@ -42,6 +44,11 @@ class ViewsRecipe:
             raise ValueError(f"views.num_global: views are compared, so two or more are needed, got {self.num_global}")
         for name in ("global_scale", "local_scale"):
             check_range(f"views.{name}", getattr(self, name))
+        if len(self.jitter) != 4 or min(self.jitter) < 0 or self.jitter[3] > 0.5:
+            raise ValueError(
+                "views.jitter is four numbers, of brightness, contrast, saturation and hue, none negative and the last "
+                f"at most 0.5, got {self.jitter}"
+            )
         for name in ("blur", "solarize"):
             values = getattr(self, name)
             if len(values) != 3 or not all(0 <= value <= 1 for value in values):

@@ -19,8 +19,7 @@ from .pretraining_recipe import MaskRecipe, ViewsRecipe
 from .randomness import seeded
 from .sit_batches import SiTBatches
 
-# Brightness, contrast, saturation and hue, and the Gaussian blur of PIL's radii 0.1 to 2, which are its deviations.
-_JITTER = (0.4, 0.4, 0.2, 0.1)
+# The Gaussian blur of PIL's radii 0.1 to 2, which are its deviations.
 _BLUR = {"kernel_size": 13, "sigma": (0.1, 2.0)}
 
 
@@ -118,7 +117,7 @@ def view_transform(
 ) -> transforms.Transform:
     """PIL image to a view (channels, *size) of bytes; `kind` 0 is the first global view, 1 are other, 2 local ones."""
     crop = transforms.RandomResizedCrop(size, scale=tuple(scale), interpolation=interpolation)
-    jitter, blur = transforms.ColorJitter(*_JITTER), transforms.GaussianBlur(**_BLUR)
+    jitter, blur = transforms.ColorJitter(*recipe.jitter), transforms.GaussianBlur(**_BLUR)
     steps = [
         (recipe.flip, transforms.RandomHorizontalFlip(recipe.flip)),
         (recipe.color_jitter, transforms.RandomApply([jitter], p=recipe.color_jitter)),

@@ -34,8 +34,6 @@ class IBOTConfig(DINOConfig):
     num_patch_prototypes: int = 8192
     share_head: bool = True
     share_teacher_head: bool = True
-    # A batch norm would see masked patches alone, the only ones that the head computes.
-    head_norm: Literal["layer_norm"] | None = None
     class_weight: float = 1.0
     patch_weight: float = 1.0
     teacher_patch_temperature: float = 0.04

@@ -149,16 +149,24 @@ class IBOTForPreTraining(SelfDistillationModel):
         The last layer being linear, the mean over patches is taken before it.
         """
         head = self.teacher.head
-        pooled, patches = (head.bottleneck(part) for part in tokens)
+        pooled, patches = together(head, *tokens)
         return head.last_layer(pooled), head.patches(patches[mask]), head.patches(patches.mean(dim=(0, 1)))
 
     def student_logits(
         self, views: torch.Tensor, mask: torch.Tensor, local_views: list[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the class tokens of all views, and of masked patches: no others go through the head."""
+        """Logits of the class tokens of all views, and of masked patches.
+
+        No others go through the head, unless it has a batch norm, whose statistics are those of all tokens of a size.
+        """
         backbone, head = self.student.backbone, self.student.head
         pooled, patches = split_tokens(backbone, backbone(views, bool_masked_pos=mask))
-        pooled = torch.cat([pooled, *(pooled_features(backbone, views_first(local)) for local in local_views)])
+        locals_first = [views_first(local) for local in local_views]
+        if self.config.head_norm == "batch_norm":
+            pooled, patches = together(head, pooled, patches)
+            others = [together(head, *split_tokens(backbone, backbone(local)))[0] for local in locals_first]
+            return head.last_layer(torch.cat([pooled, *others])), head.patches(patches[mask])
+        pooled = torch.cat([pooled, *(pooled_features(backbone, local) for local in locals_first)])
         bottleneck = head.bottleneck(torch.cat([pooled, patches[mask]]))
         return head.last_layer(bottleneck[: len(pooled)]), head.patches(bottleneck[len(pooled) :])
 
@@ -199,6 +207,12 @@ class LastAttention:
 def split_tokens(backbone: PreTrainedModel, outputs) -> tuple[torch.Tensor, torch.Tensor]:
     """Features of views (batch, channels) and of patches (batch, patches, channels)."""
     return outputs.pooler_output, outputs.last_hidden_state[:, backbone.config.num_prefix_tokens :]
+
+
+def together(head: IBOTHead, pooled: torch.Tensor, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bottlenecks of views (batch, channels) and of their patches (batch, patches, channels), made at once."""
+    bottleneck = head.bottleneck(torch.cat([pooled[:, None], patches], dim=1))
+    return bottleneck[:, 0], bottleneck[:, 1:]
 
 
 def make_head(config: IBOTConfig, shared: bool) -> IBOTHead:
