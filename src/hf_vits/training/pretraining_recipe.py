@@ -46,7 +46,7 @@ class ViewsRecipe:
             check_range(f"views.{name}", getattr(self, name))
         if len(self.jitter) != 4 or min(self.jitter) < 0 or self.jitter[3] > 0.5:
             raise ValueError(
-                "views.jitter is four numbers, of brightness, contrast, saturation and hue, none negative and the last "
+                "views.jitter is four numbers, of brightness, contrast, saturation and hue, none negative, the last "
                 f"at most 0.5, got {self.jitter}"
             )
         for name in ("blur", "solarize"):
