@@ -17,7 +17,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint parity parity-ci conformance bench clean
+.PHONY: help env demo test lint parity parity-ci conformance recipe-runs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes d
 	@$(BIN)/python -m hf_vits.demo $(ARGS)
 
 test: lint ## ruff and all tests but conformance
-	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --ignore tests/conformance tests $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --ignore tests/conformance --ignore tests/recipe_runs tests $(ARGS)
 
 lint: env ## ruff check and format
 	$(BIN)/ruff check .
@@ -51,6 +51,9 @@ parity-ci: env ## the golden cases of at most 60M parameters
 
 conformance: env ## transformers' own tests on every architecture
 	HF_HUB_OFFLINE=1 $(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/conformance $(ARGS)
+
+recipe-runs: env ## the small recipes without labels at full length, up to 20 minutes each
+	$(PYTEST) tests/recipe_runs $(ARGS)
 
 bench: env ## speed and memory beside transformers, timm and torchvision
 	$(BIN)/python -m benchmarks.speed $(ARGS)

@@ -1,0 +1,22 @@
+"""Small recipes that learn without labels at their full length, minutes each: `make recipe-runs` alone runs them."""
+
+from pathlib import Path
+
+import pytest
+
+from hf_vits.training import train
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+# By how much neighbours in the learnt features know more classes of test images than in those of the untrained
+# backbone, and than in the pixels themselves.
+MARGINS = {"dino": (0.15, 0.02)}
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("method", MARGINS)
+def test_features_tell_more_than_an_untrained_backbone_and_than_pixels(tmp_path, method):
+    measured = train(RECIPES / f"fashion_mnist_{method}.yaml", [f"output.directory={tmp_path}"])["test"]
+    over_untrained, over_pixels = MARGINS[method]
+    assert measured["knn_accuracy"] > measured["untrained_knn_accuracy"] + over_untrained
+    assert measured["knn_accuracy"] > measured["pixel_knn_accuracy"] + over_pixels
