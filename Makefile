@@ -36,7 +36,7 @@ env: ## the environment that all others use
 demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes demo-report/
 	@$(BIN)/python -m hf_vits.demo $(ARGS)
 
-test: lint ## ruff and all tests but conformance
+test: lint ## ruff and all tests but conformance and recipe-runs
 	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --ignore tests/conformance --ignore tests/recipe_runs tests $(ARGS)
 
 lint: env ## ruff check and format

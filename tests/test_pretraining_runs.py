@@ -1,9 +1,7 @@
 """Runs without labels through the Trainer: what a recipe asks for happens at the right step, and repeats exactly."""
 
-import gzip
 import json
 import math
-import struct
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 from hf_vits.training import tasks, train
 from hf_vits.training.batches import Draw
 from hf_vits.training.building import build_model, build_trainer
-from hf_vits.training.image_data import read_idx
 from hf_vits.training.recipe import load_recipe
 
 from .test_distributed import launch
@@ -89,21 +86,6 @@ def tiny(method, directory, **changes):
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-
-
-@pytest.fixture(scope="module")
-def some_images(tmp_path_factory):
-    """Changes of a recipe to few of Fashion-MNIST's images or, where its package is not installed, to the digits."""
-    if not FASHION_MNIST.is_dir():
-        return ["data.source=digits", "data.path=null", "data.test_fraction=0.2"]
-    directory = tmp_path_factory.mktemp("fashion-mnist")
-    for kind, number in {"train": 6000, "t10k": 1000}.items():
-        for name in (f"{kind}-images-idx3-ubyte", f"{kind}-labels-idx1-ubyte"):
-            values = read_idx(FASHION_MNIST / f"{name}.gz")[:number]
-            header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
-            (directory / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes(), compresslevel=1))
-    return [f"data.path={directory}"]
 
 
 def trainer_of(recipe):
@@ -141,8 +123,12 @@ def test_a_run_ends_with_a_model_a_backbone_and_their_measure(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", ["dino", "ibot", "attmask", "sit", "esvit"])
-def test_features_soon_tell_more_than_those_of_the_untrained_backbone(method, some_images, tmp_path):
+def test_features_soon_tell_more_than_those_of_the_untrained_backbone(method, tmp_path):
+    """The small recipes on the embedded digits; at full length on their own data in tests/recipe_runs."""
     changes = {
+        "data.source": "digits",
+        "data.path": "null",
+        "data.test_fraction": 0.2,
         "train.length": "80 steps",
         "train.evaluate_every": "80 steps",
         "train.workers": 0,
@@ -151,7 +137,7 @@ def test_features_soon_tell_more_than_those_of_the_untrained_backbone(method, so
         "momentum_teacher.momentum": [0.95, 1.0],
         "output.directory": tmp_path,
     }
-    overrides = some_images + [f"{key}={value}" for key, value in changes.items()]
+    overrides = [f"{key}={value}" for key, value in changes.items()]
     measured = train(RECIPES / f"fashion_mnist_{method}.yaml", overrides)["test"]
     assert measured["knn_accuracy"] > measured["untrained_knn_accuracy"] + 0.05
 
