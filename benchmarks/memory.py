@@ -1,9 +1,10 @@
 """Peak memory of a contestant, each in a process of its own.
 
-PyTorch counts no peak for the CPU, so the system's counter is read: the peak of the resident set while steps run, less
-what was resident before the model was built. It holds weights, activations, gradients, optimiser states and what a
-compiler leaves behind. Linux with glibc only: the counter is set back after the warm-up by way of /proc, and malloc is
-told to give freed tensors back to the system, else the figure would mostly tell how its heap happens to be fragmented.
+PyTorch counts a GPU's, but no peak for the CPU, so there the system's counter is read: the peak of the resident set
+while steps run, less what was resident before the model was built. It holds weights, activations, gradients, optimiser
+states and what a compiler leaves behind. Linux with glibc only: the counter is set back after the warm-up by way of
+/proc, and malloc is told to give freed tensors back to the system, else the figure would mostly tell how its heap
+happens to be fragmented.
 """
 
 import ctypes
@@ -43,9 +44,19 @@ def peak_mib(
     return peak_of(partial(make_step, builder, subject, mode, batch, engine), threads)
 
 
-def peak_of(make: Callable[[], Step], threads: int) -> float:
-    """Peak memory in MiB of the step that `make` makes, and of what it holds; to be called in a fresh process."""
+def peak_of(make: Callable[[], Step], threads: int, device: str = "cpu") -> float:
+    """Peak memory in MiB of the step that `make` makes, and of what it holds; to be called in a fresh process.
+
+    On a GPU, what PyTorch's allocator has given out at most.
+    """
     torch.set_num_threads(threads)
+    if device != "cpu":
+        step = make()
+        step()
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(MEASURED_STEPS):
+            step()
+        return torch.cuda.max_memory_allocated() / MIB
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 64 * 1024)
     before = psutil.Process().memory_info().rss
     step = make()

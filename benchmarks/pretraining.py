@@ -1,13 +1,15 @@
 """A training step of self-supervised methods beside the original's own code.
 
-    python -m benchmarks.pretraining --originals DIR [--only METHOD] [--local-views N] [--json FILE] [--seconds S]
+    python -m benchmarks.pretraining --originals DIR [--only METHOD] [--local-views N] [--device DEVICE]
+        [--dtype DTYPE] [--json FILE] [--seconds S]
 
 DIR holds clones of the originals, DIR/facebookresearch/dino and so on; a method whose clone is not there is measured
-beside what else there is, or left out. On the CPU in float32, at ViT-S/16 and 224 pixels (EsViT: Swin-T). A step is
-forward, backward, clipping of each parameter where the method clips, fused AdamW, and the teacher's update; the
-optimizer is the same for all, the rest each one's own. Views and masks have the same sizes for all. Contestants run in
-interleaved rounds in this process; their peak memory is measured in child processes. The last row is MAE's encoder
-alone, on the visible quarter of the patches beside all of them. Rows:
+beside what else there is, or left out. At ViT-S/16 and 224 pixels (EsViT: Swin-T); on the CPU in float32 unless the
+command line says otherwise, bfloat16 being autocast's. A step is forward, backward, clipping of each parameter where
+the method clips, fused AdamW, and the teacher's update; the optimizer is the same for all, the rest each one's own.
+Views and masks have the same sizes for all. Contestants run in interleaved rounds in this process; their peak memory
+is measured in child processes. The last row is MAE's encoder alone, on the visible quarter of the patches beside all
+of them. Rows:
 
     method                      what was run
     ours_ms, peers_ms           median milliseconds per step, of the peers {peer: milliseconds}
@@ -17,7 +19,9 @@ alone, on the visible quarter of the patches beside all of them. Rows:
 """
 
 import argparse
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +33,7 @@ from .memory import peak_of, start_children
 from .pretraining_steps import METHODS, Method, Sizes
 from .rounds import interleave, summarize
 from .speed import write
+from .steps import Step
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -44,20 +49,44 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--local-views", type=int, default=2, metavar="N", help="of 96 pixels; papers: 8, 10 (default: %(default)s)"
     )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file as they come")
     parser.add_argument("--seconds", type=float, default=15, help="of timing per row (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     return parser.parse_args(arguments)
 
 
-def measure(method: Method, sizes: Sizes, originals: Path | None, seconds: float, children: ProcessPoolExecutor):
+def make_on(device: str, dtype: torch.dtype, make: Callable[[], Step]) -> Step:
+    """The step that `make` makes on a device, computed in `dtype`, which ends when the device has done it."""
+    with torch.device(device):
+        step = make()
+
+    def run() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def measure(
+    method: Method,
+    sizes: Sizes,
+    originals: Path | None,
+    device: str,
+    dtype: torch.dtype,
+    seconds: float,
+    children: ProcessPoolExecutor,
+) -> dict | None:
     """One row; None where there is nobody to compare with."""
-    makers = method.makers(sizes, originals)
+    makers = {name: partial(make_on, device, dtype, make) for name, make in method.makers(sizes, originals).items()}
     if len(makers) < 2:
         return None
     row = summarize(interleave({name: make() for name, make in makers.items()}, seconds))
     threads = torch.get_num_threads()
-    mib = {name: children.submit(peak_of, make, threads).result() for name, make in makers.items()}
+    mib = {name: children.submit(peak_of, make, threads, device).result() for name, make in makers.items()}
     return row | {"ours_mib": mib.pop("ours"), "peers_mib": mib}
 
 
@@ -72,7 +101,10 @@ def run(arguments: argparse.Namespace, console: Console, sizes: Sizes | None = N
         task = progress.add_task("", total=len(todo))
         for name in todo:
             progress.update(task, description=name)
-            row = measure(METHODS[name], sizes, arguments.originals, arguments.seconds, children)
+            dtype = getattr(torch, arguments.dtype)
+            row = measure(
+                METHODS[name], sizes, arguments.originals, arguments.device, dtype, arguments.seconds, children
+            )
             progress.advance(task)
             if row is None:
                 console.print(f"{name}: left out, as {METHODS[name].clone} is not in --originals")
@@ -85,12 +117,12 @@ def run(arguments: argparse.Namespace, console: Console, sizes: Sizes | None = N
     return rows
 
 
-def table(rows: list[dict], sizes: str) -> Table:
+def table(rows: list[dict], title: str) -> Table:
     """Milliseconds and MiB per contestant."""
-    result = Table(title=f"A training step, {sizes}; CPU, float32, {torch.get_num_threads()} threads")
+    result = Table(title=title)
     result.add_column("method")
-    for title in ("ours", "peers", "ratio", "quartiles", "rounds", "memory ratio"):
-        result.add_column(title, justify="right", no_wrap=True)
+    for column in ("ours", "peers", "ratio", "quartiles", "rounds", "memory ratio"):
+        result.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         peers = row["peers_ms"]
         shown = ", ".join(f"{name} {ms:.0f} ms {row['peers_mib'][name]:.0f}M" for name, ms in peers.items())
@@ -105,7 +137,10 @@ def main(arguments: list[str] | None = None) -> None:
     console, parsed = Console(), parse_arguments(arguments)
     rows = run(parsed, console)
     sizes = f"batch {parsed.batch}, 2 views of 224 and {parsed.local_views} of 96 pixels where there are views"
-    (console if console.is_terminal else Console(width=160)).print(table(rows, sizes))
+    threads = f"{torch.get_num_threads()} threads"
+    where = threads if parsed.device == "cpu" else torch.cuda.get_device_name()
+    title = f"A training step, {sizes}; {parsed.device}, {parsed.dtype}, {where}"
+    (console if console.is_terminal else Console(width=160)).print(table(rows, title))
 
 
 if __name__ == "__main__":

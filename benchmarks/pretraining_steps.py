@@ -79,7 +79,7 @@ class Sizes:
         grid, generator = (self.image_size // 16,) * 2, Random(0)
         ratios = MaskRatio((0.0, 0.3), (0.0, 0.2))
         masks = [block_mask(grid, ratios.draw(generator), generator) for _ in range(2 * self.batch)]
-        return torch.stack([torch.from_numpy(mask) for mask in masks]).unflatten(0, (self.batch, 2))
+        return torch.tensor(np.stack(masks)).unflatten(0, (self.batch, 2))
 
 
 Make = Callable[..., Step]
@@ -292,7 +292,7 @@ def original_ibot(sizes: Sizes, clone: Path) -> Step:
 
 
 def original_sit(sizes: Sizes, clone: Path) -> Step:
-    """Its third generation, whose loss puts its labels on a GPU, be there one or not."""
+    """Its third generation, whose loss puts its labels on a GPU, be there one or not; here, where images are."""
     start_one_process()
     main = definitions(clone, "main.py")
 
@@ -311,7 +311,7 @@ def original_sit(sizes: Sizes, clone: Path) -> Step:
         targets, _ = teacher(clean, recons=False)
         predicted, painted = student(corrupted)
         errors = nn.functional.l1_loss(painted, clean, reduction="none")
-        with mock.patch.object(torch.Tensor, "cuda", lambda tensor: tensor):
+        with mock.patch.object(torch.Tensor, "cuda", lambda tensor: tensor.to(clean.device)):
             return contrast(predicted, targets, 0) + errors[mask == 1].mean()
 
     return original_step(loss_of, student, teacher, main.utils)

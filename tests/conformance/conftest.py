@@ -4,6 +4,11 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import torch
+
+# As transformers' own conftest: what a GPU rounds to TF32 is compared with what it does not.
+torch.backends.cudnn.allow_tf32 = False
+
 MARKERS = (
     "accelerate_tests",
     "flash_attn_test",

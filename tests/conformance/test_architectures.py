@@ -29,6 +29,13 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
             inputs["labels"] = torch.ones(self.model_tester.batch_size, 3, dtype=torch.long, device=torch_device)
         return inputs
 
+    def _prepare_config_headdim(self, config, requested_dim):
+        """As in the mixin, which wants wide heads for flex attention on a GPU and for them widens the layers."""
+        try:
+            return super()._prepare_config_headdim(config, requested_dim)
+        except AttributeError as error:
+            self.skipTest(f"how wide heads are follows from what each stage has: {error}")
+
     def test_model_get_set_embeddings(self):
         """As in the mixin, but for any kind of embedding, as transformers has it in the tests of its image models."""
         for model_class in self.all_model_classes:
@@ -116,7 +123,10 @@ class ConfigurationTests(RowTests):
 
 
 class TrainingTests(RowTests, mixins.training.TrainingTesterMixin):
-    """The mixin knows how to make a batch of text for a language model alone; classifiers get theirs here."""
+    """The mixin knows how to make a batch of text for a language model alone; classifiers get theirs here.
+
+    On the CPU, where it trains whatever else there is.
+    """
 
     model_tester = None
 
@@ -130,8 +140,8 @@ class TrainingTests(RowTests, mixins.training.TrainingTesterMixin):
 
     def _create_text_training_batch(self, batch_size: int, seq_length: int, vocab_size: int) -> dict:
         _, inputs = self.model_tester.prepare_config_and_inputs_for_common()
-        labels = torch.arange(batch_size, device=torch_device) % self.model_tester.num_labels
-        return {name: value[:batch_size] for name, value in inputs.items()} | {"labels": labels}
+        labels = torch.arange(batch_size) % self.model_tester.num_labels
+        return {name: value[:batch_size].cpu() for name, value in inputs.items()} | {"labels": labels}
 
 
 def generate(row: Row) -> Iterator[type]:
