@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms import v2 as transforms
 
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.training.augmentation import (
+    ClippedResizedCrop,
     EvaluationImages,
     RandAugment,
     TrainingCollator,
@@ -410,7 +412,9 @@ def test_augmentation_is_a_function_of_the_draw(processor):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("crop", [{"crop_scale": [0.2, 1.0]}, {"crop_padding": 2}, {}])
+@pytest.mark.parametrize(
+    "crop", [{"crop_scale": [0.2, 1.0]}, {"crop_scale": [0.2, 1.0], "crop_clipped": True}, {"crop_padding": 2}, {}]
+)
 def test_every_augmentation_keeps_size_and_channels(mode, crop):
     channels = len(mode) if mode == "RGB" else 1
     processor = VitsImageProcessor(
@@ -421,6 +425,22 @@ def test_every_augmentation_keeps_size_and_channels(mode, crop):
     for seed in range(12):
         torch.manual_seed(seed)
         assert transform(picture(seed).convert(mode)).shape == (channels, 18, 14)
+
+
+def test_a_clipped_crop_keeps_what_the_image_has_of_it():
+    """Of the whole area of a long image it is the whole height and, whatever the ratio, as wide as drawn."""
+    image, crop = picture(0, (100, 640)), ClippedResizedCrop(16, scale=[1.0, 1.0], ratio=[0.5, 2.0])
+    widths, redrawn = [], transforms.RandomResizedCrop(16, scale=[1.0, 1.0], ratio=[0.5, 2.0])
+    for seed in range(50):
+        torch.manual_seed(seed)
+        drawn = crop.make_params([image])
+        assert (drawn["top"], drawn["height"]) == (0, 100)
+        assert 0 <= drawn["left"] <= 640 - drawn["width"]
+        widths.append(drawn["width"])
+        assert redrawn.make_params([image])["width"] == 200  # ten crops did not fit
+        assert crop(image).size == (16, 16)
+    assert 178 <= min(widths) < 220  # the root of the area halved
+    assert 320 < max(widths) <= 358
 
 
 def test_three_augment_does_one_of_three():

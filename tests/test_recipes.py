@@ -197,6 +197,7 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
         ("objective.cosub=true", "cosub goes with loss: binary or sigmoid"),
         ("train.ema_decay=null", "use_ema needs train.ema_decay"),
         ("augmentation.crop_scale=0.5", "crop_scale"),
+        ("augmentation={crop_clipped: true}", "crop_clipped is about augmentation.crop_scale, which is missing"),
         (
             "augmentation.randaugment.magnitude=15",
             "randaugment.magnitude of policy timm must lie between 0 and 10, got 15.0",

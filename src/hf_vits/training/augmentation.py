@@ -128,8 +128,8 @@ def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: An
     if interpolation == "random":
         return transforms.RandomChoice([_resize(recipe, size, name) for name in ("bilinear", "bicubic")])
     if recipe.crop_scale is not None:
-        scale, ratio = tuple(recipe.crop_scale), tuple(recipe.crop_ratio)
-        return transforms.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation)
+        crop = ClippedResizedCrop if recipe.crop_clipped else transforms.RandomResizedCrop
+        return crop(size, scale=recipe.crop_scale, ratio=recipe.crop_ratio, interpolation=interpolation)
     if recipe.crop_padding is not None:
         crop = transforms.RandomCrop(size, padding=recipe.crop_padding, padding_mode="reflect", pad_if_needed=True)
         return transforms.Compose([transforms.Resize(min(size), interpolation=interpolation), crop])
@@ -138,6 +138,23 @@ def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: An
         crop = transforms.RandomCrop(size, pad_if_needed=True)
         return transforms.Compose([transforms.RandomResize(low, high + 1, interpolation=interpolation), crop])
     return transforms.Resize(size, interpolation=interpolation)
+
+
+class ClippedResizedCrop(transforms.RandomResizedCrop):
+    """torchvision's crop, but drawn once: what of it does not fit into the image is cut off, whatever shape remains.
+
+    facebookresearch/mae, util/crop.py, after BYOL.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, int]:
+        height, width = transforms.functional.get_size(flat_inputs[0])
+        area = height * width * torch.empty(1).uniform_(*self.scale).item()
+        ratio = torch.empty(1).uniform_(*torch.tensor(self.ratio).log().tolist()).exp().item()
+        cropped_width = min(round((area * ratio) ** 0.5), width)
+        cropped_height = min(round((area / ratio) ** 0.5), height)
+        top = torch.randint(0, height - cropped_height + 1, size=(1,)).item()
+        left = torch.randint(0, width - cropped_width + 1, size=(1,)).item()
+        return {"top": top, "left": left, "height": cropped_height, "width": cropped_width}
 
 
 class RandAugment(transforms.RandAugment):

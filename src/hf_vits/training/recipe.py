@@ -239,6 +239,7 @@ class AugmentationRecipe:
 
     crop_scale: share of the area that a random crop, then resized, covers; none: the whole image resized.
     crop_ratio: aspect ratios of that crop.
+    crop_clipped: that crop is drawn once and cut to what the image has, not drawn anew until it fits (MAE's probe).
     crop_padding: resize, pad by so many reflected pixels, crop at random; instead of crop_scale.
     short_side: fewest and most pixels that the shorter side is resized to, then crop at random; instead of crop_scale.
     interpolation: of resizing; `random` draws bilinear or bicubic, none is the image processor's.
@@ -258,6 +259,7 @@ class AugmentationRecipe:
 
     crop_scale: list[float] | None = None
     crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
+    crop_clipped: bool = False
     crop_padding: int | None = None
     short_side: list[int] | None = None
     interpolation: Literal["bilinear", "bicubic", "random"] | None = None
@@ -279,6 +281,8 @@ class AugmentationRecipe:
         crops = [name for name in ("crop_scale", "crop_padding", "short_side") if getattr(self, name) is not None]
         if len(crops) > 1:
             raise ValueError(f"augmentation.{' and augmentation.'.join(crops)} exclude each other")
+        if self.crop_clipped and self.crop_scale is None:
+            raise ValueError("augmentation.crop_clipped is about augmentation.crop_scale, which is missing")
         if self.short_side is not None:
             check_range("augmentation.short_side", self.short_side)
 
