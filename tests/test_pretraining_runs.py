@@ -165,13 +165,16 @@ def test_accumulation_follows_the_curve_of_whole_batches(tmp_path, method):
     assert curves[2] == pytest.approx(curves[1], abs=2e-5)
 
 
-@pytest.mark.parametrize("method", ["mae", "ibot"])
-def test_two_processes_follow_the_curve_of_one(tmp_path, method):
+NORMS = ["model.config.head_norm=batch_norm", "model.config.backbone_config.feed_forward=locality"]
+
+
+@pytest.mark.parametrize(("method", "overrides"), [("mae", []), ("ibot", []), ("ibot", NORMS)])
+def test_two_processes_follow_the_curve_of_one(tmp_path, method, overrides):
     one, two = tmp_path / "one", tmp_path / "two"
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(tiny(method, two, train__length="10 steps")))
-    launch("--num_processes", "2", "--cpu", "-m", "hf_vits.training", str(recipe))
-    alone = train(recipe, [f"output.directory={one}"])
+    launch("--num_processes", "2", "--cpu", "-m", "hf_vits.training", str(recipe), *overrides)
+    alone = train(recipe, [f"output.directory={one}", *overrides])
     together = json.loads((two / "results.json").read_text())
     assert (alone["processes"], together["processes"]) == (1, 2)
     assert len(losses(one)) == 10

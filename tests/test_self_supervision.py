@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch import nn
 
 from hf_vits.objectives import (
     AbsoluteReconstruction,
@@ -22,6 +23,8 @@ from hf_vits.objectives import (
 )
 from hf_vits.objectives import corruptions as paint
 from hf_vits.objectives.masks import AttentionMask, MaskRatio, block_mask, random_mask
+from hf_vits.pretraining.heads import TokenBatchNorm
+from hf_vits.training.batch_statistics import GlobalBatchStatistics
 from hf_vits.training.schedules import cosine, teacher_temperature
 
 VIEWS, CROPS, BATCH, SIZE = 2, 4, 3, 7
@@ -90,6 +93,48 @@ def test_two_processes_share_center_and_candidates():
     objective(outputs, outputs)
     assert first == second == pytest.approx(objective.center.value.tolist(), abs=1e-7)
     assert (loss_a + loss_b) / 2 == pytest.approx(MomentumContrastLoss()(outputs, outputs)[0].item(), abs=1e-6)
+
+
+def norms_of_part(rank, batches, port, results):
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    norms, batches = make_norms(), [batch.tensor_split([3])[rank] for batch in batches]
+    with GlobalBatchStatistics():
+        results.put((rank, [norm_once(norm, batch) for norm, batch in zip(norms, batches, strict=True)]))
+    torch.distributed.destroy_process_group()
+
+
+def make_norms():
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm1d(5), nn.BatchNorm2d(4, momentum=0.3), TokenBatchNorm(6, affine=False)]
+    for parameter in nn.ModuleList(norms).parameters():
+        nn.init.uniform_(parameter)
+    return norms
+
+
+def norm_once(norm, batch):
+    """Output, gradients of what went in and of the parameters, and running statistics, as lists."""
+    batch = batch.clone().requires_grad_()
+    output = norm(batch)
+    output.sin().sum().backward()
+    gradients = [parameter.grad.tolist() for parameter in norm.parameters()]
+    return output.tolist(), batch.grad.tolist(), gradients, norm.running_mean.tolist(), norm.running_var.tolist()
+
+
+def test_batch_norms_over_two_processes_are_those_over_the_whole_batch():
+    """Of parts of three and of five."""
+    torch.manual_seed(1)
+    batches = [3 + 2 * torch.randn(size) for size in ([8, 5], [8, 4, 3, 2], [8, 7, 6])]
+    queue = mp.get_context("fork").SimpleQueue()
+    mp.start_processes(norms_of_part, args=(batches, free_port(), queue), nprocs=2, start_method="fork")
+    parts = zip(*(found for _, found in sorted(queue.get() for _ in range(2))), strict=True)
+    for norm, batch, (first, second) in zip(make_norms(), batches, parts, strict=True):
+        output, gradient, gradients, *running = norm_once(norm, batch)
+        for whole, *both in ((output, first[0], second[0]), (gradient, first[1], second[1])):
+            torch.testing.assert_close(torch.tensor(both[0] + both[1]), torch.tensor(whole), rtol=1e-5, atol=2e-6)
+        for whole, *both in zip(gradients, first[2], second[2], strict=True):
+            torch.testing.assert_close(torch.tensor(both).sum(dim=0), torch.tensor(whole), rtol=1e-5, atol=2e-6)
+        torch.testing.assert_close(torch.tensor(first[3:]), torch.tensor(running), rtol=1e-5, atol=1e-6)
+        assert first[3:] == second[3:]
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """The trainer of models that learn without labels, judged meanwhile by the nearest neighbours of their features."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from hf_vits.analysis import neighbours
 from hf_vits.analysis.features import extract, plain_encoder
-from hf_vits.objectives.centering import Center
+from hf_vits.objectives.centering import Center, is_distributed
 
+from .batch_statistics import GlobalBatchStatistics
 from .pretraining_figures import draw_what_it_sees
 from .pretraining_recipe import NeighboursRecipe
 from .trainer import RecipeTrainer
@@ -43,6 +45,11 @@ class PretrainingTrainer(RecipeTrainer):
             if isinstance(module, Center):
                 module.parts = self.args.gradient_accumulation_steps
         return super().train(*args, **kwargs)
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        """As in `RecipeTrainer`, with batch norms over all processes, as all the originals have them."""
+        with GlobalBatchStatistics() if is_distributed() else contextlib.nullcontext():
+            return super().training_step(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)
