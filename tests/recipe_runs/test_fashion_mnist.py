@@ -12,11 +12,11 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 # backbone, and than in the pixels themselves.
 MARGINS = {
     "mae": (0.2, 0.015),
-    "sit": (0.2, 0.015),
+    "sit": (0.2, 0.02),
     "esvit": (0.2, 0.02),
-    "dino": (0.2, 0.03),
+    "dino": (0.2, 0.025),
     "ibot": (0.2, 0.02),
-    "attmask": (0.2, 0.015),
+    "attmask": (0.2, 0.02),
 }
 
 
