@@ -121,11 +121,11 @@ def norm_once(norm, batch):
 
 
 def test_batch_norms_over_two_processes_are_those_over_the_whole_batch():
-    """Of parts of three and of five."""
+    """Of parts of three and of five; not forked, as autograd's threads may run here already."""
     torch.manual_seed(1)
     batches = [3 + 2 * torch.randn(size) for size in ([8, 5], [8, 4, 3, 2], [8, 7, 6])]
-    queue = mp.get_context("fork").SimpleQueue()
-    mp.start_processes(norms_of_part, args=(batches, free_port(), queue), nprocs=2, start_method="fork")
+    queue = mp.get_context("spawn").SimpleQueue()
+    mp.start_processes(norms_of_part, args=(batches, free_port(), queue), nprocs=2, start_method="spawn")
     parts = zip(*(found for _, found in sorted(queue.get() for _ in range(2))), strict=True)
     for norm, batch, (first, second) in zip(make_norms(), batches, parts, strict=True):
         output, gradient, gradients, *running = norm_once(norm, batch)
