@@ -49,7 +49,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--local-views", type=int, default=2, metavar="N", help="of 96 pixels; papers: 8, 10 (default: %(default)s)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file as they come")
     parser.add_argument("--seconds", type=float, default=15, help="of timing per row (default: %(default)s)")

@@ -34,6 +34,8 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
         try:
             return super()._prepare_config_headdim(config, requested_dim)
         except AttributeError as error:
+            if "has no setter" not in str(error):
+                raise
             self.skipTest(f"how wide heads are follows from what each stage has: {error}")
 
     def test_model_get_set_embeddings(self):
