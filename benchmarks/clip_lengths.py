@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from hf_vits.training.recipe import load_recipe
-from hf_vits.training.speech import spoken_split
+from hf_vits.data.synthetic.speech import spoken_split
+from hf_vits.recipe import load_recipe
 
 _BATCH = 32
 

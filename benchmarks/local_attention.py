@@ -3,7 +3,7 @@
     python -m benchmarks.local_attention [--kernel K] [--map SIZE] [--json FILE] [--plot FILE] [--seconds S]
 
 Both layers hold the same parameters and compute the same, on the CPU in float32. Ours is
-`hf_vits.layers.learned_query_attention.LearnedQueryAttention`, whose memory should not grow with the kernel; the other
+`hf_vits.models.qna.attention_qna.LearnedQueryAttention`, whose memory should not grow with the kernel; the other
 needs a copy of the map for every position of the kernel. A row per mode, side of the map and side of the kernel:
 
     mode, map, kernel          what was run
@@ -26,7 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import nn
 
-from hf_vits.layers.learned_query_attention import LearnedQueryAttention
+from hf_vits.models.qna.attention_qna import LearnedQueryAttention
 
 from .memory import peak_of, start_children
 from .rounds import interleave, summarize

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_vits import BranchformerConfig
-from hf_vits.layers.subsampling import ConvSubsampling
+from hf_vits.models.branchformer.subsampling_branchformer import ConvSubsampling
 
 
 class SpeechBrainBranchformer(nn.Module):

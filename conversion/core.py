@@ -70,7 +70,7 @@ def system(name: str) -> ModuleType:
     """The conversion module of a system; ValueError with the known names if there is none."""
     if name not in SYSTEMS:
         raise ValueError(f"unknown system {name!r}{suggestion(name, SYSTEMS)}; known: {', '.join(SYSTEMS)}")
-    return importlib.import_module(f".{name}", __package__)
+    return importlib.import_module(f".systems.{name}", __package__)
 
 
 def variants(name: str) -> dict[str, dict]:

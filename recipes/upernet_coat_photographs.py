@@ -24,7 +24,7 @@ from tqdm import trange
 from transformers import UperNetConfig, UperNetForSemanticSegmentation
 
 from hf_vits import CoatConfig
-from hf_vits.conversion.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from hf_vits.conversion.shared.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = (320, 213)  # width and height of the photographs in pixels
 TRAINING_PART = 0.7  # of the width

@@ -14,8 +14,8 @@ import torch
 
 from hf_vits.conversion import SYSTEMS
 from tests.parity.golden import Case
+from tests.support.paths import PARITY_CASES
 
-OWN_CASES = Path(__file__).parent / "parity_cases"
 LARGE = 60_000_000  # parameters; CI leaves such cases out
 
 # Outputs that are left out: {(system, regular expression for the whole name): why they are not compared}.
@@ -27,7 +27,7 @@ COMBINED = ("detection",)
 
 
 def pytest_generate_tests(metafunc):
-    folders = metafunc.config.getoption("--cases") or [OWN_CASES]
+    folders = metafunc.config.getoption("--cases") or [PARITY_CASES]
     paths = sorted(path for folder in folders for path in Path(folder).rglob("*.json"))
     parameters = [
         pytest.param(case, id=f"{case.system}/{case.path.stem}", marks=[pytest.mark.large] if is_large(case) else [])

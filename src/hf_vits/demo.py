@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
+from hf_vits.data.images import SOURCES
+from hf_vits.data.splits import Split, load_classes
+from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.hub import push_to_hub
-from hf_vits.hub.loopback import LoopbackHub
+from hf_vits.recipe import load_recipe
+from hf_vits.testing.hub.loopback import LoopbackHub
 from hf_vits.training import train
-from hf_vits.training.data import Split, load_classes
-from hf_vits.training.figures import Prediction, draw_predictions
-from hf_vits.training.image_data import SOURCES
-from hf_vits.training.recipe import load_recipe
 
 ENOUGH_ACCURACY = 0.97
 SHOWN_PREDICTIONS = 30

@@ -22,8 +22,8 @@ from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWavefo
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.processing.video import VitsVideoProcessor
 
-from ..audio_support import noise
-from ..video_support import encode, numbered
+from ..support.audio import noise
+from ..support.video import encode, numbered
 from . import mixins
 from .table import FRAMES
 from .testers import ModelTester, RowTests

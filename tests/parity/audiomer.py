@@ -5,7 +5,7 @@ import re
 import torch
 
 from hf_vits.conversion import convert
-from hf_vits.conversion.audiomer import processor
+from hf_vits.conversion.systems.audiomer import processor
 from hf_vits.models.audiomer.configuration_audiomer import AudiomerConfig
 
 from .golden import Case

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hf_vits.conversion import convert, processor
-from hf_vits.conversion.espnet import encoder_fields
+from hf_vits.conversion.shared.espnet import encoder_fields
 from hf_vits.layers.sequence_losses import PADDING
 
 from .golden import Case

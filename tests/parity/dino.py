@@ -5,10 +5,10 @@ from torch import nn
 
 from hf_vits import conversion
 from hf_vits.analysis.attention import heaviest
-from hf_vits.analysis.neighbours import top_accuracy, vote
 from hf_vits.analysis.propagation import neighbourhood, propagate, stretch
 from hf_vits.conversion import convert
-from hf_vits.training.optimizers import Lars
+from hf_vits.evaluation.neighbours import top_accuracy, vote
+from hf_vits.optim.optimizers import Lars
 
 from .golden import Case
 from .record import eager_attentions

@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_vits.conversion import convert, mae
+from hf_vits.conversion import convert
 from hf_vits.conversion.core import apply_transforms
+from hf_vits.conversion.systems import mae
 from hf_vits.layers.patch import cut_patches
 from hf_vits.layers.position import interpolate_positions, sine_cosine_positions_2d
 from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification
-from hf_vits.training.optimizers import Lars, parameter_groups
-from hf_vits.training.recipe import OptimizerRecipe, ScheduleRecipe
-from hf_vits.training.schedules import learning_rate
+from hf_vits.optim.optimizers import Lars, parameter_groups
+from hf_vits.optim.schedules import learning_rate
+from hf_vits.recipe import OptimizerRecipe, ScheduleRecipe
 
 from .golden import Case
 from .record import recording

@@ -5,9 +5,9 @@ import torch
 from hf_vits.conversion import convert
 from hf_vits.conversion.checkpoint import unwrap
 from hf_vits.conversion.core import apply_transforms
-from hf_vits.conversion.qna import prepare, query_table, resize_table, transforms
-from hf_vits.layers.learned_query_attention import LearnedQueryAttention
+from hf_vits.conversion.systems.qna import prepare, query_table, resize_table, transforms
 from hf_vits.layers.window import merge
+from hf_vits.models.qna.attention_qna import LearnedQueryAttention
 from hf_vits.models.qna.configuration_qna import QnaConfig
 
 from .golden import Case

@@ -3,7 +3,7 @@
 import torch
 
 from hf_vits.conversion import convert
-from hf_vits.conversion.regionvit import resize_table
+from hf_vits.conversion.systems.regionvit import resize_table
 from hf_vits.models.regionvit.modeling_regionvit import RegionViTModel
 
 from .golden import Case

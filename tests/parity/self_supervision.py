@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from hf_vits.objectives import DINOLoss, IBOTLoss
-from hf_vits.training.schedules import cosine, teacher_temperature
+from hf_vits.optim.schedules import cosine, teacher_temperature
 
 from .golden import Case
 

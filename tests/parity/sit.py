@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hf_vits.conversion import convert, sit
+from hf_vits.conversion import convert
 from hf_vits.conversion.core import apply_transforms
+from hf_vits.conversion.systems import sit
 from hf_vits.objectives import MomentumContrastLoss, NTXentLoss, SiTLoss
 from hf_vits.objectives import corruptions as paint
 from hf_vits.objectives.sit import TASK_SCALES

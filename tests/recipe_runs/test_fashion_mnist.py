@@ -1,12 +1,9 @@
 """Small recipes that learn without labels at their full length, minutes each: `make recipe-runs` alone runs them."""
 
-from pathlib import Path
-
 import pytest
 
 from hf_vits.training import train
-
-RECIPES = Path(__file__).parents[2] / "recipes"
+from tests.support.paths import RECIPES
 
 # By how much neighbours in the learnt features know more classes of test images than in those of the untrained
 # backbone, and than in the pixels themselves.

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from hf_vits.layers.branch_merging import FixedAverageMerge, LearnedAverageMerge, SingleBranch
+from hf_vits.models.branchformer.merging_branchformer import FixedAverageMerge, LearnedAverageMerge, SingleBranch
 
 BRANCHES = ("attention", "MLP")
 

@@ -25,8 +25,8 @@ from transformers import (
 )
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
-from .. import __version__
-from ..auto import ARCHITECTURES, PRETRAINING
+from hf_vits import __version__
+from hf_vits.auto import ARCHITECTURES, PRETRAINING
 
 PACKAGE = __name__.split(".")[0]
 ROOT = Path(__file__).parents[1]

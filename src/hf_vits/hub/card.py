@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
-from ..auto import LINEAR_PROBE, ROWS, Architecture
+from hf_vits.auto import LINEAR_PROBE, ROWS, Architecture
+
 from .facts import FACTS, Facts
 
 REPOSITORY = "USER/MODEL"  # stands in a card for its repository, until a push knows the name

@@ -22,7 +22,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import parse_ratelimit_headers
 from transformers import PreTrainedModel
 
-from .. import __version__
+from hf_vits import __version__
+
 from .bundle import remove_bundle, write_bundle
 from .card import REPOSITORY, model_card, write_card
 

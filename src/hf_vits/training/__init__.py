@@ -14,7 +14,7 @@ def train(recipe: str | Path | dict[str, Any], overrides: Iterable[str] = ()) ->
     Started again after it was killed, a run goes on from its last checkpoint. A finished run returns its results.
 
     Args:
-        recipe: YAML file, or its content as a dict; `hf_vits.training.recipe` describes the keys.
+        recipe: YAML file, or its content as a dict; `hf_vits.recipe` describes the keys.
         overrides: changes to it, such as `"train.batch_size=64"`.
 
     Returns:

@@ -11,19 +11,19 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import is_torch_bf16_gpu_available
 
 from hf_vits import conversion
-from hf_vits.analysis.features import load_encoder, plain_encoder
+from hf_vits.data.splits import Splits
+from hf_vits.evaluation.features import load_encoder, plain_encoder
+from hf_vits.optim.averaging import WeightAverage
+from hf_vits.optim.schedules import cosine
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeForImageClassification
+from hf_vits.recipe import InitializationRecipe, ModelRecipe, Recipe, TrainRecipe
+from hf_vits.recipe.fields import steps_of
 
-from .averaging import WeightAverage
-from .data import Splits
-from .output import CHECKPOINTS
-from .recipe import InitializationRecipe, ModelRecipe, Recipe, TrainRecipe
-from .recipe_fields import steps_of
-from .schedules import cosine
-from .self_distillation import ClipEachGradient, WeightDecaySchedule
+from .loop.self_distillation import ClipEachGradient, WeightDecaySchedule
+from .loop.teacher import load_teacher
+from .loop.trainer import RecipeTrainer
+from .report.output import CHECKPOINTS
 from .tasks import Task
-from .teacher import load_teacher
-from .trainer import RecipeTrainer
 
 
 def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[PreTrainedModel, Any]:

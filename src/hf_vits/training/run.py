@@ -8,12 +8,13 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from hf_vits.hub import push_to_hub
+from hf_vits.recipe import load_recipe
 
-from . import output, tasks
+from . import tasks
 from .building import build_model, build_trainer
-from .history import HistoryFile
 from .launch import prefer_cpu
-from .recipe import load_recipe
+from .loop.history import HistoryFile
+from .report import output
 
 
 def run(recipe: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -26,9 +26,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     from transformers import EvalPrediction
 
-    from hf_vits.training.evaluation import accuracy_metrics, confusion
-    from hf_vits.training.figures import draw_confusion
-    from hf_vits.training.heads import heads_of
+    from hf_vits.data.label_groups import heads_of
+    from hf_vits.evaluation.accuracy import accuracy_metrics, confusion
+    from hf_vits.figures.runs import draw_confusion
 
     from ..models import load_with
 
@@ -95,9 +95,9 @@ def rank_all(task, model, processor, datasets, labels, batch_size: int):
     from torch.utils.data import ConcatDataset, DataLoader
     from tqdm import tqdm
 
-    from hf_vits.training.evaluation import rank
-    from hf_vits.training.heads import heads_of
-    from hf_vits.training.trainer import features_of
+    from hf_vits.data.label_groups import heads_of
+    from hf_vits.evaluation.accuracy import rank
+    from hf_vits.training.loop.trainer import features_of
 
     loader = DataLoader(ConcatDataset(datasets), batch_size=batch_size, collate_fn=task.evaluation_collator(processor))
     truth = torch.from_numpy(labels).split(batch_size)

@@ -9,7 +9,7 @@ HELD_OUT = 0.2  # of data that come without a split to measure on, where a metho
 
 def load_recipe_of(data: str):
     """The recipe that DATA is; None if it is none."""
-    from hf_vits.training.recipe import load_recipe
+    from hf_vits.recipe import load_recipe
 
     return load_recipe(Path(data)) if Path(data).suffix in (".yaml", ".yml") else None
 
@@ -27,8 +27,8 @@ def load_data(args: argparse.Namespace, task, recipe):
 
 def load_splits(args: argparse.Namespace, recipe):
     """Images to learn from and to measure on; some are held out only of data that come as one."""
-    from hf_vits.training.data import load_classes, load_source
-    from hf_vits.training.image_data import SOURCES
+    from hf_vits.data.images import SOURCES
+    from hf_vits.data.splits import load_classes, load_source
 
     if recipe is not None:
         return load_classes(recipe.data, SOURCES)
@@ -44,7 +44,7 @@ def load_splits(args: argparse.Namespace, recipe):
 
 def source_of(args: argparse.Namespace):
     """What DATA is, other than a recipe."""
-    from hf_vits.training.recipe import DataRecipe
+    from hf_vits.recipe import DataRecipe
 
     if args.data == "digits":
         return DataRecipe(source="digits")
@@ -56,8 +56,8 @@ def source_of(args: argparse.Namespace):
 
 
 def load_class_folders(folder: Path, task, skip_unreadable: bool):
-    from hf_vits.training.data import Split
-    from hf_vits.training.folder import load_folder
+    from hf_vits.data.folders import load_folder
+    from hf_vits.data.splits import Split
 
     try:
         class_names, files = load_folder({"train": folder}, task.media, skip_unreadable)

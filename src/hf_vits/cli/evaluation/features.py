@@ -21,7 +21,7 @@ def features_of(args: argparse.Namespace, num_layers: int = 1, patch_mean: bool 
     """Those of the frozen encoder in MODEL, which may be of any kind, kept in memory and nowhere else."""
     from torch.utils.data import DataLoader
 
-    from hf_vits.analysis.features import extract
+    from hf_vits.evaluation.features import extract
     from hf_vits.training import tasks
 
     if args.split == "train":
@@ -49,7 +49,7 @@ def load_encoder_of(source: str):
     import torch
     from transformers.utils import IMAGE_PROCESSOR_NAME
 
-    from hf_vits.analysis.features import load_encoder
+    from hf_vits.evaluation.features import load_encoder
 
     from ..models import check_source, load_processor
 

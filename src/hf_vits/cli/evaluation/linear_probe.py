@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from hf_vits.training.probing import SETTINGS, accuracy, train_probe
+    from hf_vits.evaluation.linear_probe import SETTINGS, accuracy, train_probe
 
     settings = SETTINGS[args.probe]
     settings = replace(settings, epochs=args.epochs or settings.epochs)

@@ -32,7 +32,7 @@ def shots(text: str) -> int | float:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from hf_vits.analysis.low_shot import accuracy
+    from hf_vits.evaluation.low_shot import accuracy
 
     if args.penalty <= 0:
         raise ValueError(f"--penalty must be above 0, got {args.penalty:g}")

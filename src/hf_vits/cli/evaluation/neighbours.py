@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from hf_vits.analysis.neighbours import accuracies
+    from hf_vits.evaluation.neighbours import accuracies
 
     if args.temperature <= 0:
         raise ValueError(f"--temperature must be above 0, got {args.temperature:g}")

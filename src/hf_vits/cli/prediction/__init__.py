@@ -1,6 +1,6 @@
 """`hf-vits predict` by what a model takes: one module per kind of input.
 
-Each has MEDIA, the files it reads (`hf_vits.training.folder.Media`), and predict(args, paths), which loads the model,
+Each has MEDIA, the files it reads (`hf_vits.data.folders.Media`), and predict(args, paths), which loads the model,
 draws the figure if one is asked for, and returns a dict per file: file, and predictions or text.
 """
 
@@ -11,7 +11,7 @@ from types import ModuleType
 
 from transformers import PreTrainedModel
 
-from hf_vits.training.folder import Media, find_unreadable
+from hf_vits.data.folders import Media, find_unreadable
 
 # {end of a model's class name: module below}
 _KINDS = {

@@ -9,8 +9,8 @@ import torch
 from tqdm import tqdm
 from transformers.image_utils import load_image
 
-from hf_vits.training.figures import Prediction, draw_predictions
-from hf_vits.training.image_data import IMAGES as MEDIA
+from hf_vits.data.images import IMAGES as MEDIA
+from hf_vits.figures.runs import Prediction, draw_predictions
 
 from ..models import image_mode, load_classifier
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from hf_vits.figures.audio import decibels
+from hf_vits.figures.runs import save_figure
 from hf_vits.processing.waveform import load_audio
-from hf_vits.training.audio_figures import decibels
-from hf_vits.training.figures import save_figure
 
 from .windows import window_starts
 

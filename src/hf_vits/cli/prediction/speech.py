@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from transformers import AutoProcessor
 
-from hf_vits.training.audio_data import AUDIO as MEDIA
+from hf_vits.data.audio import AUDIO as MEDIA
 
 from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, run_windows, with_context

@@ -11,13 +11,13 @@ import torch
 from tqdm import tqdm
 from transformers import AutoVideoProcessor, PreTrainedModel
 
+from hf_vits.data.label_groups import class_probabilities
+from hf_vits.data.videos import VIDEOS as MEDIA
+from hf_vits.figures.videos import WatchedVideo, draw_watched, shrink, to_pictures
 from hf_vits.processing.decoding import VideoInfo, VideoReader, probe
 from hf_vits.processing.sampling import sample_indices, slowfast_clip_size
 from hf_vits.processing.video import VitsVideoProcessor
-from hf_vits.training.heads import class_probabilities
-from hf_vits.training.video_clips import check_processor
-from hf_vits.training.video_data import VIDEOS as MEDIA
-from hf_vits.training.video_figures import WatchedVideo, draw_watched, shrink, to_pictures
+from hf_vits.training.examples.clips import check_processor
 
 from ..models import load_with
 from .windows import describe, window_starts

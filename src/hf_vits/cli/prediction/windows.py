@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig
 
-from hf_vits.training.heads import most_probable, most_probable_of_heads
+from hf_vits.data.label_groups import most_probable, most_probable_of_heads
 
 
 def window_starts(total: int, length: int) -> list[int]:

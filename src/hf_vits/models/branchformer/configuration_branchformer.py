@@ -6,7 +6,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from ...configuration import VitsConfig
-from ...layers.subsampling_windows import CONVOLUTIONS, convolved_length, subsampling_factor
+from .subsampling_windows_branchformer import CONVOLUTIONS, convolved_length, subsampling_factor
 
 Branches = Literal["both", "attention", "mlp"]
 

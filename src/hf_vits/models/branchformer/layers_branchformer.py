@@ -8,19 +8,13 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ...layers.attention import SelfAttention, attend
-from ...layers.branch_merging import (
-    BranchMerge,
-    ConcatMerge,
-    FixedAverageMerge,
-    LearnedAverageMerge,
-    SingleBranch,
-)
-from ...layers.convolutional_gating import ConvolutionalGatingMLP
-from ...layers.fast_attention import FastAttention
-from ...layers.relative_attention import RelativeSelfAttention
-from ...layers.sinusoids import LegacyRelativeSinusoids, RelativeSinusoids, Sinusoids
-from ...layers.subsampling import ConvSubsampling, LinearInput
 from .configuration_branchformer import BranchformerConfig
+from .fast_attention_branchformer import FastAttention
+from .gating_branchformer import ConvolutionalGatingMLP
+from .merging_branchformer import BranchMerge, ConcatMerge, FixedAverageMerge, LearnedAverageMerge, SingleBranch
+from .positions_branchformer import LegacyRelativeSinusoids, RelativeSinusoids, Sinusoids
+from .relative_attention_branchformer import RelativeSelfAttention
+from .subsampling_branchformer import ConvSubsampling, LinearInput
 
 SINUSOIDS = {
     "relative": RelativeSinusoids,

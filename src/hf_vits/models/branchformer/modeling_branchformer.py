@@ -19,17 +19,17 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple, mer
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ...layers.attention import Attention, QueryKeyValue, padding_bias
-from ...layers.branch_merging import BranchMerge
-from ...layers.convolutional_gating import SpatialGate
-from ...layers.fast_attention import FastAttention
 from ...layers.pooling import FramePooling
-from ...layers.relative_attention import RelativeSelfAttention
 from ...layers.sequence_losses import check_labels, ctc_loss
-from ...layers.subsampling import subsample_mask
-from ...layers.subsampling_windows import convolved_length, smallest_length
 from ...modeling import EncoderOutput, ForClassification, VitsPreTrainedModel, init_as_torch, recorded_states
 from .configuration_branchformer import BranchformerConfig
+from .fast_attention_branchformer import FastAttention
+from .gating_branchformer import SpatialGate
 from .layers_branchformer import BranchformerEmbeddings, BranchformerLayer
+from .merging_branchformer import BranchMerge
+from .relative_attention_branchformer import RelativeSelfAttention
+from .subsampling_branchformer import subsample_mask
+from .subsampling_windows_branchformer import convolved_length, smallest_length
 
 
 @dataclass

@@ -23,9 +23,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from ...layers.attention import Attention, SelfAttention, attend, padding_bias
 from ...layers.mlp import MLP
 from ...layers.sequence_losses import PADDING, check_labels, ctc_loss, smoothed_divergence
-from ...layers.sinusoids import Sinusoids
 from .configuration_branchformer_seq2seq import BranchformerSeq2SeqConfig
 from .modeling_branchformer import BranchformerModel, BranchformerOutput, BranchformerPreTrainedModel
+from .positions_branchformer import Sinusoids
 
 
 @dataclass

@@ -20,10 +20,10 @@ from ...layers.mlp import MLP
 from ...layers.patch import check_pixel_values, pair
 from ...layers.pooling import SequencePooling, TokenPooling
 from ...layers.position import PositionEmbedding, SequencePositionEmbedding, SinePositionEmbedding
-from ...layers.tokenizer import ConvTokenizer, Window
 from ...layers.transformer import drop_path_rates
 from ...modeling import EncoderOutput, ForImageClassification, IsotropicBackbone, VitsPreTrainedModel
 from .configuration_cct import CctConfig
+from .tokenizer_cct import ConvTokenizer, Window
 
 
 class CctEmbeddings(nn.Module):

@@ -19,10 +19,10 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple, mer
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.position import SequencePositionEmbedding, SinePositionEmbedding
-from ...layers.tokenizer import ConvTokenizer, Window
 from ...modeling import EncoderOutput
 from .configuration_cct_text import CctTextConfig
 from .modeling_cct import CctPreTrainedModel, make_layers, make_pooler
+from .tokenizer_cct import ConvTokenizer, Window
 
 
 class CctTextEmbeddings(nn.Module):

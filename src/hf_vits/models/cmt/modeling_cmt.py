@@ -18,14 +18,9 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.attention import Attention, attend
 from ...layers.convolution import ConvPositionEmbedding, to_map, to_tokens
 from ...layers.patch import ConvEmbedding, check_pixel_values, pair
+from ...layers.stages import Stage
 from ...layers.transformer import drop_path_rates_of_stages
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    Stage,
-    VitsHierarchicalPreTrainedModel,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_cmt import CmtConfig
 
 

@@ -17,14 +17,9 @@ from ...layers.attention import QueryKeyValue
 from ...layers.convolution import ConvPositionEmbedding, to_map, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import ConvEmbedding, check_pixel_values
+from ...layers.stages import Stage
 from ...layers.transformer import PreNormLayer
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    Stage,
-    VitsHierarchicalPreTrainedModel,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_coat import CoatConfig
 
 

@@ -14,15 +14,10 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.attention import Attention, SelfAttention, attend
 from ...layers.convolution import ConvNorm, to_map, to_tokens
 from ...layers.patch import ConvEmbedding, check_pixel_values
+from ...layers.stages import TokenStage
 from ...layers.transformer import PreNormLayer, drop_path_rates, drop_path_rates_of_stages
 from ...layers.window import merge, pad_to_windows, partition
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    TokenStage,
-    VitsHierarchicalPreTrainedModel,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_cvt import CvtConfig
 
 

@@ -15,17 +15,17 @@ from transformers.utils.generic import TransformersKwargs, merge_with_config_def
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.attention import Attention, attend
-from ...layers.batch_norm import LinearNorm, NormLinear, TokenBatchNorm
 from ...layers.convolution import ConvNorm, to_map, to_tokens
 from ...layers.patch import check_pixel_values, pair
 from ...layers.relative_position import DistanceBias
+from ...layers.stages import Stage
 from ...modeling import (
     DistilledImageClassification,
     EncoderOutput,
     HierarchicalBackbone,
-    Stage,
     VitsHierarchicalPreTrainedModel,
 )
+from .batch_norm_levit import LinearNorm, NormLinear, TokenBatchNorm
 from .configuration_levit import LevitConfig
 
 STEM_STRIDE = 16

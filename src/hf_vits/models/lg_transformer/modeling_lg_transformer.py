@@ -17,15 +17,10 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.convolution import to_map, to_tokens
 from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values
+from ...layers.stages import WindowStage
 from ...layers.transformer import PreNormLayer, drop_path_rates_of_stages
 from ...layers.window import WindowAttention, pad_to_windows
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    VitsHierarchicalPreTrainedModel,
-    WindowStage,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_lg_transformer import LgTransformerConfig
 
 

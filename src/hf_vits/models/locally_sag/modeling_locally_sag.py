@@ -17,13 +17,8 @@ from ...layers.attention import Attention, attend
 from ...layers.convolution import LayerNorm2d, to_map, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import check_pixel_values
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    Stage,
-    VitsHierarchicalPreTrainedModel,
-)
+from ...layers.stages import Stage
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_locally_sag import LocallySagConfig
 
 # Rows and columns by which each copy of the image is moved down and right.

@@ -21,17 +21,12 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.convolution import LayerNorm2d, to_map, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import check_pixel_values, pair
-from ...layers.pooling_attention import Grid, Pooling, PoolingAttention, max_pool_map, pooled_grid
 from ...layers.position import PositionEmbedding, SeparablePositionEmbedding
 from ...layers.relative_position import DecomposedRelativePositions
+from ...layers.stages import Stage
 from ...layers.transformer import drop_path_rates_of_stages
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    Stage,
-    VitsHierarchicalPreTrainedModel,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
+from .attention_mvit import Grid, Pooling, PoolingAttention, max_pool_map, pooled_grid
 from .configuration_mvit import MvitConfig
 from .initialization_mvit import initialize_from
 

@@ -20,14 +20,9 @@ from ...layers.convolution import to_map, to_tokens
 from ...layers.locality import make_feed_forward
 from ...layers.patch import ConvEmbedding, check_pixel_values, pair
 from ...layers.position import PositionEmbedding
+from ...layers.stages import TokenStage
 from ...layers.transformer import drop_path_rates_of_stages
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    TokenStage,
-    VitsHierarchicalPreTrainedModel,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_pvt import PvtConfig
 
 

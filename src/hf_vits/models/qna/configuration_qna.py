@@ -23,7 +23,7 @@ class QnaConfig(VitsHierarchicalConfig):
             has the stage's kernel and twice its heads.
         num_queries: learned queries at every place.
         normalize_queries: whether each has length 1 in every head.
-        attention_scale: how the queries' results are weighted, see `hf_vits.layers.learned_query_attention`.
+        attention_scale: how the queries' results are weighted, see `hf_vits.models.qna.attention_qna`.
         mlp_ratio: intermediate width over `hidden_sizes`.
         stem_type: patches of 4x4 pixels, or the convolution and max-pooling of a "resnet".
         shortcut_type: what halves the map beside the attention: a 1x1 "convolution" of every second pixel, or such a

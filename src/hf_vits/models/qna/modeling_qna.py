@@ -16,10 +16,10 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.attention import SelfAttention
 from ...layers.convolution import ConvNorm, to_tokens
-from ...layers.learned_query_attention import LearnedQueryAttention
 from ...layers.mlp import MLP
 from ...layers.patch import check_pixel_values, pair
 from ...layers.relative_position import RelativePositionBias
+from ...layers.stages import Stage
 from ...layers.stems import pad_same
 from ...layers.transformer import LayerScale, drop_path_rates_of_stages
 from ...layers.window import merge, partition
@@ -27,10 +27,10 @@ from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     HierarchicalBackbone,
-    Stage,
     VitsHierarchicalPreTrainedModel,
     init_as_flax,
 )
+from .attention_qna import LearnedQueryAttention
 from .configuration_qna import QnaConfig
 
 

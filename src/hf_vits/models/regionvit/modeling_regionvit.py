@@ -20,15 +20,10 @@ from ...layers.convolution import ConvPositionEmbedding, LayerNorm2d, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import check_pixel_values
 from ...layers.relative_position import RelativePositionBias
+from ...layers.stages import Stage
 from ...layers.transformer import drop_path_rates_of_stages
 from ...layers.window import merge, partition
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    Stage,
-    VitsHierarchicalPreTrainedModel,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_regionvit import RegionViTConfig
 
 

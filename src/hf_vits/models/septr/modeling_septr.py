@@ -13,12 +13,12 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.attention import SelfAttention
 from ...layers.convolution import to_tokens
+from ...layers.stages import Stage
 from ...layers.transformer import TransformerLayer
 from ...modeling import (
     ClassifierOutput,
     EncoderOutput,
     ForClassification,
-    Stage,
     VitsHierarchicalPreTrainedModel,
     init_as_torch,
 )

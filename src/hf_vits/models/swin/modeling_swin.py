@@ -16,15 +16,10 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.convolution import to_tokens
 from ...layers.locality import make_feed_forward
 from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values, pair
+from ...layers.stages import WindowStage
 from ...layers.transformer import drop_path_rates_of_stages
 from ...layers.window import WindowAttention
-from ...modeling import (
-    EncoderOutput,
-    ForImageClassification,
-    HierarchicalBackbone,
-    VitsHierarchicalPreTrainedModel,
-    WindowStage,
-)
+from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_swin import SwinConfig
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ...layers.inflation import inflate
 from ...layers.patch import pair
 from ...layers.position import PositionEmbedding, interpolate_positions
-from ...layers.space_time_attention import space_time_attention_state, time_attention_state
+from .attention_vivit import space_time_attention_state, time_attention_state
 
 IMAGE_MODELS = ("hf_vits_vit", "hf_vits_deit")
 SHARED_FIELDS = ("num_channels", "hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers")

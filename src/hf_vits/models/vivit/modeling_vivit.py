@@ -20,7 +20,6 @@ from ...layers.label_heads import joint_scores, multi_head_cross_entropy
 from ...layers.mlp import MLP
 from ...layers.patch import TubeletEmbedding, check_pixel_values, pair
 from ...layers.position import PositionEmbedding
-from ...layers.space_time_attention import SpaceAttention, SpaceTimeAttention, TimeAttention
 from ...layers.transformer import TransformerLayer, UnscaledStochasticDepth, drop_path_rates
 from ...modeling import (
     EncoderOutput,
@@ -30,6 +29,7 @@ from ...modeling import (
     init_as_flax,
     is_watched,
 )
+from .attention_vivit import SpaceAttention, SpaceTimeAttention, TimeAttention
 from .configuration_vivit import VivitConfig
 from .initialization_vivit import initialize_from
 

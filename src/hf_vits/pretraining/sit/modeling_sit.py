@@ -92,7 +92,7 @@ class SiTBranch(nn.Module):
 class SiTForPreTraining(SelfDistillationModel):
     """A student that, of corrupted views, tells the rotation, finds the other view of the image and paints the clean.
 
-    What its batches need beside clean views, `hf_vits.training.sit_batches.SiTBatches` makes of them.
+    What its batches need beside clean views, `hf_vits.pretraining.sit.batches_sit.SiTBatches` makes of them.
     """
 
     config_class = SiTConfig
@@ -182,7 +182,7 @@ class SiTForPreTraining(SelfDistillationModel):
                 got = "none" if value is None else f"shape {tuple(value.shape)}"
                 raise ValueError(
                     f"{name} {tuple(shape)} must come with every batch, got {got}; "
-                    "hf_vits.training.sit_batches.SiTBatches makes it of clean views"
+                    "hf_vits.pretraining.sit.batches_sit.SiTBatches makes it of clean views"
                 )
 
     def reconstruct(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 
-from ..audio_augmentation import EvaluationRecordings, TrainingRecordings
-from ..audio_batches import EvaluationCollator, TrainingCollator, prepare
-from ..audio_data import AUDIO, CLASS_SOURCES, FileClips
-from ..audio_figures import picture
-from ..audio_statistics import fit_normalization
-from ..data import Split, Splits, load_classes
-from ..figures import Prediction, draw_predictions
-from ..recipe import DataRecipe, Recipe
+from hf_vits.data.audio import AUDIO, CLASS_SOURCES, FileClips
+from hf_vits.data.splits import Split, Splits, load_classes
+from hf_vits.figures.audio import picture
+from hf_vits.figures.runs import Prediction, draw_predictions
+from hf_vits.recipe import DataRecipe, Recipe
+
+from ..examples.audio_batches import EvaluationCollator, TrainingCollator, prepare
+from ..examples.audio_statistics import fit_normalization
+from ..examples.recordings import EvaluationRecordings, TrainingRecordings
 from .classification import Classification
 from .task import FinishedRun
 

@@ -11,20 +11,20 @@ from rapidfuzz.distance import Levenshtein
 from torch import nn
 from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from hf_vits.data.audio import TEXT_SOURCES, clip_seconds
+from hf_vits.data.splits import Split, Splits, hold_out, load_source
+from hf_vits.figures.runs import draw_curves
 from hf_vits.hub.card import write_card
 from hf_vits.processing.speech import VitsCtcTokenizer, VitsSpeechProcessor
+from hf_vits.recipe import DataRecipe, Recipe, TokenizerRecipe
 
-from .. import output
-from ..audio_augmentation import EvaluationRecordings, TrainingRecordings
-from ..audio_batches import LengthBatches, SpeechCollator, SpeechTrainingCollator
-from ..audio_data import TEXT_SOURCES, clip_seconds
-from ..audio_statistics import fit_normalization
-from ..batches import GlobalBatches
-from ..data import Split, Splits, hold_out, load_source
-from ..figures import draw_curves
-from ..recipe import DataRecipe, Recipe, TokenizerRecipe
-from ..report import training_card
-from ..speech_trainer import ERROR_RATES, SpeechTrainer, transcripts
+from ..examples.audio_batches import LengthBatches, SpeechCollator, SpeechTrainingCollator
+from ..examples.audio_statistics import fit_normalization
+from ..examples.batches import GlobalBatches
+from ..examples.recordings import EvaluationRecordings, TrainingRecordings
+from ..loop.speech import ERROR_RATES, SpeechTrainer, transcripts
+from ..report import output
+from ..report.card import training_card
 from .task import FinishedRun, Task
 
 _TRANSCRIPTS = "transcripts.csv"

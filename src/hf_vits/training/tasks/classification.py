@@ -12,18 +12,18 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from hf_vits import objectives
+from hf_vits.data.folders import Media
+from hf_vits.data.label_groups import heads_of
+from hf_vits.data.splits import Inputs, Split, Splits
+from hf_vits.evaluation.accuracy import confusion
+from hf_vits.figures.runs import draw_confusion, draw_curves
 from hf_vits.hub.card import write_card
+from hf_vits.recipe import Recipe
 
-from .. import output
-from ..augmentation import TrainingCollator
-from ..data import Inputs, Split, Splits
-from ..evaluation import confusion
-from ..figures import draw_confusion, draw_curves
-from ..folder import Media
-from ..heads import heads_of
-from ..recipe import Recipe
-from ..report import training_card
-from ..trainer import ClassificationTrainer
+from ..examples.images import TrainingCollator
+from ..loop.trainer import ClassificationTrainer
+from ..report import output
+from ..report.card import training_card
 from .task import FinishedRun, Task
 
 

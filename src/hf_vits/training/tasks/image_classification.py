@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 
+from hf_vits.data.images import IMAGES, SOURCES, FileImages, image_mode
+from hf_vits.data.splits import Split, Splits, load_classes
+from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.layers.patch import pair
+from hf_vits.recipe import DataRecipe, Recipe
 
-from ..augmentation import EvaluationImages, TrainingImages, training_transform
-from ..data import Split, Splits, load_classes
-from ..figures import Prediction, draw_predictions
-from ..image_data import IMAGES, SOURCES, FileImages, image_mode
-from ..recipe import DataRecipe, Recipe
+from ..examples.images import EvaluationImages, TrainingImages, training_transform
 from .classification import Classification
 from .task import FinishedRun
 

@@ -11,23 +11,23 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModelForPreTraining, PreTrainedModel, TrainerCallback, set_seed
 
-from hf_vits.analysis.features import extract, plain_encoder
+from hf_vits.data.images import SOURCES, backbone_config, image_mode
+from hf_vits.data.splits import Split, Splits, load_classes
+from hf_vits.evaluation.features import extract, plain_encoder
+from hf_vits.figures.pretraining import draw_what_it_sees
+from hf_vits.figures.runs import draw_curves
 from hf_vits.hub.card import write_card
 from hf_vits.layers.patch import pair, square_grid
+from hf_vits.optim.schedules import cosine, teacher_temperature
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
+from hf_vits.recipe import DataRecipe, Recipe
 
-from .. import output
-from ..augmentation import EvaluationImages, TrainingImages, training_transform
-from ..data import Split, Splits, load_classes
-from ..figures import draw_curves
-from ..image_data import SOURCES, backbone_config, image_mode
-from ..pretraining_figures import draw_what_it_sees
-from ..pretraining_trainer import PICTURES, PretrainingTrainer, evenly, pixels
-from ..recipe import DataRecipe, Recipe
-from ..report import training_card
-from ..schedules import cosine, teacher_temperature
-from ..self_distillation import FrozenLastLayer, TeacherTemperature, TeacherUpdate
-from ..views import CorruptingCollator, MaskedPatches, Views, collate_views
+from ..examples.images import EvaluationImages, TrainingImages, training_transform
+from ..examples.views import CorruptingCollator, MaskedPatches, Views, collate_views
+from ..loop.pretraining import PICTURES, PretrainingTrainer, evenly, pixels
+from ..loop.self_distillation import FrozenLastLayer, TeacherTemperature, TeacherUpdate
+from ..report import output
+from ..report.card import training_card
 from .task import FinishedRun, Task
 
 BACKBONE = "backbone"

@@ -10,10 +10,11 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
-from ..batches import GlobalBatches
-from ..data import Split, Splits
-from ..recipe import DataRecipe, Recipe
-from ..trainer import RecipeTrainer
+from hf_vits.data.splits import Split, Splits
+from hf_vits.recipe import DataRecipe, Recipe
+
+from ..examples.batches import GlobalBatches
+from ..loop.trainer import RecipeTrainer
 
 
 @dataclass(frozen=True)

@@ -15,21 +15,21 @@ from transformers import (
     PreTrainedModel,
 )
 
+from hf_vits.data.label_groups import class_probabilities, heads_of, most_probable
+from hf_vits.data.splits import Split, Splits, load_classes
+from hf_vits.data.videos import SOURCES, VIDEOS, FileVideos
+from hf_vits.evaluation.accuracy import accuracy_metrics, rank
+from hf_vits.figures.runs import Prediction, draw_predictions
+from hf_vits.figures.videos import contact_sheet, to_pictures
 from hf_vits.layers.patch import pair
 from hf_vits.objectives import MultiHeadCrossEntropy
 from hf_vits.processing.video import VitsVideoProcessor
 from hf_vits.processing.views import average_views, usual_average
+from hf_vits.recipe import DataRecipe, Recipe, VideoRecipe
 
-from ..augmentation import training_transform
-from ..data import Split, Splits, load_classes
-from ..evaluation import accuracy_metrics, rank
-from ..figures import Prediction, draw_predictions
-from ..heads import class_probabilities, heads_of, most_probable
-from ..recipe import DataRecipe, Recipe, VideoRecipe
-from ..trainer import ClassificationTrainer, RecipeTrainer
-from ..video_clips import EvaluationClips, TrainingClips, check_processor
-from ..video_data import SOURCES, VIDEOS, FileVideos
-from ..video_figures import contact_sheet, to_pictures
+from ..examples.clips import EvaluationClips, TrainingClips, check_processor
+from ..examples.images import training_transform
+from ..loop.trainer import ClassificationTrainer, RecipeTrainer
 from .classification import Classification, label_fields
 from .task import FinishedRun
 

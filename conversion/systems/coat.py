@@ -1,0 +1,111 @@
+"""Checkpoints of mlpc-ucsd/CoaT: classifiers, and detectors over its backbones."""
+
+import re
+
+import torch
+from transformers.core_model_loading import WeightRenaming
+
+from hf_vits.models.coat.configuration_coat import CoatConfig
+from hf_vits.models.coat.modeling_coat import CoatBackbone, CoatForImageClassification
+
+from ..shared.preprocessing import resize_and_crop
+
+COAT = {"num_parallel_layers": 6, "mlp_ratios": [4, 4, 4, 4], "num_labels": 1000}
+LITE_SMALL = {"depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 320, 512]}
+LITE_MEDIUM = {"depths": [3, 6, 10, 8], "hidden_sizes": [128, 256, 320, 512], "mlp_ratios": [4, 4, 4, 4]}
+
+VARIANTS = {
+    "coat_lite_tiny": {"num_labels": 1000},
+    "coat_lite_mini": {"hidden_sizes": [64, 128, 320, 512], "num_labels": 1000},
+    "coat_lite_small": {**LITE_SMALL, "num_labels": 1000},
+    "coat_lite_medium": {**LITE_MEDIUM, "drop_path_rate": 0.3, "num_labels": 1000},
+    "coat_lite_medium_384x384": {**LITE_MEDIUM, "image_size": 384, "drop_path_rate": 0.2, "num_labels": 1000},
+    "coat_tiny": {**COAT, "hidden_sizes": [152, 152, 152, 152]},
+    "coat_mini": {**COAT, "hidden_sizes": [152, 216, 216, 216]},
+    "coat_small": {**COAT, "hidden_sizes": [152, 320, 320, 320], "drop_path_rate": 0.2},
+}
+
+# Modules that several others share stand in a checkpoint once by themselves and again inside each of these.
+ALIASES = {
+    r"^serial_blocks(\d+)\.\d+\.cpe\.": r"cpe\1.",
+    r"^serial_blocks(\d+)\.\d+\.factoratt_crpe\.crpe\.": r"crpe\1.",
+    r"^parallel_blocks\.\d+\.factoratt_crpe(\d+)\.crpe\.": r"crpe\1.",
+    r"^parallel_blocks\.(\d+)\.mlp[34]\.": r"parallel_blocks.\1.mlp2.",
+}
+HEAD = re.compile(r"^(norm\d|aggregate|head)\.")
+FIRST_KEY = "cls_token1"
+
+
+def model_class(fields: dict) -> type[CoatForImageClassification | CoatBackbone]:
+    return CoatBackbone if "out_features" in fields else CoatForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """The encoder's tensors, each once; ValueError where two that should be one tensor differ."""
+    # A detector's file holds its backbone under a prefix of the framework's own.
+    prefix = next((key.removesuffix(FIRST_KEY) for key in tensors if key.endswith(f".{FIRST_KEY}")), "")
+    prepared: dict[str, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        if not key.startswith(prefix):
+            continue
+        original = shared_key(key.removeprefix(prefix))
+        if original in prepared and not torch.equal(prepared[original], tensor):
+            raise ValueError(
+                f"{key} differs from the tensor that the checkpoint holds elsewhere as {original}; both belong to one "
+                "shared module, so the file is damaged or of another architecture"
+            )
+        prepared[original] = tensor
+    return prepared
+
+
+def shared_key(key: str) -> str:
+    """The key of the shared tensor that `key` is another name for, else `key`."""
+    for alias, original in ALIASES.items():
+        key = re.sub(alias, original, key)
+    return key
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    """A file without a head is a detector's, which reads the maps of every scale."""
+    if not any(HEAD.match(key) for key in tensors):
+        return {"out_features": CoatConfig(**fields).stage_names[1:], "num_labels": 0}
+    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+
+
+def transforms(config: CoatConfig) -> list:
+    renamings = {}
+    for stage in range(len(config.depths)):
+        theirs, ours = stage + 1, f"model.stages.{stage}."
+        renamings |= {
+            rf"^patch_embed{theirs}\.": f"{ours}embeddings." if stage else "model.embeddings.",
+            rf"^cls_token{theirs}": f"{ours}class_token",
+            rf"^cpe{theirs}\.proj\.": f"{ours}positions.embedding.",
+            rf"^crpe{theirs}\.conv_list\.": f"{ours}positions.relative.convolutions.",
+            rf"^serial_blocks{theirs}\.": f"{ours}layers.",
+            rf"^norm{theirs}\.": f"model.pooler.norms.{stage}.",
+        }
+    for index in range(len(config.depths) - 1):  # parallel layers begin with the second scale
+        theirs = index + 2
+        renamings |= {
+            rf"\.norm1{theirs}\.": f".attention_norms.{index}.",
+            rf"\.norm2{theirs}\.": f".mlp_norms.{index}.",
+            rf"\.factoratt_crpe{theirs}\.": f".attentions.{index}.",
+        }
+    renamings |= {
+        r"^parallel_blocks\.": "model.parallel_layers.",
+        r"\.factoratt_crpe\.": ".attention.",
+        r"\.norm1\.": ".attention_norm.",
+        r"\.norm2\.": ".mlp_norm.",
+        r"\.mlp2\.": ".mlp.",
+        r"\.fc1\.": ".up.",
+        r"\.fc2\.": ".down.",
+        r"\.proj\.": ".projection.",
+        r"^aggregate\.": "model.pooler.mixing.",
+        r"^head\.": "classifier.",
+    }
+    return [WeightRenaming(old, new) for old, new in renamings.items()]
+
+
+def processor(variant: str, config: CoatConfig) -> dict:
+    """src/datasets.py: cropped from 256 / 224 of the size, bicubic."""
+    return resize_and_crop(config.image_size, 224 / 256)

@@ -1,0 +1,173 @@
+"""facebookresearch/deit (.pth) to `DeiTForImageClassification`: DeiT, DeiT III and the parallel ViTs.
+
+Variants have the names of its factory functions (models.py, models_v2.py).
+"""
+
+import torch
+from transformers import DeiTConfig as TransformersDeiTConfig
+from transformers import DeiTForImageClassification as TransformersDeiTForImageClassification
+from transformers import DeiTForImageClassificationWithTeacher as TransformersDeiTForImageClassificationWithTeacher
+from transformers import DeiTModel as TransformersDeiTModel
+from transformers import ViTConfig as TransformersViTConfig
+from transformers import ViTForImageClassification as TransformersViTForImageClassification
+from transformers import ViTModel as TransformersViTModel
+from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
+
+from hf_vits.layers.patch import pair
+from hf_vits.models.deit.configuration_deit import DeiTConfig
+from hf_vits.models.deit.modeling_deit import DeiTForImageClassification, DeiTModel
+
+from ..core import build
+from ..shared.preprocessing import resize_and_crop
+from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout
+
+
+def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, patch_size: int = 16, **more) -> dict:
+    return {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "intermediate_size": 4 * hidden_size,
+        "patch_size": patch_size,
+        "encoder_stride": patch_size,
+        **more,
+    }
+
+
+def later_fields(*sizes: int, layer_scale: bool = True, **more) -> dict:
+    """models_v2.py: the class token has no position, stochastic depth is the same in every layer."""
+    scale = {"layer_scale_init_value": 1e-4} if layer_scale else {}
+    return fields(*sizes, position_embedding_prefix=False, drop_path_schedule="constant", **scale, **more)
+
+
+TINY, SMALL, BASE = (192, 12, 3), (384, 12, 6), (768, 12, 12)
+SIZE_384 = {"image_size": 384}
+VARIANTS = {
+    "deit_tiny_patch16_224": fields(*TINY),
+    "deit_small_patch16_224": fields(*SMALL),
+    "deit_base_patch16_224": fields(*BASE),
+    "deit_tiny_distilled_patch16_224": fields(*TINY, distilled=True),
+    "deit_small_distilled_patch16_224": fields(*SMALL, distilled=True),
+    "deit_base_distilled_patch16_224": fields(*BASE, distilled=True),
+    "deit_base_patch16_384": fields(*BASE, **SIZE_384),
+    "deit_base_distilled_patch16_384": fields(*BASE, distilled=True, **SIZE_384),
+    "deit_tiny_patch16_LS": later_fields(*TINY),
+    "deit_small_patch16_LS": later_fields(*SMALL),
+    "deit_medium_patch16_LS": later_fields(512, 12, 8),
+    "deit_base_patch16_LS": later_fields(*BASE),
+    "deit_large_patch16_LS": later_fields(1024, 24, 16),
+    "deit_huge_patch14_LS": later_fields(1280, 32, 16, 14),
+    "deit_huge_patch14_52_LS": later_fields(1280, 52, 16, 14),
+    "deit_huge_patch14_26x2_LS": later_fields(1280, 26, 16, 14, num_parallel_branches=2),
+    "deit_giant_40_patch14_LS": later_fields(1408, 40, 16, 14),
+    "deit_Giant_48_patch14_LS": later_fields(1664, 48, 16, 14),
+    "deit_small_patch16_36": later_fields(384, 36, 6, layer_scale=False),
+    "deit_small_patch16_36_LS": later_fields(384, 36, 6),
+    "deit_small_patch16_18x2": later_fields(384, 18, 6, layer_scale=False, num_parallel_branches=2),
+    "deit_small_patch16_18x2_LS": later_fields(384, 18, 6, num_parallel_branches=2),
+    "deit_base_patch16_36x1": later_fields(768, 36, 12, layer_scale=False),
+    "deit_base_patch16_36x1_LS": later_fields(768, 36, 12),
+    "deit_base_patch16_18x2": later_fields(768, 18, 12, layer_scale=False, num_parallel_branches=2),
+    "deit_base_patch16_18x2_LS": later_fields(768, 18, 12, num_parallel_branches=2),
+}
+
+
+def model_class(fields: dict) -> type[DeiTForImageClassification]:
+    return DeiTForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    return tensors
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    inferred = {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    if "patch_embed.proj.1.running_var" in tensors:
+        inferred["stem"] = "hierarchical_mlp"
+    if "pos_embed" in tensors:
+        prefix = 1 + fields.get("distilled", False) if fields.get("position_embedding_prefix", True) else 0
+        side = round((tensors["pos_embed"].shape[1] - prefix) ** 0.5)
+        inferred["image_size"] = side * pair(fields["patch_size"])[0]
+    return inferred
+
+
+def transforms(config: DeiTConfig) -> list:
+    renamings = {
+        "^pos_embed$": "model.embeddings.position_embedding.table",
+        r"^norm\.": "model.norm.",
+        r"^head\.": "classifier.",
+        r"^head_dist\.": "distillation_classifier.",
+    }
+    if config.stem == "hierarchical_mlp":
+        renamings[r"^patch_embed\.proj\."] = "model.embeddings.patch_embedding.layers."
+    else:
+        renamings[r"^patch_embed\.proj\."] = "model.embeddings.patch_embedding.projection."
+    parts = {"norm1": "attention_norm", "attn": "attention", "norm2": "mlp_norm", "mlp": "mlp"}
+    for index in range(config.num_parallel_branches):
+        # The second branch has "1" after each name, "_1" after its layer scales.
+        branch = r"model.layers.\1." if config.num_parallel_branches == 1 else rf"model.layers.\1.branches.{index}."
+        number, scale_number = ("", "") if index == 0 else (str(index), f"_{index}")
+        renamings |= {rf"^blocks\.(\d+)\.{old}{number}\.": f"{branch}{new}." for old, new in parts.items()}
+        renamings |= {
+            rf"^blocks\.(\d+)\.gamma_1{scale_number}$": f"{branch}attention_scale.gain",
+            rf"^blocks\.(\d+)\.gamma_2{scale_number}$": f"{branch}mlp_scale.gain",
+        }
+    renamings |= {
+        r"\.attention\.proj\.": ".attention.projection.",
+        r"\.mlp\.fc1\.": ".mlp.up.",
+        r"\.mlp\.fc2\.": ".mlp.down.",
+    }
+    return [
+        *(WeightRenaming(old, new) for old, new in renamings.items()),
+        WeightConverter(["^cls_token", "^dist_token"], "model.embeddings.prefix_tokens", [Concatenate(1)]),
+    ]
+
+
+def processor(variant: str, config: DeiTConfig) -> dict:
+    """datasets.py, `build_transform`: short side to size / crop ratio, bicubic; DeiT III evaluates at ratio 1."""
+    return resize_and_crop(config.image_size, 0.875 if config.position_embedding_prefix else 1.0)
+
+
+# transformers' own DeiT
+
+
+def from_transformers(model):
+    """`DeiTModel`, `DeiTForImageClassification` or `DeiTForImageClassificationWithTeacher` of transformers, as ours.
+
+    transformers' classifiers always have a distillation token; the one without teacher has no head on it.
+    """
+    model_class = our_class(model, {DeiTModel: TransformersDeiTModel} | {DeiTForImageClassification: type(model)})
+    has_teacher = isinstance(model, TransformersDeiTForImageClassificationWithTeacher)
+    options = our_fields(model.config) | {"distilled": True, "distillation_head": has_teacher}
+    return read_theirs(build(model_class, options), model, deit_layout(has_teacher))
+
+
+def to_transformers(model):
+    """A `DeiTModel` or `DeiTForImageClassification` of ours, as transformers' own.
+
+    A distilled model becomes `DeiTForImageClassificationWithTeacher`, one whose distillation token has no head
+    `DeiTForImageClassification`, a plain one `ViTModel` or `ViTForImageClassification`.
+    """
+    config = model.config
+    plain = {"num_parallel_branches": 1, "stem": "patch", "representation_size": None, "feed_forward": "mlp"}
+    check_expressible(config, PLAIN | plain)
+    if not config.distilled:
+        theirs = TransformersViTConfig(**their_fields(config))
+        if isinstance(model, DeiTModel):
+            target = TransformersViTModel(theirs, add_pooling_layer=False)
+        else:
+            target = TransformersViTForImageClassification(theirs)
+        return write_theirs(model, target, vit_layout("vit"))
+    if isinstance(model, DeiTModel):
+        target = TransformersDeiTModel(TransformersDeiTConfig(**their_fields(config)), add_pooling_layer=False)
+    elif config.distillation_head:
+        target = TransformersDeiTForImageClassificationWithTeacher(TransformersDeiTConfig(**their_fields(config)))
+    else:
+        target = TransformersDeiTForImageClassification(TransformersDeiTConfig(**their_fields(config)))
+    return write_theirs(model, target, deit_layout(config.distillation_head))
+
+
+def deit_layout(has_teacher: bool) -> list:
+    heads = [WeightRenaming("^cls_classifier.", "^classifier.")] if has_teacher else []
+    return [*heads, *vit_layout("deit")]

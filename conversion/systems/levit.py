@@ -1,0 +1,209 @@
+"""Checkpoints of facebookresearch/LeViT, and transformers' own Levit.
+
+The original's levit_c.py is the same network, its linear layers written as 1x1 convolutions.
+"""
+
+from math import isqrt
+
+import torch
+from transformers import LevitConfig as TransformersLevitConfig
+from transformers import LevitForImageClassification as TransformersLevitForImageClassification
+from transformers import LevitForImageClassificationWithTeacher as TransformersLevitForImageClassificationWithTeacher
+from transformers import LevitModel as TransformersLevitModel
+from transformers.core_model_loading import WeightRenaming
+
+from hf_vits.layers.patch import pair
+from hf_vits.models.levit.configuration_levit import LevitConfig
+from hf_vits.models.levit.modeling_levit import STEM_STRIDE, LevitForImageClassification, LevitModel, grid_of
+
+from ..core import build
+from ..shared.preprocessing import resize_and_crop
+from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+
+
+def fields(hidden_sizes: list[int], num_attention_heads: list[int], depths: list[int], key_dim: int, **more) -> dict:
+    return {
+        "hidden_sizes": hidden_sizes,
+        "num_attention_heads": num_attention_heads,
+        "depths": depths,
+        "key_dim": key_dim,
+        "num_labels": 1000,
+        **more,
+    }
+
+
+VARIANTS = {
+    "LeViT_128S": fields([128, 256, 384], [4, 6, 8], [2, 3, 4], 16),
+    "LeViT_128": fields([128, 256, 384], [4, 8, 12], [4, 4, 4], 16),
+    "LeViT_192": fields([192, 288, 384], [3, 5, 6], [4, 4, 4], 32),
+    "LeViT_256": fields([256, 384, 512], [4, 6, 8], [4, 4, 4], 32),
+    "LeViT_384": fields([384, 512, 768], [6, 9, 12], [4, 4, 4], 32, drop_path_rate=0.1),
+}
+
+
+def model_class(fields: dict) -> type[LevitForImageClassification]:
+    return LevitForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """1x1 convolutions as the linear layers they are; no numbers of the distances, which follow from the size."""
+    return {
+        key: tensor.flatten(1) if key.startswith("blocks.") and tensor.ndim == 4 else tensor
+        for key, tensor in tensors.items()
+        if not key.endswith(".attention_bias_idxs")
+    }
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    inferred = {
+        "num_labels": len(tensors["head.l.bias"]) if "head.l.bias" in tensors else 0,
+        "distilled": "head_dist.l.bias" in tensors,
+    }
+    if (biases := tensors.get("blocks.0.m.attention_biases")) is not None:
+        side = inferred["image_size"] = STEM_STRIDE * isqrt(biases.shape[-1])
+        wanted = pair(fields.get("image_size", side))
+        if grid_of(*wanted, 0) != grid_of(side, side, 0):
+            raise ValueError(
+                f"the checkpoint has attention biases for image_size={side}, and nothing resizes them to {wanted}: "
+                "leave image_size out; smaller images run on the model as it is"
+            )
+    return inferred
+
+
+def transforms(config: LevitConfig) -> list:
+    renamings = {f"^patch_embed\\.{2 * index}\\.": f"model.embeddings.projection.{index}." for index in range(4)}
+    renamings |= {r"(projection\.\d)\.c\.": r"\1.0.", r"(projection\.\d)\.bn\.": r"\1.1."}
+    for index, (place, is_residual) in enumerate(blocks(config)):
+        renamings[rf"^blocks\.{index}\.m\." if is_residual else rf"^blocks\.{index}\."] = place
+    renamings |= {
+        r"\.attention_biases$": ".position_bias.table",
+        r"\.mlp\.0\.": ".mlp.up.",
+        r"\.mlp\.2\.": ".mlp.down.",
+        r"\.kv\.": ".key_value.",
+        r"\.q\.1\.": ".query.",
+        r"\.proj\.1\.": ".projection.",
+        r"^head\.": "classifier.",
+        r"^head_dist\.": "distillation_classifier.",
+        r"\.[cl]\.": ".linear.",
+        r"\.bn\.": ".norm.",
+    }
+    return [WeightRenaming(old, new) for old, new in renamings.items()]
+
+
+def blocks(config) -> list[tuple[str, bool]]:
+    """The one list that the originals' blocks are in: where each stands here, and whether it is a residual branch."""
+    listed = []
+    for stage, depth in enumerate(config.depths):
+        if stage:
+            place = f"model.stages.{stage}.downsampling."
+            listed += [(f"{place}attention.", False), (f"{place}mlp.", True)]
+        for layer in range(depth):
+            place = f"model.stages.{stage}.layers.{layer}."
+            listed += [(f"{place}attention.", True), (f"{place}mlp.", True)]
+    return listed
+
+
+def processor(variant: str, config: LevitConfig) -> dict:
+    """datasets.py, `build_transform`: short side to 256 / 224 of the size, bicubic, then the centre."""
+    return resize_and_crop(config.image_size, 0.875)
+
+
+# transformers' own Levit
+
+# What it can vary, and the original cannot.
+STEM = {"kernel_size": 3, "stride": 2, "padding": 1, "patch_size": STEM_STRIDE}
+
+
+def from_transformers(model):
+    """`LevitModel` or `LevitForImageClassification`, with or without teacher, of transformers, as ours."""
+    has_teacher = isinstance(model, TransformersLevitForImageClassificationWithTeacher)
+    with_head = type(model) if has_teacher else TransformersLevitForImageClassification
+    model_class = our_class(model, {LevitModel: TransformersLevitModel, LevitForImageClassification: with_head})
+    theirs = model.config
+    for name, value in STEM.items():
+        if getattr(theirs, name) != value:
+            raise ValueError(f"the stem of LeViT has {name}={value}, this model has {name}={getattr(theirs, name)}")
+    options = {
+        "image_size": theirs.image_size,
+        "num_channels": theirs.num_channels,
+        "depths": theirs.depths,
+        "hidden_sizes": theirs.hidden_sizes,
+        "num_attention_heads": theirs.num_attention_heads,
+        "key_dim": one_value(theirs, "key_dim"),
+        "attention_ratio": one_value(theirs, "attention_ratio"),
+        "mlp_ratio": one_value(theirs, "mlp_ratio"),
+        "drop_path_rate": theirs.drop_path_rate,
+        "distilled": has_teacher,
+        "id2label": theirs.id2label,
+        "label2id": theirs.label2id,
+    }
+    return read_theirs(build(model_class, options), model, layout(theirs))
+
+
+def one_value(config, name: str):
+    """The value of a field that transformers has per stage and the original once."""
+    values = set(getattr(config, name))
+    if len(values) > 1:
+        raise ValueError(f"LeViT has one {name} for all stages, got {name}={getattr(config, name)}")
+    return values.pop()
+
+
+def to_transformers(model):
+    """A LeViT of ours, as transformers' own, whose stochastic depth can be no fraction, and so is off.
+
+    ValueError where transformers cannot express the model.
+    """
+    config = model.config
+    rows, columns = grid_of(*pair(config.image_size), 0)
+    if rows != columns:
+        raise ValueError(f"transformers has square images alone, this model has image_size={config.image_size}")
+    check_expressible(config, {"hidden_act": "hardswish", "downsampling_attention_ratio": 4, "num_hidden_layers": 3})
+    theirs = TransformersLevitConfig(
+        image_size=STEM_STRIDE * rows,
+        num_channels=config.num_channels,
+        hidden_sizes=list(config.hidden_sizes),
+        num_attention_heads=list(config.num_attention_heads),
+        depths=list(config.depths),
+        key_dim=[config.key_dim] * 3,
+        attention_ratio=[config.attention_ratio] * 3,
+        mlp_ratio=[config.mlp_ratio] * 3,
+        id2label=config.id2label,
+        label2id=config.label2id,
+    )
+    return write_theirs(model, their_class(model)(theirs), layout(config))
+
+
+def their_class(model) -> type:
+    if not isinstance(model, LevitForImageClassification):
+        return TransformersLevitModel
+    if model.config.distilled:
+        return TransformersLevitForImageClassificationWithTeacher
+    return TransformersLevitForImageClassification
+
+
+def layout(config) -> list:
+    """Keys of transformers' Levit to ours; every step can be reversed. `config` is of either side."""
+    renamings = {}
+    for index in range(4):
+        convolution = f"^levit.patch_embeddings.embedding_layer_{index + 1}."
+        renamings[f"{convolution}convolution."] = f"^model.embeddings.projection.{index}.0."
+        renamings[f"{convolution}batch_norm."] = f"^model.embeddings.projection.{index}.1."
+    # There, what leads to the next stage ends the stage before.
+    remaining = iter(blocks(config))
+    for stage, depth in enumerate(config.depths):
+        is_last = stage == len(config.depths) - 1
+        for index in range(2 * depth + (0 if is_last else 2)):
+            place, is_residual = next(remaining)
+            theirs = rf"^levit\.encoder\.stages\.{stage}\.layers\.{index}\."
+            renamings[rf"{theirs}module\." if is_residual else theirs] = f"^{place}"
+    renamings |= {
+        r"\.attention_biases": r"\.position_bias\.table",
+        r"\.queries_keys_values\.": r"\.qkv\.",
+        r"\.keys_values\.": r"\.key_value\.",
+        r"\.queries\.": r"\.query\.",
+        r"\.linear_up\.": r"\.up\.",
+        r"\.linear_down\.": r"\.down\.",
+        r"\.batch_norm\.": r"\.norm\.",
+        "^classifier_distill.": "^distillation_classifier.",
+    }
+    return [WeightRenaming(old, new) for old, new in renamings.items()]

@@ -1,0 +1,119 @@
+"""Checkpoints of shellysheynin/Locally-SAG-Transformer, for ImageNet and, with `cifar_`, for CIFAR.
+
+Variants are named after the scripts that train them (main_tiny_imagenet.py, main_base_cifar.py and so on); the file
+tells the number of classes.
+"""
+
+import re
+
+import torch
+from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
+
+from hf_vits.models.locally_sag.configuration_locally_sag import LocallySagConfig
+from hf_vits.models.locally_sag.modeling_locally_sag import LocallySagForImageClassification
+
+from ..shared.preprocessing import resize_and_crop
+
+
+def cifar(hidden_size: int, num_heads: int, depths: tuple[int, ...] = (2, 4, 4, 4), num_labels: int = 10) -> dict:
+    return {
+        "image_size": 32,
+        "depths": list(depths),
+        "hidden_sizes": [hidden_size] * 4,
+        "num_attention_heads": [num_heads] * 4,
+        "patch_size": 3,
+        "patch_stride": 1,
+        "shift_type": "roll",
+        "multi_query": True,
+        "num_labels": num_labels,
+    }
+
+
+IMAGENET_SMALL = {
+    "depths": [2, 2, 10],
+    "hidden_sizes": [64, 192, 384],
+    "num_attention_heads": [2, 6, 12],
+    "patch_size": 4,
+    "patch_stride": 4,
+    "patch_padding": 0,
+    "num_labels": 1000,
+}
+VARIANTS = {
+    "imagenet_tiny": {"num_labels": 1000},
+    "imagenet_small": IMAGENET_SMALL,
+    "cifar_tiny": cifar(192, 4),
+    "cifar_small": cifar(384, 6, num_labels=100),
+    "cifar_base": cifar(768, 12, depths=(3, 3, 3, 3)),
+}
+
+CIFAR10 = ([0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616])
+CIFAR100 = ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761])
+
+
+def model_class(fields: dict) -> type[LocallySagForImageClassification]:
+    return LocallySagForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """One convolution for all shifts; each reduction with the stage that begins with it."""
+    prepared = {re.sub(r"^layers\.(\d+)\.1\.", stage_after, key): tensor for key, tensor in tensors.items()}
+    projections = re.compile(r"to_patch_embedding\.projections\.(\d+)\.(\w+)")
+    parts: dict[str, dict[int, torch.Tensor]] = {}
+    for key in list(prepared):
+        if match := projections.fullmatch(key):
+            parts.setdefault(match[2], {})[int(match[1])] = prepared.pop(key)
+    return prepared | {f"to_patch_embedding.{name}": joined(by_shift) for name, by_shift in parts.items()}
+
+
+def stage_after(match: re.Match) -> str:
+    return f"layers.{int(match[1]) + 1}.reduction."
+
+
+def joined(by_shift: dict[int, torch.Tensor]) -> torch.Tensor:
+    """The tensors of all shifts along axis 0; ValueError where one has another shape."""
+    tensors = [by_shift[shift] for shift in sorted(by_shift)]
+    if len({tensor.shape for tensor in tensors}) > 1 or tensors[0].ndim == 0:
+        shapes = sorted({tuple(tensor.shape) for tensor in tensors})
+        raise ValueError(f"the checkpoint does not fit: to_patch_embedding.projections differ in shape: {shapes}")
+    return torch.cat(tensors)
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    return {"num_labels": tensors["mlp_head.bias"].numel() if "mlp_head.bias" in tensors else 0}
+
+
+def transforms(config: LocallySagConfig) -> list:
+    renamings = {
+        r"^to_patch_embedding\.": "model.embeddings.projection.",
+        r"^layers\.(\d+)\.": r"model.stages.\1.",
+        r"\.reduction\.conv\.": ".downsampling.0.",
+        r"\.reduction\.norm\.": ".downsampling.1.",
+        r"^(model\.stages\.\d+)\.0\.": r"\1.",
+        r"\.pos_emb$": ".position_embeddings",
+        r"\.norm1\.": ".attention_norm.",
+        r"\.norm2\.": ".mlp_norm.",
+        r"\.0\.Wq_even\.": ".attention.query.",
+        r"\.0\.Wkv_even\.": ".attention.key_value.",
+        r"\.0\.Wq_odd\.": ".attention.query_odd.",
+        r"\.0\.Wkv_odd\.": ".attention.key_value_odd.",
+        r"\.0\.proj\.": ".attention.projection.",
+        r"\.1\.fc1\.": ".mlp.up.",
+        r"\.1\.fc2\.": ".mlp.down.",
+        r"^norm\.": "model.norm.",
+        r"^mlp_head\.": "classifier.",
+    }
+    odd, fused = ["attention.query_odd.{}", "attention.key_value_odd.{}"], "attention.qkv.{}"
+    return [
+        *(WeightRenaming(old, new) for old, new in renamings.items()),
+        *(
+            WeightConverter([source.format(name) for source in odd], fused.format(name), [Concatenate(0)])
+            for name in ("weight", "bias")
+        ),
+    ]
+
+
+def processor(variant: str, config: LocallySagConfig) -> dict:
+    """datasets.py: ImageNet's short side to 256, bicubic, and the centre; CIFAR's images as they are."""
+    if variant.startswith("imagenet"):
+        return resize_and_crop(config.image_size, 0.875)
+    return resize_and_crop(config.image_size, 1.0, *(CIFAR100 if config.num_labels == 100 else CIFAR10))

@@ -1,0 +1,95 @@
+"""Checkpoints of ofsoundof/LocalViT: the models of its hosts, a local feed-forward in place of their MLPs.
+
+There is no architecture of this name: every variant is a model of its host, whose conversion maps all keys but those
+of the feed-forward. Variants have the names of the original's factory functions (models/localvit*.py).
+"""
+
+from collections.abc import Container
+from types import ModuleType
+
+import torch
+from transformers import PreTrainedModel
+from transformers.core_model_loading import WeightRenaming
+
+from hf_vits.configuration import LocalityConfig
+
+from ..shared.preprocessing import resize_and_crop
+from . import deit, pvt, swin, t2t, tnt
+
+# A field that only this host's configuration has, and that its variants below tell; DeiT is the one without.
+HOSTS = {"sequence_reduction_ratios": pvt, "window_size": swin, "pixel_hidden_size": tnt, "token_layer": t2t}
+
+LOCAL = {"feed_forward": "locality", "drop_path_rate": 0.1, "num_labels": 1000}
+TINY, SMALL = deit.fields(192, 12, 4), deit.fields(384, 12, 8)
+
+VARIANTS = {
+    "localvit_tiny_mlp6_act1": {
+        **TINY,
+        "intermediate_size": 6 * 192,
+        "locality_act": "relu6",
+        "channel_attention": "none",
+        **LOCAL,
+    },
+    "localvit_tiny_mlp4_act3_r4": {**TINY, "squeeze_size": 192, **LOCAL},
+    "localvit_tiny_mlp4_act3_r192": {**TINY, "squeeze_size": 4, **LOCAL},
+    "localvit_small_mlp4_act3_r384": {**SMALL, "squeeze_size": 4, **LOCAL},
+    "localvit_pvt_tiny": {"sequence_reduction_ratios": [8, 4, 2, 1], "squeeze_sizes": [8, 8, 4, 4], **LOCAL},
+    "localvit_tnt_t_patch16_224": {**tnt.VARIANTS["tnt_t_patch16_224"], "squeeze_size": 4, **LOCAL},
+    "localvit_tnt_s_patch16_224": {**tnt.VARIANTS["tnt_s_patch16_224"], "squeeze_size": 4, **LOCAL},
+    "localvit_T2t_conv7": {"token_layer": "performer", "squeeze_size": 4, **LOCAL},
+    "localvit_swin_tiny_patch4_window7_224": {"window_size": 7, "squeeze_sizes": [16] * 4, **LOCAL},
+}
+
+
+def host(fields: Container[str]) -> ModuleType:
+    """The conversion of the host whose configuration has these fields."""
+    return next((module for name, module in HOSTS.items() if name in fields), deit)
+
+
+def model_class(fields: dict) -> type[PreTrainedModel]:
+    return host(fields).model_class(fields)
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """The linear layers of squeeze-and-excitation as the 1x1 convolutions that they are here."""
+    tensors = host(fields).prepare(tensors, fields)
+    linear = (".fc.0.weight", ".fc.2.weight")
+    return {key: value[..., None, None] if key.endswith(linear) else value for key, value in tensors.items()}
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    return host(fields).infer(tensors, fields)
+
+
+def transforms(config: LocalityConfig) -> list:
+    # T2T's token layers have no channel attention, and one norm that their code never calls.
+    token_layer = r"(tokens_to_token\.attention\d)"
+    renamings = {rf"{token_layer}\.norm2\.": r"\1.unused_norm."}
+    for old, new in convolutions(config, "none").items():
+        renamings[rf"{token_layer}\.conv\.conv\.{old}\."] = rf"\1.feed_forward.{new}."
+    for old, new in convolutions(config, config.channel_attention).items():
+        renamings[rf"\.conv\.conv\.{old}\."] = f".feed_forward.{new}."
+    renamings[r"^blocks\.(\d+)\.feed_forward\."] = r"model.layers.\1.feed_forward."
+    return [
+        *(WeightRenaming(old, new) for old, new in renamings.items()),
+        *host(config.to_dict()).transforms(config),
+    ]
+
+
+def convolutions(config: LocalityConfig, channel_attention: str) -> dict[str, str]:
+    """{place in the original's one sequence, as a pattern: our name}; activations have places there too."""
+    names, place = {}, 0
+    for name in ["expansion", "depthwise"] if config.depthwise_convolution else ["expansion"]:
+        names |= {f"{place}": f"{name}.0", f"{place + 1}": f"{name}.1"}
+        place += 3
+    if channel_attention == "squeeze_excitation":
+        names |= {rf"{place}\.fc\.0": "channel_attention.fc1", rf"{place}\.fc\.2": "channel_attention.fc2"}
+    elif channel_attention != "none":
+        names[rf"{place}\.conv"] = "channel_attention.convolution"
+    place += channel_attention != "none"
+    return names | {f"{place}": "projection.0", f"{place + 1}": "projection.1"}
+
+
+def processor(variant: str, config: LocalityConfig) -> dict:
+    """datasets.py, `build_transform`, whatever the host: short side to 256 / 224 of the size, bicubic."""
+    return resize_and_crop(config.image_size, 0.875)

@@ -1,0 +1,277 @@
+"""Checkpoints of MViT: facebookresearch/mvit and SlowFast, torchvision's copies, and detectron2's detectors.
+
+The file tells how queries and keys are pooled, where channels are widened, and the size of the input. A file of a
+detector becomes an `MvitBackbone` with windows and the maps of all stages; neck and heads in it are left out. With
+`image_size` or `num_frames` given, tables are resized as SlowFast does when it loads a file.
+"""
+
+import re
+
+import torch
+from PIL.Image import Resampling
+from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
+
+from hf_vits.layers.patch import pair
+from hf_vits.layers.position import interpolate_sequence
+from hf_vits.models.mvit.configuration_mvit import MvitConfig
+from hf_vits.models.mvit.modeling_mvit import MvitBackbone, MvitForImageClassification, MvitForVideoClassification
+from hf_vits.processing.video import VitsVideoProcessor
+
+from ..shared.preprocessing import IMAGENET_MEAN, IMAGENET_STD, resize_and_crop, slowfast_clips
+
+TINY = {"depths": [1, 2, 5, 2]}
+SMALL = {"depths": [1, 2, 11, 2]}
+BASE = {"depths": [2, 3, 16, 3]}
+LARGE = {"depths": [2, 6, 36, 4], "hidden_sizes": [144, 288, 576, 1152], "num_attention_heads": [2, 4, 8, 16]}
+HUGE = {"depths": [4, 8, 60, 8], "hidden_sizes": [192, 384, 768, 1536], "num_attention_heads": [3, 6, 12, 24]}
+
+IN1K = {"num_labels": 1000}
+IN21K = {"use_class_token": True, "num_labels": 19168}
+
+# The first version, and what SlowFast's models of clips have in common.
+V1 = {
+    "use_class_token": True,
+    "position_embedding_type": "absolute",
+    "expand_in_attention": False,
+    "pool_all_queries": False,
+    "residual_pooling": False,
+    "initializer": "slowfast",
+}
+CLIPS = {
+    "patch_size": [3, 7, 7],
+    "patch_stride": [2, 4, 4],
+    "pooling_kernel_size": [3, 3, 3],
+    "key_value_stride": 8,
+    "use_class_token": True,
+    "initializer": "slowfast",
+    "classifier_dropout_prob": 0.5,
+}
+V1_16X4 = {**CLIPS, **V1, **SMALL, "num_frames": 16, "drop_path_rate": 0.2}
+V1_32X3 = {**CLIPS, **V1, **BASE, "num_frames": 32, "drop_path_rate": 0.3, "pooling_kernel_size": None}
+V2_S_16X4 = {**CLIPS, **SMALL, "num_frames": 16, "drop_path_rate": 0.2}
+V2_B_32X3 = {**CLIPS, **BASE, "num_frames": 32, "drop_path_rate": 0.3}
+V2_L_40X3 = {**CLIPS, **LARGE, "num_frames": 40, "image_size": 312, "drop_path_rate": 0.75}
+K400, K600, SSV2 = {"num_labels": 400}, {"num_labels": 600}, {"num_labels": 174}
+
+VARIANTS = {
+    "mvitv2_t_in1k": {**TINY, **IN1K},
+    "mvitv2_s_in1k": {**SMALL, **IN1K},
+    "mvitv2_b_in1k": {**BASE, "drop_path_rate": 0.3, **IN1K},
+    "mvitv2_l_in1k": {**LARGE, "expand_in_attention": False, "drop_path_rate": 0.5, **IN1K},
+    "mvitv2_b_in21k": {**BASE, "drop_path_rate": 0.3, **IN21K},
+    "mvitv2_l_in21k": {**LARGE, "drop_path_rate": 0.5, **IN21K},
+    "mvitv2_h_in21k": {**HUGE, "drop_path_rate": 0.5, **IN21K},
+    "mvit_b_16_in1k": {**V1, **SMALL, **IN1K},
+    "mvit_b_16x4_k400": {**V1_16X4, **K400},
+    # No keys and values are pooled in its last stage.
+    "mvit_b_16x4_k400_first_release": {**V1_16X4, "pool_all_keys": False, "pooling_norm_eps": 1e-5, **K400},
+    "mvit_b_32x3_k400": {**V1_32X3, **K400},
+    "mvit_b_32x3_k600": {**V1_32X3, **K600},
+    "mvitv2_s_16x4_k400": {**V2_S_16X4, **K400},
+    "mvitv2_b_32x3_k400": {**V2_B_32X3, **K400},
+    "mvitv2_l_40x3_k400": {**V2_L_40X3, **K400},
+    "mvitv2_s_16x4_ssv2": {**V2_S_16X4, **SSV2, "drop_path_rate": 0.4},
+    "mvitv2_b_32x3_ssv2": {**V2_B_32X3, **SSV2, "drop_path_rate": 0.4},
+    "mvitv2_l_40x3_ssv2": {**V2_L_40X3, **SSV2},
+}
+
+DETECTOR = "backbone.bottom_up."
+# detectron2's projects/MViTv2, whatever the classifier that a detector started from.
+DETECTION = {
+    "use_class_token": False,
+    "window_size": 56,
+    "use_stage_norm": True,
+    "initializer": "detectron2",
+    "num_labels": 0,
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+DETECTOR_STAGE_NORM = "scale2_norm.weight"
+
+TORCHVISION = {
+    r"^conv_proj\.": "patch_embed.proj.",
+    r"^pos_encoding\.class_token$": "cls_token",
+    r"^pos_encoding\.(spatial|temporal|class)_pos$": r"pos_embed_\1",
+    r"\.attn\.pool_([qkv])\.pool\.": r".attn.pool_\1.",
+    r"\.attn\.pool_([qkv])\.norm_act\.0\.": r".attn.norm_\1.",
+    r"\.attn\.project\.0\.": ".attn.proj.",
+    r"\.mlp\.0\.": ".mlp.fc1.",
+    r"\.mlp\.3\.": ".mlp.fc2.",
+    r"\.project\.": ".proj.",
+    r"^head\.1\.": "head.projection.",
+}
+
+
+def model_class(fields: dict) -> type[MvitBackbone | MvitForImageClassification | MvitForVideoClassification]:
+    if "out_features" in fields:
+        return MvitBackbone
+    return MvitForImageClassification if fields.get("num_frames") is None else MvitForVideoClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """Under SlowFast's keys: the backbone alone, fused projections, kernels of images with two axes."""
+    if any(key.startswith(DETECTOR) for key in tensors):
+        tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
+    if "conv_proj.weight" in tensors:
+        tensors = {from_torchvision(key): with_leading_axes(key, value) for key, value in tensors.items()}
+    prepared = fuse_projections(tensors)
+    if fields.get("num_frames") is None:
+        flat = {key: value.squeeze(2) for key, value in prepared.items() if value.ndim == 5 and value.shape[2] == 1}
+        prepared |= flat
+    if not fields.get("use_class_token"):
+        prepared.pop("cls_token", None)  # a released file is said to hold one that its network has not
+    return prepared
+
+
+def from_torchvision(key: str) -> str:
+    for theirs, ours in TORCHVISION.items():
+        key = re.sub(theirs, ours, key)
+    return key
+
+
+def with_leading_axes(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """torchvision keeps tokens and positions without the axes that stand for batch and, of one row, position."""
+    return tensor.view(1, -1, tensor.shape[-1]) if key.startswith("pos_encoding.") and tensor.ndim else tensor
+
+
+def fuse_projections(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Separate projections to queries, keys and values, where there are such, as one."""
+    fused = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(r"(.*\.attn\.)([qkv])(\.weight|\.bias)", key)
+        parts = [tensors.get(f"{match[1]}{name}{match[3]}") for name in "qkv"] if match else [None]
+        if any(part is None or part.shape != tensor.shape for part in parts):
+            fused[key] = tensor
+        elif match[2] == "q":
+            fused[f"{match[1]}qkv{match[3]}"] = torch.cat(parts)
+    return fused
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    config = MvitConfig(**fields)
+    last = sum(config.depths) - 1
+    inferred = {
+        "pool_all_queries": "blocks.0.attn.pool_q.weight" in tensors,
+        "pool_all_keys": f"blocks.{last}.attn.pool_k.weight" in tensors,
+        **infer_widening(tensors, config),
+        **infer_sizes(tensors, config),
+    }
+    if DETECTOR_STAGE_NORM in tensors:
+        return inferred | DETECTION
+    return inferred | {"num_labels": len(tensors["head.projection.bias"]) if "head.projection.bias" in tensors else 0}
+
+
+def infer_widening(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:
+    """By the first layer of the second stage, whose attention alone widens or does not."""
+    weight = tensors.get(f"blocks.{config.depths[0]}.attn.qkv.weight")
+    if weight is None or weight.ndim != 2:
+        return {}
+    return {"expand_in_attention": len(weight) != 3 * weight.shape[1]}
+
+
+def infer_sizes(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:
+    """Sizes of the input that the tables of the file are made for, where the configuration has others."""
+    inferred = {}
+    side, frames = table_side(tensors), table_frames(tensors)
+    stride, frame_stride = config.patch_stride[-1], config.patch_stride[0]
+    if side and any(size // stride != side for size in pair(config.image_size)):
+        inferred["image_size"] = side * stride
+    if frames and config.num_frames is not None and config.num_frames // frame_stride != frames:
+        inferred["num_frames"] = frames * frame_stride
+    return inferred
+
+
+def table_side(tensors: dict[str, torch.Tensor]) -> int | None:
+    """Rows of tokens."""
+    if "blocks.0.attn.rel_pos_h" in tensors:
+        return (len(tensors["blocks.0.attn.rel_pos_h"]) + 1) // 2
+    for key, num_prefix in (("pos_embed", 1), ("pos_embed_spatial", 0)):
+        if key in tensors and tensors[key].ndim == 3:
+            return round(max(tensors[key].shape[1] - num_prefix, 0) ** 0.5)
+    return None
+
+
+def table_frames(tensors: dict[str, torch.Tensor]) -> int | None:
+    """Frames of tokens."""
+    if "blocks.0.attn.rel_pos_t" in tensors:
+        return (len(tensors["blocks.0.attn.rel_pos_t"]) + 1) // 2
+    table = tensors.get("pos_embed_temporal")
+    return table.shape[1] if table is not None and table.ndim == 3 else None
+
+
+class FitTable(ConversionOps):
+    """Resize a table of positions (..., positions, channels), linearly, to as many as the model's parameter has."""
+
+    def convert(self, input_dict, source_patterns, target_patterns, full_layer_name, model, **kwargs):
+        (table,) = next(iter(input_dict.values()))
+        expected = model.state_dict().get(full_layer_name)
+        if expected is not None and table.ndim == expected.ndim and table.numel():
+            table = interpolate_sequence(table.view(1, *table.shape[-2:]), expected.shape[-2])
+            table = table.view(expected.shape[:-2] + table.shape[-2:])
+        return {target_patterns[0]: table}
+
+
+def transforms(config: MvitConfig) -> list:
+    position = "model.embeddings.position_embedding."
+    renamings = {
+        r"^patch_embed\.proj\.": "model.embeddings.projection.",
+        r"^cls_token$": "model.embeddings.class_token",
+        r"^pos_embed$": f"{position}table",
+        r"^pos_embed_spatial$": f"{position}spatial.table",
+        r"^pos_embed_temporal$": f"{position}temporal",
+        r"^pos_embed_class$": f"{position}prefix",
+    }
+    places = ((stage, layer) for stage, depth in enumerate(config.depths) for layer in range(depth))
+    for block, (stage, layer) in enumerate(places):
+        shortcut = "attention_shortcut" if config.expand_in_attention else "mlp_shortcut"
+        renamings[rf"^blocks\.{block}\.proj\."] = f"model.stages.{stage}.layers.{layer}.{shortcut}."
+        renamings[rf"^blocks\.{block}\."] = f"model.stages.{stage}.layers.{layer}."
+    renamings |= {
+        r"\.norm1\.": ".attention_norm.",
+        r"\.norm2\.": ".mlp_norm.",
+        r"\.attn\.proj\.": ".attention.projection.",
+        r"\.attn\.": ".attention.",
+        r"\.mlp\.fc1\.": ".mlp.up.",
+        r"\.mlp\.fc2\.": ".mlp.down.",
+        r"^norm\.": "model.norm.",
+        r"^head\.projection\.": "classifier.",
+    }
+    for short, name in {"q": "query", "k": "key", "v": "value"}.items():
+        renamings[rf"\.pool_{short}\."] = f".{name}_pooling.convolution."
+        renamings[rf"\.norm_{short}\."] = f".{name}_pooling.norm."
+    for axis, short in enumerate("hw" if config.num_frames is None else "thw"):
+        renamings[rf"\.rel_pos_{short}$"] = f".positions.tables.{axis}"
+    for stage in range(len(config.depths)):
+        renamings[rf"^scale{stage + 2}_norm\."] = f"stage_norms.{stage}."
+    tables = ("attention.positions.tables", "position_embedding.temporal")
+    return [
+        *(WeightRenaming(old, new) for old, new in renamings.items()),
+        *(WeightConverter(table, table, [FitTable()]) for table in tables),
+    ]
+
+
+def processor(variant: str, config: MvitConfig) -> dict | VitsVideoProcessor:
+    """Images: cropped from 256 / 224 of the size, bicubic. Detectors: the short side to 800, bilinear.
+
+    Clips: cropped from 256 / 224 of the size too, but the large model's, and those of Something-Something, from the
+    size itself.
+    """
+    if config.num_frames is not None:
+        large, segments = variant.startswith("mvitv2_l"), variant.endswith("ssv2")
+        side = min(pair(config.image_size))
+        return slowfast_clips(
+            config.image_size,
+            config.num_frames,
+            sampling_rate=int(re.search(r"_\d+x(\d+)_", variant)[1]),
+            short_side=side if large or segments else side * 256 // 224,
+            segments=segments,
+            **{"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if large else {},
+        )
+    if config.window_size is None:
+        return resize_and_crop(config.image_size, 0.875)
+    return {
+        "size": {"shortest_edge": 800, "longest_edge": 1333},
+        "resample": Resampling.BILINEAR,
+        "do_center_crop": False,
+        "image_mean": IMAGENET_MEAN,
+        "image_std": IMAGENET_STD,
+    }

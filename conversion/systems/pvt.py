@@ -1,0 +1,60 @@
+"""Checkpoints of whai362/PVT, first version; variants have the names of its factory functions (pvt.py)."""
+
+import torch
+from transformers.core_model_loading import WeightRenaming
+
+from hf_vits.models.pvt.configuration_pvt import PvtConfig
+from hf_vits.models.pvt.modeling_pvt import PvtForImageClassification
+
+from ..shared.preprocessing import resize_and_crop
+
+VARIANTS = {
+    "pvt_tiny": {"num_labels": 1000},
+    "pvt_small": {"depths": [3, 4, 6, 3], "num_labels": 1000},
+    "pvt_medium": {"depths": [3, 4, 18, 3], "drop_path_rate": 0.3, "num_labels": 1000},
+    "pvt_large": {"depths": [3, 8, 27, 3], "drop_path_rate": 0.3, "num_labels": 1000},
+}
+
+
+def model_class(fields: dict) -> type[PvtForImageClassification]:
+    return PvtForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    return tensors
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+
+
+def transforms(config: PvtConfig) -> list:
+    last = len(config.depths) - 1
+    renamings = {
+        r"^cls_token$": f"model.stages.{last}.class_token",
+        r"^norm\.": "model.norm.",
+        r"^head\.": "classifier.",
+    }
+    for stage in range(last + 1):
+        embeddings = f"model.stages.{stage}.embeddings" if stage else "model.embeddings"
+        renamings[rf"^patch_embed{stage + 1}\.proj\."] = f"{embeddings}.projection."
+        renamings[rf"^patch_embed{stage + 1}\.norm\."] = f"{embeddings}.norm."
+        renamings[rf"^pos_embed{stage + 1}$"] = f"model.stages.{stage}.position_embedding.table"
+        renamings[rf"^block{stage + 1}\.(\d+)\."] = rf"model.stages.{stage}.layers.\1."
+    renamings |= {
+        r"\.norm1\.": ".attention_norm.",
+        r"\.attn\.q\.": ".attention.query.",
+        r"\.attn\.kv\.": ".attention.key_value.",
+        r"\.attn\.proj\.": ".attention.projection.",
+        r"\.attn\.sr\.": ".attention.reduction.projection.",
+        r"\.attn\.norm\.": ".attention.reduction.norm.",
+        r"\.norm2\.": ".feed_forward.norm.",
+        r"\.mlp\.fc1\.": ".feed_forward.mlp.up.",
+        r"\.mlp\.fc2\.": ".feed_forward.mlp.down.",
+    }
+    return [WeightRenaming(old, new) for old, new in renamings.items()]
+
+
+def processor(variant: str, config: PvtConfig) -> dict:
+    """datasets.py, `build_transform`, as DeiT's: short side to 256 / 224 of the size, bicubic."""
+    return resize_and_crop(config.image_size, 0.875)

@@ -1,0 +1,180 @@
+"""Checkpoints of IBM/RegionViT: image classifiers, and the backbones of its detectors.
+
+The file tells the size of its windows. For fine-tuning with another, `convert(..., window_size=12, image_size=384)`
+resizes the kernel of the regional tokens and the tables of relative positions as the original's
+tools/convert_cls_model_to_diff_ws.py does. A detector's checkpoint becomes a `RegionViTBackbone` with the maps of all
+stages; neck and heads in the file are left out.
+"""
+
+import re
+
+import torch
+from PIL.Image import Resampling
+from torch import nn
+from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
+
+from hf_vits.models.regionvit.configuration_regionvit import RegionViTConfig
+from hf_vits.models.regionvit.modeling_regionvit import RegionViTBackbone, RegionViTForImageClassification
+
+from ..shared.preprocessing import resize_and_crop
+
+TINY = {"num_labels": 1000}
+SMALL = {"hidden_sizes": [96, 192, 384, 768], "num_attention_heads": [3, 6, 12, 24], "num_labels": 1000}
+MEDIUM = {**SMALL, "depths": [2, 2, 14, 2], "num_conv_layers": 1}
+BASE = {**MEDIUM, "hidden_sizes": [128, 256, 512, 1024], "num_attention_heads": [4, 8, 16, 32]}
+PLUS = {"window_size": 14}
+PEG = {**PLUS, "use_conv_position_embedding": True}
+
+VARIANTS = {
+    "regionvit_tiny_224": TINY,
+    "regionvit_tiny_w14_224": {**TINY, **PLUS},
+    "regionvit_small_224": SMALL,
+    "regionvit_small_w14_224": {**SMALL, **PLUS},
+    "regionvit_small_w14_peg_224": {**SMALL, **PEG},
+    "regionvit_medium_224": MEDIUM,
+    "regionvit_medium_w14_224": {**MEDIUM, **PLUS},
+    "regionvit_base_224": BASE,
+    "regionvit_base_w14_224": {**BASE, **PLUS},
+    "regionvit_base_w14_peg_224": {**BASE, **PEG},
+}
+
+DETECTOR = "backbone.bottom_up.model."
+
+
+def model_class(fields: dict) -> type[RegionViTForImageClassification] | type[RegionViTBackbone]:
+    return RegionViTBackbone if "out_features" in fields else RegionViTForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """The backbone alone; layers counted from 0 after the projection; norms as vectors; shared modules once."""
+    if any(key.startswith(DETECTOR) for key in tensors):
+        tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
+    prepared = {}
+    for key, tensor in tensors.items():
+        twin = tensors.get(key.replace(".proj_cls.", ".proj."))
+        if ".proj_cls." in key and twin is not None and torch.equal(twin, tensor):
+            continue  # the projection of regional tokens is that of local ones, listed twice
+        if tensor.ndim == 4 and tensor.shape[0] == tensor.shape[2] == tensor.shape[3] == 1:
+            tensor = tensor.flatten()  # norms over the channels of a map
+        prepared[re.sub(r"(?<=\.block\.)\d+", lambda number: name_of_block(int(number[0])), key)] = tensor
+    return prepared
+
+
+def name_of_block(number: int) -> str:
+    """Block 0 of a stage is its projection, the layers follow."""
+    return "downsampling" if number == 0 else str(number - 1)
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    inferred = {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    if "norm.weight" not in tensors and not inferred["num_labels"]:  # a detector's
+        inferred |= {"use_stage_norm": "norm0.weight" in tensors}
+        inferred |= {"out_features": RegionViTConfig(**fields).stage_names[1:]}
+    kernel = tensors.get("cls_token.proj.weight")
+    if kernel is not None and kernel.ndim == 4:
+        inferred["window_size"] = max(1, kernel.shape[-1] // 4)
+    return inferred
+
+
+class FitRegionalKernel(ConversionOps):
+    """Resize the convolution that makes regional tokens to another region.
+
+    Args:
+        region_size: side in pixels.
+    """
+
+    def __init__(self, region_size: int):
+        self.region_size = region_size
+
+    def convert(self, input_dict, source_patterns, target_patterns, **kwargs):
+        (kernel,) = next(iter(input_dict.values()))
+        return {target_patterns[0]: resize(kernel, self.region_size)}
+
+
+class FitBiasTable(ConversionOps):
+    """The original's table of relative positions (heads, positions) in the order of `RelativePositionBias`.
+
+    Args:
+        window: side of the model's window; the table is first resized to it.
+    """
+
+    def __init__(self, window: int):
+        self.window = window
+
+    def convert(self, input_dict, source_patterns, target_patterns, **kwargs):
+        (table,) = next(iter(input_dict.values()))
+        return {target_patterns[0]: unwrap_table(resize_table(table, self.window))}
+
+
+def resize(grid: torch.Tensor, side: int) -> torch.Tensor:
+    """(out, in, height, width) to (out, in, side, side), bicubic; of other ranks as it is, for loading to refuse."""
+    if grid.ndim != 4 or not grid.numel() or grid.shape[2:] == (side, side):
+        return grid
+    return nn.functional.interpolate(grid.float(), size=(side, side), mode="bicubic")
+
+
+def resize_table(table: torch.Tensor, window: int) -> torch.Tensor:
+    """A table (heads, side * side) for another window, resized in the original's order of positions."""
+    side = round(table.shape[-1] ** 0.5) if table.ndim == 2 else 0
+    if side == 0 or side**2 != table.shape[1]:
+        return table
+    return resize(table.unflatten(1, (side, side))[None], 2 * window - 1)[0].flatten(1)
+
+
+def unwrap_table(table: torch.Tensor) -> torch.Tensor:
+    """(heads, side * side) to (side * side, heads).
+
+    The original's row (and column) of a key that lies d below (right of) its query is d + window // 2, where negative
+    ones count from the end; ours begin at the query that lies farthest above (left of) its key.
+    """
+    side = round(table.shape[-1] ** 0.5) if table.ndim == 2 else 0
+    if side == 0 or side**2 != table.shape[1]:
+        return table
+    window = (side + 1) // 2
+    places = (torch.arange(window - 1, -window, -1) + window // 2) % side
+    return table.unflatten(1, (side, side))[:, places[:, None], places].flatten(1).T.contiguous()
+
+
+def transforms(config: RegionViTConfig) -> list:
+    renamings = {
+        r"^patch_embed\.proj\.": "model.embeddings.local_projection.",
+        r"^cls_token\.proj\.": "model.embeddings.regional_projection.",
+        r"^layers\.(\d+)\.": r"model.stages.\1.",
+        r"\.block\.downsampling\.proj\.": ".downsampling.",
+        r"\.block\.": ".layers.",
+        r"\.peg\.": ".position_embedding.",
+        r"\.norm0\.": ".regional_norm.",
+        r"\.norm1\.": ".local_norm.",
+        r"\.norm2\.": ".mlp_norm.",
+        r"\.attn\.qkv\.": ".attention.qkv.",
+        r"\.attn\.proj\.": ".attention.projection.",
+        r"\.attn\.rel_pos$": ".attention.position_bias.table",
+        r"\.mlp\.fc1\.": ".mlp.up.",
+        r"\.mlp\.fc2\.": ".mlp.down.",
+        r"^norm(\d+)\.": r"model.stages.\1.norm.",
+        r"^norm\.": "model.norm.",
+        r"^head\.": "classifier.",
+    }
+    kernel, table = "embeddings.regional_projection.weight", "attention.position_bias.table"
+    return [
+        *(WeightRenaming(old, new) for old, new in renamings.items()),
+        WeightConverter(kernel, kernel, [FitRegionalKernel(config.patch_size * config.window_size)]),
+        WeightConverter(table, table, [FitBiasTable(config.window_size)]),
+    ]
+
+
+def processor(variant: str, config: RegionViTConfig) -> dict:
+    """datasets.py, `build_transform`: the short side to 256 / 224 of the size, bicubic, and the centre.
+
+    detection/configs: the short side to 672, the long one at most 1120, with the mean and deviation of blue, green and
+    red on red, green and blue, as the detectors were trained.
+    """
+    if not config.use_stage_norm:
+        return resize_and_crop(config.image_size, 0.875)
+    return {
+        "size": {"shortest_edge": 672, "longest_edge": 1120},
+        "resample": Resampling.BILINEAR,
+        "do_center_crop": False,
+        "image_mean": [value / 255 for value in (103.53, 116.28, 123.675)],
+        "image_std": [value / 255 for value in (57.375, 57.12, 58.395)],
+    }

@@ -1,0 +1,205 @@
+"""Sara-Ahmed/SiT (.pth), three generations under one name.
+
+Variants are named after the generation, the size and the patch size. A backbone alone becomes a `DeiTModel`, the
+state of training (`_full`) a `SiTForPreTraining`, what was fine-tuned (`_finetuned`) a `SiTForImageClassification`. Of
+a full checkpoint of the third generation a backbone's variant takes the teacher.
+"""
+
+import re
+
+import torch
+from transformers import PreTrainedModel
+from transformers.core_model_loading import WeightRenaming
+
+from hf_vits.models.deit.configuration_deit import DeiTConfig
+from hf_vits.models.deit.modeling_deit import DeiTModel
+from hf_vits.models.sit.configuration_sit_classifier import SiTClassifierConfig
+from hf_vits.models.sit.modeling_sit_classifier import SiTForImageClassification
+from hf_vits.pretraining.sit.configuration_sit import GENERATIONS, SiTConfig
+from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
+
+from ..shared.self_distillation import BRANCHES, FULL, backbone_tensors, is_full, processor
+from ..shared.timm_vit import vit_renamings
+
+# hidden_size, num_attention_heads
+SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+FINETUNED = "_finetuned"
+# Names of a generation's two prefix tokens: rotation, contrast.
+TOKENS = (("rot_token", "contrastive_token"), ("cls_token1", "cls_token2"))
+# How keys begin that stand beside a backbone, by what becomes of them; the generations' names are in their order.
+HEADS = {
+    "rotation_head": ("rot_head.mlp.", "rot_head."),
+    "contrastive_head": ("contrastive_head.", "contr_head.mlp.", "head.mlp."),
+    "reconstruction_head.mlp": ("rec_head.mlp.", "head_recons.mlp."),
+    "reconstruction_head.paint": ("convTrans.", "rec_head.convTrans.", "head_recons.convTrans."),
+}
+WEIGHTS = {
+    "rotation": ("rot_w",),
+    "contrastive": ("contrastive_w", "contr_w"),
+    "reconstruction": ("recons_w", "rec_w"),
+}
+# Before a classifier of the first generation, on request.
+REPRESENTATIONS = ("pre_logits_rot", "pre_logits_contrastive")
+
+
+def vit(generation: int, size: str) -> dict:
+    hidden_size, num_attention_heads = SIZES[size]
+    return {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": 12,
+        "num_attention_heads": num_attention_heads,
+        "intermediate_size": 4 * hidden_size,
+        "patch_size": 16,
+        "encoder_stride": 16,
+        "distilled": generation < 3,
+        "position_interpolation": "bicubic" if generation == 1 else "bicubic_offset",
+    }
+
+
+def backbones(generation: int, *sizes: str) -> dict[str, dict]:
+    return {f"gen{generation}_vit_{size}_patch16": vit(generation, size) for size in sizes}
+
+
+PUBLISHED = {1: backbones(1, "base"), 2: backbones(2, *SIZES), 3: backbones(3, *SIZES)}
+VARIANTS = {name: fields for variants in PUBLISHED.values() for name, fields in variants.items()}
+VARIANTS |= {
+    f"{name}{FULL}": {"backbone_config": {"model_type": DeiTConfig.model_type, **fields}, **GENERATIONS[generation]}
+    for generation, variants in PUBLISHED.items()
+    for name, fields in variants.items()
+}
+VARIANTS |= {
+    f"{name}{FINETUNED}": fields | {"head": head}
+    for generation, head in {1: "tokens", 3: "token_and_mean"}.items()
+    for name, fields in PUBLISHED[generation].items()
+}
+
+
+def is_finetuned(fields: dict) -> bool:
+    return "head" in fields and not is_full(fields)
+
+
+def model_class(fields: dict) -> type[PreTrainedModel]:
+    if is_full(fields):
+        return SiTForPreTraining
+    return SiTForImageClassification if is_finetuned(fields) else DeiTModel
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """As the third generation spells a state of training, `student.backbone.`; a backbone's keys without that."""
+    tensors = {key.replace("module.", "", 1): value for key, value in tensors.items()}
+    if is_full(fields):
+        return training_tensors(tensors, fields)
+    if is_finetuned(fields):
+        return join_tokens(tensors)
+    return join_tokens({key: v for key, v in backbone_tensors(tensors).items() if not stands_beside(key)})
+
+
+def training_tensors(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """Of the student, and of the teacher, for which one branch's entry serves as well where that is all there is."""
+    if not any(key.startswith(BRANCHES) for key in tensors):
+        inside = {
+            key if key.startswith("backbone.") or stands_beside(key) else f"backbone.{key}": value
+            for key, value in tensors.items()
+        }
+        branches = BRANCHES if fields.get("momentum_teacher", True) else BRANCHES[:1]
+        tensors = {f"{branch}.{key}": value for branch in branches for key, value in inside.items()}
+    return join_tokens(tensors, "student.backbone.")
+
+
+def stands_beside(key: str) -> bool:
+    """Whether a key that begins no branch is of a head or of a task's weight."""
+    return key.startswith(tuple(start for starts in (*HEADS.values(), *WEIGHTS.values()) for start in starts))
+
+
+def join_tokens(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    for tokens in TOKENS:
+        keys = [f"{prefix}{token}" for token in tokens]
+        if all(key in tensors for key in keys):
+            joined = {f"{prefix}cls_token": torch.cat([tensors[key] for key in keys], dim=1)}
+            return joined | {key: value for key, value in tensors.items() if key not in keys}
+    return tensors
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    if is_full(fields):
+        backbone = fields["backbone_config"]
+        inferred = {"backbone_config": infer_backbone(tensors, backbone, "student.backbone.") | backbone}
+        return inferred | infer_tasks(tensors, fields) | infer_head(tensors)
+    inferred = infer_backbone(tensors, fields)
+    return inferred | infer_classifier(tensors, fields) if is_finetuned(fields) else inferred
+
+
+def infer_classifier(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    by_token = fields["head"] == "tokens"
+    bias = tensors.get("rot_head.bias" if by_token else "head.2.bias")
+    inferred = {} if bias is None else {"num_labels": len(bias)}
+    representation = tensors.get(f"{REPRESENTATIONS[0]}.fc.bias")
+    return inferred if representation is None else inferred | {"representation_size": len(representation)}
+
+
+def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str = "") -> dict:
+    if (table := tensors.get(f"{prefix}pos_embed")) is None:
+        return {}
+    num_patches = table.shape[1] - 1 - fields["distilled"]
+    return {"image_size": round(num_patches**0.5) * fields["patch_size"]}
+
+
+def infer_tasks(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    """The second generation has options to leave out tasks and the learnt weights."""
+    if fields.get("weighting") is None:
+        return {}
+    found = {
+        task: any(key.startswith(tuple(f"student.{start}" for start in starts)) for key in tensors)
+        for task, starts in {
+            "rotation": HEADS["rotation_head"],
+            "contrastive": HEADS["contrastive_head"],
+            "reconstruction": HEADS["reconstruction_head.paint"],
+        }.items()
+    }
+    weighted = any(f"student.{name}" in tensors for names in WEIGHTS.values() for name in names)
+    inferred = {} if weighted else {"weighting": None}
+    return inferred | ({"tasks": [task for task, there in found.items() if there]} if any(found.values()) else {})
+
+
+def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
+    """Sizes of the contrastive head."""
+    starts = tuple(f"student.{start}" for start in HEADS["contrastive_head"])
+    weights = [value for key, value in tensors.items() if key.startswith(starts) and value.ndim == 2]
+    sizes = {"embedding_size": len(weights[-1])} if weights else {}
+    return sizes | ({"head_hidden_size": len(weights[0])} if len(weights) > 1 else {})
+
+
+def transforms(config) -> list[WeightRenaming]:
+    if isinstance(config, SiTConfig):
+        return training_renamings()
+    if isinstance(config, SiTClassifierConfig):
+        return [*classifier_renamings(config), *vit_renamings("model.")]
+    return vit_renamings("")
+
+
+def training_renamings() -> list[WeightRenaming]:
+    names = {}
+    for branch in BRANCHES:
+        for head, starts in HEADS.items():
+            names |= {f"^{re.escape(f'{branch}.{start}')}": f"{branch}.{head}." for start in starts}
+    for task, weights in WEIGHTS.items():
+        names |= {rf"^student\.{weight}$": f"objective.weighting.weights.{task}" for weight in weights}
+    renamings = [WeightRenaming(old, new) for old, new in names.items()]
+    for branch in BRANCHES:
+        renamings += vit_renamings(f"{branch}.backbone.", rf"{branch}\.backbone\.")
+    return renamings
+
+
+def classifier_renamings(config: SiTClassifierConfig) -> list[WeightRenaming]:
+    if config.head == "token_and_mean":
+        return [WeightRenaming(r"^head\.", "classifier.")]
+    names = {}
+    last = "" if config.representation_size is None else "2."
+    for index, (head, representation) in enumerate(
+        zip(("rot_head", "contrastive_head"), REPRESENTATIONS, strict=True)
+    ):
+        names |= {rf"^{head}\.": f"classifier.{index}.{last}", rf"^{representation}\.fc\.": f"classifier.{index}.0."}
+    return [WeightRenaming(old, new) for old, new in names.items()]
+
+
+__all__ = ["VARIANTS", "infer", "model_class", "prepare", "processor", "transforms"]

@@ -1,0 +1,73 @@
+"""Checkpoints of microsoft/Swin-Transformer, first version; variants have the names of its files."""
+
+import torch
+from transformers.core_model_loading import WeightRenaming
+
+from hf_vits.models.swin.configuration_swin import SwinConfig
+from hf_vits.models.swin.modeling_swin import SwinForImageClassification
+
+from ..shared.preprocessing import resize_and_crop
+
+BASE = {"depths": [2, 2, 18, 2], "hidden_sizes": [128, 256, 512, 1024], "num_attention_heads": [4, 8, 16, 32]}
+LARGE = {"depths": [2, 2, 18, 2], "hidden_sizes": [192, 384, 768, 1536], "num_attention_heads": [6, 12, 24, 48]}
+SIZE_384 = {"image_size": 384, "window_size": 12}
+
+VARIANTS = {
+    "swin_tiny_patch4_window7_224": {"drop_path_rate": 0.2, "num_labels": 1000},
+    "swin_small_patch4_window7_224": {"depths": [2, 2, 18, 2], "drop_path_rate": 0.3, "num_labels": 1000},
+    "swin_base_patch4_window7_224": {**BASE, "drop_path_rate": 0.5, "num_labels": 1000},
+    "swin_base_patch4_window12_384": {**BASE, **SIZE_384, "drop_path_rate": 0.5, "num_labels": 1000},
+    "swin_large_patch4_window7_224_22kto1k": {**LARGE, "drop_path_rate": 0.2, "num_labels": 1000},
+    "swin_large_patch4_window12_384_22kto1k": {**LARGE, **SIZE_384, "drop_path_rate": 0.2, "num_labels": 1000},
+}
+
+
+def model_class(fields: dict) -> type[SwinForImageClassification]:
+    return SwinForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """Without the tables that follow from the sizes."""
+    tables = (".relative_position_index", ".attn_mask")
+    return {key: value for key, value in tensors.items() if not key.endswith(tables)}
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+
+
+def transforms(config: SwinConfig) -> list:
+    return [WeightRenaming(r"^head\.", "classifier."), *swin_renamings(config, "model.")]
+
+
+def swin_renamings(config: SwinConfig, encoder: str, prefix: str = "") -> list[WeightRenaming]:
+    """Renamings from the original's keys, which begin with `prefix`, to those of an encoder of ours.
+
+    Args:
+        encoder: what our keys begin with, such as "model.".
+        prefix: a regular expression.
+    """
+    renamings = {
+        rf"^{prefix}patch_embed\.proj\.": f"{encoder}embeddings.projection.",
+        rf"^{prefix}patch_embed\.norm\.": f"{encoder}embeddings.norm.",
+        rf"^{prefix}norm\.": f"{encoder}norm.",
+    }
+    # What makes the next stage's map is part of the stage before it there.
+    for stage in range(1, len(config.depths)):
+        renamings[rf"^{prefix}layers\.{stage - 1}\.downsample\."] = f"{encoder}stages.{stage}.merging."
+    renamings |= {
+        rf"^{prefix}layers\.(\d+)\.blocks\.": rf"{encoder}stages.\1.layers.",
+        r"\.norm1\.": ".attention_norm.",
+        r"\.attn\.qkv\.": ".attention.qkv.",
+        r"\.attn\.proj\.": ".attention.projection.",
+        r"\.attn\.relative_position_bias_table$": ".attention.position_bias.table",
+        r"\.norm2\.": ".feed_forward.norm.",
+        r"\.mlp\.fc1\.": ".feed_forward.mlp.up.",
+        r"\.mlp\.fc2\.": ".feed_forward.mlp.down.",
+    }
+    return [WeightRenaming(old, new) for old, new in renamings.items()]
+
+
+def processor(variant: str, config: SwinConfig) -> dict:
+    """data/build.py, `build_transform`: short side to 256 / 224 of the size, bicubic."""
+    return resize_and_crop(config.image_size, 0.875)

@@ -1,0 +1,80 @@
+"""Checkpoints of TNT as timm's first implementation has it, now its legacy one; variants have its names."""
+
+import torch
+from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
+
+from hf_vits.models.tnt.configuration_tnt import TntConfig
+from hf_vits.models.tnt.modeling_tnt import TntForImageClassification
+
+from ..shared.preprocessing import resize_and_crop
+
+
+def fields(hidden_size: int, num_attention_heads: int, pixel_hidden_size: int, pixel_num_attention_heads: int) -> dict:
+    return {
+        "hidden_size": hidden_size,
+        "num_attention_heads": num_attention_heads,
+        "intermediate_size": 4 * hidden_size,
+        "pixel_hidden_size": pixel_hidden_size,
+        "pixel_num_attention_heads": pixel_num_attention_heads,
+        "pixel_intermediate_size": 4 * pixel_hidden_size,
+        "num_labels": 1000,
+    }
+
+
+VARIANTS = {
+    "tnt_t_patch16_224": fields(192, 3, 12, 3),
+    "tnt_s_patch16_224": fields(384, 6, 24, 4),
+    "tnt_b_patch16_224": fields(640, 10, 40, 4),
+}
+
+
+def model_class(fields: dict) -> type[TntForImageClassification]:
+    return TntForImageClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """Positions inside a patch as tokens: (1, channels, height, width) to (1, height * width, channels)."""
+    if "pixel_pos" not in tensors:
+        return tensors
+    return tensors | {"pixel_pos": tensors["pixel_pos"].flatten(2).transpose(1, 2)}
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+
+
+def transforms(config: TntConfig) -> list:
+    renamings = {
+        "^pixel_pos$": "model.embeddings.pixel_embeddings.positions",
+        r"^pixel_embed\.proj\.": "model.embeddings.pixel_embeddings.projection.",
+        r"^norm1_proj\.": "model.embeddings.pixel_norm.",
+        r"^proj\.": "model.embeddings.projection.",
+        r"^norm2_proj\.": "model.embeddings.patch_norm.",
+        "^cls_token$": "model.embeddings.class_token",
+        "^patch_pos$": "model.embeddings.position_embedding.table",
+        r"^norm\.": "model.norm.",
+        r"^head\.": "classifier.",
+        r"^blocks\.": "model.layers.",
+        r"\.norm_in\.": ".pixel_attention_norm.",
+        r"\.attn_in\.": ".pixel_attention.",
+        r"\.norm_mlp_in\.": ".pixel_feed_forward.norm.",
+        r"\.mlp_in\.": ".pixel_feed_forward.mlp.",
+        r"\.norm1_proj\.": ".pixel_norm.",
+        r"(layers\.\d+)\.proj\.": r"\1.pixel_projection.",
+        r"\.norm_out\.": ".attention_norm.",
+        r"\.attn_out\.": ".attention.",
+        r"\.norm_mlp\.": ".feed_forward.norm.",
+        r"(layers\.\d+)\.mlp\.": r"\1.feed_forward.mlp.",
+        r"\.mlp\.fc1\.": ".mlp.up.",
+        r"\.mlp\.fc2\.": ".mlp.down.",
+        r"attention\.proj\.": "attention.projection.",
+    }
+    return [
+        *(WeightRenaming(old, new) for old, new in renamings.items()),
+        WeightConverter([r"attention\.qk\.", r"attention\.v\."], "attention.qkv.", [Concatenate(0)]),
+    ]
+
+
+def processor(variant: str, config: TntConfig) -> dict:
+    """The model's configuration in timm: short side to size / 0.9, bicubic, mean and deviation 0.5."""
+    return resize_and_crop(config.image_size, 0.9, mean=[0.5] * 3, std=[0.5] * 3)

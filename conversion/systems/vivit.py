@@ -1,0 +1,248 @@
+"""google-research/scenic, projects/vivit (Flax msgpack) to `VivitForVideoClassification`, and transformers' Vivit.
+
+Variants are named after its configuration files; of models 3 and 4 of the paper there are neither files nor weights.
+The file tells classes, tubelets, and size and length of its clips. With `image_size` or `num_frames` given, tables are
+resized: along height and width as the original does it for a factorised encoder, and along time likewise.
+"""
+
+import math
+
+import torch
+from transformers import VivitConfig as TransformersVivitConfig
+from transformers import VivitForVideoClassification as TransformersVivitForVideoClassification
+from transformers import VivitModel as TransformersVivitModel
+from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
+
+from hf_vits.layers.patch import pair
+from hf_vits.models.vivit.attention_vivit import space_time_attention_state, time_attention_state
+from hf_vits.models.vivit.configuration_vivit import VivitConfig
+from hf_vits.models.vivit.modeling_vivit import VivitForVideoClassification, VivitModel
+from hf_vits.processing.video import VitsVideoProcessor
+
+from ..core import build
+from ..shared.flax import torch_layout
+from ..shared.preprocessing import scenic_clips
+from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+ENCODER = {"attention_type": "factorized_encoder"}
+LARGE_ENCODER = LARGE | ENCODER
+K400 = {"num_labels": 400}
+
+VARIANTS = {
+    "vivit_base_k400": K400,
+    "vivit_base_factorised_encoder_k400": ENCODER | K400,
+    "vivit_base_factorised_self_attention_k400": {
+        "attention_type": "factorized_self_attention",
+        "pooling": "mean",
+        **K400,
+    },
+    "vivit_base_factorised_dot_product_k400": {"attention_type": "factorized_dot_product", "pooling": "mean", **K400},
+    "vivit_large_factorised_encoder_k400": LARGE_ENCODER | {"num_temporal_layers": 24, **K400},
+    "vivit_large_factorised_encoder_k600": LARGE_ENCODER | {"num_temporal_layers": 24, "num_labels": 600},
+    # Nouns, then verbs.
+    "vivit_large_factorised_encoder_epic_kitchens": LARGE_ENCODER
+    | {"drop_path_rate": 0.2, "head_sizes": [300, 97], "num_labels": 397},
+    "vivit_large_factorised_encoder_ssv2": LARGE_ENCODER
+    | {"drop_path_rate": 0.3, "image_size": 256, "num_labels": 174},
+}
+# (frames, pixels along a side). Tables of so many rows are of these, whatever is asked for in their place.
+PUBLISHED_CLIPS = ((32, 224), (32, 256))
+ATTENTION = "MultiHeadDotProductAttention_"
+
+
+def model_class(fields: dict) -> type[VivitForVideoClassification]:
+    return VivitForVideoClassification
+
+
+def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """In torch's layout, queries, keys and values together as our layers of this kind hold them."""
+    tensors = torch_layout(tensors)
+    if "embedding.weight" in tensors and tensors["embedding.weight"].ndim == 4:
+        tensors["embedding.weight"] = tensors["embedding.weight"].unsqueeze(2)
+    prepared, attentions = {}, {}
+    for key, tensor in tensors.items():
+        layer, found, rest = key.rpartition(f".{ATTENTION}")
+        if found:
+            axis, rest = rest.split(".", 1)
+            attentions.setdefault(f"{layer}.{ATTENTION}{axis}", {})[rest] = tensor
+        else:
+            prepared[key] = tensor
+    for name, state in attentions.items():
+        state = own_layout(name, fuse_projections(state), fields)
+        prepared |= {f"{name}.{key}": tensor for key, tensor in state.items()}
+    return prepared
+
+
+def fuse_projections(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of an attention, {key: tensor}, with those of queries, keys and values as one, where they fit."""
+    fused = {key.replace("out.", "projection."): value for key, value in state.items()}
+    for kind in ("weight", "bias"):
+        names = [f"{part}.{kind}" for part in ("query", "key", "value")]
+        if all(name in fused for name in names) and len({fused[name].shape for name in names}) == 1:
+            fused[f"qkv.{kind}"] = torch.cat([fused.pop(name) for name in names])
+    return fused
+
+
+def own_layout(name: str, state: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
+    """As the attention of that name keeps it, if its heads can be told apart."""
+    num_heads = fields.get("num_attention_heads", VivitConfig.num_attention_heads)
+    if any(len(value) % (3 * num_heads) for key, value in state.items() if key.startswith("qkv.")):
+        return state
+    if name.endswith("_time"):
+        return time_attention_state(state, num_heads)
+    if fields.get("attention_type") == "factorized_dot_product":
+        return space_time_attention_state(state, num_heads)
+    return state
+
+
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    inferred = {
+        "num_labels": len(tensors["output_projection.bias"]) if "output_projection.bias" in tensors else 0,
+        "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
+    }
+    if inferred["num_labels"] != sum(fields.get("head_sizes") or ()):
+        inferred["head_sizes"] = None
+    if "embedding.weight" in tensors and tensors["embedding.weight"].ndim == 5:
+        inferred["tubelet_size"] = list(tensors["embedding.weight"].shape[2:])
+    return inferred | infer_clip(tensors, fields | inferred)
+
+
+def infer_clip(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    """Size and length of the clips that the file's tables are made for, where the configuration has others."""
+    fields = {
+        name: fields.get(name, getattr(VivitConfig, name)) for name in ("image_size", "num_frames", "tubelet_size")
+    }
+    depth, *patch_size = fields["tubelet_size"]
+    sides = [size // patch for size, patch in zip(pair(fields["image_size"]), patch_size, strict=True)]
+    frames, inferred = fields["num_frames"] // depth, {}
+    rows, temporal_rows = table_rows(tensors, ""), table_rows(tensors, "Temporal")
+    if table_rows(tensors, "Spatial"):
+        rows, frames = table_rows(tensors, "Spatial"), 1
+        if temporal_rows and temporal_rows != fields["num_frames"] // depth:
+            inferred["num_frames"] = temporal_rows * depth
+    if not rows or rows == frames * math.prod(sides):
+        return inferred
+    for num_frames, size in PUBLISHED_CLIPS if frames > 1 else ():
+        if rows == num_frames // depth * (size // patch_size[0]) * (size // patch_size[1]):
+            return {"num_frames": num_frames, "image_size": size}
+    side = math.isqrt(rows // frames)
+    if frames * side**2 == rows and patch_size[0] == patch_size[1]:
+        inferred["image_size"] = side * patch_size[0]
+    elif rows % math.prod(sides) == 0:
+        inferred["num_frames"] = rows // math.prod(sides) * depth
+    return inferred
+
+
+def table_rows(tensors: dict[str, torch.Tensor], encoder: str) -> int:
+    """Rows of an encoder's position table, that of a class token left out; 0 without table."""
+    table = tensors.get(f"{encoder}Transformer.posembed_input.pos_embedding")
+    token = f"cls_{encoder}Transformer" if encoder else "cls"
+    return 0 if table is None or table.ndim != 3 else table.shape[1] - (token in tensors)
+
+
+def transforms(config: VivitConfig) -> list:
+    renamings = {
+        r"^embedding\.": "model.embeddings.tubelet_embedding.projection.",
+        r"^cls$": "model.encoder.class_token",
+    }
+    for theirs, ours in {"Temporal": "temporal_encoder", "Spatial": "encoder", "": "encoder"}.items():
+        renamings |= {
+            rf"^cls_{theirs}Transformer$": f"model.{ours}.class_token",
+            rf"^{theirs}Transformer\.posembed_input\.pos_embedding$": f"model.{ours}.position_embedding.table",
+            rf"^{theirs}Transformer\.encoderblock_(\d+)\.": rf"model.{ours}.layers.\1.",
+            rf"^{theirs}Transformer\.encoder_norm\.": f"model.{ours}.norm.",
+        }
+    renamings |= {
+        r"^pre_logits\.": "model.pooler.representation.",
+        r"^output_projection\.": "classifier.",
+        r"\.LayerNorm_0\.": ".attention_norm.",
+        r"\.LayerNorm_1\.": ".mlp_norm.",
+        r"\.LayerNorm_(time|space|mlp)\.": r".\1_norm.",
+        r"\.MlpBlock(_0)?\.Dense_0\.": ".mlp.up.",
+        r"\.MlpBlock(_0)?\.Dense_1\.": ".mlp.down.",
+        rf"\.{ATTENTION}0\.": ".attention.",
+        rf"\.{ATTENTION}(time|space)\.": r".\1_attention.",
+    }
+    return [WeightRenaming(old, new) for old, new in renamings.items()]
+
+
+def processor(variant: str, config: VivitConfig) -> VitsVideoProcessor:
+    """Every second frame of Kinetics, every frame of the others; 32 pixels more than the crop are left around it."""
+    sampling_rate = 2 if variant.endswith(("_k400", "_k600")) else 1
+    return scenic_clips(config.image_size, config.num_frames, sampling_rate, min(pair(config.image_size)) + 32)
+
+
+# transformers' own Vivit, which is model 1
+
+TRANSFORMERS_CLASSES = {
+    VivitModel: TransformersVivitModel,
+    VivitForVideoClassification: TransformersVivitForVideoClassification,
+}
+SHARED_FIELDS = (
+    "image_size",
+    "num_frames",
+    "tubelet_size",
+    "num_channels",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "qkv_bias",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "id2label",
+    "label2id",
+)
+# The values that our fields must have where transformers has no such choice.
+PLAIN = {"attention_type": "spacetime", "pooling": "token", "num_sampled_frames": None, "head_sizes": None}
+
+
+def layout() -> list:
+    """Keys of transformers' Vivit to ours; every step can be reversed."""
+    return [
+        WeightRenaming("vivit.embeddings.patch_embeddings.", "model.embeddings.tubelet_embedding."),
+        WeightRenaming("vivit.embeddings.position_embeddings", "model.encoder.position_embedding.table"),
+        WeightRenaming("vivit.embeddings.cls_token", "model.encoder.class_token"),
+        WeightRenaming("vivit.layernorm.", "model.encoder.norm."),
+        WeightRenaming("vivit.pooler.dense.", "model.pooler.representation."),
+        WeightRenaming("vivit.layers.", "model.encoder.layers."),
+        WeightRenaming(".layernorm_before.", ".attention_norm."),
+        WeightRenaming(".layernorm_after.", ".mlp_norm."),
+        WeightRenaming(".mlp.fc1.", ".mlp.up."),
+        WeightRenaming(".mlp.fc2.", ".mlp.down."),
+        WeightRenaming(".attention.o_proj.", ".attention.projection."),
+        WeightConverter(
+            [f".attention.{part}_proj" for part in ("q", "k", "v")], ".attention.qkv", operations=[Concatenate(0)]
+        ),
+    ]
+
+
+def from_transformers(model):
+    """`VivitModel` or `VivitForVideoClassification` of transformers, as ours."""
+    model_class = our_class(model, TRANSFORMERS_CLASSES)
+    pooler = getattr(model, "pooler", None)
+    if pooler is not None and model.config.pooler_act != "tanh":
+        raise ValueError(f"our representation layer ends in tanh, this pooler in {model.config.pooler_act!r}")
+    fields = {name: getattr(model.config, name) for name in SHARED_FIELDS}
+    if fields["hidden_act"] == "gelu_fast":  # the same function, not fused
+        fields["hidden_act"] = "gelu_pytorch_tanh"
+    fields["representation_size"] = model.config.pooler_output_size if pooler is not None else None
+    return read_theirs(build(model_class, fields), model, layout())
+
+
+def to_transformers(model):
+    """A `VivitModel` or `VivitForVideoClassification` of ours, as transformers' own."""
+    config = model.config
+    their_class = TRANSFORMERS_CLASSES[type(model)]
+    check_expressible(config, PLAIN)
+    options = {}
+    if their_class is TransformersVivitModel:
+        options["add_pooling_layer"] = config.representation_size is not None
+    else:
+        check_expressible(config, {"representation_size": None})
+    fields = {name: getattr(config, name) for name in SHARED_FIELDS}
+    theirs = TransformersVivitConfig(**fields, pooler_output_size=config.representation_size)
+    return write_theirs(model, their_class(theirs, **options), layout())

@@ -1,0 +1,113 @@
+"""Folders of files: a directory per class, scanned before training so that no bad file ends a run halfway."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torchvision.datasets.folder import make_dataset
+from tqdm import tqdm
+
+from hf_vits.recipe import DataRecipe
+
+from .splits import choose_splits
+
+logger = logging.getLogger(__name__)
+
+_NAMED_FILES = 10
+
+
+class Media(NamedTuple):
+    """A kind of files.
+
+    Attributes:
+        noun: what one is called: image, video, recording.
+        endings: of file names, each with its dot, in lower case.
+        problem: says why a file cannot be decoded, None if it can.
+    """
+
+    noun: str
+    endings: tuple[str, ...]
+    problem: Callable[[Path], str | None]
+
+
+def load_class_folders(recipe: DataRecipe, media: Media) -> tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]]:
+    """`load_folder` of the directory data.path: of its split directories where it has any, else of itself."""
+    root = Path(recipe.path)
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.path {root} is no directory")
+    directories = choose_splits(recipe, {d.name: d for d in sorted(root.iterdir()) if d.is_dir()})
+    return load_folder(directories or {"train": root}, media, recipe.skip_unreadable)
+
+
+def load_folder(
+    directories: dict[str, Path], media: Media, skip_unreadable: bool
+) -> tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]]:
+    """Class names, and per split the files, below their class's directory at any depth, with labels.
+
+    Classes are the directories in `directories["train"]`, in alphabetical order. Every file is decoded once.
+
+    Raises:
+        FileNotFoundError: a split or a class without files.
+        ValueError: a class in another split that training does not have.
+        OSError: files that cannot be decoded, unless `skip_unreadable`.
+    """
+    class_names = sorted(d.name for d in directories["train"].iterdir() if d.is_dir())
+    if not class_names:
+        raise FileNotFoundError(
+            f"{directories['train']} has no directories; each class needs one, with its {media.noun}s"
+        )
+    files = {kind: _list_files(directory, class_names, media) for kind, directory in directories.items()}
+    unreadable = find_unreadable([path for paths, _ in files.values() for path in paths], media)
+    if unreadable:
+        report_unreadable(unreadable, media, skip_unreadable)
+        files = {kind: _without(*found, set(unreadable)) for kind, found in files.items()}
+    for kind, (_, labels) in files.items():
+        _check_classes(directories[kind], class_names, labels, media, every_class=kind == "train")
+    return class_names, files
+
+
+def _list_files(directory: Path, class_names: Sequence[str], media: Media) -> tuple[list[Path], np.ndarray]:
+    unknown = sorted({d.name for d in directory.iterdir() if d.is_dir()} - set(class_names))
+    if unknown:
+        raise ValueError(f"{directory} has classes that the training {media.noun}s lack: {', '.join(unknown)}")
+    class_index = {name: label for label, name in enumerate(class_names)}
+    samples = make_dataset(str(directory), class_index, extensions=media.endings, allow_empty=True)
+    return [Path(path) for path, _ in samples], np.asarray([label for _, label in samples], dtype=np.int64)
+
+
+def _check_classes(
+    directory: Path, class_names: Sequence[str], labels: np.ndarray, media: Media, every_class: bool
+) -> None:
+    files = f"{media.noun} files ({' '.join(media.endings)})"
+    if not len(labels):
+        raise FileNotFoundError(f"{directory} has no {files} below its class directories")
+    empty = sorted(set(range(len(class_names))) - set(labels.tolist()))
+    if empty and every_class:
+        names = ", ".join(class_names[i] for i in empty)
+        raise FileNotFoundError(f"{directory} has no {files} of {len(empty)} classes: {names}")
+
+
+def find_unreadable(paths: Sequence[Path], media: Media) -> dict[Path, str]:
+    """{file: why it cannot be decoded} of those that cannot, under a progress bar."""
+    with ThreadPoolExecutor() as pool:
+        checked = pool.map(media.problem, paths)
+        problems = list(tqdm(checked, total=len(paths), desc=f"Checking {media.noun}s", unit=media.noun))
+    return {path: problem for path, problem in zip(paths, problems, strict=True) if problem is not None}
+
+
+def report_unreadable(unreadable: dict[Path, str], media: Media, skip: bool) -> None:
+    """Name the unreadable files in a warning if they are to be skipped, in an OSError if not."""
+    listed = "\n".join(f"  {path}: {problem}" for path, problem in list(unreadable.items())[:_NAMED_FILES])
+    more = f"\n  and {len(unreadable) - _NAMED_FILES} more" if len(unreadable) > _NAMED_FILES else ""
+    found = f"{len(unreadable)} {media.noun} file(s) cannot be read:\n{listed}{more}"
+    if not skip:
+        raise OSError(f"{found}\nRemove or repair them, or set data.skip_unreadable: true to train without them.")
+    logger.warning("skipping: %s", found)
+
+
+def _without(paths: Sequence[Path], labels: np.ndarray, excluded: set[Path]) -> tuple[list[Path], np.ndarray]:
+    keep = [i for i, path in enumerate(paths) if path not in excluded]
+    return [paths[i] for i in keep], labels[keep]

@@ -1,0 +1,219 @@
+"""Speech made with espeak-ng: single keywords, and strings of digits, in many voices, with noise.
+
+Nothing here needs a file: voices and accents come with the package `espeakng-loader`. The voices of validation and
+test speak nothing in training. A set of clips is a function of its `SpeechRecipe`; it is made once, in parallel, and
+kept below Hugging Face's cache directory.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub import constants
+from joblib import Parallel, delayed, effective_n_jobs
+from scipy.signal import resample_poly
+from tqdm import tqdm
+
+from hf_vits.recipe import SpeechRecipe
+
+from .espeak import Espeak
+
+KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SPLITS = ("train", "validation", "test")
+
+ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
+# espeak-ng's speakers, women and men in each split.
+SPEAKERS = {
+    "train": (
+        *("f1", "f2", "f4", "Alicia", "Annie", "belinda", "steph", "anika"),
+        *("m1", "m2", "m4", "m5", "m7", "Alex", "Gene", "Denis", "Lee", "Mike", "adam", "edward", "quincy", "rob"),
+    ),
+    "validation": ("f3", "Andrea", "m8", "Michael", "max"),
+    "test": ("f5", "linda", "aunty", "m3", "m6", "Andy", "john", "robert"),
+}
+
+# Counted up when what the functions below make of a recipe changes.
+_VERSION = 1
+_FILES = ("samples.npy", "ends.npy", "utterances.json")
+# Utterances that one `Espeak` says in turn. Each depends on those before it in its chunk.
+_CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is said and how: `espeak.Espeak.speak` explains voice, rate, pitch and pitch_range.
+
+    start: where in the free part of its clip the speech begins, 0 to 1.
+    level: peak of the speech, 0 to 1.
+    noise: signal to noise ratio in dB.
+    color: exponent of the noise's spectrum; power falls as frequency ** -color (0 white, 1 pink, 2 brown).
+    seed: of the noise.
+    """
+
+    text: str
+    voice: str
+    rate: int
+    pitch: int
+    pitch_range: int
+    start: float
+    level: float
+    noise: float
+    color: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class SpokenSplit:
+    """Clips one after another.
+
+    samples: (samples of all clips,), int16.
+    ends: (clips,), where each clip ends.
+    """
+
+    samples: np.ndarray
+    ends: np.ndarray
+    utterances: Sequence[Utterance]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Waveform (samples,) of int16."""
+        start = self.ends[index - 1] if index else 0
+        return self.samples[start : self.ends[index]]
+
+
+def spoken(kind: str, recipe: SpeechRecipe) -> dict[str, SpokenSplit]:
+    """The splits of `kind`, "keywords" or "digits", from the cache where they were made before.
+
+    Raises ImportError without the package espeakng-loader, OSError where the cache cannot be written.
+    """
+    return {split: spoken_split(kind, split, recipe) for split in SPLITS}
+
+
+def spoken_split(kind: str, split: str, recipe: SpeechRecipe) -> SpokenSplit:
+    """One of them."""
+    root = Path(recipe.cache or Path(constants.HF_HOME) / "hf_vits")
+    directory = root / f"spoken_{kind}-{split}-{_key(kind, split, recipe)}"
+    if not directory.is_dir():
+        _write(directory, _make(kind, split, recipe))
+    samples, ends, utterances = (directory / name for name in _FILES)
+    return SpokenSplit(
+        samples=np.load(samples, mmap_mode="r"),
+        ends=np.load(ends),
+        utterances=[Utterance(**fields) for fields in json.loads(utterances.read_text())],
+    )
+
+
+def plan(kind: str, split: str, recipe: SpeechRecipe) -> list[Utterance]:
+    """The utterances of a split, each a function of its number and the recipe; keywords in turn."""
+    return [_utterance(kind, split, number, recipe) for number in range(getattr(recipe, split))]
+
+
+def _utterance(kind: str, split: str, number: int, recipe: SpeechRecipe) -> Utterance:
+    random = np.random.default_rng((recipe.seed, SPLITS.index(split), number))
+    if kind == "keywords":
+        text = KEYWORDS[number % len(KEYWORDS)]
+    else:
+        text = " ".join(random.choice(DIGITS, random.integers(recipe.digits[0], recipe.digits[1] + 1)))
+    return Utterance(
+        text=text,
+        voice=f"{random.choice(ACCENTS)}+{random.choice(SPEAKERS[split])}",
+        rate=int(random.integers(recipe.rate[0], recipe.rate[1] + 1)),
+        pitch=int(random.integers(30, 71)),
+        pitch_range=int(random.integers(30, 71)),
+        start=float(random.random()),
+        level=float(random.uniform(0.2, 0.9)),
+        noise=float(random.uniform(*recipe.noise)),
+        color=float(random.uniform(0, 2)),
+        seed=int(random.integers(2**32)),
+    )
+
+
+def say(voice: Espeak, utterance: Utterance, sampling_rate: int, seconds: float | None, margin: float) -> np.ndarray:
+    """Clip (samples,) of int16: the utterance somewhere between silences, under noise.
+
+    Args:
+        seconds: length of the clip, whose end cuts longer speech; None: as the speech needs.
+        margin: seconds of silence around the speech, in all, where the clip has the length that the speech needs.
+    """
+    speech = _speech(voice, utterance, sampling_rate)
+    length = len(speech) + round(margin * sampling_rate) if seconds is None else round(seconds * sampling_rate)
+    speech = speech[:length]
+    start = round(utterance.start * (length - len(speech)))
+    clip = np.zeros(length)
+    clip[start : start + len(speech)] = speech
+    power = np.mean(speech**2) / 10 ** (utterance.noise / 10)
+    clip += np.sqrt(power) * _noise(length, utterance.color, utterance.seed)
+    return np.rint(32767 * np.clip(clip, -1, 1)).astype(np.int16)
+
+
+def _speech(voice: Espeak, utterance: Utterance, sampling_rate: int) -> np.ndarray:
+    """The speech alone, from its first to its last sample that can be heard, with its level as peak."""
+    speech = voice.speak(
+        utterance.text, utterance.voice, utterance.rate, utterance.pitch, utterance.pitch_range
+    ).astype(np.float64)
+    # A ratio of small numbers needs a short filter; what it is off by, a ten-thousandth, nobody hears.
+    ratio = Fraction(sampling_rate, voice.sampling_rate).limit_denominator(500)
+    speech = resample_poly(speech, ratio.numerator, ratio.denominator)
+    heard = np.flatnonzero(np.abs(speech) > 0.01 * np.abs(speech).max())
+    speech = speech[heard[0] : heard[-1] + 1]
+    return speech * (utterance.level / np.abs(speech).max())
+
+
+def _noise(length: int, color: float, seed: int) -> np.ndarray:
+    """Gaussian noise (length,) of power 1."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(length))
+    spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** (-color / 2)
+    noise = np.fft.irfft(spectrum, length)
+    return noise / np.sqrt(np.mean(noise**2))
+
+
+def _key(kind: str, split: str, recipe: SpeechRecipe) -> str:
+    """A hash of all that a split depends on."""
+    fields = {name: value for name, value in asdict(recipe).items() if name not in ("cache", *SPLITS)}
+    fields |= {"clips": getattr(recipe, split), "version": _VERSION, "espeak": metadata.version("espeakng-loader")}
+    return hashlib.sha256(json.dumps([kind, split, fields], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _make(kind: str, split: str, recipe: SpeechRecipe) -> SpokenSplit:
+    utterances = plan(kind, split, recipe)
+    seconds = recipe.seconds if kind == "keywords" else None
+    chunks = [utterances[first : first + _CHUNK] for first in range(0, len(utterances), _CHUNK)]
+    jobs = min(effective_n_jobs(-1), len(chunks))
+    work = (delayed(_say_all)(chunk, recipe.sampling_rate, seconds, recipe.margin) for chunk in chunks)
+    clips = []
+    with tqdm(total=len(utterances), desc=f"Speaking {kind} ({split})", unit="clip") as bar:
+        for made in Parallel(n_jobs=jobs, return_as="generator")(work):
+            clips += made
+            bar.update(len(made))
+    return SpokenSplit(np.concatenate(clips), np.cumsum([len(clip) for clip in clips]), utterances)
+
+
+def _say_all(utterances: Sequence[Utterance], *form) -> list[np.ndarray]:
+    with Espeak() as voice:
+        return [say(voice, utterance, *form) for utterance in utterances]
+
+
+def _write(directory: Path, split: SpokenSplit) -> None:
+    """Write a split whole or not at all; where another process was faster, its files stay."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".speaking-", dir=directory.parent) as aside:
+        partial = Path(aside, directory.name)
+        partial.mkdir()
+        samples, ends, utterances = (partial / name for name in _FILES)
+        np.save(samples, split.samples)
+        np.save(ends, split.ends)
+        utterances.write_text(json.dumps([asdict(utterance) for utterance in split.utterances]))
+        try:
+            partial.rename(directory)
+        except OSError:
+            if not directory.is_dir():
+                raise

@@ -1,0 +1,178 @@
+"""Tables of files, in CSV or JSON lines: a row per file, with its class or text."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hf_vits.recipe import DataRecipe
+
+from .folders import Media, find_unreadable, report_unreadable
+from .splits import choose_splits
+
+# Class names; of several columns of labels those of each, by its name.
+ClassNames = list[str] | dict[str, list[str]]
+
+FILE_COLUMNS = ("path", "file", "file_name", "filename", "wav")
+LABEL_COLUMNS = ("label", "class", "category", "action", "intent", "keyword")
+TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
+
+Row = dict[str, str]
+
+
+def load_class_table(
+    recipe: DataRecipe, media: Media, file_column: str
+) -> tuple[ClassNames, dict[str, tuple[list[Path], np.ndarray]]]:
+    """Class names, those of the training rows, in order, and per split the files with their labels: see `load_table`.
+
+    Raises ValueError also for a class that training lacks.
+    """
+    splits = load_table(recipe, media, file_column, "label", LABEL_COLUMNS)
+    if isinstance(recipe.columns.get("label"), list):
+        return combine_columns(recipe.columns["label"], splits)
+    class_names = sorted(set(splits["train"][1]), key=_natural)
+    return class_names, {
+        kind: (files, label_indices(recipe.path, kind, names, class_names)) for kind, (files, names) in splits.items()
+    }
+
+
+def combine_columns(
+    columns: Sequence[str], splits: dict[str, tuple[list[Path], list[tuple[str, ...]]]]
+) -> tuple[dict[str, list[str]], dict[str, tuple[list[Path], np.ndarray]]]:
+    """As `load_class_table` where a row has several classes; labels are those of `heads`.
+
+    Classes are those of all splits, since among many combinations some have a class that no training row has.
+    """
+    rows = [row for _, targets in splits.values() for row in targets]
+    class_names = {
+        column: sorted({row[number] for row in rows}, key=_natural) for number, column in enumerate(columns)
+    }
+    classes = [(column, name) for column, names in class_names.items() for name in names]
+    position = {pair: number for number, pair in enumerate(classes)}
+    return class_names, {
+        kind: (files, np.array([[position[pair] for pair in zip(columns, row, strict=True)] for row in targets]))
+        for kind, (files, targets) in splits.items()
+    }
+
+
+def load_table(
+    recipe: DataRecipe, media: Media, file_column: str, target: str, usual: Iterable[str]
+) -> dict[str, tuple[list[Path], list]]:
+    """Per split the files and what a column says of each, or a tuple of what several columns say.
+
+    data.path is one table, divided by its column `split` if it has one, or a directory of tables that are named as
+    splits. File names are relative to the table's directory.
+
+    Args:
+        file_column: the key of data.columns for the column of file names, and one of its usual names.
+        target, usual: likewise for the column of classes or texts, and its other usual names.
+
+    Raises:
+        FileNotFoundError: no such table, or no table in the directory.
+        ValueError: a wrong row, a column or split that is not there.
+        OSError: files that cannot be decoded, unless data.skip_unreadable.
+    """
+    folder, tables = _tables(recipe)
+    files = {
+        kind: [folder / name for name in column(recipe, rows, file_column, FILE_COLUMNS)]
+        for kind, rows in tables.items()
+    }
+    targets = {kind: column(recipe, rows, target, usual) for kind, rows in tables.items()}
+    unreadable = find_unreadable([path for listed in files.values() for path in listed], media)
+    if unreadable:
+        report_unreadable(unreadable, media, recipe.skip_unreadable)
+    kept = {kind: [i for i, path in enumerate(listed) if path not in unreadable] for kind, listed in files.items()}
+    return {kind: ([files[kind][i] for i in rows], [targets[kind][i] for i in rows]) for kind, rows in kept.items()}
+
+
+def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
+    """The directory that file names start from, and the rows of each split."""
+    root = Path(recipe.path)
+    if not root.is_dir():
+        rows = read_table(root)
+        parts = split_rows(rows, recipe.columns.get("split", "split")) or {"train": rows}
+        chosen = choose_splits(recipe, parts)
+        if not chosen:
+            raise ValueError(f"{root} has no training split, only {sorted(parts)}; name one by data.splits.train")
+        return root.parent, chosen
+    tables = {file.stem: file for file in sorted(root.glob(f"*.{recipe.source}"))}
+    chosen = choose_splits(recipe, tables)
+    if not chosen:
+        raise FileNotFoundError(
+            f"{root} has no train.{recipe.source}; data.path is a table, or a directory of tables named as splits"
+        )
+    return root, {kind: read_table(file) for kind, file in chosen.items()}
+
+
+def split_rows(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
+    """Rows by what they have in the column `name`; none at all without that column."""
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        if name in row:
+            parts.setdefault(row[name], []).append(row)
+    return parts
+
+
+def read_table(path: Path) -> list[Row]:
+    """Rows of a CSV file with a header, or of a JSONL file, all with the columns of the first.
+
+    Raises FileNotFoundError where it is not there, ValueError where it is empty or a row is wrong, which is named.
+    """
+    rows: list[Row] = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = map(json.loads, filter(str.strip, file)) if path.suffix == ".jsonl" else csv.DictReader(file)
+        try:
+            for row in lines:
+                rows.append(_checked(row, (rows or [row])[0]))
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path}, row {len(rows) + 1}: {error}") from error
+    if not rows:
+        raise ValueError(f"{path} has no rows below its header")
+    return rows
+
+
+def _checked(row: Mapping, first: Mapping) -> Row:
+    # csv.DictReader puts surplus values under None, and None where values are missing.
+    if not isinstance(row, dict) or row.keys() != first.keys() or None in row or None in row.values():
+        raise ValueError(f"expected a value for each of {', '.join(map(str, first))}, got {row}")
+    return {key: str(value) for key, value in row.items()}
+
+
+def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[str]) -> list:
+    """Values of the column that `column_name` chooses; tuples where data.columns names several."""
+    named = recipe.columns.get(key)
+    if isinstance(named, list):
+        found = [_find_column(recipe, rows[0], key, [name]) for name in named]
+        return [tuple(row[name] for name in found) for row in rows]
+    name = column_name(recipe, rows[0], key, usual)
+    return [row[name] for row in rows]
+
+
+def column_name(recipe: DataRecipe, available: Iterable[str], key: str, usual: Iterable[str]) -> str:
+    """The column that data.columns names under `key`, or else one of a usual name; ValueError if there is none."""
+    return _find_column(recipe, available, key, [recipe.columns[key]] if key in recipe.columns else [key, *usual])
+
+
+def _find_column(recipe: DataRecipe, available: Iterable[str], key: str, names: Sequence[str]) -> str:
+    for name in names:
+        if name in available:
+            return name
+    raise ValueError(
+        f"{recipe.path} has no column {' or '.join(dict.fromkeys(names))}, only {', '.join(available)}; name it by "
+        f"data.columns.{key}"
+    )
+
+
+def label_indices(source: str, kind: str, names: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
+    """Class names as indices (int64); ValueError for one that training lacks."""
+    if unknown := sorted(set(names) - set(class_names)):
+        raise ValueError(f"{source}: the {kind} split has classes that training lacks: {', '.join(unknown[:10])}")
+    index = {name: number for number, name in enumerate(class_names)}
+    return np.asarray([index[name] for name in names], dtype=np.int64)
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Order of class names: numbers by their value, before words."""
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)

@@ -1,0 +1,69 @@
+"""Metrics of a classifier through the package's `evaluate` modules.
+
+`heads` are those of a model with several, as `heads_of` tells them. Its inputs have a label for each, and what is
+ranked are combinations of their classes.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import EvalPrediction
+
+from hf_vits.data.label_groups import combined, first_classes, taken_apart
+from hf_vits.layers.label_heads import joint_scores
+from hf_vits.metrics import load_metric
+
+_RANKS = 5
+_ONE_HEAD: Mapping[str, int] = {}
+
+
+def rank(
+    logits: torch.Tensor, labels: torch.Tensor, heads: Mapping[str, int] = _ONE_HEAD
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the metrics need of logits (batch, classes).
+
+    Returns:
+        The best five classes (batch, <= 5), or combinations of classes, and the cross-entropy of each input (batch,),
+        its mean over the heads.
+    """
+    if not heads:
+        ranking = logits.topk(min(_RANKS, logits.shape[1]), dim=1).indices
+        return ranking, F.cross_entropy(logits.float(), labels, reduction="none")
+    logits, sizes = logits.float(), list(heads.values())
+    scores = joint_scores(logits, sizes)
+    targets = (labels - labels.new_tensor(first_classes(sizes))).unbind(1)
+    losses = [
+        F.cross_entropy(head, target, reduction="none")
+        for head, target in zip(logits.split(sizes, dim=1), targets, strict=True)
+    ]
+    return scores.topk(min(_RANKS, scores.shape[1]), dim=1).indices, torch.stack(losses).mean(dim=0)
+
+
+def accuracy_metrics(prediction: EvalPrediction, heads: Mapping[str, int] = _ONE_HEAD) -> dict[str, float]:
+    """loss, accuracy and top5_accuracy of what `rank` made of a split.
+
+    With several heads an input is right where all are; there also is the accuracy of each, by its name.
+    """
+    rankings, losses = prediction.predictions
+    labels, own = prediction.label_ids, {}
+    if heads:
+        right = taken_apart(rankings[:, 0], list(heads.values())) == labels
+        own = {f"{name}_accuracy": float(column.mean()) for name, column in zip(heads, right.T, strict=True)}
+        labels = combined(labels, list(heads.values()))
+    metric = load_metric("top_k_accuracy")
+    scores = metric.compute(predictions=rankings, references=labels, k=(1, _RANKS))
+    return {"loss": float(losses.mean()), **scores, **own}
+
+
+def confusion(
+    rankings: np.ndarray, labels: np.ndarray, num_classes: int, heads: Mapping[str, int] = _ONE_HEAD
+) -> np.ndarray:
+    """Counts (true class, predicted class); with several heads each input counts once for each."""
+    predicted = rankings[:, 0]
+    if heads:
+        predicted, labels = taken_apart(predicted, list(heads.values())).ravel(), labels.ravel()
+    metric = load_metric("confusion_matrix")
+    result = metric.compute(predictions=predicted, references=labels, num_classes=num_classes)
+    return np.asarray(result["confusion_matrix"])

@@ -1,0 +1,125 @@
+"""Pictures of videos: contact sheets of frames, and classes over time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from hf_vits.processing.video import VitsVideoProcessor
+
+from .runs import save_figure
+
+_GAP = 1  # pixels between the frames of a contact sheet
+_GAP_LEVEL = 255
+_LONGEST_SIDE = 160  # pixels of a frame on a contact sheet
+_SHEET_COLUMNS = 8
+_WIDTH = 12  # inches
+
+
+@dataclass(frozen=True)
+class WatchedVideo:
+    """What a model saw of a video and what it took it for.
+
+    Attributes:
+        title: of its part of the picture.
+        frames, seconds: some frames (frames, height, width, 3) of uint8, and the time (frames,) of each.
+        windows: start and end (windows, 2), in seconds, of the clips that were classified.
+        class_names, probabilities: the most probable classes, and how probable each is (windows, classes).
+    """
+
+    title: str
+    frames: np.ndarray
+    seconds: np.ndarray
+    windows: np.ndarray
+    class_names: Sequence[str]
+    probabilities: np.ndarray
+
+
+def contact_sheet(frames: np.ndarray, columns: int) -> Image.Image:
+    """Frames (frames, height, width, 3) of uint8 side by side, row after row."""
+    rows = -(-len(frames) // columns)
+    height, width = frames.shape[1] + _GAP, frames.shape[2] + _GAP
+    sheet = np.full((rows * height - _GAP, columns * width - _GAP, 3), _GAP_LEVEL, np.uint8)
+    for place, frame in enumerate(frames):
+        top, left = place // columns * height, place % columns * width
+        sheet[top : top + height - _GAP, left : left + width - _GAP] = frame
+    return Image.fromarray(sheet)
+
+
+def to_pictures(clip: Tensor, processor: VitsVideoProcessor) -> np.ndarray:
+    """A clip (frames, channels, height, width) as the model gets it, as frames (frames, height, width, 3) of uint8."""
+    levels = clip.float().cpu()
+    if processor.do_normalize:
+        mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (processor.image_mean, processor.image_std))
+        levels = levels * std + mean
+    if processor.do_rescale:
+        levels = levels / processor.rescale_factor
+    pixels = levels.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    return pixels.expand(*pixels.shape[:3], 3).numpy()
+
+
+def shrink(frames: np.ndarray) -> np.ndarray:
+    """Frames (frames, height, width, 3) no larger than a contact sheet needs."""
+    height, width = frames.shape[1:3]
+    scale = _LONGEST_SIDE / max(height, width)
+    if scale >= 1:
+        return frames
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX)) for frame in frames])
+
+
+def draw_watched(videos: Sequence[WatchedVideo], path: Path) -> None:
+    """For each video its contact sheet, and below that the classes: over time, or as bars if one clip was all."""
+    heights = [height for video in videos for height in (_sheet_height(video), _chart_height(video))]
+    figure = Figure(figsize=(_WIDTH, sum(heights) + 0.9 * len(videos)), layout="constrained")
+    parts = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
+    for video, sheet, chart in zip(videos, parts[::2], parts[1::2], strict=True):
+        _draw_sheet(video, sheet)
+        _draw_chart(video, chart)
+    save_figure(figure, path)
+
+
+def _sheet_height(video: WatchedVideo) -> float:
+    """Inches that the contact sheet takes at full width."""
+    rows = -(-len(video.frames) // _SHEET_COLUMNS)
+    height, width = video.frames.shape[1:3]
+    return rows * height / width * _WIDTH / _SHEET_COLUMNS
+
+
+def _chart_height(video: WatchedVideo) -> float:
+    return 2.2 if len(video.windows) > 1 else 0.5 + 0.22 * len(video.class_names)
+
+
+def _draw_sheet(video: WatchedVideo, axes) -> None:
+    axes.imshow(contact_sheet(video.frames, _SHEET_COLUMNS))
+    axes.set_title(video.title, loc="left", fontsize=11)
+    axes.axis("off")
+    height, width = (side + _GAP for side in video.frames.shape[1:3])
+    for place, second in enumerate(video.seconds):
+        left, top = place % _SHEET_COLUMNS * width, place // _SHEET_COLUMNS * height
+        box = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}
+        axes.text(
+            left + 0.03 * width, top + 0.04 * height, f"{second:.1f} s", color="white", fontsize=7, va="top", bbox=box
+        )
+
+
+def _draw_chart(video: WatchedVideo, axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(video.windows) > 1:
+        centres = video.windows.mean(axis=1)
+        for name, column in zip(video.class_names, video.probabilities.T, strict=True):
+            axes.plot(centres, column, label=name, marker="." if len(centres) < 60 else None)
+        axes.set(
+            xlabel="seconds", ylabel="probability", ylim=(0, 1.02), xlim=(video.windows.min(), video.windows.max())
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    else:
+        axes.barh(video.class_names, video.probabilities[0], color="#4c72b0")
+        axes.invert_yaxis()
+        axes.set(xlabel="probability", xlim=(0, 1))

@@ -1,0 +1,101 @@
+"""Self-attention whose scores also depend on how far a key lies from its query, by fixed sinusoids.
+
+Dai et al., "Transformer-XL", arXiv 1901.02860, section 3.3; as ESPnet has it
+(espnet/nets/pytorch_backend/transformer/attention.py).
+"""
+
+import torch
+from torch import nn
+
+from ...layers.attention import SelfAttention, attend
+
+
+def by_distance(products: torch.Tensor) -> torch.Tensor:
+    """From products by row of the table to scores by key; a view.
+
+    Args:
+        products: contiguous (..., length, 2 * length): of each query with the rows of `RelativeSinusoids`.
+
+    Returns:
+        (..., length, length): the product of query i with the row of the distance i - j, at [i, j].
+    """
+    length = products.shape[-2]
+    # One row to the next, the wanted products begin one column earlier.
+    skewed = products.flatten(-2)[..., length - 1 : length - 1 + length * (2 * length - 1)]
+    return skewed.unflatten(-1, (length, 2 * length - 1))[..., :length]
+
+
+def by_legacy_shift(products: torch.Tensor) -> torch.Tensor:
+    """The same from contiguous (..., length, 1 + length), whose first column is zero, as older models have it.
+
+    Only the lower triangle holds products of its own query; above, after a diagonal of zeros, are those of the next.
+    """
+    length = products.shape[-2]
+    return products.flatten(-2)[..., length:].unflatten(-1, (length, length))
+
+
+class RelativeSelfAttention(SelfAttention):
+    """Self-attention with a term for the distance in every score.
+
+    The score of query i on key j is (q_i + u) k_j + (q_i + v) W r_(i-j), scaled, with u and v learned per head and r
+    a sinusoid.
+
+    Args:
+        only_backward: leave out that term for keys after their query.
+        legacy: read the table as older models of ESPnet do; see `LegacyRelativeSinusoids`.
+    """
+
+    def __init__(
+        self,
+        config,
+        hidden_size: int,
+        num_heads: int,
+        attention_dropout: float = 0.0,
+        only_backward: bool = False,
+        legacy: bool = False,
+    ):
+        super().__init__(config, hidden_size, num_heads, attention_dropout=attention_dropout)
+        self.num_heads = num_heads
+        self.only_backward = only_backward
+        self.legacy = legacy
+        self.distance = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(num_heads, hidden_size // num_heads))
+        self.distance_bias = nn.Parameter(torch.zeros(num_heads, hidden_size // num_heads))
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Let tokens attend to one another.
+
+        Args:
+            hidden_states: (batch, length, hidden_size).
+            position_states: (2 * length, hidden_size), rows of `RelativeSinusoids`; if legacy, (length, hidden_size).
+            attention_mask: additive bias that broadcasts to (batch, heads, length, length), or None.
+
+        Returns:
+            (batch, length, hidden_size), and the probabilities where the implementation has them.
+        """
+        query, key, value = self.qkv(hidden_states)
+        scores = self.distance_scores(query, position_states)
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        query = query + self.content_bias[:, None]
+        attended, probabilities = attend(self, query, key, value, scores, **kwargs)
+        return self.projection(attended.flatten(2)), probabilities
+
+    def distance_scores(self, query: torch.Tensor, position_states: torch.Tensor) -> torch.Tensor:
+        """What the distances add to the scaled scores: (batch, heads, length, length)."""
+        batch, _, length, _ = query.shape
+        rows = self.distance(position_states) * self.scaling
+        if self.legacy:
+            rows = nn.functional.pad(rows, (0, 0, 1, 0))
+        rows = rows.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)
+        # Heads come first, so that the table is multiplied as it is, not once for every sequence of the batch.
+        query = (query.transpose(1, 2) + self.distance_bias).flatten(0, 1).transpose(0, 1)
+        products = torch.bmm(query, rows).unflatten(1, (batch, length))
+        scores = (by_legacy_shift if self.legacy else by_distance)(products).transpose(0, 1)
+        return scores.tril() if self.only_backward else scores

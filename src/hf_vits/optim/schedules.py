@@ -1,0 +1,93 @@
+"""The learning rate over the steps of a run."""
+
+import math
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from hf_vits.recipe import ScheduleRecipe
+from hf_vits.recipe.fields import steps_of
+
+
+def build_schedule(
+    optimizer: Optimizer, recipe: ScheduleRecipe, peak: float, total_steps: int, steps_per_epoch: int
+) -> LambdaLR:
+    """Scheduler that multiplies each group's own learning rate by that of the recipe over `peak`."""
+    rate = learning_rate(recipe, peak, total_steps, steps_per_epoch)
+    return LambdaLR(optimizer, lambda step: rate(step) / peak)
+
+
+def learning_rate(
+    recipe: ScheduleRecipe, peak: float, total_steps: int, steps_per_epoch: int
+) -> Callable[[int], float]:
+    """Function from the number of steps done to the learning rate of the next.
+
+    Sources: google-research/big_vision, utils.py, `create_learning_rate_schedule`; timm's cosine with warm-up and
+    cooldown, which however steps by epoch and counts the cosine from the start of the warm-up.
+    """
+    warmup = steps_of(recipe.warmup, steps_per_epoch)
+    cooldown = steps_of(recipe.cooldown, steps_per_epoch)
+    timescale = steps_of(recipe.timescale, steps_per_epoch)
+    if warmup + cooldown > total_steps:
+        raise ValueError(
+            f"schedule.warmup ({warmup} steps) and schedule.cooldown ({cooldown} steps) are longer than the run "
+            f"of {total_steps} steps"
+        )
+    decay_steps = max(total_steps - warmup - cooldown, 1)
+    low = recipe.min_learning_rate
+    if recipe.kind == "closed_cosine":
+        falling = cosine(peak, low, total_steps - cooldown, warmup, recipe.warmup_learning_rate)
+        return lambda step: falling(min(step, total_steps - cooldown))
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return recipe.warmup_learning_rate + (peak - recipe.warmup_learning_rate) * step / warmup
+        done = min((step - warmup) / decay_steps, 1.0)
+        if recipe.kind == "cosine":
+            return low + (peak - low) * (1 + math.cos(math.pi * done)) / 2
+        if recipe.kind == "linear":
+            return peak + (low - peak) * done
+        value = peak / math.sqrt(1 + (step - warmup) / timescale) if recipe.kind == "rsqrt" else peak
+        left = min((total_steps - step) / cooldown, 1.0) if cooldown else 1.0
+        return low + (max(value, low) - low) * max(left, 0.0)
+
+    return rate
+
+
+def cosine(
+    start: float, end: float, total_steps: int, warmup_steps: int = 0, warmup_start: float = 0.0
+) -> Callable[[int], float]:
+    """Function from the number of steps done to a value that falls or rises along half a cosine.
+
+    As in DINO and what followed it (facebookresearch/dino, utils.py, `cosine_scheduler`), for learning rate, weight
+    decay and the teacher's momentum: the linear warm-up includes both of its ends, so that `start` comes twice, and
+    `end` would come one step after the last.
+    """
+    if not 0 <= warmup_steps <= total_steps:
+        raise ValueError(f"a warm-up of {warmup_steps} steps does not fit into a run of {total_steps}")
+
+    def value(step: int) -> float:
+        if step < warmup_steps:
+            return warmup_start + (start - warmup_start) * step / max(warmup_steps - 1, 1)
+        done = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+        return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+    return value
+
+
+def teacher_temperature(start: float, end: float, warmup_epochs: int, first_epoch: int = 0) -> Callable[[int], float]:
+    """Function from the number of epochs done to the temperature of a teacher.
+
+    Linear over the warm-up, both ends included, then constant (facebookresearch/dino, main_dino.py). Up to
+    `first_epoch` it stays at the start, as iBOT's temperature of patches does while nothing is masked (bytedance/ibot,
+    main_ibot.py).
+    """
+
+    def value(epoch: int) -> float:
+        done = max(epoch - first_epoch, 0)
+        if done >= warmup_epochs and epoch >= first_epoch:
+            return end
+        return start + (end - start) * done / max(warmup_epochs - 1, 1)
+
+    return value

@@ -1,0 +1,44 @@
+"""What a training run is: one YAML file, read into dataclasses that check every key and value."""
+
+from .augmentation import (
+    AffineRecipe,
+    AudioRecipe,
+    AugmentationRecipe,
+    RandAugmentRecipe,
+    SpecAugmentRecipe,
+    VideoRecipe,
+)
+from .data import DataRecipe, SpeechRecipe
+from .loading import flat, load_recipe
+from .model import InitializationRecipe, ModelRecipe, ProbeRecipe, TeacherRecipe, TokenizerRecipe
+from .optimization import ObjectiveRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, ViewsRecipe
+from .recipe import OutputRecipe, Recipe
+
+__all__ = [
+    "AffineRecipe",
+    "AudioRecipe",
+    "AugmentationRecipe",
+    "DataRecipe",
+    "InitializationRecipe",
+    "MaskRecipe",
+    "ModelRecipe",
+    "MomentumTeacherRecipe",
+    "NeighboursRecipe",
+    "ObjectiveRecipe",
+    "OptimizerRecipe",
+    "OutputRecipe",
+    "ProbeRecipe",
+    "RandAugmentRecipe",
+    "Recipe",
+    "ScheduleRecipe",
+    "SpecAugmentRecipe",
+    "SpeechRecipe",
+    "TeacherRecipe",
+    "TokenizerRecipe",
+    "TrainRecipe",
+    "VideoRecipe",
+    "ViewsRecipe",
+    "flat",
+    "load_recipe",
+]

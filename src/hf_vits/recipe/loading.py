@@ -1,0 +1,116 @@
+"""Reading a recipe from YAML, with every key and value checked."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+
+from .recipe import Recipe
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as {"section.key": value}."""
+    pairs = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            pairs |= flat(value, f"{prefix}{key}.")
+        else:
+            pairs[f"{prefix}{key}"] = value
+    return pairs
+
+
+def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file or a dict and apply overrides such as `"train.batch_size=64"`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML, a key that does not exist (named, with the nearest ones that do), a value not allowed.
+    """
+    if isinstance(recipe, dict):
+        values, name = recipe, "recipe"
+    else:
+        name = str(recipe)
+        values = _read_yaml(Path(recipe).read_text(encoding="utf-8"), name)
+    for override in overrides:
+        values = _override(values, override)
+    return _build(Recipe, values, name)
+
+
+def _read_yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not valid YAML: {error}") from error
+
+
+def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of nested `values` with one `section.key=value` set."""
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise ValueError(f"an override reads section.key=value, got {override!r}")
+    *sections, key = path.strip().split(".")
+    values = target = dict(values)
+    for section in sections:
+        inner = target.get(section)
+        if inner is not None and not isinstance(inner, dict):
+            raise ValueError(f"override {override!r}: {section} is a value, it has no keys")
+        target[section] = target = dict(inner or {})
+    target[key] = _read_yaml(text, override)
+    return values
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+    """An instance of dataclass `cls` from a mapping; `where` names its place in error messages."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected keys and values, got {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=2)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"{where}: there is no key {key!r}{hint} The keys are: {', '.join(fields)}.")
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where}: missing {', '.join(missing)}")
+    hints = typing.get_type_hints(cls)
+    arguments = {key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    try:
+        return cls(**arguments)
+    except StrictDataclassError as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """`value` as field type `hint` wants it: sections as dataclasses, numbers as floats or as text."""
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None:
+        return None
+    for member in members:
+        if dataclasses.is_dataclass(member):
+            return _build(member, value, where)
+        if member is float:
+            return _as_float(value)
+        if member == list[float] and isinstance(value, list):
+            return [_as_float(v) for v in value]
+        if member is str and isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+    return value
+
+
+def _as_float(value: Any) -> Any:
+    """Integers, and text such as 1e-3, which YAML 1.1 does not take for a number, as floats; all else unchanged."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value

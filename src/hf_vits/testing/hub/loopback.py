@@ -1,0 +1,195 @@
+"""A Hugging Face Hub on 127.0.0.1, for tests and for `make demo`, where the real one cannot be reached.
+
+`LoopbackHub` is a real HTTP server that speaks what huggingface_hub 2.4 says to a Hub: accounts and tokens,
+repositories (models, datasets, spaces), revisions and trees, preupload, LFS upload (in one piece or in parts),
+commits, downloads with etags and ranges, and the check of a card's metadata. As with the real Hub, large files live on
+a second origin (a second port) behind signed addresses that refuse to be sent a token. It keeps everything in memory.
+
+Where it differs from the real Hub:
+
+- No Xet storage. The client uploads through Xet whenever hf_xet is installed, without asking the Hub, so
+  `HF_HUB_DISABLE_XET=1` must be set; `environment()` and `in_process()` do that. The client then takes the LFS path.
+- An anonymous request for a repository that is missing or private is answered 401, as by the real Hub, but with
+  `X-Error-Code: RepoNotFound`: the client reads that meaning into a bare 401 only where the address is https.
+- No pull requests, and listings come in one page.
+"""
+
+import os
+import re
+import secrets
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from .api import Account, HubApi
+from .http import Exchange, Fault, Server
+from .store import Repository
+
+
+class LoopbackHub(HubApi):
+    """A Hub on 127.0.0.1 while its `with` block runs.
+
+    ```python
+    with LoopbackHub() as hub, hub.in_process(home):
+        push_to_hub(model, "user/tiny", token=hub.token)
+        AutoModel.from_pretrained("user/tiny")
+    ```
+
+    `user` owns the namespace of that name, and `token` lets `user` in. Large files of more than `multipart_above`
+    bytes are uploaded in parts of that size. `exchanges` lists every request answered, `lfs_uploads` the sha256 of
+    every large object received, both in order.
+    """
+
+    def __init__(self, user: str = "user", *, multipart_above: int | None = None):
+        super().__init__(multipart_above=multipart_above)
+        self.user = user
+        self.token = self.add_account(user)
+        self.exchanges: list[Exchange] = []
+        self._faults: list[Fault] = []
+        self._servers: list[Server] = []
+
+    def __enter__(self) -> "LoopbackHub":
+        self._servers = [Server(self, at_storage=False), Server(self, at_storage=True)]
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+            server.close_connections()
+        self._servers = []
+
+    @property
+    def endpoint(self) -> str:
+        """Address to give as `endpoint=` or `HF_ENDPOINT`."""
+        return self._origin(0)
+
+    @property
+    def storage(self) -> str:
+        return self._origin(1)
+
+    def _origin(self, index: int) -> str:
+        if not self._servers:
+            raise RuntimeError("LoopbackHub is not running: use it as `with LoopbackHub() as hub:`")
+        return f"http://127.0.0.1:{self._servers[index].server_port}"
+
+    def add_account(self, name: str, role: str = "write") -> str:
+        """A new token for the user `name`, which may `"read"` or also `"write"`."""
+        if role not in ("read", "write"):
+            raise ValueError(f"role must be 'read' or 'write', got {role!r}")
+        token = f"hf_{secrets.token_hex(17)}"
+        self.accounts[token] = Account(name, token, role)
+        return token
+
+    def repository(self, repo_id: str, kind: str = "model") -> Repository:
+        """What the hub holds of a repository; KeyError where there is none."""
+        return self.repositories[kind, repo_id]
+
+    def fault(
+        self,
+        *,
+        method: str | None = None,
+        path: str = "",
+        status: int | None = None,
+        times: int = 1,
+        headers: Mapping[str, str] | None = None,
+        cut_after: int | None = None,
+        reset: bool = False,
+        lose_answer: bool = False,
+    ) -> Fault:
+        """Let the next `times` requests of `method` whose path (with query) matches the regex `path` fail.
+
+        One of three ways: answer with `status` and `headers` without acting; cut the connection after `cut_after`
+        bytes of body (of the upload, where the request has a body, else of the answer), with a TCP reset if `reset`;
+        or act and then cut the connection before answering (`lose_answer`). The fault returned counts its `hits`.
+        """
+        if sum((status is not None, cut_after is not None, lose_answer)) != 1:
+            raise ValueError("a fault has exactly one of status=, cut_after= and lose_answer=True")
+        fault = Fault(method, re.compile(path), status, times, headers or {}, cut_after, reset, lose_answer)
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def environment(self, home: Path | str, token: str | None = None) -> dict[str, str]:
+        """Environment variables that point a fresh interpreter at this hub, with its caches below `home`.
+
+        `token` is the one it finds in `HF_TOKEN`; by default it has none.
+        """
+        return {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HOME": str(home),
+            "HF_HUB_CACHE": str(Path(home, "hub")),
+            "HF_MODULES_CACHE": str(Path(home, "modules")),
+            "HF_TOKEN_PATH": str(Path(home, "token")),
+            "HF_TOKEN": token or "",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+
+    @contextmanager
+    def in_process(self, home: Path | str, token: str | None = None) -> Iterator[None]:
+        """Point the Hub clients of this very process at this hub, with their caches below `home`.
+
+        huggingface_hub and transformers read the environment once, at import; so within this context the names they
+        read it into are changed too. This is the one place that knows them. Not for several threads at once.
+        """
+        import huggingface_hub
+        from huggingface_hub import constants, hf_api
+        from transformers import dynamic_module_utils
+        from transformers.utils import hub as transformers_hub
+
+        environment = self.environment(home, token)
+        modules = environment["HF_MODULES_CACHE"]
+        with ExitStack() as stack:
+            stack.enter_context(patch.dict(os.environ, environment))
+            for target, name, value in (
+                (constants, "ENDPOINT", self.endpoint),
+                (constants, "HUGGINGFACE_CO_URL_TEMPLATE", self.endpoint + "/{repo_id}/resolve/{revision}/{filename}"),
+                (constants, "HF_HUB_CACHE", environment["HF_HUB_CACHE"]),
+                (constants, "HF_TOKEN_PATH", environment["HF_TOKEN_PATH"]),
+                (constants, "HF_HUB_DISABLE_XET", True),
+                (constants, "HF_HUB_OFFLINE", False),
+                (hf_api.api, "endpoint", self.endpoint),
+                (transformers_hub, "_hf_api", None),
+                (transformers_hub, "HF_MODULES_CACHE", modules),
+                (dynamic_module_utils, "HF_MODULES_CACHE", modules),
+            ):
+                stack.enter_context(patch.object(target, name, value))
+            stack.enter_context(_fresh_remote_code())
+            # The shared client keeps connections and proxy settings: neither may cross the border of this context.
+            huggingface_hub.close_session()
+            stack.callback(huggingface_hub.close_session)
+            yield
+
+    def take_fault(self, method: str, target: str) -> Fault | None:
+        """The first scripted fault that this request meets, counted as hit."""
+        with self._lock:
+            fault = next((fault for fault in self._faults if fault.matches(method, target)), None)
+            if fault:
+                fault.hits += 1
+            return fault
+
+
+@contextmanager
+def _fresh_remote_code() -> Iterator[None]:
+    """Modules that transformers makes of a repository's code belong to one cache folder; forget them on both sides."""
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.split(".")[0] == "transformers_modules"]:
+            del sys.modules[name]
+
+    search_path = list(sys.path)
+    forget()
+    try:
+        yield
+    finally:
+        forget()
+        sys.path[:] = search_path

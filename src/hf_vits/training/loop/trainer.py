@@ -1,0 +1,260 @@
+"""transformers' Trainer with runs that repeat exactly, and on top of it the one of classifiers."""
+
+import contextlib
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
+
+from hf_vits.evaluation.accuracy import accuracy_metrics, rank
+from hf_vits.optim.averaging import WeightAverage
+from hf_vits.optim.optimizers import build_optimizer
+from hf_vits.optim.schedules import build_schedule
+from hf_vits.recipe import Recipe
+
+from ..examples.batches import GlobalBatches
+from ..examples.randomness import Choice, PartOfBatch, seed_at, seed_everything
+from .teacher import Teacher
+
+_INCOMPLETE = "incomplete"
+
+
+class TrainingLoader(DataLoader):
+    """Data loader that tells its batch sampler the epoch, as Trainer tells the loader."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)
+
+
+class RecipeTrainer(Trainer):
+    """Trainer whose batches, augmentation and dropout are functions of the recipe's seed and the step alone.
+
+    So a run that was killed and resumed ends with the weights of an uninterrupted one, and a run over several
+    processes or accumulation steps follows the loss curve of a single one. Checkpoints appear whole or not at all.
+
+    A task's own trainer adds `compute_loss`, `prediction_step` and `metrics`.
+
+    Args:
+        train_dataset: examples by their `Draw`.
+        eval_dataset: examples by their number.
+        collator, evaluation_collator: from a list of such examples to a batch; None: PyTorch's own.
+        batches: which examples make up this process's batches.
+        processor: what prepares the model's inputs.
+        objective: the loss, a module that returns (loss, logged).
+        teacher: of a distillation.
+        average: keeps an average of the weights; with recipe.train.use_ema evaluation uses it.
+    """
+
+    # From transformers' EvalPrediction to {name: value}.
+    metrics: ClassVar[Callable | None] = None
+    # How often a batch is stacked on itself on its way through the model; None: it varies.
+    copies: int | None = 1
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        recipe: Recipe,
+        *,
+        train_dataset: Dataset,
+        eval_dataset: Dataset,
+        batches: GlobalBatches,
+        processor: Any,
+        objective: nn.Module,
+        collator: Callable | None = None,
+        evaluation_collator: Callable | None = None,
+        teacher: Teacher | None = None,
+        average: WeightAverage | None = None,
+    ):
+        self.recipe, self.batches, self.objective, self.average = recipe, batches, objective, average
+        self.processor, self.evaluation_collator = processor, evaluation_collator
+        self._logged: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._step, self._accumulated = -1, 0
+        super().__init__(
+            model,
+            args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=collator or default_collate,
+            compute_metrics=self.metrics,
+            callbacks=[average] if average else None,
+        )
+        self.teacher = teacher.to(self.args.device) if teacher else None
+        if average:
+            average.average.to(self.args.device)
+        # The objective is a mean over a part of the batch, whatever keyword arguments the model takes.
+        self.model_accepts_loss_kwargs = False
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs) -> TrainOutput:
+        """As in Trainer, but a checkpoint of the last step is only loaded: Trainer would take a step too many."""
+        if resume_from_checkpoint is not None:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            if state.global_step >= self.args.max_steps:
+                self._load_from_checkpoint(resume_from_checkpoint)
+                if self.average:
+                    self.average.load(resume_from_checkpoint)
+                self.state = state
+                return TrainOutput(state.global_step, 0.0, {})
+        return super().train(resume_from_checkpoint, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        return TrainingLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_num_workers > 0,
+        )
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        loader = DataLoader(
+            dataset,
+            batch_size=self.args.eval_batch_size,
+            collate_fn=self.evaluation_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        return self.accelerator.prepare(loader)
+
+    get_test_dataloader = get_eval_dataloader
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(self.model if model is None else model, self.recipe.optimizer)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.lr_scheduler is None:
+            self.lr_scheduler = build_schedule(
+                optimizer or self.optimizer,
+                self.recipe.schedule,
+                self.recipe.optimizer.learning_rate,
+                num_training_steps,
+                self.batches.batches_per_epoch,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """As in Trainer, with dropout and stochastic depth drawn for this step's part of the global batch.
+
+        Raises FloatingPointError where the loss is no finite number.
+        """
+        self._accumulated = self._accumulated + 1 if self._step == self.state.global_step else 0
+        self._step = self.state.global_step
+        seed_everything(seed_at(self.recipe.train.seed, Choice.DROPOUT, self._step))
+        with self._part_of_batch():
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self._step}: a lower optimizer.learning_rate, a longer "
+                "schedule.warmup or train.max_grad_norm may help"
+            )
+        return loss
+
+    def _part_of_batch(self) -> contextlib.AbstractContextManager:
+        if self.batches.parts == 1:
+            return contextlib.nullcontext()
+        part = self.batches.part(self._accumulated)
+        return PartOfBatch(self.batches.part_size, part, self.batches.parts, self.copies)
+
+    def keep_for_log(self, logged: dict[str, Tensor]) -> None:
+        """Remember what an objective logs until the next line of the log."""
+        for name, value in logged.items():
+            self._logged[name].append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the objective logged since the last time, averaged over steps and processes."""
+        if "loss" in logs:
+            for name, values in self._logged.items():
+                mean = self.accelerator.reduce(torch.stack(values).float().mean(), reduction="mean")
+                logs[name] = mean.item()
+            self._logged.clear()
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args, **kwargs):
+        """As in Trainer, with the averaged weights where the recipe asks for them."""
+        if self.average and self.recipe.train.use_ema:
+            with self.average.applied_to(self.model):
+                return super().evaluation_loop(*args, **kwargs)
+        return super().evaluation_loop(*args, **kwargs)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.average and self.args.should_save:
+            self.average.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.average and checkpoint is not None:
+            self.average.load(checkpoint)
+
+    def _get_output_dir(self, trial) -> str:
+        """Where Trainer writes a checkpoint: aside, until it is whole."""
+        return str(Path(self.args.output_dir) / _INCOMPLETE)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        staging = Path(self._get_output_dir(trial))
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            (checkpoint,) = staging.iterdir()
+            checkpoint.rename(Path(self.args.output_dir) / checkpoint.name)
+            staging.rmdir()
+            rotate_checkpoints(self.args.output_dir, save_total_limit=self.recipe.output.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+
+class ClassificationTrainer(RecipeTrainer):
+    """Trainer of a classifier, whatever it classifies.
+
+    A batch is the model's keyword arguments and `labels`: (batch,) classes or (batch, classes) shares. The objective
+    is a loss over (logits, labels), or with a teacher over (logits, distillation logits, labels, teacher logits).
+    """
+
+    metrics = staticmethod(accuracy_metrics)
+
+    @property
+    def copies(self) -> int:
+        return 2 if self.recipe.objective.cosub else 1
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        features, labels = features_of(inputs), inputs["labels"]
+        if self.recipe.objective.cosub:
+            outputs = model(**{name: torch.cat([feature, feature]) for name, feature in features.items()})
+        else:
+            outputs = model(**features)
+        if self.teacher is None:
+            loss, logged = self.objective(outputs.logits, labels)
+        else:
+            with self.accelerator.autocast():
+                teacher_logits = self.teacher(**features).float()
+            class_logits = outputs.get("cls_logits", outputs.logits)
+            distillation_logits = outputs.get("distillation_logits", outputs.logits)
+            loss, logged = self.objective(class_logits, distillation_logits, labels, teacher_logits)
+        self.keep_for_log(logged)
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """No loss of its own, `rank` of the logits as predictions, labels."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            logits = model(**features_of(inputs)).logits
+        return None, rank(logits, inputs["labels"]), inputs["labels"]
+
+
+def features_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch without its labels."""
+    return {name: value for name, value in inputs.items() if name != "labels"}

@@ -1,0 +1,96 @@
+"""What the card of a finished run tells."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_vits.hub.card import Card, TrainingSummary, trained_card
+from hf_vits.recipe import Recipe, flat
+
+if TYPE_CHECKING:
+    from ..tasks import FinishedRun
+
+# Sections of a recipe that tell how a model was made; the others tell where things lie.
+_TOLD_SECTIONS = (
+    "augmentation",
+    "audio",
+    "video",
+    "views",
+    "masks",
+    "momentum_teacher",
+    "objective",
+    "optimizer",
+    "schedule",
+    "train",
+)
+# What validation measures and the card's table shows.
+_MEASURES = (
+    "eval_loss",
+    "eval_accuracy",
+    "eval_top5_accuracy",
+    "eval_word_error_rate",
+    "eval_character_error_rate",
+    "eval_knn_accuracy",
+    "eval_knn_top5_accuracy",
+)
+# Tasks whose models compute a loss of their own.
+_OWN_LOSS = ("automatic-speech-recognition", "pretraining")
+# What a reader wants to know even where it is as usual.
+_ALWAYS_TOLD = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
+
+
+def training_card(
+    run: "FinishedRun", noun: str, figures: list[Path], samples: Sequence[Mapping[str, Any]] = ()
+) -> Card:
+    """The card of a finished run; `noun` is what one of its inputs is called, `samples` some of them, as rows."""
+    recipe = run.recipe
+    summary = TrainingSummary(
+        dataset=run.splits.name,
+        train_size=run.results[f"train_{noun}s"],
+        eval_size=run.results[f"test_{noun}s"],
+        hyperparameters=_hyperparameters(recipe),
+        metrics=run.results["test"],
+        history=_course(run.history),
+        figures=figures,
+        samples=samples,
+        dataset_id=_public(recipe.data.path) if recipe.data.source == "datasets" else None,
+        base_model=_public(recipe.model.pretrained),
+    )
+    return trained_card(run.model, summary)
+
+
+def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's settings that are not the defaults, by their keys."""
+    told = {}
+    for section in _TOLD_SECTIONS:
+        settings = getattr(recipe, section)
+        if settings is None:
+            continue
+        defaults = {f.name: _default(f) for f in dataclasses.fields(settings)}
+        changed = {key: value for key, value in dataclasses.asdict(settings).items() if value != defaults[key]}
+        told |= flat(changed, f"{section}.")
+    values = flat(recipe.to_dict())
+    if recipe.task in _OWN_LOSS:
+        del values["objective.loss"]
+    return {key: values[key] for key in _ALWAYS_TOLD if key in values} | told
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _course(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """A row per evaluation, with the training loss logged last before it."""
+    rows, loss = [], None
+    for entry in history:
+        loss = entry.get("loss", loss)
+        if any(measure in entry for measure in _MEASURES):
+            shown = {"epoch": entry["epoch"], "step": entry["step"], "loss": loss}
+            rows.append(shown | {key: value for key, value in entry.items() if key in _MEASURES})
+    return rows
+
+
+def _public(name: str | None) -> str | None:
+    """A repository's name; None for a local path, which is nobody else's business."""
+    return None if name is None or Path(name).exists() else name

@@ -1,0 +1,110 @@
+"""The same run over two processes, and over accumulated parts of its batches: the same loss curve."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from hf_vits.training import train
+from hf_vits.training.examples.randomness import PartOfBatch
+from hf_vits.training.launch import missing_processes
+
+from ..support.training import history, losses, tiny_recipe
+
+
+def launch(*arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name("accelerate")), "launch", *arguments]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=280)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+def test_two_processes_follow_the_curve_of_one(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(two, train__length="30 steps")))
+    launch("--num_processes", "2", "--cpu", "-m", "hf_vits.training", str(recipe))
+    alone = train(recipe, [f"output.directory={one}"])
+
+    assert (two / "results.json").is_file()
+    assert len(list((two / "checkpoints").glob("checkpoint-30/rng_state_*.pth"))) == 2
+    assert len(losses(one)) == 30
+    assert losses(two) == pytest.approx(losses(one), abs=1e-3)
+    for ours, theirs in zip(evaluations(one), evaluations(two), strict=True):
+        assert theirs == pytest.approx(ours, abs=1e-3)
+    assert alone["processes"] == 1
+
+
+def evaluations(directory: Path) -> list[list[float]]:
+    return [[e["eval_loss"], e["eval_accuracy"]] for e in history(directory) if "eval_loss" in e]
+
+
+@pytest.mark.parametrize("cosub", [False, True])
+def test_accumulation_follows_the_curve_of_whole_batches(tmp_path, cosub):
+    changes = {"train__length": "8 steps"}
+    if cosub:
+        changes["objective"] = {"loss": "binary", "cosub": True}
+    train(tiny_recipe(tmp_path / "whole", **changes))
+    train(tiny_recipe(tmp_path / "parts", train__accumulation=4, **changes))
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"batch_size 32 cannot be shared equally by 1 process.* x train.accumulation 5"
+    ):
+        train(tiny_recipe(tmp_path, train__accumulation=5))
+
+
+def drop(x):
+    """Random operations as models use them, in place, fused, new, and on a batch folded with windows."""
+    generator_free = (
+        torch.empty(len(x), 1).bernoulli_(0.5) + torch.rand(len(x), 1) + torch.randn(2 * len(x), 3)[::2, :1]
+    )
+    return torch.nn.functional.dropout(x, 0.3) * generator_free
+
+
+def test_parts_of_a_batch_drop_what_the_whole_drops():
+    x = torch.ones(12, 5)
+    torch.manual_seed(0)
+    whole = drop(x)
+    for parts in (2, 3, 4):
+        rows = 12 // parts
+        for part in range(parts):
+            torch.manual_seed(0)
+            with PartOfBatch(rows, part, parts):
+                own = drop(x[:rows])
+            assert torch.equal(own, whole[part * rows : (part + 1) * rows])
+
+
+def test_parts_of_a_stacked_batch_drop_what_the_whole_drops():
+    torch.manual_seed(0)
+    whole = torch.empty(8, 3).bernoulli_(0.5).unflatten(0, (2, 4))
+    torch.manual_seed(0)
+    with PartOfBatch(2, 1, 2, copies=2):
+        own = torch.empty(4, 3).bernoulli_(0.5).unflatten(0, (2, 2))
+    assert torch.equal(own, whole[:, 2:])
+
+
+def test_the_fused_dropout_of_accelerators_is_split_too():
+    x = torch.ones(4, 5)
+    torch.manual_seed(0)
+    with PartOfBatch(4, 0, 2):
+        first, kept = torch.ops.aten.native_dropout(x, 0.5, True)
+    torch.manual_seed(0)
+    with PartOfBatch(4, 1, 2):
+        second, _ = torch.ops.aten.native_dropout(x, 0.5, True)
+    assert set(first.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(first > 0, kept)
+    assert not torch.equal(first, second)
+
+
+def test_processes_are_not_started_where_accelerate_did_not_leave_one_alone(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert missing_processes() == 0
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert missing_processes() == 0
