@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import pkgutil
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
@@ -21,47 +22,10 @@ from transformers.initialization import no_init_weights
 
 from hf_vits.layers.position import PositionEmbedding, interpolate_positions
 
+from . import systems
 from .checkpoint import unwrap
 
-# Systems with a conversion, and what each module of that name provides:
-#   VARIANTS     {published name: configuration fields}
-#   model_class(fields)               the class that a variant's fields make
-#   prepare(tensors, fields)          original tensors under the one spelling of keys that `transforms` maps
-#   infer(tensors, fields)            configuration fields that the file itself tells (labels, image size, ...)
-#   transforms(config)                list of WeightRenaming and WeightConverter to our keys
-#   processor(variant, config)        fields of the image processor, or another processor; None for a text model
-#   original_fields(recipe, overrides)    where originals have a file beside a checkpoint that says how it was trained,
-#                                     fields of that; `processor` then takes `recipe` too
-#   from_transformers(model), to_transformers(model)    where transformers has the architecture
-SYSTEMS = (
-    "vit",
-    "deit",
-    "cct",
-    "cvt",
-    "qna",
-    "regionvit",
-    "locally_sag",
-    "coat",
-    "levit",
-    "lg_transformer",
-    "cmt",
-    "pvt",
-    "swin",
-    "tnt",
-    "t2t",
-    "localvit",
-    "mvit",
-    "vivit",
-    "branchformer",
-    "audiomer",
-    "septr",
-    "mae",
-    "dino",
-    "ibot",
-    "attmask",
-    "esvit",
-    "sit",
-)
+SYSTEMS = tuple(module.name for module in pkgutil.iter_modules(systems.__path__))
 # Overrides that change what position tables are made for.
 SIZES = ("image_size", "num_frames")
 

@@ -1,0 +1,1 @@
+"""What the conversions of several systems use."""

@@ -21,12 +21,12 @@ from transformers import PreTrainedTokenizerFast, pipeline
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWaveformFeatureExtractor
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.processing.video import VitsVideoProcessor
+from tests.support.forms import FRAMES
 
 from ..support.audio import noise
 from ..support.video import encode, numbered
 from . import mixins
-from .table import FRAMES
-from .testers import ModelTester, RowTests
+from .testers import FormTests, ModelTester
 
 
 def photographs() -> list[Image.Image]:
@@ -228,7 +228,7 @@ TASKS = {
 }
 
 
-class PipelineTests(RowTests, mixins.pipelines.PipelineTesterMixin):
+class PipelineTests(FormTests, mixins.pipelines.PipelineTesterMixin):
     def setUp(self):
         super().setUp()
         self.pipeline_model_mapping = self.tasks(self.model_tester)

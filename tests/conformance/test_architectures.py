@@ -1,4 +1,4 @@
-"""transformers' mixins on every row of the table: model, backbone, configuration, training and pipelines."""
+"""transformers' mixins on every form of every architecture: model, backbone, configuration, training and pipelines."""
 
 import unittest
 from collections.abc import Iterator
@@ -10,14 +10,15 @@ from torch import nn
 from transformers.testing_utils import torch_device
 
 from hf_vits.auto import ARCHITECTURES
+from tests.support.forms import Form, forms
 
 from . import mixins
 from .pipelines import PipelineTests
-from .table import ROWS, SKIPS, Row
-from .testers import ModelTester, RowTests
+from .table import SKIPS
+from .testers import FormTests, ModelTester
 
 
-class ModelTests(RowTests, mixins.common.ModelTesterMixin):
+class ModelTests(FormTests, mixins.common.ModelTesterMixin):
     # Without it a configuration file that names no copyright year counts as older than 2023, and is let off.
     test_can_init_all_missing_weights_before_2023 = True
 
@@ -50,7 +51,7 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
 
     def test_num_layers_is_small(self):
         """As in the mixin; an encoder in stages has at least one layer in each."""
-        if self.row.maps:
+        if self.form.maps:
             config = self.model_tester.get_config()
             assert max(getattr(config, "depths", [config.num_hidden_layers])) <= 2
         else:
@@ -58,11 +59,11 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
 
     def test_hidden_states_output(self):
         """As in the mixin; of an encoder in stages, the maps that the table says."""
-        if not self.row.maps:
+        if not self.form.maps:
             super().test_hidden_states_output()
             return
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
-        expected = [(self.model_tester.batch_size, *sizes) for sizes in self.row.maps]
+        expected = [(self.model_tester.batch_size, *sizes) for sizes in self.form.maps]
         for model_class in self.all_model_classes:
             by_argument = model_class(config).to(torch_device).eval()
             by_config = model_class(self.model_tester.get_config(output_hidden_states=True)).to(torch_device).eval()
@@ -71,7 +72,7 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
 
     def test_output_shapes(self):
         """The sizes that the table, not the model, says; also with a single colour channel."""
-        tester, row = self.model_tester, self.row
+        tester, form = self.model_tester, self.form
         for changes in ({}, {"num_channels": 1}) if tester.main_input_name == "pixel_values" else ({},):
             config = tester.get_config(**changes)
             inputs = tester.inputs(config)
@@ -80,7 +81,7 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
                 with torch.no_grad():
                     outputs = model(**inputs)
                 if auto_class == "AutoModel":
-                    tokens = (tester.batch_size, row.tokens, tester.hidden_size)
+                    tokens = (tester.batch_size, form.tokens, tester.hidden_size)
                     assert outputs.last_hidden_state.shape == tokens
                     assert outputs.pooler_output.shape == (tester.batch_size, config.pooler_size)
                 elif auto_class == "AutoBackbone":
@@ -93,7 +94,7 @@ class ModelTests(RowTests, mixins.common.ModelTesterMixin):
                     texts = (tester.batch_size, tester.decoder_seq_length)
                     assert outputs.logits.shape == (*texts, config.vocab_size)
                 elif auto_class == "AutoModelForCTC":
-                    assert outputs.logits.shape == (tester.batch_size, row.tokens, config.vocab_size)
+                    assert outputs.logits.shape == (tester.batch_size, form.tokens, config.vocab_size)
                 else:
                     assert outputs.logits.shape == (tester.batch_size, tester.num_labels)
 
@@ -102,12 +103,12 @@ class GenerativeModelTests(ModelTests, mixins.common.GenerationTesterMixin):
     """Of models with `generate`, whose tests the source distribution leaves out; see those of the architecture."""
 
 
-class BackboneTests(RowTests, mixins.backbone.BackboneTesterMixin):
+class BackboneTests(FormTests, mixins.backbone.BackboneTesterMixin):
     def setUp(self):
         super().setUp()
         self.all_model_classes = (self.model_tester.models["AutoBackbone"],)
-        if self.row.backbone:
-            self.config_class = with_defaults(self.config_class, self.row.backbone)
+        if self.form.backbone:
+            self.config_class = with_defaults(self.config_class, self.form.backbone)
 
 
 def with_defaults(config_class: type, fields: dict) -> type:
@@ -116,15 +117,15 @@ def with_defaults(config_class: type, fields: dict) -> type:
     return strict(type(config_class.__name__, (config_class,), body))
 
 
-class ConfigurationTests(RowTests):
+class ConfigurationTests(FormTests):
     def test_config(self):
         text = self.model_tester.main_input_name == "input_ids"
-        tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **self.row.config)
+        tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **self.form.config)
         tester.common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers"]
         tester.run_common_tests()
 
 
-class TrainingTests(RowTests, mixins.training.TrainingTesterMixin):
+class TrainingTests(FormTests, mixins.training.TrainingTesterMixin):
     """The mixin knows how to make a batch of text for a language model alone; classifiers get theirs here.
 
     On the CPU, where it trains whatever else there is.
@@ -146,9 +147,9 @@ class TrainingTests(RowTests, mixins.training.TrainingTesterMixin):
         return {name: value[:batch_size].cpu() for name, value in inputs.items()} | {"labels": labels}
 
 
-def generate(row: Row) -> Iterator[type]:
-    """The test classes of one row."""
-    tester = ModelTester(row)
+def generate(form: Form) -> Iterator[type]:
+    """The test classes of one form."""
+    tester = ModelTester(form)
     generates = any(model.can_generate() for model in tester.models.values())
     kinds = {"Model": GenerativeModelTests if generates else ModelTests, "Configuration": ConfigurationTests}
     if "AutoBackbone" in tester.models:
@@ -157,24 +158,24 @@ def generate(row: Row) -> Iterator[type]:
         kinds["Training"] = TrainingTests
     if PipelineTests.tasks(tester):
         kinds["Pipeline"] = PipelineTests
-    skips = SKIPS[tester.main_input_name] | row.skips
+    skips = SKIPS[tester.main_input_name] | form.skips
     if stale := [test for test in skips if not any(hasattr(base, test) for base in kinds.values())]:
-        raise ValueError(f"row {row.name} skips tests that do not exist: {stale}")
+        raise ValueError(f"form {form.name} skips tests that do not exist: {stale}")
     for kind, base in kinds.items():
-        body = {"row": row, "__module__": __name__, **row.flags}
+        body = {"form": form, "__module__": __name__, **form.flags}
         body |= {test: skipped(reason) for test, reason in skips.items() if hasattr(base, test)}
         if base is PipelineTests:
             body |= dict.fromkeys(base.other_tests(tester))
-        yield type(f"Test{row.name}{kind}", (base, unittest.TestCase), body)
+        yield type(f"Test{form.name}{kind}", (base, unittest.TestCase), body)
 
 
 def skipped(reason: str):
     return unittest.skip(reason)(lambda self: None)
 
 
-for _row in ROWS:
-    globals().update({cls.__name__: cls for cls in generate(_row)})
+for _form in forms():
+    globals().update({cls.__name__: cls for cls in generate(_form)})
 
 
-def test_every_architecture_has_a_row():
-    assert {architecture.name for architecture in ARCHITECTURES} == {row.architecture for row in ROWS}
+def test_every_architecture_has_a_form():
+    assert {architecture.name for architecture in ARCHITECTURES} == {form.architecture for form in forms()}

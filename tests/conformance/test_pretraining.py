@@ -11,11 +11,12 @@ from transformers import AutoModelForPreTraining
 from transformers.testing_utils import torch_device
 
 from hf_vits.auto import PRETRAINING
+from tests.support.forms import PretrainingForm, pretraining_forms
 
 from . import mixins
-from .table import PRETRAINING_ROWS, SEVERAL_PASSES, SKIPS, PretrainingRow
+from .table import SEVERAL_PASSES, SKIPS
 from .test_architectures import ModelTests, skipped
-from .testers import PretrainingTester, RowTests
+from .testers import FormTests, PretrainingTester
 
 
 class PretrainingTests(ModelTests):
@@ -63,11 +64,11 @@ class PretrainingTests(ModelTests):
         torch.testing.assert_close(*outputs, atol=tolerance * outputs[0].abs().max().item(), rtol=0)
 
 
-class ConfigurationTests(RowTests):
+class ConfigurationTests(FormTests):
     model_tester_class = PretrainingTester
 
     def test_config(self):
-        fields = dict(self.row.config)
+        fields = dict(self.form.config)
         if "backbone_config" in fields:  # of which more is saved than the table says
             saved = json.loads(self.model_tester.get_config().to_json_string())
             fields["backbone_config"] = saved["backbone_config"]
@@ -76,12 +77,12 @@ class ConfigurationTests(RowTests):
         ).run_common_tests()
 
 
-def generate(row: PretrainingRow) -> Iterator[type]:
-    """The test classes of one row."""
-    skips = SKIPS["pixel_values"] | row.skips
-    if row.tokens is None:
+def generate(form: PretrainingForm) -> Iterator[type]:
+    """The test classes of one form."""
+    skips = SKIPS["pixel_values"] | form.skips
+    if form.tokens is None:
         skips |= SEVERAL_PASSES
-    body = {"row": row, "__module__": __name__, "_is_composite": row.tokens is None, **row.flags}
+    body = {"form": form, "__module__": __name__, "_is_composite": form.tokens is None, **form.flags}
     # A parameterized test's names begin with that of all.
     body |= {
         test: skipped(reason)
@@ -89,15 +90,17 @@ def generate(row: PretrainingRow) -> Iterator[type]:
         for test in dir(PretrainingTests)
         if test == name or re.match(rf"{name}_\d", test)
     }
-    yield type(f"Test{row.name}Model", (PretrainingTests, unittest.TestCase), body)
+    yield type(f"Test{form.name}Model", (PretrainingTests, unittest.TestCase), body)
     yield type(
-        f"Test{row.name}Configuration", (ConfigurationTests, unittest.TestCase), {"row": row, "__module__": __name__}
+        f"Test{form.name}Configuration",
+        (ConfigurationTests, unittest.TestCase),
+        {"form": form, "__module__": __name__},
     )
 
 
-for _row in PRETRAINING_ROWS:
-    globals().update({cls.__name__: cls for cls in generate(_row)})
+for _form in pretraining_forms():
+    globals().update({cls.__name__: cls for cls in generate(_form)})
 
 
-def test_every_method_has_a_row():
-    assert {method.name for method in PRETRAINING} == {row.architecture for row in PRETRAINING_ROWS}
+def test_every_method_has_a_form():
+    assert {method.name for method in PRETRAINING} == {form.architecture for form in pretraining_forms()}

@@ -1,4 +1,4 @@
-"""What the mixins ask about a model: its configuration, inputs and expected sizes, read off a row of the table."""
+"""What the mixins ask about a model: its configuration, inputs and expected sizes, read off a form."""
 
 import copy
 import importlib
@@ -8,9 +8,9 @@ import torch
 from transformers.testing_utils import torch_device
 
 from hf_vits.auto import ARCHITECTURES, PRETRAINING
+from tests.support.forms import FRAMES, SAMPLES, WORDS, Form, PretrainingForm
 
 from .mixins import common
-from .table import FRAMES, SAMPLES, WORDS, PretrainingRow, Row
 
 
 def images(config, batch_size: int) -> dict[str, torch.Tensor]:
@@ -55,7 +55,7 @@ INPUTS = {"pixel_values": images, "input_ids": texts, "input_values": waveforms,
 
 
 class ModelTester:
-    """Answers for one row; the fields of its configuration are attributes too, as the mixins expect.
+    """Answers for one form; the fields of its configuration are attributes too, as the mixins expect.
 
     Attributes:
         expected_num_hidden_layers: how many hidden states the model returns.
@@ -70,27 +70,27 @@ class ModelTester:
     num_labels = 3
     is_training = True
 
-    def __init__(self, row: Row):
-        self.__dict__.update(row.config)
-        self.fields = row.config
-        architecture = next(a for a in ARCHITECTURES if a.name == row.architecture)
+    def __init__(self, form: Form):
+        self.__dict__.update(form.config)
+        self.fields = form.config
+        architecture = next(a for a in ARCHITECTURES if a.name == form.architecture)
         module = importlib.import_module(architecture.model_module())
         self.config_class = architecture.config_class()
         self.models = {
             auto: getattr(module, name)
             for auto, name in architecture.models.items()
-            if auto in (row.auto_classes or architecture.models)
+            if auto in (form.auto_classes or architecture.models)
         }
         config = self.get_config()
         self.hidden_size = config.hidden_size
-        self.expected_num_hidden_layers = (row.layers or config.num_hidden_layers) + 1
-        self.num_hidden_layers = row.attentions or config.num_hidden_layers
-        self.encoder_seq_length = row.tokens
-        if row.attention is not None:
-            self.num_attention_heads, self.encoder_seq_length, self.key_length = row.attention
-        self.seq_length = WORDS if self.main_input_name == "input_ids" else row.tokens
+        self.expected_num_hidden_layers = (form.layers or config.num_hidden_layers) + 1
+        self.num_hidden_layers = form.attentions or config.num_hidden_layers
+        self.encoder_seq_length = form.tokens
+        if form.attention is not None:
+            self.num_attention_heads, self.encoder_seq_length, self.key_length = form.attention
+        self.seq_length = WORDS if self.main_input_name == "input_ids" else form.tokens
         self.decoder_seq_length = FRAMES if config.is_encoder_decoder else self.seq_length
-        self.mask_length = row.tokens - config.num_prefix_tokens
+        self.mask_length = form.tokens - config.num_prefix_tokens
         self.num_masks = self.mask_length // 2
 
     @property
@@ -156,7 +156,7 @@ PRETRAINING_INPUTS = {
 
 
 class PretrainingTester:
-    """Answers for one row of a self-supervised model; sizes are those of its backbone.
+    """Answers for one form of a self-supervised model; sizes are those of its backbone.
 
     Attributes:
         models: {Auto class: our class}.
@@ -165,44 +165,44 @@ class PretrainingTester:
     batch_size = 3
     is_training = True
 
-    def __init__(self, row: PretrainingRow):
-        self.row = row
-        architecture = next(a for a in PRETRAINING if a.name == row.architecture)
+    def __init__(self, form: PretrainingForm):
+        self.form = form
+        architecture = next(a for a in PRETRAINING if a.name == form.architecture)
         module = importlib.import_module(architecture.model_module())
         self.config_class = architecture.config_class()
         self.models = {auto: getattr(module, name) for auto, name in architecture.models.items()}
         backbone = self.backbone_of(self.get_config())
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"):
             setattr(self, name, getattr(backbone, name))
-        self.encoder_seq_length = self.seq_length = row.tokens
+        self.encoder_seq_length = self.seq_length = form.tokens
 
     @staticmethod
     def backbone_of(config):
         return getattr(config, "backbone_config", config)
 
     def get_config(self, **changes):
-        return self.config_class(**copy.deepcopy(self.row.config) | changes)
+        return self.config_class(**copy.deepcopy(self.form.config) | changes)
 
     def prepare_config_and_inputs_for_common(self):
         config = self.get_config()
         backbone = self.backbone_of(config)
         inputs = {}
-        for name in self.row.inputs:
+        for name in self.form.inputs:
             inputs |= PRETRAINING_INPUTS[name](backbone, self.batch_size)
         return config, inputs
 
 
-class RowTests:
-    """Tests on one row of the table.
+class FormTests:
+    """Tests on one form of the table.
 
     Attributes:
-        row: set in each class that is made of a row.
+        form: set in each class that is made of a form.
     """
 
-    row: Row | PretrainingRow
+    form: Form | PretrainingForm
     model_tester_class: type = ModelTester
 
     def setUp(self):
-        self.model_tester = self.model_tester_class(self.row)
+        self.model_tester = self.model_tester_class(self.form)
         self.config_class = self.model_tester.config_class
         self.all_model_classes = tuple(self.model_tester.models.values())

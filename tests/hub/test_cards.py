@@ -185,7 +185,7 @@ def test_own_licence():
 
 
 def test_every_architecture_has_facts_and_a_card():
-    packages = {row.package for row in (*ARCHITECTURES, *PRETRAINING)}
+    packages = {row.folder for row in (*ARCHITECTURES, *PRETRAINING)}
     packages |= {"localvit", "attmask"}  # a feed-forward of several architectures, and iBOT's masks
     assert packages == FACTS.keys() == {path.stem for path in CARDS.glob("*.md")}
 
@@ -196,7 +196,7 @@ def test_architecture_card(hub, name):
     card.validate()
     facts = FACTS[name]
     assert card.data.license == facts.licence
-    is_audio = any("AutoFeatureExtractor" in row.processors for row in ARCHITECTURES if row.package == name)
+    is_audio = any("AutoFeatureExtractor" in row.processors for row in ARCHITECTURES if row.folder == name)
     assert {"audio" if is_audio else "vision", "hf_vits", *facts.tags} == set(card.data.tags)
     text = " ".join(card.text.split())
     assert card.text.strip().startswith(f"# {facts.title}\n")
@@ -206,7 +206,7 @@ def test_architecture_card(hub, name):
     for paper in facts.papers:
         assert f"https://arxiv.org/abs/{paper.arxiv}" in text
         assert paper.bibtex in card.text
-    for row in (row for row in ARCHITECTURES if row.package == name):
+    for row in (row for row in ARCHITECTURES if row.folder == name):
         assert all(f"`{class_name}`" in text for class_name in row.models.values())
 
 

@@ -11,125 +11,22 @@ import numpy as np
 import torch
 from PIL import Image
 
+import tests.models
+import tests.pretraining
 from hf_vits.auto import ARCHITECTURES, PRETRAINING
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.testing.hub.loopback import LoopbackHub
+from tests.support.forms import gather
 
-SIZES = {
-    "image_size": 32,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
-STAGES = {"image_size": 32, "depths": [1, 1, 2], "hidden_sizes": [8, 16, 16], "num_attention_heads": [1, 2, 2]}
+# {folder: fields of the tiny form} of what classifies images, audio or clips, and of self-supervised methods.
 TINY = {
-    "vit": {**SIZES, "patch_size": 8, "pooling": "map", "use_mask_token": True},
-    "deit": {**SIZES, "patch_size": 8, "distilled": True},
-    "cct": {**SIZES, "conv_hidden_size": 8},
-    "cvt": STAGES,
-    "coat": {
-        "image_size": 32,
-        "depths": [1, 1, 1, 1],
-        "hidden_sizes": [8, 16, 16, 16],
-        "mlp_ratios": [2, 2, 2, 2],
-        "num_attention_heads": 2,
-        "relative_window_sizes": [3, 5],
-        "relative_window_heads": [1, 1],
-        "num_parallel_layers": 2,
-    },
-    "lg_transformer": {
-        "image_size": 32,
-        "depths": [1, 1, 2],
-        "hidden_sizes": [8, 16, 16],
-        "num_attention_heads": [1, 2, 2],
-        "window_size": 2,
-        "path_strides": [[1, 2, 4], [1, 2], [1]],
-    },
-    "regionvit": {**STAGES, "window_size": 2},
-    "locally_sag": {**STAGES, "patch_size": 4, "patch_stride": 4, "patch_padding": 0},
-    "qna": {
-        **STAGES,
-        "window_depths": [0, 0, 1],
-        "window_sizes": [7, 7, 2],
-        "num_query_heads": [2, 2, 4],
-        "kernel_sizes": [3, 3, 3],
-    },
-    "levit": {**STAGES, "key_dim": 8},
-    "cmt": {
-        "image_size": 32,
-        "stem_hidden_size": 8,
-        "depths": [1, 1, 1, 2],
-        "hidden_sizes": [8, 8, 16, 16],
-        "num_attention_heads": [1, 1, 2, 2],
-        "pooler_hidden_size": 24,
-    },
-    "pvt": {
-        **STAGES,
-        "patch_sizes": [4, 2, 2],
-        "sequence_reduction_ratios": [8, 4, 1],
-        "mlp_ratios": [2, 2, 2],
-        "squeeze_sizes": [4, 4, 4],
-    },
-    "swin": {**STAGES, "window_size": 2, "squeeze_sizes": [4, 4, 4]},
-    "tnt": {**SIZES, "pixel_hidden_size": 8, "pixel_num_attention_heads": 2, "pixel_intermediate_size": 16},
-    "mvit": STAGES,
-    "t2t": {**SIZES, "token_size": 8},
+    name: fields
+    for name, fields in gather(tests.models, "TINY").items()
+    if any(row.folder == name and "AutoBackbone" in row.models for row in ARCHITECTURES)
 }
-VIDEO = {
-    "vivit": {
-        **SIZES,
-        "num_frames": 4,
-        "tubelet_size": [2, 8, 8],
-        "attention_type": "factorized_encoder",
-        "num_temporal_layers": 1,
-    },
-    "mvit": {
-        **STAGES,
-        "num_frames": 4,
-        "patch_size": [3, 7, 7],
-        "patch_stride": [2, 4, 4],
-        "pooling_kernel_size": [3, 3, 3],
-    },
-}
-AUDIO = {
-    "audiomer": {"hidden_sizes": [4, 8, 16], "head_dim": 8, "num_random_features": 12},
-    "septr": {
-        "num_mel_bins": 12,
-        "num_frames": 10,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "head_dim": 12,
-        "intermediate_size": 32,
-    },
-    "branchformer": {
-        "num_mel_bins": 12,
-        "n_fft": 256,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "conv_depthwise_kernel_size": 7,
-    },
-}
-HEAD = {"num_prototypes": 12, "head_hidden_size": 20, "head_bottleneck_size": 8}
-BACKBONE = {"model_type": "hf_vits_deit", **SIZES, "patch_size": 8, "position_interpolation": "bicubic_offset"}
-# Self-supervised models.
-METHODS = {
-    "mae": {
-        **SIZES,
-        "patch_size": 8,
-        "decoder_hidden_size": 16,
-        "decoder_num_hidden_layers": 1,
-        "decoder_num_attention_heads": 2,
-        "decoder_intermediate_size": 24,
-    },
-    "dino": {**HEAD, "backbone_config": BACKBONE},
-    "ibot": {**HEAD, "num_patch_prototypes": 12, "backbone_config": BACKBONE | {"use_mask_token": True}},
-    "esvit": {**HEAD, "backbone_config": BACKBONE},
-    "sit": {"backbone_config": BACKBONE, "head_hidden_size": 20, "embedding_size": 8},
-}
+AUDIO = {name: fields for name, fields in gather(tests.models, "TINY").items() if name not in TINY}
+VIDEO = gather(tests.models, "TINY_CLIPS")
+METHODS = gather(tests.pretraining, "TINY")
 # Stands before a script's own lines and makes hf_vits as absent as if it had never been installed.
 WITHOUT_HF_VITS = """
 import sys

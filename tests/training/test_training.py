@@ -26,8 +26,8 @@ from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe import ModelRecipe, OptimizerRecipe, ScheduleRecipe, load_recipe
 from hf_vits.testing.hub.loopback import LoopbackHub
 from hf_vits.training import building, tasks, train
+from hf_vits.training.classification import label_fields
 from hf_vits.training.loop.teacher import Teacher
-from hf_vits.training.tasks.classification import label_fields
 from tests.support.paths import PARITY_CASES
 
 from ..parity.golden import Case

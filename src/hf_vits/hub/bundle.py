@@ -26,7 +26,7 @@ from transformers import (
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
 from hf_vits import __version__
-from hf_vits.auto import ARCHITECTURES, PRETRAINING
+from hf_vits.auto import ROWS
 
 PACKAGE = __name__.split(".")[0]
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def _references(owner: Any) -> dict[str, str]:
         known = getattr(owner.config, "auto_map", None) or {}
         return {auto_class: reference.split("--")[-1] for auto_class, reference in known.items()}
     references = {"AutoConfig": f"{_file_stem(config_class.__module__)}.{config_class.__name__}"}
-    for row in (*ARCHITECTURES, *PRETRAINING):
+    for row in ROWS:
         if row.config == config_class.__name__ and row.model_module() == type(owner).__module__:
             stem = _file_stem(row.model_module())
             return references | {auto_class: f"{stem}.{name}" for auto_class, name in row.models.items()}

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
-from hf_vits.auto import LINEAR_PROBE, ROWS, Architecture
+from hf_vits.architecture import Architecture
+from hf_vits.auto import ROWS
 
 from .facts import FACTS, Facts
 
@@ -183,11 +184,11 @@ def _row(model: PreTrainedModel) -> Architecture | None:
 
 def _facts(model: PreTrainedModel) -> Facts | None:
     row = _row(model)
-    if row is LINEAR_PROBE:
+    if row and row.folder == "linear_probe":
         return _facts(model.backbone)
     if row and getattr(model.config, "feed_forward", None) == "locality":
         return FACTS["localvit"]
-    return FACTS.get(row.package) if row else None
+    return FACTS.get(row.folder) if row else None
 
 
 def _reads_images(model: PreTrainedModel) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
@@ -44,13 +44,7 @@ class Recipe:
     optimizer: OptimizerRecipe
     train: TrainRecipe
     output: OutputRecipe
-    task: Literal[
-        "image-classification",
-        "video-classification",
-        "audio-classification",
-        "automatic-speech-recognition",
-        "pretraining",
-    ] = "image-classification"
+    task: str = "image-classification"
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     audio: AudioRecipe = field(default_factory=AudioRecipe)
     video: VideoRecipe = field(default_factory=VideoRecipe)

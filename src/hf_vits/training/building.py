@@ -23,7 +23,7 @@ from .loop.self_distillation import ClipEachGradient, WeightDecaySchedule
 from .loop.teacher import load_teacher
 from .loop.trainer import RecipeTrainer
 from .report.output import CHECKPOINTS
-from .tasks import Task
+from .task import Task
 
 
 def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[PreTrainedModel, Any]:

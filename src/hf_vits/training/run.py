@@ -15,6 +15,7 @@ from .building import build_model, build_trainer
 from .launch import prefer_cpu
 from .loop.history import HistoryFile
 from .report import output
+from .task import FinishedRun
 
 
 def run(recipe: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def run(recipe: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[s
     if processes.is_main_process:
         output.save_model(directory, model, processor)
         history = trainer.state.log_history
-        task.write_report(tasks.FinishedRun(directory, recipe, model, processor, splits, results, history, details))
+        task.write_report(FinishedRun(directory, recipe, model, processor, splits, results, history, details))
         if recipe.output.push_to_hub:
             card, private = directory / output.CARD, recipe.output.private
             push_to_hub(model, recipe.output.push_to_hub, processor, card=card, private=private)

@@ -1,0 +1,5 @@
+"""LeViT (arXiv 2104.01136)."""
+
+from hf_vits.architecture import image_architecture
+
+ARCHITECTURES = [image_architecture(__name__, "Levit")]

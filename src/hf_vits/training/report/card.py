@@ -9,7 +9,7 @@ from hf_vits.hub.card import Card, TrainingSummary, trained_card
 from hf_vits.recipe import Recipe, flat
 
 if TYPE_CHECKING:
-    from ..tasks import FinishedRun
+    from ..task import FinishedRun
 
 # Sections of a recipe that tell how a model was made; the others tell where things lie.
 _TOLD_SECTIONS = (

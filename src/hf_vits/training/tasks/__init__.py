@@ -1,23 +1,25 @@
-"""What recipes can train: one module per task, by the name that transformers' pipelines give it."""
+"""What recipes can train: every module of this folder is a task and holds it as `TASK`.
+
+A module is named as transformers names the pipeline for the task, with underscores for hyphens.
+"""
 
 import importlib
+import pkgutil
 
-from .task import FinishedRun, Task
+from ..task import Task
 
-TASKS = (
-    "image-classification",
-    "video-classification",
-    "audio-classification",
-    "automatic-speech-recognition",
-    "pretraining",
-)
+TASKS = tuple(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Task:
-    """The task of that name, one of `TASKS`; its module holds it as TASK.
+    """Return the task of that name.
 
-    Raises ImportError where a package is missing that only this task needs.
+    Raises:
+        ValueError: it is none of `TASKS`.
+        ImportError: a package is missing that only this task needs.
     """
+    if name not in TASKS:
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {name!r}")
     try:
         return importlib.import_module(f".{name.replace('-', '_')}", __package__).TASK
     except ModuleNotFoundError as error:
@@ -25,4 +27,4 @@ def load(name: str) -> Task:
         raise ImportError(f"{name} needs the package {error.name}: pip install 'hf_vits[{extra}]'") from error
 
 
-__all__ = ["TASKS", "FinishedRun", "Task", "load"]
+__all__ = ["TASKS", "load"]

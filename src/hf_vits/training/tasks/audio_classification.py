@@ -13,11 +13,11 @@ from hf_vits.figures.audio import picture
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.recipe import DataRecipe, Recipe
 
+from ..classification import Classification
 from ..examples.audio_batches import EvaluationCollator, TrainingCollator, prepare
 from ..examples.audio_statistics import fit_normalization
 from ..examples.recordings import EvaluationRecordings, TrainingRecordings
-from .classification import Classification
-from .task import FinishedRun
+from ..task import FinishedRun
 
 _SHOWN_PREDICTIONS = 24
 

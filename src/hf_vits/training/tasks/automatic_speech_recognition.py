@@ -25,7 +25,7 @@ from ..examples.recordings import EvaluationRecordings, TrainingRecordings
 from ..loop.speech import ERROR_RATES, SpeechTrainer, transcripts
 from ..report import output
 from ..report.card import training_card
-from .task import FinishedRun, Task
+from ..task import FinishedRun, Task
 
 _TRANSCRIPTS = "transcripts.csv"
 _SHOWN_TRANSCRIPTS = 12

@@ -13,9 +13,9 @@ from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.layers.patch import pair
 from hf_vits.recipe import DataRecipe, Recipe
 
+from ..classification import Classification
 from ..examples.images import EvaluationImages, TrainingImages, training_transform
-from .classification import Classification
-from .task import FinishedRun
+from ..task import FinishedRun
 
 _SHOWN_PREDICTIONS = 24
 

@@ -28,7 +28,7 @@ from ..loop.pretraining import PICTURES, PretrainingTrainer, evenly, pixels
 from ..loop.self_distillation import FrozenLastLayer, TeacherTemperature, TeacherUpdate
 from ..report import output
 from ..report.card import training_card
-from .task import FinishedRun, Task
+from ..task import FinishedRun, Task
 
 BACKBONE = "backbone"
 _SHOWN_IMAGES = 8

@@ -27,11 +27,11 @@ from hf_vits.processing.video import VitsVideoProcessor
 from hf_vits.processing.views import average_views, usual_average
 from hf_vits.recipe import DataRecipe, Recipe, VideoRecipe
 
+from ..classification import Classification, label_fields
 from ..examples.clips import EvaluationClips, TrainingClips, check_processor
 from ..examples.images import training_transform
 from ..loop.trainer import ClassificationTrainer, RecipeTrainer
-from .classification import Classification, label_fields
-from .task import FinishedRun
+from ..task import FinishedRun
 
 _SHOWN_PREDICTIONS = 12
 _SHOWN_FRAMES = 8

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from hf_vits.data.splits import Split, Splits
 from hf_vits.recipe import DataRecipe, Recipe
 
-from ..examples.batches import GlobalBatches
-from ..loop.trainer import RecipeTrainer
+from .examples.batches import GlobalBatches
+from .loop.trainer import RecipeTrainer
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from hf_vits.figures.runs import draw_confusion, draw_curves
 from hf_vits.hub.card import write_card
 from hf_vits.recipe import Recipe
 
-from ..examples.images import TrainingCollator
-from ..loop.trainer import ClassificationTrainer
-from ..report import output
-from ..report.card import training_card
+from .examples.images import TrainingCollator
+from .loop.trainer import ClassificationTrainer
+from .report import output
+from .report.card import training_card
 from .task import FinishedRun, Task
 
 
