@@ -33,6 +33,18 @@ def test_compiles_without_a_graph_break(name):
 
 @pytest.mark.parametrize("name", TINY)
 @torch.no_grad()
+def test_unknown_arguments_are_refused(name):
+    model = tiny_model(name)
+    for part in (model, model.base_model):
+        with pytest.raises(TypeError, match=f"{type(part).__name__} got unknown arguments pixel_mask: leave them out"):
+            part(IMAGES, pixel_mask=torch.ones(2, 32, 32))
+    # What transformers' Trainer, pipelines and wrappers pass to every model, and an absent optional input.
+    shared = {"num_items_in_batch": 2, "interpolate_pos_encoding": True, "use_cache": False, "return_dict": True}
+    model(IMAGES, output_hidden_states=True, pixel_mask=None, **shared)
+
+
+@pytest.mark.parametrize("name", TINY)
+@torch.no_grad()
 def test_exports(name):
     model = tiny_model(name)
     exported = torch.export.export(model, (IMAGES,)).module()

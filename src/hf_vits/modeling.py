@@ -102,7 +102,7 @@ def init_as_flax(weight: torch.Tensor) -> None:
     init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
-# Keyword arguments that every model takes: of transformers' attention and losses, of its decorators on forward methods,
+# Keyword arguments that every model takes: those of transformers' attention, losses and decorators of forward methods,
 # and two switches that its pipelines and users pass to any model. All models interpolate their positions.
 SHARED_ARGUMENTS = frozenset(TransformersKwargs.__annotations__) | {
     "return_dict",

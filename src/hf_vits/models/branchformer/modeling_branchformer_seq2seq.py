@@ -27,19 +27,32 @@ from ...layers.sinusoids import Sinusoids
 from .configuration_branchformer_seq2seq import BranchformerSeq2SeqConfig
 from .modeling_branchformer import BranchformerModel, BranchformerOutput, BranchformerPreTrainedModel
 
-
-# The name of the cache in arguments and outputs: "cache" since transformers 5.24, "past_key_values" before. The forward
-# methods take both names and have one of them each; outputs have the installed version's.
+# The installed transformers' name of the cache in arguments and outputs: "cache" since 5.24, "past_key_values" before.
 (CACHE_NAME,) = {"cache", "past_key_values"} & {field.name for field in fields(Seq2SeqLMOutput)}
 
 
 def given_cache(
     cache: EncoderDecoderCache | None, past_key_values: EncoderDecoderCache | None
 ) -> EncoderDecoderCache | None:
-    """Return the cache that a forward method was given under either name."""
+    """Return the cache that a method was given under either of its two names.
+
+    Raises:
+        TypeError: it was given under both, or is no `EncoderDecoderCache`.
+        ValueError: it has a fixed length.
+    """
     if cache is not None and past_key_values is not None:
         raise TypeError("cache and past_key_values are two names of one argument, got both: give one")
-    return past_key_values if cache is None else cache
+    cache = past_key_values if cache is None else cache
+    if cache is None:
+        return None
+    if not isinstance(cache, EncoderDecoderCache):
+        raise TypeError(
+            f"the cache must be an EncoderDecoderCache, got {type(cache).__name__}: give "
+            "EncoderDecoderCache(DynamicCache(), DynamicCache())"
+        )
+    if cache.is_compileable:
+        raise ValueError("the decoder needs a cache that grows, got one of a fixed length: give a DynamicCache")
+    return cache
 
 
 @dataclass
@@ -258,6 +271,18 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
 
     def get_decoder(self) -> BranchformerDecoder:
         return self.decoder
+
+    def generate(
+        self,
+        *args,
+        cache: EncoderDecoderCache | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs,
+    ):
+        """Write texts, as `GenerationMixin.generate`, which takes the cache under one of the names alone."""
+        if (cache := given_cache(cache, past_key_values)) is not None:
+            kwargs[CACHE_NAME] = cache
+        return super().generate(*args, **kwargs)
 
     @can_return_tuple
     def forward(
