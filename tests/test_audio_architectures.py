@@ -48,6 +48,13 @@ def test_compiles_without_a_graph_break(name):
 
 
 @pytest.mark.parametrize("name", AUDIO)
+def test_unknown_arguments_are_refused(name):
+    model = tiny_classifier(name)
+    with pytest.raises(TypeError, match=f"{type(model).__name__} got unknown arguments pixel_values: leave them out"):
+        model(inputs(model), pixel_values=inputs(model))
+
+
+@pytest.mark.parametrize("name", AUDIO)
 @torch.no_grad()
 def test_exports(name):
     model = tiny_classifier(name)

@@ -1,4 +1,4 @@
-"""Texts that `generate` writes; the source distribution that conformance takes lacks transformers' generation tests."""
+"""Texts that `generate` writes; transformers' source distribution, which conformance takes, has no tests of them."""
 
 import pytest
 import torch
