@@ -1,5 +1,6 @@
 """What the models of all architectures share: base class, outputs, backbones and task heads."""
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -99,9 +100,29 @@ def init_as_flax(weight: torch.Tensor) -> None:
     init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
-class VitsPreTrainedModel(PreTrainedModel):
-    """Base class of every model: an image encoder whose heads hold it as `model`."""
+# Keyword arguments that every model takes: those of transformers' attention, losses and decorators of forward methods,
+# and two switches that its pipelines and users pass to any model. All models interpolate their positions.
+SHARED_ARGUMENTS = frozenset(TransformersKwargs.__annotations__) | {
+    "return_dict",
+    "debug_io",
+    "debug_io_dir",
+    "prune_layers",
+    "use_cache",
+    "interpolate_pos_encoding",
+}
 
+
+class VitsPreTrainedModel(PreTrainedModel):
+    """Base class of every model: an image encoder whose heads hold it as `model`.
+
+    Calling a model with a keyword argument that neither it nor its `base_model` knows raises TypeError.
+
+    Attributes:
+        own_arguments: names of the keyword arguments that the class's forward method knows, and of the outputs that
+            can be recorded; set for each subclass.
+    """
+
+    own_arguments: frozenset[str]
     base_model_prefix = "model"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
@@ -120,6 +141,28 @@ class VitsPreTrainedModel(PreTrainedModel):
         "key_states": OutputRecorder(QueryKeyValue, index=1),
         "value_states": OutputRecorder(QueryKeyValue, index=2),
     }
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _, *parameters = inspect.signature(cls.forward).parameters.values()
+        named = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+        cls.own_arguments = frozenset(named | {f"output_{name}" for name in cls._can_record_outputs})
+
+    def __call__(self, *args, **kwargs):
+        """Call `forward`, whose **kwargs would ignore a misspelt argument, after a check of the arguments' names.
+
+        Raises:
+            TypeError: an argument is unknown and not None.
+        """
+        known = self.own_arguments | self.base_model.own_arguments
+        given = {name for name, value in kwargs.items() if value is not None}
+        unknown = sorted(given - known - SHARED_ARGUMENTS)
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} got unknown arguments {', '.join(unknown)}: leave them out. It takes "
+                f"{', '.join(sorted(known))} and transformers' TransformersKwargs"
+            )
+        return super().__call__(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -76,3 +76,14 @@ def test_trains_under_autocast(form, dtype):
 def test_half_precision_weights_take_single_precision_inputs(form):
     model = classifier(form).to(torch.bfloat16)
     assert model(inputs(model)).logits.dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_unknown_arguments_are_refused(form):
+    model = classifier(form)
+    for part in (model, model.base_model):
+        with pytest.raises(TypeError, match=f"{type(part).__name__} got unknown arguments pixel_mask: leave them out"):
+            part(inputs(model), pixel_mask=torch.ones(2, 32, 32))
+    # What transformers' Trainer, pipelines and wrappers pass to every model, and an absent optional input.
+    shared = {"num_items_in_batch": 2, "interpolate_pos_encoding": True, "use_cache": False, "return_dict": True}
+    model(inputs(model), output_hidden_states=True, pixel_mask=None, **shared)
