@@ -1,6 +1,6 @@
 """transformers' UperNet over a CoaT-Lite backbone, trained on scikit-learn's two photographs; draws what it learned.
 
-    python recipes/upernet_coat_photographs.py upernet.png [--steps 60]
+    python examples/upernet_coat_photographs.py upernet.png [--steps 60]
 
 The masks come from a classical method: k-means on the smoothed colours gives two regions, and the one that fills most
 of the upper edge is the background. Crops from the left of each photograph train, the rest to the right tests. The
