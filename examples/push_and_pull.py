@@ -5,9 +5,10 @@
 
 Trains a tiny ViT on scikit-learn's digits, pushes it with its image processor, a model card and the modelling code,
 and pulls it back twice: through the Auto classes here, and in a new Python process that does not import hf_vits and
-runs the repository's own code (`trust_remote_code=True`). `HF_ENDPOINT` names another Hub than huggingface.co. The last
-line printed is `hub: accuracy=<of the pulled model, on held-out images> here=<same|different> elsewhere=<same|different>
-repository=<name>`: whether the pulled model computes the same logits. Expect an accuracy of about ACC.
+runs the repository's own code (`trust_remote_code=True`). `HF_ENDPOINT` names another Hub than huggingface.co. The
+last line printed is `hub: accuracy=<on held-out images> here=<same|different> elsewhere=<same|different>
+repository=<name>`: the accuracy of the pulled model, and whether it computes the logits of the model that was pushed.
+Expect an accuracy of about ACC.
 """
 
 import argparse
