@@ -1,7 +1,7 @@
 """Share a model on the Hub and load it again, with hf_vits and where hf_vits is not imported.
 
     hf auth login
-    python examples/push_and_pull.py YOUR_NAME/vit-digits [--private] [--steps 60]
+    python examples/push_and_pull.py YOUR_NAME/vit-digits [--private] [--steps 200]
 
 Trains a tiny ViT on scikit-learn's digits, pushes it with its image processor, a model card and the modelling code,
 and pulls it back twice: through the Auto classes here, and in a new Python process that does not import hf_vits and
@@ -56,7 +56,7 @@ def train(pixel_values: torch.Tensor, labels: torch.Tensor, steps: int) -> ViTFo
     model = ViTForImageClassification(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in trange(steps, desc="training"):
-        batch = torch.randint(len(labels), (256,))
+        batch = torch.randint(len(labels), (64,))
         model(pixel_values[batch], labels=labels[batch]).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("repository", help="name on the Hub, such as user/vit-digits; made where there is none")
     parser.add_argument("--private", action="store_true", help="make a private repository")
-    parser.add_argument("--steps", type=int, default=60, help="of training")
+    parser.add_argument("--steps", type=int, default=200, help="of training")
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
 

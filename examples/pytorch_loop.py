@@ -1,6 +1,6 @@
 """Train a classifier of hf_vits in a plain PyTorch loop, without Trainer, on scikit-learn's digits.
 
-    python examples/pytorch_loop.py [--output digits-cvt] [--epochs 12]
+    python examples/pytorch_loop.py [--output digits-cvt] [--epochs 8]
 
 The model is a small Convolutional vision Transformer with random weights; every model of hf_vits is an nn.Module and
 is trained in the same way. The last line printed is `loop: accuracy=<on held-out images> model=<folder>`. Expect an
@@ -81,7 +81,7 @@ def test(model: PreTrainedModel, test_set: TensorDataset, device: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("digits-cvt"), help="folder to write the model to")
-    parser.add_argument("--epochs", type=int, default=12, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=8, help="passes over the training images")
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -128,8 +128,8 @@ def test_a_model_goes_to_the_hub_and_comes_back(tmp_path, monkeypatch, capsys):
         main_of("push_and_pull")(["user/vit-digits"])
         printed = last_line(capsys)
         files = set(hub.repository("user/vit-digits").head.files)
-    assert float(printed["accuracy"]) > 0.7
     assert (printed["here"], printed["elsewhere"]) == ("same", "same")
+    assert float(printed["accuracy"]) > 0.7
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "modeling_vit.py", "README.md"} <= files
 
 
