@@ -30,9 +30,6 @@ from transformers import AutoModel, PreTrainedModel
 from hf_vits import DeiTConfig, DINOConfig, DINOForPreTraining, VitsImageProcessor
 from hf_vits.figures.features import draw_attention
 
-LEARNING_RATE = 5e-3
-TEACHER_MOMENTUM = 0.95  # at first; it rises to 1
-
 
 def write_digits(folder: Path) -> None:
     digits = load_digits()
@@ -52,8 +49,8 @@ def make_model(image_size: int, patch_size: int) -> DINOForPreTraining:
 def train(model: DINOForPreTraining, images: ImageFolder, steps: int) -> list[float]:
     """Return the loss of every step."""
     sampler = RandomSampler(images, replacement=True, num_samples=64 * steps)
-    optimizer = torch.optim.AdamW(model.student.parameters(), lr=LEARNING_RATE, weight_decay=0.04)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.student.parameters(), lr=5e-3, weight_decay=0.04)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps, pct_start=0.1)
     losses = []
     model.train()
     for views, _ in (bar := tqdm(DataLoader(images, batch_size=64, sampler=sampler), desc="training")):
@@ -63,7 +60,7 @@ def train(model: DINOForPreTraining, images: ImageFolder, steps: int) -> list[fl
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        model.update_teacher(1 - (1 - TEACHER_MOMENTUM) * (1 - len(losses) / steps))
+        model.update_teacher(1 - 0.05 * (1 - len(losses) / steps))  # the momentum rises from 0.95 to 1
         losses.append(loss.item())
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
     return losses
@@ -95,16 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def pretrain(folder: Path, args: argparse.Namespace) -> None:
     processor = VitsImageProcessor(size={"height": args.image_size, "width": args.image_size}, do_center_crop=False)
-    view = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(args.image_size, scale=(0.5, 1.0)),
-            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4)], p=0.8),
-            # Here photographs are mirrored as well, by transforms.RandomHorizontalFlip(): digits must not be.
-            transforms.ToImage(),
-            transforms.ToDtype(torch.float32, scale=True),
-            transforms.Normalize(processor.image_mean, processor.image_std),
-        ]
-    )
+    crop = transforms.RandomResizedCrop(args.image_size, scale=(0.5, 1.0))
+    jitter = transforms.RandomApply([transforms.ColorJitter(0.4, 0.4)], p=0.8)
+    to_tensor = [transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True)]
+    normalize = transforms.Normalize(processor.image_mean, processor.image_std)
+    # Photographs are also mirrored, by transforms.RandomHorizontalFlip(): digits must not be.
+    view = transforms.Compose([crop, jitter, *to_tensor, normalize])
     pairs = ImageFolder(folder, lambda image: torch.stack([view(image), view(image)]))
     images = ImageFolder(folder, lambda image: processor(image, return_tensors="pt").pixel_values[0])
 
