@@ -8,7 +8,6 @@ and pulls it back twice: through the Auto classes here, and in a new Python proc
 runs the repository's own code (`trust_remote_code=True`). `HF_ENDPOINT` names another Hub than huggingface.co. The
 last line printed is `hub: accuracy=<on held-out images> here=<same|different> elsewhere=<same|different>
 repository=<name>`: the accuracy of the pulled model, and whether it computes the logits of the model that was pushed.
-Expect an accuracy of about ACC.
 """
 
 import argparse

@@ -129,7 +129,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(tmp_path, monkeypatch, capsys):
         printed = last_line(capsys)
         files = set(hub.repository("user/vit-digits").head.files)
     assert (printed["here"], printed["elsewhere"]) == ("same", "same")
-    assert float(printed["accuracy"]) > 0.7
+    assert float(printed["accuracy"]) > 0.5  # chance: 0.1
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "modeling_vit.py", "README.md"} <= files
 
 
