@@ -4,7 +4,7 @@
 
 The model is a small Convolutional vision Transformer with random weights; every model of hf_vits is an nn.Module and
 is trained in the same way. The last line printed is `loop: accuracy=<on held-out images> model=<folder>`. Expect an
-accuracy of about ACC.
+accuracy of about 0.97 after half a minute on one CPU core.
 """
 
 import argparse
