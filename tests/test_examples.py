@@ -31,10 +31,10 @@ def last_line(capsys) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def dino(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """What a short run of `dino_own_folder.py` wrote, and what it printed."""
+    """What `dino_own_folder.py` wrote, and what it printed."""
     folder = tmp_path_factory.mktemp("dino")
     with contextlib.redirect_stdout(open(folder / "printed", "w")) as printed, printed:
-        main_of("dino_own_folder")(["--output", str(folder / "out"), "--steps", "40"])
+        main_of("dino_own_folder")(["--output", str(folder / "out")])
     line = (folder / "printed").read_text().splitlines()[-1]
     return folder / "out", dict(pair.split("=", 1) for pair in line.split()[1:])
 
@@ -74,7 +74,7 @@ def test_pytorch_loop_learns(tmp_path, capsys):
 def test_dino_learns_without_labels(dino):
     folder, printed = dino
     untrained, trained = map(float, printed["knn"].split("->"))
-    assert trained > untrained + 0.03
+    assert trained > untrained + 0.1
     assert AutoModel.from_pretrained(folder / "backbone").config.model_type == "hf_vits_deit"
     assert min(Image.open(folder / "attention.png").size) > 300
 
