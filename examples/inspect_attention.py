@@ -4,7 +4,7 @@
 
 MODEL is a folder or a Hub repository: any ViT or DeiT of hf_vits (such as `dino/backbone`, which
 `examples/dino_own_folder.py` writes) or of transformers (such as `facebook/dino-vits16`). The picture shows the image,
-the attention averaged over heads and of each head, and below each the fewest patches that hold `--fraction` of it. One
+the attention averaged over heads and of each head, and below each, in yellow, the fewest patches that hold `--fraction` of it. One
 line is printed per head: how many patches these are. A head that spreads its attention evenly needs that fraction of
 all patches; a head that looks at one thing needs few.
 """
@@ -63,7 +63,8 @@ def draw(picture: np.ndarray, attention: torch.Tensor, chosen: torch.Tensor, pat
     for column, title, values, kept in zip(panels.T[1:], titles, attention, chosen, strict=True):
         column[0].set_title(title)
         column[0].imshow(values, extent=(0, width, height, 0), alpha=0.8)
-        column[1].imshow(np.ma.masked_array(np.zeros(kept.shape), kept), extent=(0, width, height, 0), cmap="gray")
+        marked = np.ma.masked_array(np.ones(kept.shape), ~kept.numpy())
+        column[1].imshow(marked, extent=(0, width, height, 0), alpha=0.7, cmap="autumn", vmin=0, vmax=1)
     figure.savefig(path, dpi=100)
 
 
