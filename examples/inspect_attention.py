@@ -3,10 +3,10 @@
     python examples/inspect_attention.py MODEL IMAGE [--layer -1] [--fraction 0.6] [--picture attention.png]
 
 MODEL is a folder or a Hub repository: any ViT or DeiT of hf_vits (such as `dino/backbone`, which
-`examples/dino_own_folder.py` writes) or of transformers (such as `facebook/dino-vits16`). The picture shows the image,
-the attention averaged over heads and of each head, and below each, in yellow, the fewest patches that hold `--fraction` of it. One
-line is printed per head: how many patches these are. A head that spreads its attention evenly needs that fraction of
-all patches; a head that looks at one thing needs few.
+`examples/dino_own_folder.py` writes) or of transformers (such as `facebook/dino-vits16`).
+The picture shows the image, the attention averaged over heads and of each head, and below each, in yellow, the fewest
+patches that hold `--fraction` of it. One line is printed per head: how many patches these are. A head that spreads its
+attention evenly needs that fraction of all patches; a head that looks at one thing needs few.
 """
 
 import argparse
