@@ -183,9 +183,9 @@ def test_a_seed_redraws_the_features_of_every_layer():
     assert "0.random_features.projection" in one.state_dict()
 
 
-def test_scale_norm_has_one_gain_and_does_not_divide_by_zero():
+def test_scale_norm_has_one_factor_and_does_not_divide_by_zero():
     norm = ScaleNorm()
-    norm.gain.data.fill_(3.0)
+    norm.scale.data.fill_(3.0)
     tokens = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 0.0]])
     torch.testing.assert_close(norm(tokens), torch.tensor([[1.8, 2.4], [0.0, 0.0], [0.03, 0.0]]))
 

@@ -218,7 +218,7 @@ def test_batches_are_a_function_of_the_seeds(generation):
 
 
 def test_masks_tell_where_pixels_were_corrupted():
-    made = SiTBatches(sit_config(3, replaced_share=0))(list(CLEAN), SEEDS)
+    made = SiTBatches(sit_config(3, replaced_fraction=0))(list(CLEAN), SEEDS)
     mask = made["corruption_mask"]
     assert mask.shape == (4, 2, 32, 32)
     changed = (made["corrupted_pixel_values"] != made["pixel_values"]).any(dim=2)
@@ -229,7 +229,7 @@ def test_masks_tell_where_pixels_were_corrupted():
 
 
 def test_an_image_is_dropped_alike_in_any_batch():
-    make = SiTBatches(sit_config(2, replaced_share=0))
+    make = SiTBatches(sit_config(2, replaced_fraction=0))
     whole, alone = make(list(CLEAN), SEEDS), make([CLEAN[2]], [2])
     assert all(torch.equal(whole[name][2:3], alone[name]) for name in whole)
 

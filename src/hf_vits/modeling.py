@@ -139,7 +139,7 @@ class VitsPreTrainedModel(PreTrainedModel):
         elif isinstance(module, PositionEmbedding):
             init.trunc_normal_(module.table, std=std)
         elif isinstance(module, LayerScale):
-            init.constant_(module.gain, module.initial_value)
+            init.constant_(module.gamma, module.initial_value)
         elif isinstance(module, Constants):
             for name, value in module.constants().items():
                 init.copy_(getattr(module, name), value)

@@ -75,16 +75,16 @@ class RandomFeatures(nn.Module):
 
 
 class ScaleNorm(nn.Module):
-    """Every token divided by its length, times one learned gain; `PreScaleNorm` in performer-pytorch."""
+    """Every token divided by its length, times one learned scale; `PreScaleNorm` in performer-pytorch."""
 
     def __init__(self, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
-        self.gain = nn.Parameter(torch.ones(1))
+        self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(..., channels) to the same shape."""
-        return nn.functional.normalize(hidden_states, dim=-1, eps=self.eps) * self.gain
+        return nn.functional.normalize(hidden_states, dim=-1, eps=self.eps) * self.scale
 
 
 class Summary(NamedTuple):

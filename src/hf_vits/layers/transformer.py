@@ -49,15 +49,15 @@ class UnscaledStochasticDepth(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned gain per channel on a residual branch (arXiv 2103.17239)."""
+    """A learned factor per channel, gamma, on a residual branch (arXiv 2103.17239)."""
 
     def __init__(self, hidden_size: int, initial_value: float):
         super().__init__()
         self.initial_value = initial_value
-        self.gain = nn.Parameter(torch.full((hidden_size,), initial_value))
+        self.gamma = nn.Parameter(torch.full((hidden_size,), initial_value))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states * self.gain
+        return hidden_states * self.gamma
 
 
 class PreNormLayer(GradientCheckpointingLayer):

@@ -17,7 +17,7 @@ Block = tuple[slice, slice, slice]
 
 SMALLEST_SIDE = 0.05  # of a block in the first generation, as part of the image's side
 LARGEST_SIDE = 0.25  # of blocks of noise or of another image
-LARGEST_SHARE = 0.3  # of the pixels that such blocks take
+LARGEST_FRACTION = 0.3  # of the pixels that such blocks take
 LARGEST_KERNEL = 15
 LARGEST_DEVIATION = 5.0  # of the blur, on top of 0.1
 
@@ -73,7 +73,7 @@ def replace_blocks(
     noise: torch.Generator | None = None,
 ) -> None:
     """Put blocks of `other`, or of normal noise, over up to 30% of the pixels; overlaps count twice."""
-    wanted = generator.uniform(0, LARGEST_SHARE) * image[0].numel()
+    wanted = generator.uniform(0, LARGEST_FRACTION) * image[0].numel()
     taken = 0
     while taken < wanted:
         block = draw_block(image, generator, largest=LARGEST_SIDE)
@@ -129,18 +129,18 @@ def drop_blocks(
     image: Tensor,
     generator: np.random.RandomState,
     kinds: Sequence[Literal["noise", "zeros", "shuffle"]] = ("zeros",),
-    largest_share: float = 0.5,
+    largest_fraction: float = 0.5,
     align: int = 1,
     largest_side: float = 0.3,
     other: Tensor | None = None,
     noise: torch.Generator | None = None,
 ) -> Tensor:
-    """Put blocks over a part of the pixels, between the smaller of 1/2 and `largest_share`, and `largest_share`.
+    """Put blocks over a part of the pixels, between the smaller of 1/2 and `largest_fraction`, and `largest_fraction`.
 
     Args:
         kinds: what fills the blocks, one kind drawn for all of them: normal noise, zeros, or another place of the
             image.
-        largest_share: part of the pixels.
+        largest_fraction: part of the pixels.
         align: grid in pixels that blocks are rounded to; the patch size corrupts whole patches.
         largest_side: of a block, as part of the image's side.
         other: another image, whose blocks are taken in place of `kinds`.
@@ -149,7 +149,7 @@ def drop_blocks(
         (height, width), True where a pixel was corrupted.
     """
     check_blocks(image, align, largest_side)
-    wanted = generator.uniform(min(0.5, largest_share), largest_share) * image[0].numel()
+    wanted = generator.uniform(min(0.5, largest_fraction), largest_fraction) * image[0].numel()
     kind = generator.choice(list(kinds))
     # Numpy's, for the many small blocks that it takes.
     mask = np.zeros(image.shape[-2:], dtype=bool)
@@ -196,7 +196,7 @@ def mix_blocks(
     masks: Tensor,
     replaced: Sequence[bool],
     generators: Sequence[np.random.RandomState],
-    largest_share: float = 0.3,
+    largest_fraction: float = 0.3,
     align: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Corrupt some images of a batch anew, from the clean ones, by blocks of other clean images.
@@ -216,6 +216,6 @@ def mix_blocks(
         if again:
             corrupted[index] = image
             masks[index] = drop_blocks(
-                corrupted[index], generator, largest_share=largest_share, align=align, other=other
+                corrupted[index], generator, largest_fraction=largest_fraction, align=align, other=other
             )
     return corrupted, masks

@@ -135,24 +135,24 @@ class AttentionMask(nn.Module):
     Args:
         strategy: `"high"` masks the most attended patches, `"low"` the least, `"hint"` the most attended but some.
         probability: part of the images that are masked at all.
-        hint_share: hints come from this part of the patches, the most attended.
+        hint_fraction: hints come from this part of the patches, the most attended.
     """
 
     def __init__(
         self,
         strategy: Literal["high", "hint", "low"] = "high",
         probability: float = 0.5,
-        hint_share: float = 0.1,
+        hint_fraction: float = 0.1,
     ):
         super().__init__()
         if strategy not in ("high", "hint", "low"):
             raise ValueError(f"strategy must be 'high', 'hint' or 'low', got {strategy!r}")
-        for name, value in {"probability": probability, "hint_share": hint_share}.items():
+        for name, value in {"probability": probability, "hint_fraction": hint_fraction}.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
         self.strategy = strategy
         self.probability = probability
-        self.hint_share = hint_share
+        self.hint_fraction = hint_fraction
 
     @torch.no_grad()
     def forward(
@@ -167,8 +167,8 @@ class AttentionMask(nn.Module):
         Args:
             attention: (batch, patches), of the class token in the teacher's last layer, mean over heads.
             ratio: part of the patches that is masked, rounded down.
-            hint_ratio: with "hint", the part of the `hint_share` most attended that is revealed again, masked or not;
-                None for `ratio`. The original draws it anew from the ratio's own range.
+            hint_ratio: with "hint", the fraction of the `hint_fraction` most attended patches that is revealed,
+                whether masked or not; None for `ratio`. The original draws it from the same range as the ratio.
             generator: source of randomness on attention's device.
 
         Returns:
@@ -194,8 +194,8 @@ class AttentionMask(nn.Module):
         """(batch, hints) indices of patches to reveal."""
         # The original draws a gate here too, of probability 1; without it the hints would be others.
         torch.rand(len(attention), device=attention.device, generator=generator)
-        count = int(self.hint_share * ratio * attention.shape[1])
+        count = int(self.hint_fraction * ratio * attention.shape[1])
         if not count:
             return attention.new_zeros((len(attention), 0), dtype=torch.long)
-        most_attended = self.by_attention(attention, self.hint_share)
+        most_attended = self.by_attention(attention, self.hint_fraction)
         return torch.multinomial(most_attended.float(), count, generator=generator)

@@ -9,28 +9,28 @@ from transformers.activations import ACT2FN
 
 
 class WeightNormLinear(nn.Module):
-    """A linear layer without bias whose rows are directions times gains (arXiv 1602.07868).
+    """A linear layer without bias whose rows are each a magnitude times a direction (arXiv 1602.07868).
 
     Args:
-        train_gain: whether the gains, which start at 1, are trained; else they stay as they are.
+        train_magnitude: whether the magnitudes are trained; otherwise they stay 1.
     """
 
-    def __init__(self, in_features: int, out_features: int, train_gain: bool = False):
+    def __init__(self, in_features: int, out_features: int, train_magnitude: bool = False):
         super().__init__()
-        self.train_gain = train_gain
-        self.gain = nn.Parameter(torch.ones(out_features, 1))
+        self.train_magnitude = train_magnitude
+        self.magnitude = nn.Parameter(torch.ones(out_features, 1))
         self.direction = nn.Parameter(torch.empty(out_features, in_features))
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         # Loading puts a new parameter there.
-        if name == "gain" and param is not None and not self.train_gain:
+        if name == "magnitude" and param is not None and not self.train_magnitude:
             param.requires_grad_(False)
         super().register_parameter(name, param)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(..., in_features) to (..., out_features)."""
         # What `torch.nn.utils.parametrizations.weight_norm` calls: its backward pass makes no copies of the weight.
-        return nn.functional.linear(features, torch._weight_norm(self.direction, self.gain))
+        return nn.functional.linear(features, torch._weight_norm(self.direction, self.magnitude))
 
 
 class TokenBatchNorm(nn.BatchNorm1d):
@@ -109,7 +109,8 @@ class DINOHead(nn.Module):
         in_features: channels of the backbone.
         num_prototypes: output dimensions.
         hidden_size, bottleneck_size, num_layers: of the MLP.
-        train_gain: whether the gains of the last layer are trained (the original's norm_last_layer false).
+        train_magnitude: whether the magnitudes of the last layer's rows are trained (the original's
+            norm_last_layer=False).
     """
 
     def __init__(
@@ -122,12 +123,12 @@ class DINOHead(nn.Module):
         hidden_act: str = "gelu",
         norm: str | None = None,
         shared_norm: bool = False,
-        train_gain: bool = False,
+        train_magnitude: bool = False,
     ):
         super().__init__()
         sizes = hidden_sizes(in_features, hidden_size, bottleneck_size, num_layers)
         self.mlp = ProjectionMLP(sizes, hidden_act, norm=norm, shared_norm=shared_norm)
-        self.last_layer = WeightNormLinear(bottleneck_size, num_prototypes, train_gain)
+        self.last_layer = WeightNormLinear(bottleneck_size, num_prototypes, train_magnitude)
 
     def bottleneck(self, features: torch.Tensor) -> torch.Tensor:
         """(..., in_features) to (..., bottleneck_size), of length 1."""
@@ -151,14 +152,14 @@ class IBOTHead(DINOHead):
         in_features: int,
         num_prototypes: int,
         num_patch_prototypes: int | None = None,
-        train_gain: bool = False,
+        train_magnitude: bool = False,
         **options,
     ):
-        super().__init__(in_features, num_prototypes, train_gain=train_gain, shared_norm=True, **options)
+        super().__init__(in_features, num_prototypes, train_magnitude=train_magnitude, shared_norm=True, **options)
         self.patch_layer = None
         if num_patch_prototypes is not None:
             bottleneck_size = self.last_layer.direction.shape[1]
-            self.patch_layer = WeightNormLinear(bottleneck_size, num_patch_prototypes, train_gain)
+            self.patch_layer = WeightNormLinear(bottleneck_size, num_patch_prototypes, train_magnitude)
 
     def patches(self, bottleneck: torch.Tensor) -> torch.Tensor:
         """Patches (..., bottleneck_size), as `bottleneck` makes them, to their prototypes."""

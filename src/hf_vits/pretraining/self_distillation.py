@@ -73,7 +73,7 @@ class SelfDistillationModel(VitsPreTrainedModel):
         """Heads as the originals: truncated normal; a weight-normalised layer as PyTorch makes a linear one."""
         if isinstance(module, WeightNormLinear):
             init.kaiming_uniform_(module.direction, a=5**0.5)
-            init.ones_(module.gain)
+            init.ones_(module.magnitude)
         elif isinstance(module, Center):
             init.zeros_(module.value)
         else:

@@ -147,7 +147,7 @@ class AudiomerPreTrainedModel(VitsPreTrainedModel):
         elif isinstance(module, RandomFeatures):
             init.copy_(module.projection, random_projection(*module.projection.shape))
         elif isinstance(module, ScaleNorm):
-            init.ones_(module.gain)
+            init.ones_(module.scale)
         elif isinstance(module, AudiomerModel):
             if module.class_samples is not None:
                 init.normal_(module.class_samples)

@@ -19,7 +19,7 @@ class BranchformerConfig(VitsConfig):
 
     Args:
         num_mel_bins: features of every frame that comes in.
-        n_fft, hop_length, mel_mean, mel_deviation: of the front end: samples of a window and from one to the next, and
+        n_fft, hop_length, mel_mean, mel_std: of the front end: samples of a window and from one to the next, and
             what each bin is normalised by (None: by the recording itself). The feature extractor is made of them, and
             the pipeline cuts long recordings by hop_length; the model itself reads none of them.
         input_layer: convolutions over time and frequency, named by how many frames they make one of, or a "linear"
@@ -61,7 +61,7 @@ class BranchformerConfig(VitsConfig):
     n_fft: int = 512
     hop_length: int = 128
     mel_mean: list[float] | tuple[float, ...] | None = None
-    mel_deviation: list[float] | tuple[float, ...] | None = None
+    mel_std: list[float] | tuple[float, ...] | None = None
     input_layer: Literal["conv2d1", "conv2d2", "conv2d4", "conv2d6", "conv2d8", "linear"] = "conv2d4"
     hidden_size: int = 256
     num_hidden_layers: int = 24

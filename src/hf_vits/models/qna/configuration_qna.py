@@ -30,7 +30,7 @@ class QnaConfig(VitsHierarchicalConfig):
             convolution of the "average" of each window.
         pooling: the mean of the last map; "learned_query": two learned queries that attend to all of it; or
             "learned_query_and_mean", the sum of both.
-        layer_scale_init_value: initial gain on both branches of each layer, None for none.
+        layer_scale_init_value: initial gamma of layer scale on both branches of each layer; None for no layer scale.
         attention_probs_dropout_prob: of the self-attention.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0.
     """

@@ -27,7 +27,7 @@ class ViTConfig(VitsBackboneConfig):
         norm_after_pooling: whether the last norm comes after pooling, not before, as where MAE is fine-tuned; then
             `last_hidden_state` is not normalised.
         representation_size: width of a linear layer and tanh between pooling and classifier; None leaves it out.
-        layer_scale_init_value: initial gain of layer scale; None leaves it out.
+        layer_scale_init_value: initial gamma of layer scale; None for no layer scale.
         drop_path_rate, drop_path_schedule: stochastic depth, rising "linear"ly to the rate or "constant".
         patch_drop_rate: part of the patches left out of each image in training.
         stem_depths: bottleneck units per ResNet stage of a hybrid, [] for the ResNet's root alone, None for plain ViT.

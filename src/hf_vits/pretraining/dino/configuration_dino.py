@@ -42,7 +42,7 @@ class DINOConfig(VitsConfig):
         num_prototypes: output dimensions of the head.
         head_hidden_size, head_bottleneck_size, num_head_layers: of the head's MLP.
         head_norm: norm between the MLP's layers.
-        train_gain: whether the gains of the head's last, weight-normalised layer are trained (the original's
+        train_magnitude: whether the magnitudes of the head's weight-normalised last layer are trained (the original's
             norm_last_layer false).
         student_temperature: divides the student's logits.
         teacher_temperature: divides the teacher's, until a schedule says otherwise.
@@ -61,7 +61,7 @@ class DINOConfig(VitsConfig):
     head_bottleneck_size: int = 256
     num_head_layers: int = 3
     head_norm: Literal["batch_norm", "layer_norm"] | None = None
-    train_gain: bool = True
+    train_magnitude: bool = True
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     center_momentum: float = 0.9

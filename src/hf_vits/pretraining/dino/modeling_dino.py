@@ -91,7 +91,7 @@ def make_head(config: DINOConfig, in_features: int) -> DINOHead:
         bottleneck_size=config.head_bottleneck_size,
         num_layers=config.num_head_layers,
         norm=config.head_norm,
-        train_gain=config.train_gain,
+        train_magnitude=config.train_magnitude,
     )
 
 

@@ -23,7 +23,7 @@ class IBOTConfig(DINOConfig):
         masking: where masks come from: "given" with each batch, or the teacher's attention, as `AttentionMask` says.
         mask_ratio, mask_ratio_spread: part of the patches that attention masks, drawn for each batch.
         mask_probability: part of the images that attention masks.
-        hint_share: part of the patches, the most attended, from which "hint" reveals some.
+        hint_fraction: part of the patches, the most attended, from which "hint" reveals some.
     """
 
     model_type = "hf_vits_ibot"
@@ -42,7 +42,7 @@ class IBOTConfig(DINOConfig):
     mask_ratio: float = 0.3
     mask_ratio_spread: float = 0.2
     mask_probability: float = 0.5
-    hint_share: float = 0.1
+    hint_fraction: float = 0.1
 
     def __post_init__(self, **kwargs):
         if self.backbone_config is None:

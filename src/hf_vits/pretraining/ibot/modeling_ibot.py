@@ -66,7 +66,7 @@ class IBOTForPreTraining(SelfDistillationModel):
         )
         self.masking = None
         if config.masking != "given":
-            self.masking = AttentionMask(config.masking, config.mask_probability, config.hint_share)
+            self.masking = AttentionMask(config.masking, config.mask_probability, config.hint_fraction)
             self.mask_ratio = MaskRatio(config.mask_ratio, config.mask_ratio_spread)
         self.post_init()
         self.start_teacher()
@@ -224,7 +224,7 @@ def make_head(config: IBOTConfig, shared: bool) -> IBOTHead:
         bottleneck_size=config.head_bottleneck_size,
         num_layers=config.num_head_layers,
         norm=config.head_norm,
-        train_gain=config.train_gain,
+        train_magnitude=config.train_magnitude,
     )
 
 

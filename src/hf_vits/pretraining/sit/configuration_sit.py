@@ -38,8 +38,8 @@ GENERATIONS = {
         "temperature": 0.5,
         "rotate_clockwise": False,
         "block_kinds": ["noise"],
-        "dropped_share": 0.7,
-        "replaced_share": 0.35,
+        "dropped_fraction": 0.7,
+        "replaced_fraction": 0.35,
     },
     # December 2022, commit 7f22e9c: vision_transformer.py, main.py
     3: {},
@@ -73,16 +73,16 @@ class SiTConfig(VitsConfig):
         corruption: what happens to the student's views: "distortions" as of the first generation (a grey and a blurred
             block, blocks of noise, blocks of another image), or "blocks" over a larger part of the image.
         block_kinds: what fills the blocks, of "noise", "zeros" and "shuffle", one drawn for each view.
-        dropped_share: most of the pixels that the blocks take.
-        replaced_share: likewise where the blocks are of another image; 0: never.
+        dropped_fraction: most of the pixels that the blocks take.
+        replaced_fraction: likewise where the blocks are of another image; 0: never.
         replacement_probability: that they are of another image.
         block_alignment: grid in pixels that blocks are rounded to.
     """
 
     model_type = "hf_vits_sit"
     sub_configs = {"backbone_config": AutoConfig}
-    size_fields = ("head_hidden_size", "embedding_size", "temperature", "dropped_share", "block_alignment")
-    rate_fields = ("dropped_share", "replaced_share")
+    size_fields = ("head_hidden_size", "embedding_size", "temperature", "dropped_fraction", "block_alignment")
+    rate_fields = ("dropped_fraction", "replaced_fraction")
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     momentum_teacher: bool = True
@@ -98,8 +98,8 @@ class SiTConfig(VitsConfig):
     rotate_clockwise: bool = True
     corruption: Literal["distortions", "blocks"] = "blocks"
     block_kinds: list[str] | tuple[str, ...] = ("zeros",)
-    dropped_share: float = 0.5
-    replaced_share: float | int = 0.3
+    dropped_fraction: float = 0.5
+    replaced_fraction: float | int = 0.3
     replacement_probability: float | int = 0.5
     block_alignment: int = 1
 
