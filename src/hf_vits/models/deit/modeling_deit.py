@@ -25,29 +25,16 @@ class DeiTEmbeddings(ViTEmbeddings):
         return super().make_patch_embedding(config)
 
 
-class DeiTPreTrainedModel(VitsPreTrainedModel):
-    config_class = DeiTConfig
-    _no_split_modules = [*VitsPreTrainedModel._no_split_modules, "LocalityTransformerLayer"]
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        if isinstance(module, DeiTEmbeddings):
-            if module.prefix_tokens is not None:
-                init.trunc_normal_(module.prefix_tokens, std=self.config.initializer_range)
-            if module.mask_token is not None:
-                init.zeros_(module.mask_token)
-        else:  # not `super`, which for `DeiTModel` is ViT's
-            VitsPreTrainedModel._init_weights(self, module)
-
-
-class DeiTModel(DeiTPreTrainedModel, ViTModel):
+class DeiTModel(ViTModel):
     """DeiT encoder. `pooler_output` is the class token; the distillation token is `last_hidden_state[:, 1]`.
 
     Args:
         add_pooling_layer: whether `pooler_output` is computed.
     """
 
+    config_class = DeiTConfig
     embeddings_class = DeiTEmbeddings
+    _no_split_modules = [*ViTModel._no_split_modules, "LocalityTransformerLayer"]
 
     @staticmethod
     def layer_class(config: DeiTConfig, drop_path_rate: float) -> nn.Module:
@@ -60,6 +47,23 @@ class DeiTModel(DeiTPreTrainedModel, ViTModel):
         if self.config.feed_forward == "mlp":
             return {}
         return {"grid": self.embeddings.grid(*pixel_values.shape[-2:])}
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """Initialise as PyTorch originals do: all weights and tokens truncated normal, the mask token zero."""
+        if isinstance(module, DeiTEmbeddings):
+            if module.prefix_tokens is not None:
+                init.trunc_normal_(module.prefix_tokens, std=self.config.initializer_range)
+            if module.mask_token is not None:
+                init.zeros_(module.mask_token)
+        else:
+            VitsPreTrainedModel._init_weights(self, module)  # ViT's own initialisation, which this skips, is Flax's
+
+
+class DeiTPreTrainedModel(VitsPreTrainedModel):
+    """Base class of the models that hold a `DeiTModel`."""
+
+    config_class = DeiTConfig
 
 
 class DeiTForImageClassification(PrefixClassification, DistilledImageClassification, DeiTPreTrainedModel):
