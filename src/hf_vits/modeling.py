@@ -279,9 +279,13 @@ class ForClassification:
     def __init__(self, config):
         super().__init__(config)
         self.num_labels = config.num_labels
+        self.make_parts(config)
+        self.post_init()
+
+    def make_parts(self, config) -> None:
+        """Make the submodules; a subclass that has more adds them here, before `post_init` initialises all."""
         self.model = self.model_class(config)
         self.classifier = self.make_classifier(config) if config.num_labels else nn.Identity()
-        self.post_init()
 
     @staticmethod
     def make_classifier(config) -> nn.Module:
@@ -329,12 +333,10 @@ class DistilledImageClassification(ForImageClassification):
     They are averaged, in training too; a distillation loss reads `cls_logits` and `distillation_logits`.
     """
 
-    def __init__(self, config):
-        super().__init__(config)
-        self.distillation_classifier = None
-        if self.has_two_classifiers(config) and config.num_labels:
-            self.distillation_classifier = self.make_classifier(config)
-            self.post_init()
+    def make_parts(self, config) -> None:
+        super().make_parts(config)
+        has_two = self.has_two_classifiers(config) and config.num_labels
+        self.distillation_classifier = self.make_classifier(config) if has_two else None
 
     @staticmethod
     def has_two_classifiers(config) -> bool:
@@ -417,8 +419,12 @@ class HierarchicalBackbone(BackboneMixin):
     def __init__(self, config):
         super().__init__(config)
         self.num_features = [config.stem_size, *config.hidden_sizes]
-        self.model = self.model_class(config, add_pooling_layer=False)
+        self.make_parts(config)
         self.post_init()
+
+    def make_parts(self, config) -> None:
+        """Make the submodules; a subclass that has more adds them here, before `post_init` initialises all."""
+        self.model = self.model_class(config, add_pooling_layer=False)
 
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
         """The map of every stage name; an architecture says here where these are not its hidden states."""

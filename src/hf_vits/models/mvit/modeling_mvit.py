@@ -307,8 +307,8 @@ class MvitForImageClassification(ForImageClassification, MvitPreTrainedModel):
 
     model_class = MvitModel
 
-    def __init__(self, config: MvitConfig):
-        super().__init__(config)
+    def make_parts(self, config: MvitConfig) -> None:
+        super().make_parts(config)
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
@@ -339,11 +339,13 @@ class MvitBackbone(HierarchicalBackbone, MvitPreTrainedModel):
     def __init__(self, config: MvitConfig):
         super().__init__(config)
         self.num_features = [config.stem_size, *config.output_sizes]
+
+    def make_parts(self, config: MvitConfig) -> None:
+        super().make_parts(config)
         self.stage_norms = None
         if config.use_stage_norm:
             sizes = config.output_sizes
             self.stage_norms = nn.ModuleList(LayerNorm2d(size, eps=config.layer_norm_eps) for size in sizes)
-            self.post_init()
 
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
         if self.stage_norms is None:

@@ -43,17 +43,14 @@ class SiTPooler(nn.Module):
 
 
 class SiTModel(DeiTModel):
-    """The encoder of a fine-tuned SiT: a DeiT whose `pooler_output` is all that the classifiers read.
+    """The encoder of a fine-tuned SiT: a DeiT with another `pooler_output`, see `SiTPooler`.
 
     Args:
         add_pooling_layer: whether `pooler_output` is computed.
     """
 
     config_class = SiTClassifierConfig
-
-    def __init__(self, config: SiTClassifierConfig, add_pooling_layer: bool = True):
-        super().__init__(config, add_pooling_layer=False)
-        self.pooler = SiTPooler(config) if add_pooling_layer else None
+    pooler_class = SiTPooler
 
 
 class SiTForImageClassification(DeiTPreTrainedModel):

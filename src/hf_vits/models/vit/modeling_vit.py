@@ -177,6 +177,7 @@ class ViTModel(ViTPreTrainedModel):
     _input_embed_layer = "patch_embedding"
     embeddings_class = ViTEmbeddings
     layer_class = TransformerLayer
+    pooler_class = ViTPooler
 
     def __init__(self, config: ViTConfig, add_pooling_layer: bool = True):
         super().__init__(config)
@@ -186,7 +187,7 @@ class ViTModel(ViTPreTrainedModel):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         if config.norm_after_pooling:
             self.norm = nn.Identity()
-        self.pooler = ViTPooler(config) if add_pooling_layer else None
+        self.pooler = self.pooler_class(config) if add_pooling_layer else None
         self.post_init()
 
     @merge_with_config_defaults
