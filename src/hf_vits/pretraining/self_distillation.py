@@ -133,8 +133,8 @@ class SelfDistillationModel(VitsPreTrainedModel):
 
 
 def pooled_features(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tensor:
-    """`pooler_output` (batch, channels), with which a ViT's last layer can spare itself the patches."""
-    spared = {}
+    """Return `pooler_output` (batch, channels); a ViT that pools its class token computes only what that needs."""
+    options = {}
     if isinstance(backbone, ViTModel) and backbone.config.pooling == "token":
-        spared["prefix_only"] = True
-    return backbone(pixel_values, **spared).pooler_output
+        options["prefix_only"] = True
+    return backbone(pixel_values, **options).pooler_output

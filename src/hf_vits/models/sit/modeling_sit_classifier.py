@@ -10,7 +10,7 @@ from torch import nn
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from ...modeling import ClassifierOutput, asks_for_states, is_watched, recorded_states
+from ...modeling import ClassifierOutput, only_pooled_is_read, recorded_states
 from ..deit.modeling_deit import DeiTModel, DeiTPreTrainedModel
 from .configuration_sit_classifier import SiTClassifierConfig
 
@@ -90,9 +90,8 @@ class SiTForImageClassification(DeiTPreTrainedModel):
                 head="tokens", the loss is the sum over the tokens.
         """
         by_token = self.config.head == "tokens"
-        # Where no one reads them, the last layer spares itself the patches.
-        seen = asks_for_states(self, kwargs) or is_watched(self.model.layers[-1])
-        outputs = self.model(pixel_values, prefix_only=by_token and not seen, **kwargs)
+        prefix_only = by_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
+        outputs = self.model(pixel_values, prefix_only=prefix_only, **kwargs)
         if by_token:
             tokens = outputs.pooler_output.chunk(len(self.classifier), dim=1)
             answers = [classifier(token) for classifier, token in zip(self.classifier, tokens, strict=True)]

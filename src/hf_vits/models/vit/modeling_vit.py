@@ -26,9 +26,8 @@ from ...modeling import (
     ForImageClassification,
     IsotropicBackbone,
     VitsPreTrainedModel,
-    asks_for_states,
     init_as_flax,
-    is_watched,
+    only_pooled_is_read,
 )
 from .configuration_vit import ViTConfig
 
@@ -205,7 +204,8 @@ class ViTModel(ViTPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
             bool_masked_pos: (batch, patches), True where the mask token replaces a patch.
-            prefix_only: leave the patch tokens out of `last_hidden_state`, which spares most of the last layer.
+            prefix_only: compute only the prefix tokens of `last_hidden_state`, which saves most of the last layer's
+                operations.
             kept_patches: (batch, kept) indices of the patches that are encoded, in this order; None encodes all.
         """
         hidden_states = self.embeddings(pixel_values, bool_masked_pos, kept_patches)
@@ -223,20 +223,16 @@ class ViTModel(ViTPreTrainedModel):
         return {}
 
 
-class PrefixClassification(ForImageClassification):
-    """An image classifier whose base model leaves out the patch tokens of the last layer where no one reads them.
-
-    Where the class token is pooled, the patch tokens are keys and values to it in the last layer and nothing more:
-    a layer's worth of MLP and output projection is saved. Who asks for states, or hooks the layer, gets them all.
-    """
+class PrefixClassification:
+    """Mixin of classifiers: the base model leaves out the last layer's patch tokens where nothing reads them."""
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
-        seen = asks_for_states(self, kwargs) or is_watched(self.model.layers[-1])
-        prefix_only = self.config.pooling == "token" and not seen
+        pools_token = self.config.pooling == "token"
+        prefix_only = pools_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
         return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
 
 
-class ViTForImageClassification(PrefixClassification, ViTPreTrainedModel):
+class ViTForImageClassification(PrefixClassification, ForImageClassification, ViTPreTrainedModel):
     """ViT with a linear classifier on its pooled output."""
 
     model_class = ViTModel

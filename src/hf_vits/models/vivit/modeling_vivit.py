@@ -26,9 +26,8 @@ from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     VitsPreTrainedModel,
-    asks_for_states,
     init_as_flax,
-    is_watched,
+    only_pooled_is_read,
 )
 from .configuration_vivit import VivitConfig
 from .initialization_vivit import initialize_from
@@ -267,7 +266,8 @@ class VivitModel(VivitPreTrainedModel):
 
         Args:
             pixel_values: (batch, frames, num_channels, height, width), normalised by the video processor.
-            prefix_only: leave all but the first token out of `last_hidden_state`, which spares most of the last layer.
+            prefix_only: compute only the first token of `last_hidden_state`, which saves most of the last layer's
+                operations.
         """
         hidden_states = self.embeddings(pixel_values)
         grid, hidden_states = tuple(hidden_states.shape[1:4]), hidden_states.flatten(2, 3)
@@ -285,10 +285,13 @@ class VivitModel(VivitPreTrainedModel):
 
     def encode_frames(self, hidden_states: torch.Tensor, grid: tuple[int, int, int], **kwargs) -> torch.Tensor:
         """(batch, frames, tokens of a frame, hidden_size) to a vector per frame, (batch, frames, hidden_size)."""
-        pooling = self.config.pooling
-        seen = asks_for_states(self, kwargs) or is_watched(self.encoder.layers[-1])
-        num_queries = 1 if pooling in ("token", "first") and not seen else None
-        return pool(self.encoder(hidden_states, grid[1:], num_queries, **kwargs), pooling)
+        num_queries = 1 if self.pools_one_token(self.encoder, kwargs) else None
+        return pool(self.encoder(hidden_states, grid[1:], num_queries, **kwargs), self.config.pooling)
+
+    def pools_one_token(self, encoder: VivitEncoder, kwargs: dict) -> bool:
+        """Return whether the last layer of `encoder` may leave out all tokens but the first, which is pooled."""
+        pools_token = self.config.pooling in ("token", "first")
+        return pools_token and only_pooled_is_read(self, encoder.layers[-1], kwargs)
 
 
 class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
@@ -307,9 +310,8 @@ class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
             self.loss_function = loss_of_heads
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
-        encoder = self.model.encoder if self.model.temporal_encoder is None else self.model.temporal_encoder
-        seen = asks_for_states(self, kwargs) or is_watched(encoder.layers[-1])
-        prefix_only = self.config.pooling in ("token", "first") and not seen
+        last_encoder = self.model.encoder if self.model.temporal_encoder is None else self.model.temporal_encoder
+        prefix_only = self.model.pools_one_token(last_encoder, kwargs)
         return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
 
     def joint_scores(self, logits: torch.Tensor) -> torch.Tensor:

@@ -73,9 +73,9 @@ class SiTBranch(nn.Module):
         return rotation, embeddings, painted
 
     def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Embeddings alone, for which a ViT's last layer can spare itself the patches."""
-        spared = {"prefix_only": True} if isinstance(self.backbone, ViTModel) else {}
-        return self.embed_tokens(self.backbone(pixel_values, **spared).last_hidden_state)
+        """Return embeddings (views, embedding_size) alone; a ViT computes only the prefix tokens of its last layer."""
+        options = {"prefix_only": True} if isinstance(self.backbone, ViTModel) else {}
+        return self.embed_tokens(self.backbone(pixel_values, **options).last_hidden_state)
 
     def paint(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Images alone."""
