@@ -47,14 +47,14 @@ def by_definition(layer: PerformerAttention, hidden_states, context) -> torch.Te
     return layer.projection(attended.transpose(1, 2).flatten(2))
 
 
-@pytest.mark.parametrize("stretch", [3, 256])
+@pytest.mark.parametrize("length", [3, 256])
 @pytest.mark.parametrize("scale", [0.3, 10.0])
-def test_computes_its_definition_and_the_gradients_of_it(scale, stretch, monkeypatch):
-    monkeypatch.setattr(performer, "SHORTEST_STRETCH", stretch)
-    monkeypatch.setattr(performer, "MOST_FEATURES_ON_CPU", 1)
+def test_computes_its_definition_and_the_gradients_of_it(scale, length, monkeypatch):
+    monkeypatch.setattr(performer, "MIN_CHUNK_LENGTH", length)
+    monkeypatch.setattr(performer, "MAX_CHUNK_FEATURES_ON_CPU", 1)
     layer = PerformerAttention(hidden_size=6, num_heads=3, head_dim=8, num_features=20, bias=True).double()
     inputs = states(2, 7, 6, scale=scale), states(2, 5, 6, scale=scale)
-    assert len(layer.stretches(inputs[0])) == math.ceil(7 / stretch)
+    assert len(layer.chunks(inputs[0])) == math.ceil(7 / length)
     found, expected = layer(*inputs), by_definition(layer, *inputs)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-10)
     with torch.no_grad():

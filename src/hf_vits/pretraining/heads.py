@@ -28,7 +28,7 @@ class WeightNormLinear(nn.Module):
         super().register_parameter(name, param)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) to (..., out_features)."""
+        """Map (..., in_features) to (..., out_features)."""
         # What `torch.nn.utils.parametrizations.weight_norm` calls: its backward pass makes no copies of the weight.
         return nn.functional.linear(features, torch._weight_norm(self.direction, self.magnitude))
 
@@ -37,7 +37,7 @@ class TokenBatchNorm(nn.BatchNorm1d):
     """Batch norm over all tokens of a batch alike."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., channels) to the same shape."""
+        """Map (..., channels) to the same shape."""
         return super().forward(features.flatten(0, -2)).view_as(features)
 
 
@@ -131,11 +131,11 @@ class DINOHead(nn.Module):
         self.last_layer = WeightNormLinear(bottleneck_size, num_prototypes, train_magnitude)
 
     def bottleneck(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) to (..., bottleneck_size), of length 1."""
+        """Map (..., in_features) to (..., bottleneck_size), of length 1."""
         return nn.functional.normalize(self.mlp(features), dim=-1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) to (..., num_prototypes)."""
+        """Map (..., in_features) to (..., num_prototypes)."""
         return self.last_layer(self.bottleneck(features))
 
 
@@ -184,7 +184,7 @@ class ReconstructionHead(nn.Module):
         self.paint = nn.ConvTranspose2d(in_features, num_channels, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, rows * columns, in_features) to (batch, num_channels, rows * patch_size, columns * patch_size)."""
+        """Map (batch, rows * columns, in_features) to (batch, num_channels, rows * patch_size, columns * patch_size)."""
         return self.paint(self.mlp(patches).transpose(1, 2).unflatten(2, grid))
 
 

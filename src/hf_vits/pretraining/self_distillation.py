@@ -26,7 +26,7 @@ def teacher_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def views_first(views: torch.Tensor) -> torch.Tensor:
-    """(batch, views, ...) to (views * batch, ...), all images of the first view before those of the second."""
+    """Map (batch, views, ...) to (views * batch, ...), all images of the first view before those of the second."""
     return views.transpose(0, 1).flatten(0, 1)
 
 
@@ -115,7 +115,7 @@ class SelfDistillationModel(VitsPreTrainedModel):
         get_ema_multi_avg_fn(momentum)(list(own), [parameter.detach() for parameter in followed], None)
 
     def export(self, branch: Literal["teacher", "student"] = "teacher") -> PreTrainedModel:
-        """The backbone of the teacher, which is what the originals evaluate, or of the student.
+        """Return the backbone of the teacher, which is what the originals evaluate, or of the student.
 
         A plain model with weights of its own, which `AutoModel` loads once it is saved;
         `hf_vits.conversion.to_transformers` makes a ViT transformers' own.

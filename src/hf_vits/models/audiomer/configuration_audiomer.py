@@ -87,7 +87,7 @@ class AudiomerConfig(VitsConfig):
         return next(length for length in range(period) if self.is_legal_length(length + KERNEL_SIZE * period))
 
     def is_legal_length(self, num_samples: int) -> bool:
-        """Whether the model takes waveforms of so many samples."""
+        """Return whether the model takes waveforms of so many samples."""
         length = num_samples + self.num_class_samples
         if num_samples < 1 or length < KERNEL_SIZE:
             return False
@@ -100,7 +100,7 @@ class AudiomerConfig(VitsConfig):
         return True
 
     def padded_length(self, num_samples: int) -> int:
-        """The shortest legal length that holds a waveform of so many samples."""
+        """Return the shortest legal length that holds a waveform of so many samples."""
         length = num_samples + (self.length_offset - num_samples) % self.length_multiple
         while not self.is_legal_length(length):  # too short for any
             length += self.length_multiple

@@ -53,7 +53,7 @@ class AudiomerConvolution(nn.Module):
         self.squeeze_excitation = SqueezeExcitation(out_channels, SQUEEZED_CHANNELS) if excites else None
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, length) to frames as tokens, (batch, frames, out_channels)."""
+        """Map (batch, in_channels, length) to frames as tokens, (batch, frames, out_channels)."""
         waves = self.convolution(waves)
         if self.squeeze_excitation is not None:
             waves = self.squeeze_excitation(waves[..., None]).squeeze(-1)
@@ -82,7 +82,7 @@ class AudiomerCrossAttention(AudiomerAttention):
     """Frames attend to the context, which is not normalised; the only residual is around the whole."""
 
     def forward(self, frames: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, hidden_size) to the same shape, for a context (batch, other frames, hidden_size)."""
+        """Map (batch, frames, hidden_size) to the same shape, for a context (batch, other frames, hidden_size)."""
         return frames + self.mlp(self.mlp_norm(self.attention(self.attention_norm(frames), context)))
 
 
@@ -90,7 +90,7 @@ class AudiomerSelfAttention(AudiomerAttention):
     """Frames attend to one another; residuals are around attention, feed-forward and the whole."""
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, hidden_size) to the same shape."""
+        """Map (batch, frames, hidden_size) to the same shape."""
         normed = self.attention_norm(frames)
         hidden_states = frames + self.attention(normed, normed)
         return frames + hidden_states + self.mlp(self.mlp_norm(hidden_states))
@@ -119,7 +119,7 @@ class AudiomerLayer(GradientCheckpointingLayer):
             )
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, length) to (batch, out_channels, frames)."""
+        """Map (batch, in_channels, length) to (batch, out_channels, frames)."""
         frames = self.query(waves)
         if self.attention is not None:
             frames = self.attention(frames, self.context(waves)) if self.attends_to_context else self.attention(frames)

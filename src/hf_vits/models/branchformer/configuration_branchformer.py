@@ -104,7 +104,7 @@ class BranchformerConfig(VitsConfig):
         return self.position_embedding_type in ("relative", "legacy_relative")
 
     def per_layer(self, name: str) -> list:
-        """A field's value for every layer."""
+        """Return a field's value for every layer."""
         value = getattr(self, name)
         return list(value) if isinstance(value, list | tuple) else [value] * self.num_hidden_layers
 

@@ -47,7 +47,7 @@ class BranchformerEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.position_dropout_prob)
 
     def forward(self, input_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, frames, num_mel_bins) to (batch, fewer frames, hidden_size), and the table of relative positions."""
+        """Map (batch, frames, num_mel_bins) to (batch, fewer frames, hidden_size), and the table of relative positions."""
         tokens = self.subsampling(input_features)
         # A model that is built without memory has its tables all the same.
         table = self.positions(tokens.shape[1]).to(tokens.device)
@@ -76,7 +76,7 @@ class BranchformerSelfAttention(SelfAttention):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, length, hidden_size) to the same shape, and the probabilities where the implementation has them."""
+        """Map (batch, length, hidden_size) to the same shape, and the probabilities where the implementation has them."""
         query, key, value = self.qkv(hidden_states)
         if self.query_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
@@ -102,7 +102,7 @@ class GlobalBranch(nn.Module):
             self.attention = BranchformerSelfAttention(config)
 
     def forward(self, hidden_states: torch.Tensor, position_states, frame_mask, attention_mask, **kwargs):
-        """(batch, length, hidden_size) to the same shape; arguments as in `BranchformerLayer`."""
+        """Map (batch, length, hidden_size) to the same shape; arguments as in `BranchformerLayer`."""
         hidden_states = self.norm(hidden_states)
         if self.is_fast:
             return self.attention(hidden_states, frame_mask)
@@ -129,12 +129,12 @@ class LocalBranch(nn.Module):
         )
 
     def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-        """(batch, length, hidden_size) to the same shape."""
+        """Map (batch, length, hidden_size) to the same shape."""
         return self.mlp(self.norm(hidden_states), frame_mask)
 
 
 def make_merge(config: BranchformerConfig, index: int) -> BranchMerge:
-    """How layer `index` makes one of its branches."""
+    """Return how layer `index` makes one of its branches."""
     hidden_size = config.hidden_size
     if config.per_layer("branches")[index] != "both":
         return SingleBranch(hidden_size, use_projection=config.merge_method != "concat")

@@ -102,7 +102,7 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def pruned(self, branch: Literal["attention", "mlp"], layers: Sequence[int] | None = None):
-        """A smaller model that computes what this one does when the branches' weights are 1 for `branch` and 0 else.
+        """Return a smaller model that computes what this one does when the branches' weights are 1 for `branch` and 0 else.
 
         Args:
             layers: numbers of the layers to prune; None for all.
@@ -180,7 +180,7 @@ class BranchformerModel(BranchformerPreTrainedModel):
         )
 
     def frame_mask(self, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(batch, frames) to boolean (batch, frames after subsampling)."""
+        """Map (batch, frames) to boolean (batch, frames after subsampling)."""
         mask, name = attention_mask > 0, self.config.input_layer
         return mask if name == "linear" else subsample_mask(name, mask, self.config.mask_convolutions)
 

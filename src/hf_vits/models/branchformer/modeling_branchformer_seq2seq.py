@@ -61,7 +61,7 @@ class DecoderSelfAttention(SelfAttention):
         past_key_values: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
+        """Map (batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
 
         Args:
             attention_mask: additive bias that broadcasts to (batch, heads, tokens, all tokens).
@@ -97,7 +97,7 @@ class CrossAttention(Attention):
         past_key_values: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
+        """Map (batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
 
         Args:
             frames: (batch, frames, hidden_size).
@@ -143,7 +143,7 @@ class BranchformerDecoderLayer(GradientCheckpointingLayer):
         past_key_values: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape; the biases are of attention to tokens and to frames."""
+        """Map (batch, tokens, hidden_size) to the same shape; the biases are of attention to tokens and to frames."""
         kwargs["past_key_values"] = past_key_values
         attended, _ = self.attention(self.attention_norm(tokens), causal_bias, **kwargs)
         tokens = tokens + self.dropout(attended)

@@ -89,7 +89,7 @@ class CctEmbeddings(CctBaseEmbeddings):
         return self.tokenizer.grid(height, width)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, prefix + tokens, hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch, prefix + tokens, hidden_size)."""
         check_pixel_values(pixel_values, self.num_channels)
         grid = self.grid(*pixel_values.shape[-2:])
         tokens, _ = self.tokenizer(pixel_values)
@@ -125,7 +125,7 @@ class CctLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape."""
+        """Map (batch, tokens, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, **kwargs)
         hidden_states = self.mlp_norm(hidden_states + self.drop_path(attended))
         return hidden_states + self.drop_path(self.mlp(hidden_states))

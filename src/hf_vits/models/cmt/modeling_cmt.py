@@ -30,7 +30,7 @@ from .configuration_cmt import CmtConfig
 
 
 def grid_of(config: CmtConfig, stride: int) -> tuple[int, int]:
-    """(height, width) of a map with a token every `stride` pixels."""
+    """Return (height, width) of a map with a token every `stride` pixels."""
     height, width = pair(config.image_size)
     return height // stride, width // stride
 
@@ -50,7 +50,7 @@ class CmtEmbeddings(nn.Module):
         self.patch_embedding = ConvEmbedding(channels, config.hidden_sizes[0], 2)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, height / 4, width / 4).
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, height / 4, width / 4).
 
         Raises ValueError for another size than the one there are position biases for.
         """
@@ -124,7 +124,7 @@ class CmtFeedForward(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape."""
+        """Map (batch, rows * columns, hidden_size) to the same shape."""
         expanded = self.dropout(self.expansion(to_map(hidden_states, grid)))
         return self.dropout(to_tokens(self.projection(self.depthwise(expanded))))
 
@@ -145,7 +145,7 @@ class CmtLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], position_bias: torch.Tensor, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape."""
+        """Map (batch, rows * columns, hidden_size) to the same shape."""
         hidden_states = to_tokens(self.local_perception(to_map(hidden_states, grid)))
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, position_bias, **kwargs)
         hidden_states = hidden_states + self.drop_path(attended)
@@ -166,7 +166,7 @@ class CmtStage(Stage):
         self.layers = nn.ModuleList(CmtLayer(config, stage, rate) for rate in drop_path_rates)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, channels, height, width)."""
+        """Map (batch, channels, height, width) to (batch, channels, height, width)."""
         if self.embeddings is not None:
             hidden_states = self.embeddings(hidden_states)
         grid = tuple(hidden_states.shape[-2:])
@@ -187,7 +187,7 @@ class CmtPooler(nn.Module):
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, hidden_size, height, width) to (batch, pooler_size)."""
+        """Map (batch, hidden_size, height, width) to (batch, pooler_size)."""
         return self.dropout(self.projection(hidden_states).mean(dim=(2, 3)))
 
 

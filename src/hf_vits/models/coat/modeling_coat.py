@@ -43,7 +43,7 @@ class CoatPositionEmbedding(ConvPositionEmbedding):
     """Convolutional position embedding of patch tokens; the class token stays as it is."""
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
         patches = super().forward(to_map(hidden_states[:, 1:], grid))
         return torch.cat([hidden_states[:, :1], to_tokens(patches)], dim=1)
 
@@ -64,7 +64,7 @@ class CoatRelativePosition(nn.Module):
         )
 
     def forward(self, value: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, heads, rows * columns, head_dim) to (batch, rows * columns, heads, head_dim)."""
+        """Map (batch, heads, rows * columns, head_dim) to (batch, rows * columns, heads, head_dim)."""
         feature_map = to_map(value.transpose(1, 2).flatten(2), grid)
         parts = feature_map.split(self.widths, dim=1)
         weighted = torch.cat([conv(part) for conv, part in zip(self.convolutions, parts, strict=True)], dim=1)
@@ -97,7 +97,7 @@ class CoatAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], relative_position: CoatRelativePosition
     ) -> torch.Tensor:
-        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
         query, key, value = self.qkv(hidden_states)
         gathered = torch.matmul(key.softmax(dim=2).transpose(2, 3), value)
         attended = torch.matmul(query, gathered * self.scaling).transpose(1, 2)
@@ -116,7 +116,7 @@ class CoatSerialLayer(PreNormLayer):
         self.attention = CoatAttention(config, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], positions: CoatPositions) -> torch.Tensor:
-        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
         hidden_states = positions.embedding(hidden_states, grid)
         return self.add(hidden_states, self.attention(self.attention_norm(hidden_states), grid, positions.relative))
 
@@ -138,7 +138,7 @@ class CoatParallelLayer(GradientCheckpointingLayer):
     def forward(
         self, *scales: torch.Tensor, grids: list[tuple[int, int]], positions: list[CoatPositions]
     ) -> tuple[torch.Tensor, ...]:
-        """(batch, 1 + rows * columns, hidden_size) of each scale to the same shapes."""
+        """Return (batch, 1 + rows * columns, hidden_size) of each scale to the same shapes."""
         scales = [own.embedding(tokens, grid) for own, tokens, grid in zip(positions, scales, grids, strict=True)]
         parts = zip(self.attentions, self.attention_norms, scales, grids, positions, strict=True)
         attended = exchange(
@@ -198,7 +198,7 @@ class CoatPooler(nn.Module):
         self.mixing = nn.Conv1d(len(config.depths) - 1, 1, kernel_size=1) if config.num_parallel_layers else None
 
     def forward(self, scales: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, tokens, channels) of every scale to the last one normalised and what the classifier reads."""
+        """Return (batch, tokens, channels) of every scale to the last one normalised and what the classifier reads."""
         last = self.norms[-1](scales[-1])
         if self.mixing is None:
             return last, last[:, 0]

@@ -66,7 +66,7 @@ class CvtAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
         count = hidden_states.shape[1] - grid[0] * grid[1]
         prefix, feature_map = hidden_states[:, :count], to_map(hidden_states[:, count:], grid)
         query = self.project(prefix, self.query_reduction(feature_map), self.query)
@@ -107,7 +107,7 @@ class CvtWindowAttention(SelfAttention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, rows * columns, hidden_size) to the same shape, and probabilities as of `WindowAttention`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape, and probabilities as of `WindowAttention`."""
         side = min(self.window_size, *grid)
         window = (side, side)
         padded = pad_to_windows(hidden_states.unflatten(1, grid), window)
@@ -126,7 +126,7 @@ class CvtLayer(PreNormLayer):
         self.attention = attention_class(config, stage)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, **kwargs)
         return self.add(hidden_states, attended)
 
@@ -140,7 +140,7 @@ def rates_of_stages(config: CvtConfig) -> list[list[float]]:
 
 
 def make_stage(config: CvtConfig, stage: int, rates: list[float]) -> TokenStage:
-    """The stage of that number, with a layer for each rate of stochastic depth; the last one has the class token."""
+    """Return the stage of that number, with a layer for each rate of stochastic depth; the last one has the class token."""
     is_last = stage == len(config.depths) - 1
     return TokenStage(
         make_embeddings(config, stage) if stage else None,

@@ -32,13 +32,13 @@ STEM_STRIDE = 16
 
 
 def grid_of(height: int, width: int, stage: int) -> tuple[int, int]:
-    """(height, width) in tokens that a stage makes of an image; each halving rounds up."""
+    """Return (height, width) in tokens that a stage makes of an image; each halving rounds up."""
     stride = STEM_STRIDE * 2**stage
     return -(-height // stride), -(-width // stride)
 
 
 def split_heads(tokens: torch.Tensor, num_heads: int, sizes: list[int]) -> tuple[torch.Tensor, ...]:
-    """(batch, tokens, heads * sum(sizes)) to a (batch, heads, tokens, size) for each of `sizes`."""
+    """Map (batch, tokens, heads * sum(sizes)) to a (batch, heads, tokens, size) for each of `sizes`."""
     return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2).split(sizes, dim=-1)
 
 
@@ -58,7 +58,7 @@ class LevitEmbeddings(nn.Module):
         )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         return self.projection(pixel_values.to(self.projection[0][0].weight.dtype))
 
 
@@ -78,7 +78,7 @@ class LevitAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
         query, key, value = split_heads(self.qkv(hidden_states), self.num_heads, self.head_sizes)
         attended, probabilities = attend(self, query, key, value, self.position_bias(grid), **kwargs)
         return self.projection(self.activation(attended.flatten(2))), probabilities
@@ -102,7 +102,7 @@ class LevitDownsamplingAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, rows * columns, hidden_size) to a quarter of the tokens with the next stage's channels."""
+        """Map (batch, rows * columns, hidden_size) to a quarter of the tokens with the next stage's channels."""
         every_second = hidden_states.unflatten(1, grid)[:, ::2, ::2].flatten(1, 2)
         (query,) = split_heads(self.query(every_second), self.num_heads, self.head_sizes[:1])
         key, value = split_heads(self.key_value(hidden_states), self.num_heads, self.head_sizes)
@@ -122,7 +122,7 @@ class LevitMLP(nn.Module):
         self.down = LinearNorm(intermediate_size, hidden_size, initial_weight=0.0)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape."""
+        """Map (batch, tokens, hidden_size) to the same shape."""
         return self.down(self.activation(self.up(hidden_states)))
 
 
@@ -136,7 +136,7 @@ class LevitLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape."""
+        """Map (batch, rows * columns, hidden_size) to the same shape."""
         attended, _ = self.attention(hidden_states, grid, **kwargs)
         hidden_states = hidden_states + self.drop_path(attended)
         return hidden_states + self.drop_path(self.mlp(hidden_states))
@@ -152,7 +152,7 @@ class LevitDownsampling(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to a quarter of the tokens with the stage's channels."""
+        """Map (batch, rows * columns, hidden_size) to a quarter of the tokens with the stage's channels."""
         hidden_states, _ = self.attention(hidden_states, grid, **kwargs)
         return hidden_states + self.drop_path(self.mlp(hidden_states))
 
@@ -166,7 +166,7 @@ class LevitStage(Stage):
         self.layers = nn.ModuleList(LevitLayer(config, stage) for _ in range(config.depths[stage]))
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, channels, height, width)."""
+        """Map (batch, channels, height, width) to (batch, channels, height, width)."""
         rows, columns = hidden_states.shape[-2:]
         tokens = to_tokens(hidden_states).contiguous()
         if self.downsampling is not None:

@@ -56,7 +56,7 @@ class LgTransformerPath(nn.Module):
     def forward(
         self, tokens: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
         if self.pooling is None:
             return self.attention(tokens, grid, mask, **kwargs)[0]
         padded = pad_to_windows(tokens.unflatten(1, grid), (self.stride, self.stride)).permute(0, 3, 1, 2)
@@ -77,14 +77,14 @@ class LgTransformerLayer(PreNormLayer):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
         normed = self.attention_norm(hidden_states)
         first, *others = [path(normed, grid, mask, **kwargs) for path in self.paths]
         return self.add(hidden_states, sum(others, first))
 
 
 def make_stage(config: LgTransformerConfig, stage: int, rates: list[float]) -> WindowStage:
-    """The stage of that number, with these rates of stochastic depth."""
+    """Return the stage of that number, with these rates of stochastic depth."""
     sizes = config.hidden_sizes
     return WindowStage(
         PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None,

@@ -52,7 +52,7 @@ class LocallySagEmbeddings(nn.Module):
         )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, shifts * hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, shifts * hidden_size, rows, columns)."""
         check_pixel_values(pixel_values, self.num_channels)
         if tuple(pixel_values.shape[-2:]) != (self.image_size, self.image_size):
             raise ValueError(
@@ -94,18 +94,18 @@ class LocallySagAttention(Attention):
         self.qkv = nn.Linear(hidden_size, hidden_size + key_value_size, bias=bias)
 
     def project(self, hidden_states: torch.Tensor, shifted: None) -> tuple[torch.Tensor, ...]:
-        """(batch, tokens, hidden_size) to queries, keys and values, (batch, heads, tokens, head_dim)."""
+        """Map (batch, tokens, hidden_size) to queries, keys and values, (batch, heads, tokens, head_dim)."""
         counts = (self.num_heads, self.num_key_value_heads, self.num_key_value_heads)
         return self.split_heads(self.qkv(hidden_states)).split(counts, dim=1)
 
     def split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, channels) to (batch, heads, tokens, head_dim)."""
+        """Map (batch, tokens, channels) to (batch, heads, tokens, head_dim)."""
         return hidden_states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def forward(
         self, hidden_states: torch.Tensor, shifted: torch.Tensor | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, tokens, hidden_size) to the same shape, and the probabilities if there are any."""
         query, key, value = self.project(hidden_states, shifted)
         key, value = (part.expand(-1, self.num_heads, -1, -1) for part in (key, value))
         attended, probabilities = attend(self, query, key, value, **kwargs)
@@ -123,7 +123,7 @@ class LocallyShiftedAttention(LocallySagAttention):
         self.key_value = nn.Linear(hidden_size, key_value_size, bias=bias)
 
     def project(self, hidden_states: torch.Tensor, shifted: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(batch, places, hidden_size) and (batch, places, shifts, hidden_size) to queries, keys and values.
+        """Map (batch, places, hidden_size) and (batch, places, shifts, hidden_size) to queries, keys and values.
 
         They are (batch * places, heads, 1 or shifts, head_dim).
         """
@@ -151,7 +151,7 @@ class LocallySagLayer(GradientCheckpointingLayer):
         shifted: torch.Tensor | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape; the first layer reads `shifted` tokens too."""
+        """Map (batch, tokens, hidden_size) to the same shape; the first layer reads `shifted` tokens too."""
         shifted = None if shifted is None else attention_norm(shifted)
         attended, _ = self.attention(attention_norm(hidden_states), shifted, **kwargs)
         hidden_states = hidden_states + self.drop_path(attended)

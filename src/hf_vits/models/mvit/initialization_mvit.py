@@ -83,13 +83,13 @@ def copied_positions(target: nn.Module | None, source: nn.Module | None) -> dict
 
 
 def clip_key(key: str) -> str:
-    """A key of a model of images as that of clips, whose first axis is time."""
+    """Return a key of a model of images as that of clips, whose first axis is time."""
     name, found, axis = key.partition("positions.tables.")
     return f"{name}{found}{int(axis) + 1}" if found else key
 
 
 def fitted(key: str, value: torch.Tensor, shape: torch.Size, inflation: str) -> torch.Tensor:
-    """A kernel with a time axis, a table of relative positions with as many rows, all else as it is."""
+    """Return a kernel with a time axis, a table of relative positions with as many rows, all else as it is."""
     if value.ndim == 4 and len(shape) == 5:
         return inflate(value, shape[2], inflation)
     return interpolate_sequence(value[None], shape[0])[0] if "positions.tables." in key else value

@@ -60,7 +60,7 @@ class LayerPlan(NamedTuple):
 
 
 def input_sizes(config: MvitConfig) -> Grid:
-    """(height, width) or (frames, height, width) in pixels that position tables are made for."""
+    """Return (height, width) or (frames, height, width) in pixels that position tables are made for."""
     size = pair(config.image_size)
     return size if config.num_frames is None else (config.num_frames, *size)
 
@@ -71,12 +71,12 @@ def divided(grid: Grid, stride: Grid) -> Grid:
 
 
 def spatial_stride(stride: int, axes: int) -> Grid:
-    """The same stride along height and width, none along time."""
+    """Return the same stride along height and width, none along time."""
     return (1,) * (axes - 2) + (stride, stride)
 
 
 def plan_layers(config: MvitConfig) -> list[list[LayerPlan]]:
-    """The layers of every stage."""
+    """Return the layers of every stage."""
     sizes, patch_stride, axes = input_sizes(config), tuple(config.patch_stride), len(config.patch_stride)
     grid, floored_grid = pooled_grid(sizes, patch_stride), divided(sizes, patch_stride)
     plans, input_size, last_stage = [], config.hidden_sizes[0], len(config.depths) - 1
@@ -166,7 +166,7 @@ class MvitEmbeddings(nn.Module):
 
 
 def split_tokens(tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-    """(batch, prefix + prod(grid), channels) to the map (batch, channels, *grid) and the prefix tokens."""
+    """Map (batch, prefix + prod(grid), channels) to the map (batch, channels, *grid) and the prefix tokens."""
     num_prefix = tokens.shape[1] - math.prod(grid)
     return to_map(tokens[:, num_prefix:], grid), tokens[:, :num_prefix]
 
@@ -202,7 +202,7 @@ class MvitLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, **kwargs) -> torch.Tensor:
-        """(batch, prefix + prod(grid), input_size) to (batch, prefix + pooled grid, output_size)."""
+        """Map (batch, prefix + prod(grid), input_size) to (batch, prefix + pooled grid, output_size)."""
         normed = self.attention_norm(hidden_states)
         attended, _ = self.attention(normed, grid, **kwargs)
         if self.attention_shortcut is not None:

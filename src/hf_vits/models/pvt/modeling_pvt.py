@@ -49,7 +49,7 @@ class PvtAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
         query = self.query(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         if self.reduction is not None:
             hidden_states = to_tokens(self.reduction(to_map(hidden_states, grid)))
@@ -72,13 +72,13 @@ class PvtLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, **kwargs)
         return self.feed_forward(hidden_states + self.drop_path(attended), grid)
 
 
 def make_stage(config: PvtConfig, stage: int, grid: tuple[int, int], rates: list[float]) -> TokenStage:
-    """The stage of that number, with positions; the last one alone has a class token."""
+    """Return the stage of that number, with positions; the last one alone has a class token."""
     hidden_size, is_last = config.hidden_sizes[stage], stage == len(config.depths) - 1
     return TokenStage(
         make_embeddings(config, stage) if stage else None,
@@ -97,7 +97,7 @@ def make_embeddings(config: PvtConfig, stage: int) -> ConvEmbedding:
 
 
 def stage_grids(config: PvtConfig, height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) in tokens of every stage for an image in pixels; ValueError for one that is too small."""
+    """Return (height, width) in tokens of every stage for an image in pixels; ValueError for one that is too small."""
     strides = list(accumulate(config.patch_sizes, mul))
     least = max(stride * ratio for stride, ratio in zip(strides, config.sequence_reduction_ratios, strict=True))
     if min(height, width) < least:

@@ -85,7 +85,7 @@ class QnaConfig(VitsHierarchicalConfig):
             raise ValueError(f"kernel_sizes must be odd, so that maps keep their size, got {self.kernel_sizes}")
 
     def query_widths(self, stage: int) -> list[tuple[int, int]]:
-        """(channels, heads) of the learned queries in a stage and, if it is not the last, right after it."""
+        """Return (channels, heads) of the learned queries in a stage and, if it is not the last, right after it."""
         num_heads = self.num_query_heads[stage]
         widths = [(self.hidden_sizes[stage], num_heads)]
         if stage + 1 < len(self.depths):

@@ -35,7 +35,7 @@ from .configuration_qna import QnaConfig
 
 
 def stage_grids(config: QnaConfig, height: int, width: int) -> list[tuple[int, int]]:
-    """(rows, columns) of the map of every stage for an image of this size in pixels; sizes round up."""
+    """Return (rows, columns) of the map of every stage for an image of this size in pixels; sizes round up."""
     strides = [4 * 2**stage for stage in range(len(config.depths))]
     return [(-(-height // stride), -(-width // stride)) for stride in strides]
 
@@ -82,7 +82,7 @@ class QnaEmbeddings(nn.Module):
             self.projection = nn.Sequential(nn.Conv2d(config.num_channels, hidden_size, 4, 4, bias=False))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         pixel_values = pixel_values.to(self.projection[0].weight.dtype)
         if self.stem_type == "patch":
             return self.projection(pad_same(pixel_values, 4, 4))
@@ -101,7 +101,7 @@ class QnaWindowAttention(SelfAttention):
         self.position_bias = RelativePositionBias(pair(config.window_sizes[stage]), num_heads)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(windows, tokens, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (windows, tokens, hidden_size) to the same shape, and the probabilities if there are any."""
         return super().forward(hidden_states, self.position_bias(), **kwargs)
 
 
@@ -126,12 +126,12 @@ class QnaLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, ..., in_channels) to (batch, ..., hidden_size)."""
+        """Map (batch, ..., in_channels) to (batch, ..., hidden_size)."""
         hidden_states = self.mix(hidden_states, **kwargs)
         return hidden_states + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(hidden_states))))
 
     def mix(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """The first half of the layer."""
+        """Return the first half of the layer."""
         attended = self.attention_scale(self.attend(hidden_states, **kwargs))
         return hidden_states + self.drop_path(attended)
 
@@ -170,7 +170,7 @@ class QnaShortcut(nn.Module):
         self.projection = nn.Conv2d(in_channels, hidden_size, kernel_size=1, stride=stride, bias=False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, height, width, in_channels) to (batch, height / 2, width / 2, hidden_size)."""
+        """Map (batch, height, width, in_channels) to (batch, height / 2, width / 2, hidden_size)."""
         hidden_states = hidden_states.permute(0, 3, 1, 2)
         if self.average_size:
             padded = pad_same(hidden_states, self.average_size, 2)
@@ -196,7 +196,7 @@ class QnaDownsampling(QnaLayer):
 def learned_query_attention(
     config: QnaConfig, stage: int, hidden_size: int, num_heads: int, stride: int = 1
 ) -> LearnedQueryAttention:
-    """The layer on the map of a stage."""
+    """Return the layer on the map of a stage."""
     return LearnedQueryAttention(
         config.hidden_sizes[stage],
         hidden_size,
@@ -320,7 +320,7 @@ class QnaModel(QnaPreTrainedModel):
         return EncoderOutput(last_hidden_state=hidden_states.flatten(1, 2), pooler_output=self.pool(hidden_states))
 
     def pool(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """The normalised last map (batch, height, width, hidden_size) to (batch, hidden_size)."""
+        """Return the normalised last map (batch, height, width, hidden_size) to (batch, hidden_size)."""
         if self.pooler is None:
             return hidden_states.mean(dim=(1, 2))
         pooled = self.pooler(hidden_states).flatten(1)

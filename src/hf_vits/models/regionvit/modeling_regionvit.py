@@ -68,7 +68,7 @@ class RegionViTEmbeddings(nn.Module):
 
 
 def local_projection(config: RegionViTConfig) -> nn.Module:
-    """(batch, num_channels, height, width) to (batch, hidden_sizes[0], height / patch_size, width / patch_size)."""
+    """Map (batch, num_channels, height, width) to (batch, hidden_sizes[0], height / patch_size, width / patch_size)."""
     channels, patch_size = config.hidden_sizes[0], config.patch_size
     if config.num_conv_layers == 1:
         return nn.Conv2d(config.num_channels, channels, 2 * patch_size, stride=patch_size, padding=patch_size - 1)
@@ -96,7 +96,7 @@ class Padding(NamedTuple):
 
 
 def window_padding(size: tuple[int, int], grid: tuple[int, int], window: int, batch: int, device) -> Padding | None:
-    """The padding of a local map of `size` in `grid` windows, None where they fit.
+    """Return the padding of a local map of `size` in `grid` windows, None where they fit.
 
     On the right edge tokens attend to one another if both columns lie inside the map, on the lower edge if both rows
     do. In the corner either is enough, as in the original, so some of its padded tokens take part.
@@ -128,7 +128,7 @@ class RegionViTAttention(SelfAttention):
     def forward(
         self, hidden_states: torch.Tensor, in_windows: bool = False, padding: Padding | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, regional tokens, hidden_size), or (batch * windows, 1 + local tokens, hidden_size), to the same."""
+        """Return (batch, regional tokens, hidden_size), or (batch * windows, 1 + local tokens, hidden_size), to the same."""
         query, key, value = self.qkv(hidden_states)
         bias = nn.functional.pad(self.position_bias(), (1, 0, 1, 0)) if in_windows else None
         if padding is not None:
@@ -156,7 +156,7 @@ class RegionViTLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, tokens: torch.Tensor, batch: int, padding: Padding | None, **kwargs) -> torch.Tensor:
-        """(batch * windows, 1 + local tokens, hidden_size), the regional token first, to the same shape."""
+        """Return (batch * windows, 1 + local tokens, hidden_size), the regional token first, to the same shape."""
         regional = tokens[:, 0].unflatten(0, (batch, -1))
         attended, _ = self.attention(self.regional_norm(regional), **kwargs)
         regional = regional + self.drop_path(attended)
@@ -211,7 +211,7 @@ class RegionViTStage(Stage):
         return torch.cat([to_tokens(regional).flatten(0, 1)[:, None], windows], dim=1)
 
     def split(self, tokens: torch.Tensor, size: tuple[int, int], grid: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-        """The inverse of `join`: a local map of `size` and a regional one of `grid`."""
+        """Return the inverse of `join`: a local map of `size` and a regional one of `grid`."""
         regional = tokens[:, 0].unflatten(0, (-1, *grid)).permute(0, 3, 1, 2)
         whole = (grid[0] * self.window, grid[1] * self.window)
         local = merge(tokens[:, 1:], (self.window, self.window), whole)[:, : size[0], : size[1]]

@@ -35,7 +35,7 @@ class SiTPooler(nn.Module):
         self.num_prefix_tokens = config.num_prefix_tokens
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, pooler_size)."""
+        """Map (batch, tokens, hidden_size) to (batch, pooler_size)."""
         prefix, patches = hidden_states.tensor_split([self.num_prefix_tokens], dim=1)
         if self.with_mean:
             return torch.cat([prefix[:, 0], patches.mean(dim=1)], dim=1)

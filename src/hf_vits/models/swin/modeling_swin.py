@@ -39,7 +39,7 @@ class SwinEmbeddings(ConvEmbedding):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         height, width = pixel_values.shape[-2:]
         padding = (0, -width % self.patch_size, 0, -height % self.patch_size)
         if any(padding):
@@ -90,13 +90,13 @@ class SwinLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, mask, **kwargs)
         return self.feed_forward(hidden_states + self.drop_path(attended), grid)
 
 
 def make_stage(config: SwinConfig, stage: int, grid: tuple[int, int], rates: list[float]) -> WindowStage:
-    """The stage of that number.
+    """Return the stage of that number.
 
     Args:
         grid: (height, width) in tokens of an image of the size that the model is made for. Where the smaller side is

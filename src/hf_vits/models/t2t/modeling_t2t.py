@@ -30,11 +30,11 @@ class SoftSplit(nn.Unfold):
         super().__init__(kernel_size, stride=stride, padding=padding)
 
     def grid(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) in tokens of the split of a map of this height and width."""
+        """Return (height, width) in tokens of the split of a map of this height and width."""
         return tuple((size + 2 * self.padding - self.kernel_size) // self.stride + 1 for size in grid)
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, tokens, channels * pixels of a patch)."""
+        """Map (batch, channels, height, width) to (batch, tokens, channels * pixels of a patch)."""
         return super().forward(feature_map).transpose(1, 2)
 
 
@@ -49,7 +49,7 @@ class RandomFeatures(FrozenParameters):
         self.weight = nn.Parameter(torch.zeros(channels // 2, channels))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, channels) to (batch, tokens, features), in single precision."""
+        """Map (batch, tokens, channels) to (batch, tokens, features), in single precision."""
         tokens = tokens.float()
         exponents = nn.functional.linear(tokens, self.weight.float()) - tokens.square().sum(-1, keepdim=True) / 2
         return exponents.exp() * len(self.weight) ** -0.5
@@ -66,7 +66,7 @@ class T2TPerformer(nn.Module):
         self.dropout = nn.Dropout(config.token_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, tokens, in_channels) to (batch, tokens, token_size)."""
+        """Map (batch, tokens, in_channels) to (batch, tokens, token_size)."""
         key, query, value = self.key_query_value(hidden_states).chunk(3, dim=-1)
         # The features span many orders of magnitude: half precision would not hold them.
         with maybe_autocast(device_type=hidden_states.device.type, enabled=False):
@@ -87,7 +87,7 @@ class T2TTokenAttention(Attention):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, tokens, in_channels) to (batch, tokens, token_size)."""
+        """Map (batch, tokens, in_channels) to (batch, tokens, token_size)."""
         query, key, value = self.qkv(hidden_states)[:, None].chunk(3, dim=-1)
         attended, _ = attend(self, query, key, value, **kwargs)
         return value[:, 0] + self.dropout(self.projection(attended.flatten(2)))
@@ -110,7 +110,7 @@ class T2TTokenLayer(nn.Module):
             self.feed_forward = MLPFeedForward(config, size, size, dropout)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, rows * columns, in_channels) to (batch, rows * columns, token_size)."""
+        """Map (batch, rows * columns, in_channels) to (batch, rows * columns, token_size)."""
         return self.feed_forward(self.attention(self.attention_norm(hidden_states), **kwargs), grid)
 
 
@@ -147,7 +147,7 @@ class T2TEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels."""
+        """Return (height, width) in tokens of an image of this size in pixels."""
         return self.grids(height, width)[-1]
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
@@ -163,7 +163,7 @@ class T2TEmbeddings(nn.Module):
         return grids[1:]
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, 1 + tokens, hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch, 1 + tokens, hidden_size)."""
         check_pixel_values(pixel_values, self.num_channels)
         grids = self.grids(*pixel_values.shape[-2:])
         *splits, last_split = self.splits

@@ -36,7 +36,7 @@ class TntPixelEmbeddings(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, side * side, config.pixel_hidden_size))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch * patches, tokens in a patch, pixel_hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch * patches, tokens in a patch, pixel_hidden_size)."""
         feature_map = self.projection(pixel_values.to(self.projection.weight.dtype))
         return partition(feature_map.permute(0, 2, 3, 1), self.window) + self.positions
 
@@ -60,11 +60,11 @@ class TntEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in patches of an image of this size in pixels; ValueError where patches do not fill it."""
+        """Return (height, width) in patches of an image of this size in pixels; ValueError where patches do not fill it."""
         return patch_grid(height, width, self.patch_size)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, num_channels, height, width) to patch tokens (batch, 1 + patches, hidden_size) and pixel tokens."""
+        """Map (batch, num_channels, height, width) to patch tokens (batch, 1 + patches, hidden_size) and pixel tokens."""
         check_pixel_values(pixel_values, self.num_channels)
         grid = self.grid(*pixel_values.shape[-2:])
         pixels = self.pixel_embeddings(pixel_values)

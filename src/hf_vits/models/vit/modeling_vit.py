@@ -65,7 +65,7 @@ class ViTEmbeddings(nn.Module):
         return PositionEmbedding(grid, config.hidden_size, num_prefix_tokens, config.position_interpolation)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels."""
+        """Return (height, width) in tokens of an image of this size in pixels."""
         return self.patch_embedding.grid(height, width)
 
     def forward(
@@ -74,7 +74,7 @@ class ViTEmbeddings(nn.Module):
         bool_masked_pos: torch.Tensor | None = None,
         kept_patches: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, prefix + patches, hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch, prefix + patches, hidden_size)."""
         patches = self.patch_embedding(pixel_values)
         grid = tuple(patches.shape[-2:])
         tokens = patches.flatten(2).transpose(1, 2)
@@ -116,7 +116,7 @@ class ViTPooler(nn.Module):
         self.representation = nn.Linear(config.hidden_size, size) if size is not None else None
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, channels); with pooling "none" to (batch, tokens, channels)."""
+        """Map (batch, tokens, hidden_size) to (batch, channels); with pooling "none" to (batch, tokens, channels)."""
         if self.pooling == "token":
             hidden_states = hidden_states[:, 0]
         elif self.pooling == "mean":

@@ -110,7 +110,7 @@ def copy_image_model(
 
 
 def layer_state(state: dict[str, torch.Tensor], config) -> dict[str, torch.Tensor]:
-    """The weights of a layer of an image model as those of a layer of ours; each is a tensor of its own."""
+    """Return the weights of a layer of an image model as those of a layer of ours; each is a tensor of its own."""
     if config.attention_type in ("spacetime", "factorized_encoder"):
         return state
     attention = {key.removeprefix("attention."): value for key, value in state.items() if key.startswith("attention.")}
@@ -151,7 +151,7 @@ def fill_positions(
 def change_positions(
     rows: torch.Tensor, grid: tuple[int, ...], target: PositionEmbedding, frames: int, rule: str
 ) -> torch.Tensor:
-    """(1, prod(grid), hidden_size) by one of the original's rules."""
+    """Return (1, prod(grid), hidden_size) by one of the original's rules."""
     if rule not in ("tile", "resize", "resize_tile"):
         raise ValueError(f"positions must be tile, resize or resize_tile, got {rule!r}")
     count = math.prod(target.grid)
@@ -163,7 +163,7 @@ def change_positions(
 
 
 def plane(count: int, grid: tuple[int, ...]) -> tuple[int, int]:
-    """(height, width) of so many tokens: `grid` where it has two axes and as many, else a square."""
+    """Return (height, width) of so many tokens: `grid` where it has two axes and as many, else a square."""
     if len(grid) == 2 and math.prod(grid) == count:
         return grid
     side = math.isqrt(count)

@@ -46,7 +46,7 @@ class VivitEmbeddings(nn.Module):
         self.grid = self.tubelet_embedding.grid(num_frames, *pair(config.image_size))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
+        """Map (batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
         if self.num_sampled_frames is not None:
             check_pixel_values(pixel_values, self.tubelet_embedding.num_channels, clips=True)
             pixel_values = sample_uniformly(pixel_values, self.num_sampled_frames)
@@ -97,7 +97,7 @@ class VivitSelfAttentionLayer(GradientCheckpointingLayer):
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, frames, places, hidden_size) to the same shape."""
+        """Map (batch, frames, places, hidden_size) to the same shape."""
         for axis in self.axes:
             norm, attention = getattr(self, f"{axis}_norm"), getattr(self, f"{axis}_attention")
             attended, _ = attention(norm(hidden_states), **kwargs)
@@ -165,7 +165,7 @@ class VivitEncoder(nn.Module):
 
 
 def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(..., tokens, channels) to (..., channels); `pooling` as in the configuration."""
+    """Map (..., tokens, channels) to (..., channels); `pooling` as in the configuration."""
     if pooling == "mean":
         return tokens.mean(dim=-2)
     if pooling == "max":
@@ -185,7 +185,7 @@ class VivitPooler(nn.Module):
         self.representation = nn.Linear(config.hidden_size, size) if size is not None else None
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, channels)."""
+        """Map (batch, tokens, hidden_size) to (batch, channels)."""
         pooled = pool(hidden_states, self.pooling)
         return pooled if self.representation is None else self.representation(pooled).tanh()
 
@@ -284,7 +284,7 @@ class VivitModel(VivitPreTrainedModel):
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
 
     def encode_frames(self, hidden_states: torch.Tensor, grid: tuple[int, int, int], **kwargs) -> torch.Tensor:
-        """(batch, frames, tokens of a frame, hidden_size) to a vector per frame, (batch, frames, hidden_size)."""
+        """Map (batch, frames, tokens of a frame, hidden_size) to a vector per frame, (batch, frames, hidden_size)."""
         num_queries = 1 if self.pools_one_token(self.encoder, kwargs) else None
         return pool(self.encoder(hidden_states, grid[1:], num_queries, **kwargs), self.config.pooling)
 

@@ -19,7 +19,7 @@ VIT_SMALL = {
 
 
 def as_backbone_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
-    """A backbone's configuration, from the fields of one or from itself; None is DINO's ViT-S/16."""
+    """Return a backbone's configuration, from the fields of one or from itself; None is DINO's ViT-S/16."""
     if config is None:
         return DeiTConfig(**VIT_SMALL)
     if isinstance(config, dict):

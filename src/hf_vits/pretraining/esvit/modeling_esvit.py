@@ -144,7 +144,7 @@ class EsViTForPreTraining(SelfDistillationModel):
 
 
 def each_crop(sizes: Sequence[torch.Tensor], batch: int) -> list[torch.Tensor]:
-    """(crops * batch, ...) of each size to (batch, ...) of each crop."""
+    """Return (crops * batch, ...) of each size to (batch, ...) of each crop."""
     return [crop for size in sizes for crop in size.split(batch)]
 
 

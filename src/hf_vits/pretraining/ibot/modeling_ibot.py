@@ -135,7 +135,7 @@ class IBOTForPreTraining(SelfDistillationModel):
         return split_tokens(backbone, outputs), attention.of_class_token()
 
     def draw_masks(self, attention: torch.Tensor, ratios: tuple[float, float] | None) -> torch.Tensor:
-        """(views * batch, patches); one ratio for all, and another for hints, as the original draws them."""
+        """Return (views * batch, patches); one ratio for all, and another for hints, as the original draws them."""
         if ratios is None:
             ratios = self.mask_ratio.draw(random), self.mask_ratio.draw(random)
         return self.masking(attention, *ratios)
@@ -195,11 +195,11 @@ class LastAttention:
         self.query, self.key = output[0][:, :, :1], output[1]
 
     def of_class_token(self) -> torch.Tensor:
-        """(batch, patches), mean over heads."""
+        """Return (batch, patches), mean over heads."""
         return self.of_each_head().mean(dim=1)
 
     def of_each_head(self) -> torch.Tensor:
-        """(batch, heads, patches) of the class token."""
+        """Return (batch, heads, patches) of the class token."""
         scores = self.query @ self.key.transpose(-2, -1) * self.key.shape[-1] ** -0.5
         return scores.float().softmax(dim=-1)[:, :, 0, self.num_prefix_tokens :]
 

@@ -111,7 +111,7 @@ class LinearProbeForImageClassification(VitsPreTrainedModel):
 
     @classmethod
     def from_backbone(cls, backbone: PreTrainedModel, **fields) -> "LinearProbeForImageClassification":
-        """A new probe on this very backbone, which is frozen.
+        """Return a new probe on this very backbone, which is frozen.
 
         Args:
             fields: of `LinearProbeConfig`.
@@ -128,7 +128,7 @@ class LinearProbeForImageClassification(VitsPreTrainedModel):
         return loaded
 
     def train(self, mode: bool = True) -> "LinearProbeForImageClassification":
-        """The mode of the batch norm; the backbone evaluates, without dropout and moving averages, in either."""
+        """Return the mode of the batch norm; the backbone evaluates, without dropout and moving averages, in either."""
         super().train(mode)
         self.backbone.eval()
         return self

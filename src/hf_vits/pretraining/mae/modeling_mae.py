@@ -75,7 +75,7 @@ class MAEDecoder(nn.Module):
         self.prediction = nn.Linear(hidden_size, math.prod(patch_size) * config.num_channels)
 
     def forward(self, visible: torch.Tensor, restore: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, prefix + visible patches, hidden_size) to (batch, patches, values of a patch)."""
+        """Map (batch, prefix + visible patches, hidden_size) to (batch, patches, values of a patch)."""
         tokens = self.embedding(visible)
         prefix, patches = tokens[:, : self.num_prefix_tokens], tokens[:, self.num_prefix_tokens :]
         removed = self.mask_token.to(tokens.dtype).expand(len(tokens), restore.shape[1] - patches.shape[1], -1)
@@ -173,7 +173,7 @@ class MAEForPreTraining(MAEPreTrainedModel):
         return join_patches(logits, grid, pair(self.config.patch_size))
 
     def export(self) -> ViTModel:
-        """The encoder as a plain `ViTModel` with weights of its own; its positions can be trained."""
+        """Return the encoder as a plain `ViTModel` with weights of its own; its positions can be trained."""
         encoder = ViTModel(self.config.encoder_config())
         encoder.load_state_dict(self.model.state_dict())
         return encoder.train(self.training)

@@ -65,7 +65,7 @@ class SiTBranch(nn.Module):
             )
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """(views, channels, height, width) to rotation logits (views, 4), embeddings and images; None without head."""
+        """Map (views, channels, height, width) to rotation logits (views, 4), embeddings and images; None without head."""
         tokens = self.backbone(pixel_values).last_hidden_state
         rotation = None if self.rotation_head is None else self.rotation_head(tokens[:, 0])
         embeddings = None if self.contrastive_head is None else self.embed_tokens(tokens)
@@ -197,14 +197,14 @@ class SiTForPreTraining(SelfDistillationModel):
             super().update_teacher(momentum)
 
     def export(self, branch: Literal["teacher", "student"] | None = None) -> PreTrainedModel:
-        """The backbone as a plain model: the teacher's, where there is one, unless the student's is asked for."""
+        """Return the backbone as a plain model: the teacher's, where there is one, unless the student's is asked for."""
         if branch == "teacher" and self.teacher is None:
             raise ValueError("this model has no teacher, momentum_teacher=False: export its student")
         return super().export(branch or ("student" if self.teacher is None else "teacher"))
 
 
 def apart(views: torch.Tensor | None) -> torch.Tensor | None:
-    """(2 * batch, ...), the first views first, to (2, batch, ...)."""
+    """Return (2 * batch, ...), the first views first, to (2, batch, ...)."""
     return None if views is None else views.unflatten(0, (2, -1))
 
 
