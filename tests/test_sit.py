@@ -432,7 +432,7 @@ def test_a_pretrained_backbone_is_fine_tuned(generation, tmp_path):
         (lambda: sit(3, block_kinds=["snow"]), "block_kinds must be some of 'noise'"),
         (lambda: sit(3, replacement_probability=2), r"replacement_probability must lie in \[0, 1\]"),
         (lambda: sit(1).export("teacher"), "has no teacher"),
-        (lambda: sit(2, tasks=["rotation"]).reconstruct(CLEAN[:, 0]), "paints nothing"),
+        (lambda: sit(2, tasks=["rotation"]).reconstruct(CLEAN[:, 0]), "reconstructs nothing"),
         (lambda: SiTBatches(sit_config(3))(list(CLEAN), [0]), "got 4 images and 1 seeds"),
         (lambda: SiTBatches(sit_config(1))(list(CLEAN[..., :24]), SEEDS), "only square views .* got 32x24"),
         (lambda: classifier(head="token_and_mean", representation_size=8), "representation_size must be None"),

@@ -88,8 +88,9 @@ class PreNormLayer(GradientCheckpointingLayer):
 class TransformerLayer(GradientCheckpointingLayer):
     """Pre-norm transformer layer, each branch with optional layer scale and stochastic depth.
 
-    Computes x + attention(norm(x)), then x + mlp(norm(x)). Reads from `config`: hidden_size, intermediate_size, num_attention_heads, hidden_act, layer_norm_eps, qkv_bias,
-    hidden_dropout_prob, attention_probs_dropout_prob, layer_scale_init_value.
+    Computes x + attention(norm(x)), then x + mlp(norm(x)). Reads from `config`: hidden_size, intermediate_size,
+    num_attention_heads, hidden_act, layer_norm_eps, qkv_bias, hidden_dropout_prob, attention_probs_dropout_prob,
+    layer_scale_init_value.
 
     Attributes:
         attention_class: `SelfAttention`, or a class with the same constructor and `forward`.

@@ -1,8 +1,8 @@
 """Image corruptions and rotations of SiT, arXiv 2104.03602 (Sara-Ahmed/SiT).
 
 Images are tensors (channels, height, width) and are changed in place. `generator` is numpy's legacy random generator,
-as in the originals; noise comes from torch's generator. The functions of SiT's first generation (July 2021, engine.py)
-draw blocks by `draw_block`, those of the second and third (datasets/datasets_utils.py, "GMML") by `draw_aligned_block`.
+as in the originals; noise comes from torch's generator. SiT's first generation (July 2021, engine.py) draws blocks by
+`draw_block`, the second and third (datasets/datasets_utils.py, "GMML") by `draw_aligned_block`.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def rotate(image: Tensor, quarter_turns: int, clockwise: bool = True) -> Tensor:
 def draw_block(
     image: Tensor, generator: np.random.RandomState, largest: float = 1.0, smallest: float = SMALLEST_SIDE
 ) -> Block:
-    """Draw a block whose sides are fractions of the image's between `smallest` and `largest`, clipped at the border."""
+    """Draw a block, clipped at the border; its sides are `smallest` to `largest`, as fractions of the image's."""
     height, width = image.shape[-2:]
     low = int(smallest * height), int(smallest * width)
     top, left = generator.randint(0, height - low[0]), generator.randint(0, width - low[1])

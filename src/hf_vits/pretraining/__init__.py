@@ -1,2 +1,2 @@
-# Importing it registers the configurations of this package, which import from it: it has to be there before them.
+# Importing this module registers the configurations of this package, which themselves import from it: import it first.
 import transformers.models.auto.configuration_auto  # noqa: F401

@@ -17,7 +17,7 @@ from .configuration_deit import DeiTConfig
 
 
 class DeiTEmbeddings(ViTEmbeddings):
-    """ViT's embeddings; the distillation token is the second prefix token, the stem may be convolutional."""
+    """ViT's embeddings with an optional distillation token, the second prefix token, and an optional hMLP stem."""
 
     def make_patch_embedding(self, config: DeiTConfig) -> nn.Module:
         if config.stem == "hierarchical_mlp":
@@ -67,9 +67,9 @@ class DeiTPreTrainedModel(VitsPreTrainedModel):
 
 
 class DeiTForImageClassification(PrefixClassification, DistilledImageClassification, DeiTPreTrainedModel):
-    """DeiT with a linear classifier on the class token and, when distilled, another on the distillation token.
+    """DeiT with a linear classifier on the class token and, if distilled, another on the distillation token.
 
-    The heads of a distilled model are averaged (models.py, `DistilledVisionTransformer.forward`), in training too.
+    Their logits are averaged (models.py, `DistilledVisionTransformer.forward`), also in training.
     """
 
     model_class = DeiTModel

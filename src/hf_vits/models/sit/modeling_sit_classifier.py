@@ -1,4 +1,4 @@
-"""What Sara-Ahmed/SiT fine-tunes after pretraining (arXiv 2104.03602): a ViT and its classifiers.
+"""Fine-tuned classifiers of Sara-Ahmed/SiT (arXiv 2104.03602): a ViT with the classifiers of SiT's generations.
 
 Commit 1aacd6a, vision_transformer_SiT.py and engine.py (`train_finetune`); commit 7f22e9c, vision_transformer.py.
 """
@@ -19,15 +19,15 @@ from .configuration_sit_classifier import SiTClassifierConfig
 class SiTClassifierOutput(ClassifierOutput):
     """Output of a fine-tuned SiT.
 
-    token_logits: (batch, prefix tokens, num_labels), whose mean over the tokens the logits are; None with
-        head="token_and_mean".
+    token_logits: (batch, prefix tokens, num_labels), logits of each prefix token, of which `logits` are the mean; None
+        with head="token_and_mean".
     """
 
     token_logits: torch.FloatTensor | None = None
 
 
 class SiTPooler(nn.Module):
-    """What the classifiers read, side by side: the prefix tokens, or the class token and the mean of the patches."""
+    """Concatenation of the prefix tokens, or of the class token and the mean of the patches."""
 
     def __init__(self, config: SiTClassifierConfig):
         super().__init__()
@@ -56,7 +56,7 @@ class SiTModel(DeiTModel):
 class SiTForImageClassification(DeiTPreTrainedModel):
     """A ViT with a classifier on each prefix token, or with one on the class token and the mean of the patches.
 
-    `from_pretrained` of this class also loads a backbone that `SiTForPreTraining.export` gives.
+    `from_pretrained` also loads a backbone exported by `SiTForPreTraining.export`.
     """
 
     config_class = SiTClassifierConfig

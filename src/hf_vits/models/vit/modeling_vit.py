@@ -33,7 +33,7 @@ from .configuration_vit import ViTConfig
 
 
 class ViTEmbeddings(nn.Module):
-    """Patch tokens with positions, after the class token."""
+    """Embeddings: class token and patches with positions, optional mask token and patch dropout."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -51,7 +51,7 @@ class ViTEmbeddings(nn.Module):
         return ResNetStem(config.num_channels, config.hidden_size, pair(config.patch_size), config.stem_depths)
 
     def make_prefix_tokens(self, config: ViTConfig) -> nn.Parameter | None:
-        """One row per prefix token, so that all of them are prepended at once."""
+        """Make the parameter (1, prefix tokens, hidden_size) of all prefix tokens; None for none."""
         count = config.num_prefix_tokens
         return nn.Parameter(torch.zeros(1, count, config.hidden_size)) if count else None
 
@@ -65,7 +65,7 @@ class ViTEmbeddings(nn.Module):
         return PositionEmbedding(grid, config.hidden_size, num_prefix_tokens, config.position_interpolation)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) in tokens of an image of this size in pixels."""
+        """Return (height, width) in tokens for an image size in pixels."""
         return self.patch_embedding.grid(height, width)
 
     def forward(
@@ -104,7 +104,7 @@ class ViTEmbeddings(nn.Module):
 
 
 class ViTPooler(nn.Module):
-    """The tokens as the classifier reads them: pooled, then through the representation layer if there is one."""
+    """Pooling of tokens, then norm and representation layer, if there are any."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -128,7 +128,7 @@ class ViTPooler(nn.Module):
         return self.represent(hidden_states)
 
     def represent(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Linear layer and tanh on the last axis; unchanged where the model has no representation layer."""
+        """Apply the representation layer, linear and tanh, if there is one."""
         return hidden_states if self.representation is None else self.representation(hidden_states).tanh()
 
 
@@ -137,7 +137,7 @@ class ViTPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """As Flax initialises the originals: Xavier in the encoder, LeCun elsewhere, the classifier at zero."""
+        """Initialise as the Flax originals: Xavier in the encoder, LeCun elsewhere, the classifier at zero."""
         if isinstance(module, QueryKeyValue):
             bound = math.sqrt(6 / (2 * module.in_features))
             init.uniform_(module.weight, -bound, bound)
@@ -219,7 +219,7 @@ class ViTModel(ViTPreTrainedModel):
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
 
     def layer_arguments(self, pixel_values: torch.Tensor) -> dict:
-        """What the layers are told beside the tokens."""
+        """Return keyword arguments for the layers."""
         return {}
 
 
@@ -245,7 +245,7 @@ class ViTBackbone(IsotropicBackbone, ViTPreTrainedModel):
 
 
 class ViTForMaskedImageModeling(ViTPreTrainedModel):
-    """ViT that paints masked patches: a linear decoder from each token to its pixels (SimMIM, arXiv 2111.09886)."""
+    """ViT for masked image modelling with a linear decoder from tokens to pixels (SimMIM, arXiv 2111.09886)."""
 
     _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^model\.pooler\."]
 
@@ -283,7 +283,7 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         if bool_masked_pos is not None:
             if reconstruction.shape != pixel_values.shape:
                 raise ValueError(
-                    f"the loss compares pixels, but encoder_stride={self.config.encoder_stride} paints "
+                    f"the loss compares pixels, but encoder_stride={self.config.encoder_stride} reconstructs "
                     f"{tuple(reconstruction.shape[-2:])} for images of {tuple(pixel_values.shape[-2:])}: set "
                     "encoder_stride to the patch size"
                 )
