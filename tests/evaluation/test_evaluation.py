@@ -163,7 +163,7 @@ def test_features_of_the_last_layers_of_an_encoder_in_stages(name, has_class_tok
 def test_features_that_there_are_not_are_refused():
     with pytest.raises(ValueError, match="3 layers are asked of a backbone that has 2"):
         layer_features(encoder("deit"), images(1, 3, 32, 32), 3)
-    with pytest.raises(ValueError, match="a CoatModel do not give features of their own"):
+    with pytest.raises(ValueError, match="CoatModel does not record the outputs"):
         layer_features(encoder("coat"), images(1, 3, 32, 32), 2)
     with pytest.raises(ValueError, match="at most the backbone's 12 layers, got 13"):
         LinearProbeConfig(num_layers=13)

@@ -57,11 +57,11 @@ def given_cache(
 
 @dataclass
 class HybridOutput(Seq2SeqLMOutput):
-    """Output of `BranchformerForSpeechSeq2Seq`; logits (batch, tokens, vocab_size) are the decoder's.
+    """Output of `BranchformerForSpeechSeq2Seq`; `logits` (batch, tokens, vocab_size) are the decoder's.
 
-    With labels: `loss`, and what it is made of.
+    With labels there are `loss` and:
     ctc_logits: (batch, frames after subsampling, vocab_size).
-    ctc_loss, decoder_loss: scalars.
+    ctc_loss, decoder_loss: scalar parts of the loss.
     """
 
     ctc_logits: torch.FloatTensor | None = None
@@ -70,10 +70,10 @@ class HybridOutput(Seq2SeqLMOutput):
 
 
 class DecoderSelfAttention(SelfAttention):
-    """Attention of the tokens of a text to one another, and to those of earlier calls.
+    """Self-attention of text tokens, also to cached tokens of earlier calls.
 
     Args:
-        index: of the layer, under which a cache holds its keys and values.
+        index: index of the layer in the cache.
     """
 
     def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
@@ -88,7 +88,7 @@ class DecoderSelfAttention(SelfAttention):
         cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
+        """Map (batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
 
         Args:
             attention_mask: additive bias that broadcasts to (batch, heads, tokens, all tokens).
@@ -101,10 +101,10 @@ class DecoderSelfAttention(SelfAttention):
 
 
 class CrossAttention(Attention):
-    """Attention of the tokens of a text to the frames of speech, whose keys and values a cache holds.
+    """Attention of text tokens to the encoder's frames, with cached keys and values.
 
     Args:
-        index: of the layer, as in `DecoderSelfAttention`.
+        index: index of the layer in the cache.
     """
 
     def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
@@ -124,7 +124,7 @@ class CrossAttention(Attention):
         cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
+        """Map (batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
 
         Args:
             frames: (batch, frames, hidden_size).
@@ -136,7 +136,7 @@ class CrossAttention(Attention):
         return self.projection(attended.flatten(2)), probabilities
 
     def keys_and_values(self, frames: torch.Tensor, cache: EncoderDecoderCache | None) -> tuple[torch.Tensor, ...]:
-        """Both (batch, heads, frames, head size), of the frames at the first call, from the cache at later ones."""
+        """Return keys and values (batch, heads, frames, head_dim); after the first call from the cache."""
         if cache is not None and cache.is_updated.get(self.index):
             layer = cache.cross_attention_cache.layers[self.index]
             return layer.keys, layer.values
@@ -148,7 +148,7 @@ class CrossAttention(Attention):
 
 
 class BranchformerDecoderLayer(GradientCheckpointingLayer):
-    """Attention to the text so far, attention to the speech, MLP; each after a norm and beside a shortcut."""
+    """Pre-norm decoder layer: self-attention, cross-attention to the encoder's frames, and an MLP."""
 
     def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
         super().__init__()
@@ -170,7 +170,7 @@ class BranchformerDecoderLayer(GradientCheckpointingLayer):
         cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape; the biases are of attention to tokens and to frames."""
+        """Map (batch, tokens, hidden_size) to the same shape; the biases are of attention to tokens and to frames."""
         attended, _ = self.attention(self.attention_norm(tokens), causal_bias, cache, **kwargs)
         tokens = tokens + self.dropout(attended)
         attended, _ = self.cross_attention(self.cross_attention_norm(tokens), frames, frame_bias, cache, **kwargs)
@@ -181,7 +181,7 @@ class BranchformerDecoderLayer(GradientCheckpointingLayer):
 class BranchformerSeq2SeqPreTrainedModel(BranchformerPreTrainedModel):
     config_class = BranchformerSeq2SeqConfig
     _no_split_modules = ["BranchformerLayer", "BranchformerDecoderLayer"]
-    _can_compile_fullgraph = False  # texts grow
+    _can_compile_fullgraph = False  # the length of the text changes in generation
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -192,7 +192,7 @@ class BranchformerSeq2SeqPreTrainedModel(BranchformerPreTrainedModel):
 
 
 class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
-    """What follows each token of a text, given the speech: hidden states of `head`, which makes logits of them."""
+    """Transformer decoder: hidden states of text tokens given the encoder's frames; `head` maps them to logits."""
 
     main_input_name = "input_ids"
     input_modalities = ("text",)
@@ -254,9 +254,9 @@ class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
 
 
 class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, GenerationMixin):
-    """Hybrid model: CTC on the encoder's frames, and a decoder that writes the text token by token.
+    """Hybrid model: CTC on the encoder's frames, and an autoregressive decoder.
 
-    `generate` searches with the decoder alone.
+    `generate` uses the decoder alone.
     """
 
     def __init__(self, config: BranchformerSeq2SeqConfig):
@@ -353,10 +353,11 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         return output
 
     def shifted(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Labels (batch, tokens) with the start before them, padded with the end; and followed by the end.
+        """Make the decoder's inputs and targets from labels (batch, tokens).
 
         Returns:
-            What the decoder reads and what it is to say, both (batch, tokens + 1).
+            Inputs: the start token, then the labels, padded with the end token. Targets: the labels, then the end
+            token, padded with -100. Both (batch, tokens + 1).
         """
         end = self.config.eos_token_id
         targets = nn.functional.pad(labels, (0, 1), value=PADDING)
