@@ -76,8 +76,8 @@ def only_pooled_is_read(model: PreTrainedModel, last_layer: nn.Module, kwargs: d
     """Return whether nothing but the pooled token of the last layer's output is read.
 
     Where the class token is pooled, the other tokens of the last layer are keys and values for it and nothing more, so
-    that the layer can leave out their queries, output projection and MLP. For a ViT-Ti/16 or ViT-S/16 at 224 pixels
-    computing them costs 6.5 % more floating-point operations, 5 to 9 % more time on a CPU, in inference and training.
+    that the layer can leave out their queries, output projection and MLP. For a ViT-Ti/16 or ViT-S/16 at 224 pixels,
+    computing them costs 6.5 % more floating-point operations, in inference and training.
     They are read, and therefore computed, where arguments or configuration ask for hidden states or attentions, and
     where a forward hook on the last layer, or on a part of it, sees its output, as Grad-CAM's does.
 
