@@ -27,7 +27,8 @@ from .checkpoint import unwrap
 #   VARIANTS     {published name: configuration fields}
 #   model_class(fields)               the class that a variant's fields make
 #   prepare(tensors, fields)          original tensors under the one spelling of keys that `transforms` maps
-#   infer(tensors, fields)            configuration fields that the file itself tells (labels, image size, ...)
+#   infer(tensors, fields)            configuration fields that the file itself records (sizes, labels, ...)
+#   infer_original(tensors)           where `prepare` loses them, such fields from the tensors as they are in the file
 #   transforms(config)                list of WeightRenaming and WeightConverter to our keys
 #   processor(variant, config)        fields of the image processor, or another processor; None for a text model
 #   original_fields(recipe, overrides)    where originals have a file beside a checkpoint that says how it was trained,
@@ -139,8 +140,11 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     """
     module = system(name)
     fields = with_overrides(variant_fields(name, variant), overrides)
-    tensors = module.prepare(unwrap(state_dict), fields)
-    inferred = module.infer(tensors, fields)
+    tensors = unwrap(state_dict)
+    recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
+    fields = with_inferred(fields, recorded, overrides)
+    tensors = module.prepare(tensors, fields)
+    inferred = recorded | module.infer(tensors, fields)
     fields = with_inferred(fields, inferred, overrides)
     model_class = module.model_class(fields)
     known = model_class.config_class.__dataclass_fields__.keys() | {"num_labels", "attn_implementation"}
@@ -152,7 +156,7 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     check_heads(model_class.config_class, variant_fields(name, variant), overrides, inferred)
     model = build(model_class, fields)
     others = without_sizes(overrides)
-    own = with_overrides(variant_fields(name, variant), others)
+    own = with_inferred(with_overrides(variant_fields(name, variant), others), recorded, others)
     converted = apply_transforms(tensors, module.transforms(model.config), model)
     load(model, converted, f"{name} {variant}", partial(position_grids, module, own, others, tensors))
     return model

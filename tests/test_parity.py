@@ -23,7 +23,11 @@ NOT_COMPARED: dict[tuple[str, str], str] = {
     ("detection", "(?!backbone_).+"): "necks and heads of detectors have no model here yet",
 }
 # Fields of a configuration that change nothing that is compared: {(system, regular expression): reason}.
-NOT_USED: dict[tuple[str, str], str] = {}
+NOT_USED: dict[tuple[str, str], str] = {
+    ("audiomer", "input_size"): "samples of a clip in training; the network takes others, and cases hold others",
+    ("vivit", "size"): "the name of what hidden_size, mlp_dim, num_heads and num_layers say",
+    ("detection", "yaml|config"): "the original's file; sizes of its backbone are read from the checkpoint",
+}
 # Cases of no conversion of their own, which tests/parity runs through others.
 COMBINED = ("detection",)
 
