@@ -177,7 +177,7 @@ def check_heads(config_class: type, variant: dict, overrides: dict, inferred: di
             part_class = CONFIG_MAPPING[variant[part]["model_type"]]
             check_heads(part_class, variant[part], overrides.get(part, {}), fields)
     for width, heads in HEADS.items():
-        if width not in inferred or heads in overrides or heads in inferred:
+        if width not in inferred or {width, heads} & overrides.keys() or heads in inferred:
             continue
         known = variant.get(width, getattr(config_class, width))
         if (list(known) if isinstance(known, (list, tuple)) else known) != inferred[width]:

@@ -41,7 +41,9 @@ def check_backbone(config: Config, built) -> None:
         layer_norm_eps=built.layer_norm_eps,
     )
     if hasattr(built, "depths"):
-        config.check(arch={(2, 2, 6, 2): "swin_tiny", (2, 2, 18, 2): "swin_small"}.get(tuple(built.depths)))
+        config.check(depths=built.depths, embed_dim=built.hidden_sizes[0], num_heads=built.num_attention_heads)
+        if "depths" not in config:
+            config.check(arch={(2, 2, 6, 2): "swin_tiny", (2, 2, 18, 2): "swin_small"}.get(tuple(built.depths)))
         return
     config.check(
         embed_dim=built.hidden_size,

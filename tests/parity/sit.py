@@ -105,23 +105,19 @@ def compute_first_corruption(case: Case) -> dict[str, torch.Tensor]:
     inputs, seed = tensors(case), case.config["seed"]
     generator, noise = Recorded(seed), torch.Generator().manual_seed(seed)
     image = inputs["image"]
-    case.config.check(
-        max_drop=paint.LARGEST_SHARE,
-        max_block_sz=paint.LARGEST_SIDE,
-        max_kernSz=paint.LARGEST_KERNEL,
-        gauss=paint.LARGEST_DEVIATION,
-        tolr=paint.SMALLEST_SIDE,
-    )
     kind = case.path.stem.rpartition("_")[2]
     if kind == "all":
         corrupted = paint.corrupt(image, [generator] * len(image), [noise] * len(image))
     else:
         corrupted = image.clone()
+        smallest = case.config.renamed({"tolr": "smallest"})
+        blur = case.config.renamed({"max_kernSz": "largest_kernel", "gauss": "largest_deviation"}) | smallest
+        blocks = case.config.renamed({"max_drop": "largest_share", "max_block_sz": "largest_side"}) | smallest
         {
-            "gray": lambda: paint.gray_block(corrupted, generator),
-            "blur": lambda: paint.blur_block(corrupted, generator),
-            "noise": lambda: paint.replace_blocks(corrupted, generator, noise=noise),
-            "replace": lambda: paint.replace_blocks(corrupted, generator, other=inputs["other"]),
+            "gray": lambda: paint.gray_block(corrupted, generator, **smallest),
+            "blur": lambda: paint.blur_block(corrupted, generator, **blur),
+            "noise": lambda: paint.replace_blocks(corrupted, generator, noise=noise, **blocks),
+            "replace": lambda: paint.replace_blocks(corrupted, generator, other=inputs["other"], **blocks),
         }[kind]()
     changed = (corrupted != image).any(dim=-3).float()
     return {"corrupted": corrupted, "changed": changed, "draws": torch.tensor(generator.drawn)}

@@ -45,20 +45,26 @@ def draw_block(
     return slice(None), slice(top, bottom), slice(left, right)
 
 
-def gray_block(image: Tensor, generator: np.random.RandomState) -> None:
+def gray_block(image: Tensor, generator: np.random.RandomState, smallest: float = SMALLEST_SIDE) -> None:
     """Give a block's channels their mean."""
-    block = draw_block(image, generator)
+    block = draw_block(image, generator, smallest=smallest)
     image[block] = image[block].mean(dim=0, keepdim=True)
 
 
-def blur_block(image: Tensor, generator: np.random.RandomState) -> None:
+def blur_block(
+    image: Tensor,
+    generator: np.random.RandomState,
+    largest_kernel: int = LARGEST_KERNEL,
+    largest_deviation: float = LARGEST_DEVIATION,
+    smallest: float = SMALLEST_SIDE,
+) -> None:
     """Blur a block with a Gaussian of random size; a block too narrow for the kernel takes the largest that fits.
 
     There the original fails, which happens with images below about 160 pixels.
     """
-    kernel = 2 * (generator.randint(3, LARGEST_KERNEL + 1) // 2) + 1
-    deviation = generator.rand() * LARGEST_DEVIATION + 0.1
-    block = draw_block(image, generator)
+    kernel = 2 * (generator.randint(3, largest_kernel + 1) // 2) + 1
+    deviation = generator.rand() * largest_deviation + 0.1
+    block = draw_block(image, generator, smallest=smallest)
     height, width = image[block].shape[-2:]
     # Reflection needs more pixels than it pads.
     sizes = [min(kernel, 2 * side - 1) for side in (width, height)]
@@ -71,12 +77,15 @@ def replace_blocks(
     generator: np.random.RandomState,
     other: Tensor | None = None,
     noise: torch.Generator | None = None,
+    largest_share: float = LARGEST_SHARE,
+    largest_side: float = LARGEST_SIDE,
+    smallest: float = SMALLEST_SIDE,
 ) -> None:
-    """Put blocks of `other`, or of normal noise, over up to 30% of the pixels; overlaps count twice."""
-    wanted = generator.uniform(0, LARGEST_SHARE) * image[0].numel()
+    """Put blocks of `other`, or of normal noise, over up to `largest_share` of the pixels; overlaps count twice."""
+    wanted = generator.uniform(0, largest_share) * image[0].numel()
     taken = 0
     while taken < wanted:
-        block = draw_block(image, generator, largest=LARGEST_SIDE)
+        block = draw_block(image, generator, largest_side, smallest)
         image[block] = normal_like(image[block], noise) if other is None else other[block]
         taken += image[block][0].numel()
 
