@@ -135,9 +135,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_encoder(tensors: dict[str, torch.Tensor]) -> dict:
-    pooling = {"classifier.attention_pool.weight": "sequence", "classifier.class_emb": "token"}
     return found(
-        pooling=next((kind for key, kind in pooling.items() if key in tensors), None),
         hidden_size=size(tensors, "classifier.norm.weight", 0, 1),
         num_hidden_layers=count(tensors, "classifier.blocks."),
         intermediate_size=size(tensors, "classifier.blocks.0.linear1.weight", 0, 2),
@@ -150,7 +148,6 @@ def infer_convolutions(tensors: dict[str, torch.Tensor]) -> dict:
     return found(
         num_conv_layers=number,
         conv_hidden_size=size(tensors, f"{first}weight", 0, 4) if number and number > 1 else None,
-        conv_bias=f"{first}bias" in tensors if f"{first}weight" in tensors else None,
         num_channels=size(tensors, f"{first}weight", 1, 4),
     )
 
@@ -158,7 +155,7 @@ def infer_convolutions(tensors: dict[str, torch.Tensor]) -> dict:
 def infer_words(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {}
     table, weight = tensors.get("embedder.embeddings.weight"), tensors.get("tokenizer.conv_layers.0.weight")
-    if table is not None and table.ndim == 2:
+    if table is not None and table.ndim == 2 and table.numel():
         inferred |= {"vocab_size": len(table), "word_embedding_size": table.shape[1]}
     if fields["use_convolution"] and weight is not None:
         is_cct = fields.get("use_max_pool", True)

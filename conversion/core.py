@@ -182,8 +182,9 @@ def check_heads(config_class: type, variant: dict, overrides: dict, inferred: di
         known = variant.get(width, getattr(config_class, width))
         if (list(known) if isinstance(known, (list, tuple)) else known) != inferred[width]:
             raise ValueError(
-                f"the checkpoint has {width}={inferred[width]} and the variant {width}={known}. Is it of another "
-                f"variant or architecture? If not, say how many heads it has, {heads}=..., which no tensor records"
+                f"the checkpoint does not fit: it has {width}={inferred[width]}, the variant {width}={known}. Is it "
+                f"of another variant or architecture? If not, say how many heads it has, {heads}=..., which no tensor "
+                "records"
             )
 
 

@@ -23,7 +23,12 @@ from .self_distillation import (
 )
 
 VARIANTS = with_training(
-    {f"vit_{size}_patch{patch}": vit(size, patch) for size in ("small", "base", "tiny") for patch in (16, 8)}
+    {
+        "vit_small_patch16": vit("small", 16),
+        "vit_small_patch8": vit("small", 8),
+        "vit_base_patch16": vit("base", 16),
+        "vit_base_patch8": vit("base", 8),
+    }
 )
 
 

@@ -25,7 +25,7 @@ from .self_distillation import (
 )
 
 VARIANTS = with_training(
-    {f"vit_{size}_patch16": vit(size, 16) for size in ("small", "base", "large", "tiny")}
+    {f"vit_{size}_patch16": vit(size, 16) for size in ("small", "base", "large")}
     | {f"swin_tiny_window{size}": swin(size) for size in (7, 14)},
     use_mask_token=True,
 )

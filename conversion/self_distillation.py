@@ -26,7 +26,7 @@ from .swin import prepare as without_tables
 from .timm_vit import infer_vit, vit_renamings
 
 # hidden_size, num_hidden_layers, num_attention_heads
-SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
+SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 BRANCHES = ("student", "teacher")
 FULL = "_full"
 

@@ -143,12 +143,10 @@ def test_sizes_are_read_from_the_file(name, variant, file, overrides, expected):
 
 def test_heads_of_another_width_are_asked_for():
     tensors = resized("deit/deit_tiny_distilled_patch16_224", HALF)
-    with pytest.raises(
-        ValueError, match=r"hidden_size=96 and the variant hidden_size=192.*num_attention_heads=\.\.\."
-    ):
+    with pytest.raises(ValueError, match=r"hidden_size=96, the variant hidden_size=192.*num_attention_heads=\.\.\."):
         convert("deit", "deit_tiny_distilled_patch16_224", tensors)
     tensors = resized("dino/step_tiny", {})
-    with pytest.raises(ValueError, match=r"hidden_size=48 and the variant hidden_size=384"):
+    with pytest.raises(ValueError, match=r"hidden_size=48, the variant hidden_size=384"):
         convert("dino", "vit_small_patch16_full", tensors)
 
 

@@ -16,7 +16,7 @@ CLASSIFIERS = {
     "unpooled": ("none", False),
     "gap": ("mean", False),
 }
-POOL_TYPES = {"tok": "token", "gap": "mean", "map": "map", "none": "none"}
+POOL_TYPES = {"tok": "token", "0": "first", "gap": "mean", "map": "map", "none": "none"}
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:

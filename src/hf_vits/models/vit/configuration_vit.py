@@ -22,8 +22,8 @@ class ViTConfig(VitsBackboneConfig):
             scipy, "bicubic" as DeiT, "bicubic_offset" as DINO, "bilinear".
         use_class_token: whether a class token stands before the patches.
         use_mask_token: whether there is a token that replaces masked patches.
-        pooling: what the classifier reads: the class "token", the "mean" over the patches, "map" (multi-head
-            attention pooling), or "none" for every token by itself.
+        pooling: what the classifier reads: the class "token"; the "first" token, whichever that is; the "mean" over
+            the patches; "map" (multi-head attention pooling); or "none" for every token by itself.
         norm_after_pooling: whether the last norm comes after pooling, not before, as where MAE is fine-tuned; then
             `last_hidden_state` is not normalised.
         representation_size: width of a linear layer and tanh between pooling and classifier; None leaves it out.
@@ -60,7 +60,7 @@ class ViTConfig(VitsBackboneConfig):
     position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset"] = "bilinear_aligned"
     use_class_token: bool = True
     use_mask_token: bool = False
-    pooling: Literal["token", "mean", "map", "none"] = "token"
+    pooling: Literal["token", "first", "mean", "map", "none"] = "token"
     norm_after_pooling: bool = False
     representation_size: int | None = None
     layer_scale_init_value: float | int | None = None
