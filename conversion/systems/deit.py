@@ -26,7 +26,7 @@ from ..shared.timm_vit import infer_vit
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
 from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout
 
-LAYER_SCALE = 1e-4  # its initial gain
+LAYER_SCALE = 1e-4  # initial gamma of layer scale
 
 
 def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, patch_size: int = 16, **more) -> dict:

@@ -1,21 +1,19 @@
 """Checkpoints of sizes that nobody published: what the tensors record is read from them, whatever the variant says."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
 from hf_vits.conversion import convert
+from tests.support.paths import PARITY_CASES
 
-from .parity.golden import Case, Config
-
-CASES = Path(__file__).parent / "parity_cases"
+from ..parity.golden import Case, Config
 
 
 def resized(name: str, widths: dict[int, int], dropped: str = "$^") -> dict[str, torch.Tensor]:
     """A golden case's checkpoint, with other lengths of axes and without the keys that match `dropped`."""
-    case = Case.load(CASES / f"{name}.json")
+    case = Case.load(PARITY_CASES / f"{name}.json")
     keys = {
         key: [widths.get(length, length) for length in shape]
         for key, shape in case.meta["keys"].items()
