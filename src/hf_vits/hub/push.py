@@ -25,7 +25,8 @@ from transformers import PreTrainedModel
 from hf_vits import __version__
 
 from .bundle import remove_bundle, write_bundle
-from .card import REPOSITORY, model_card, write_card
+from .card import model_card, write_card
+from .usage import REPOSITORY
 
 logger = logging.getLogger(__name__)
 
