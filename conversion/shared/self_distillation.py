@@ -125,16 +125,16 @@ def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str =
 
 
 def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
-    """What the student's head tells of its sizes; trained gains are told by being other than 1."""
-    gain, direction = (tensors.get(f"student.head.last_layer.weight_{part}") for part in "gv")
-    if gain is None or direction is None:
+    """What the student's head tells of its sizes; the magnitudes were trained if any is not 1."""
+    magnitude, direction = (tensors.get(f"student.head.last_layer.weight_{part}") for part in "gv")
+    if magnitude is None or direction is None:
         return {}
     layers = sorted(
         int(key.split(".")[3]) for key in tensors if key.startswith("student.head.mlp.") and tensors[key].ndim == 2
     )
     return {
-        "num_prototypes": len(gain),
-        "train_gain": bool((gain != 1).any()),
+        "num_prototypes": len(magnitude),
+        "train_magnitude": bool((magnitude != 1).any()),
         "head_bottleneck_size": direction.shape[1],
         "head_hidden_size": len(tensors[f"student.head.mlp.{layers[0]}.weight"]),
         "num_head_layers": len(layers),
@@ -164,7 +164,7 @@ def backbone_renamings(
 def full_renamings(config: DINOConfig) -> list[WeightRenaming]:
     names = {
         r"\.last_layer2\.": ".patch_layer.",
-        r"_layer\.weight_g$": "_layer.gain",
+        r"_layer\.weight_g$": "_layer.magnitude",
         r"_layer\.weight_v$": "_layer.direction",
     }
     renamings = [WeightRenaming(old, new) for old, new in names.items()]

@@ -110,7 +110,7 @@ def front_end_fields(tensors: dict[str, torch.Tensor]) -> dict:
                 f"the checkpoint's mel filters, frontend.logmel.melmat, are not Slaney's for {SAMPLING_RATE} Hz, from "
                 "0 Hz to half of that, the only ones that the feature extractor is known to share with ESPnet"
             )
-    for name, field in (("mean", "mel_mean"), ("std", "mel_deviation")):
+    for name, field in (("mean", "mel_mean"), ("std", "mel_std")):
         if f"normalize.{name}" in tensors:
             found[field] = tensors[f"normalize.{name}"].tolist()
     return found
@@ -269,10 +269,10 @@ def processor(
         recipe: content of the model's config.yaml. It has the tokens, which a checkpoint has not: then a model of
             texts gets front end and tokenizer. ValueError where they are more or fewer than the model's.
     """
-    has_statistics = config.mel_mean is not None and config.mel_deviation is not None
+    has_statistics = config.mel_mean is not None and config.mel_std is not None
     fields = {"normalization": "utterance"} if recipe is None else espnet.front_end_fields(recipe)
     if has_statistics:
-        fields |= {"normalization": "global", "mean": config.mel_mean, "std": config.mel_deviation}
+        fields |= {"normalization": "global", "mean": config.mel_mean, "std": config.mel_std}
     extractor = VitsSpectrogramFeatureExtractor(
         feature_size=config.num_mel_bins,
         sampling_rate=SAMPLING_RATE,

@@ -110,8 +110,8 @@ def transforms(config: DeiTConfig) -> list:
         number, scale_number = ("", "") if index == 0 else (str(index), f"_{index}")
         renamings |= {rf"^blocks\.(\d+)\.{old}{number}\.": f"{branch}{new}." for old, new in parts.items()}
         renamings |= {
-            rf"^blocks\.(\d+)\.gamma_1{scale_number}$": f"{branch}attention_scale.gain",
-            rf"^blocks\.(\d+)\.gamma_2{scale_number}$": f"{branch}mlp_scale.gain",
+            rf"^blocks\.(\d+)\.gamma_1{scale_number}$": f"{branch}attention_scale.gamma",
+            rf"^blocks\.(\d+)\.gamma_2{scale_number}$": f"{branch}mlp_scale.gamma",
         }
     renamings |= {
         r"\.attention\.proj\.": ".attention.projection.",

@@ -50,8 +50,8 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     tensors = prepare_branches(tensors, fields)
     if is_full(fields):
         for ours, theirs, head in (("center", "center", "head"), ("region_center", "center_grid", "region_head")):
-            if (gain := tensors.get(f"student.{head}.last_layer.weight_g")) is not None:
-                center = tensors.pop(f"dino_loss.{theirs}", torch.zeros(len(gain)))
+            if (magnitude := tensors.get(f"student.{head}.last_layer.weight_g")) is not None:
+                center = tensors.pop(f"dino_loss.{theirs}", torch.zeros(len(magnitude)))
                 tensors[f"objective.{ours}.value"] = center.flatten()
     return tensors
 

@@ -1,4 +1,4 @@
-"""What the configurations of all architectures share. Imports no torch."""
+"""Base classes of all configurations. Imports no torch."""
 
 from typing import Literal
 
@@ -7,13 +7,13 @@ from transformers.configuration_utils import PreTrainedConfig
 
 
 class VitsConfig(PreTrainedConfig):
-    """Base of every configuration: early, named validation errors.
+    """Base of every configuration: validates its fields at construction, with errors that name the field.
 
-    Subclasses list their fields under `@strict`; the type and, for `Literal`, the allowed values of a field are
-    checked by it. What relates fields to one another is checked in `check`, at construction and again on saving.
+    Subclasses list their fields under `@strict`, which checks types and, for `Literal`, the allowed values. `check`
+    compares fields with one another; it runs at construction and again on saving.
 
     Attributes:
-        rate_fields: names of fields that are probabilities.
+        rate_fields: names of fields that are probabilities, in [0, 1).
         size_fields: names of fields that must be positive.
     """
 
@@ -22,24 +22,24 @@ class VitsConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         if not type(self).__module__.startswith("transformers_modules."):
-            # Names the code beside the weights, which only a class from a repository needs: kept, it would be saved
-            # with a model and lead to code that is not there.
+            # `auto_map` names code files beside the weights. A class of the package has none there, so the entry must
+            # not be saved again with a model.
             kwargs.pop("auto_map", None)
         super().__post_init__(**kwargs)
         self.check()
 
     @property
     def num_prefix_tokens(self) -> int:
-        """How many class or distillation tokens stand before the patch tokens."""
+        """Number of class or distillation tokens before the patch tokens."""
         return 0
 
     @property
     def pooler_size(self) -> int:
-        """Channels of `pooler_output`, which the classifier reads."""
+        """Channels of `pooler_output`, the classifier's input."""
         return self.hidden_size
 
     def check(self) -> None:
-        """Raise ValueError, naming field, value and what is allowed, where fields do not fit together."""
+        """Raise ValueError, naming field, value and allowed values, where fields do not fit together."""
         for name in self.size_fields:
             values = getattr(self, name)
             for value in values if isinstance(values, list | tuple) else [values]:
@@ -51,6 +51,7 @@ class VitsConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must lie in [0, 1), got {name}={value}")
 
     def check_heads(self) -> None:
+        """Raise ValueError unless `num_attention_heads` divides `hidden_size`."""
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, got hidden_size={self.hidden_size} and "
@@ -58,20 +59,20 @@ class VitsConfig(PreTrainedConfig):
             )
 
     def validate_architecture(self):
-        """Part of `@strict`'s validation, which transformers repeats when a configuration is saved."""
+        """Run `check` as part of `@strict`'s validation, which transformers repeats on saving."""
         self.check()
 
 
 class LocalityConfig(VitsConfig):
-    """Base of the configurations of encoders whose layers can have the feed-forward of LocalViT (arXiv 2104.05707).
+    """Base of the configurations of encoders that can have LocalViT's feed-forward (arXiv 2104.05707).
 
     Attributes:
         feed_forward: second half of a layer: "mlp", or "locality", an inverted residual of convolutions on the grid
-            of tokens, without a norm in front; prefix tokens skip it.
-        locality_act: activation after its first two convolutions, a name of transformers' `ACT2FN`.
-        depthwise_convolution: whether its second convolution, 3x3 and depth-wise, is there.
-        channel_attention: what weights the channels after that: "squeeze_excitation"; "efficient" (ECA), with a
-            sigmoid; "efficient_hard", with a hard sigmoid; or "none".
+            of tokens, without a norm before it; prefix tokens skip it.
+        locality_act: activation after the first two convolutions, a name of transformers' `ACT2FN`.
+        depthwise_convolution: whether the second convolution, 3x3 and depth-wise, exists.
+        channel_attention: how channels are weighted after the second convolution: by "squeeze_excitation"; by
+            "efficient" channel attention (ECA) with a sigmoid, or "efficient_hard" with a hard sigmoid; or "none".
     """
 
     feed_forward: Literal["mlp", "locality"] = "mlp"
@@ -81,7 +82,7 @@ class LocalityConfig(VitsConfig):
 
 
 class VitsBackboneConfig(BackboneConfigMixin, VitsConfig):
-    """Base of the configurations of image encoders, which can serve as backbones: adds the stages to choose from."""
+    """Base of the configurations of image encoders that can be backbones: adds the choice of feature maps."""
 
     def __post_init__(self, **kwargs):
         self.stage_names = self.make_stage_names()
@@ -90,12 +91,12 @@ class VitsBackboneConfig(BackboneConfigMixin, VitsConfig):
         self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
 
     def make_stage_names(self) -> list[str]:
-        """Names of the feature maps that the backbone can return: the stem, then one per layer or stage."""
+        """Return the names of the feature maps: "stem", then "stage<n>" for each layer or stage."""
         return ["stem", *(f"stage{index}" for index in range(1, self.num_hidden_layers + 1))]
 
 
 class VitsHierarchicalConfig(VitsBackboneConfig):
-    """Base of the configurations of encoders in stages, each on a coarser grid: `depths` and `hidden_sizes` per stage.
+    """Base of the configurations of hierarchical encoders, with `depths` and `hidden_sizes` per stage.
 
     Attributes:
         stage_fields: names of the fields with one value per stage.
@@ -110,12 +111,12 @@ class VitsHierarchicalConfig(VitsBackboneConfig):
 
     @property
     def stem_size(self) -> int:
-        """Channels of the map that enters the first stage."""
+        """Channels of the feature map that enters the first stage."""
         return self.hidden_sizes[0]
 
     @property
     def num_hidden_layers(self) -> int:
-        """How many stages there are, as in transformers' configurations of such encoders."""
+        """Number of stages, as in transformers' configurations of hierarchical encoders."""
         return len(self.depths)
 
     def check(self) -> None:

@@ -1,5 +1,6 @@
-"""What the models of all architectures share: base class, outputs, backbones and task heads."""
+"""Base classes, outputs, backbones and task heads that all architectures share."""
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -27,12 +28,12 @@ class EncoderOutput(BaseModelOutputWithPooling):
     """Output of a base model.
 
     last_hidden_state: (batch, tokens, channels), prefix tokens first, `config.num_prefix_tokens` of them.
-    pooler_output: (batch, channels), what the original's classifier sees.
-    hidden_states: the input of the first layer and the output of each, with `output_hidden_states=True`.
+    pooler_output: (batch, channels), the input of the original's classifier.
+    hidden_states: the input of the first layer and the output of each layer, with `output_hidden_states=True`.
     attentions: (batch, heads, tokens, tokens) per layer, with `output_attentions=True` and eager attention.
     query_states, key_states, value_states: (batch, heads, tokens, head_dim) per layer, each on request with
         `output_query_states=True`, `output_key_states=True`, `output_value_states=True`.
-    layer_states: what each layer of an encoder in stages returns, with `output_layer_states=True`.
+    layer_states: the output of each layer of a hierarchical encoder, with `output_layer_states=True`.
     """
 
     query_states: tuple[torch.FloatTensor, ...] | None = None
@@ -55,10 +56,10 @@ class ClassifierOutput(ImageClassifierOutput):
 
 @dataclass
 class DistilledClassifierOutput(ClassifierOutput):
-    """Output of an image classifier that may have a second head, which learns from a teacher.
+    """Output of an image classifier that may have a second head, trained by distillation from a teacher.
 
-    logits: (batch, num_labels); of a model with two heads their mean.
-    cls_logits, distillation_logits: (batch, num_labels) of each head of a model with two.
+    logits: (batch, num_labels); with two heads, the mean of their logits.
+    cls_logits, distillation_logits: (batch, num_labels), the logits of each head; None with one head.
     """
 
     cls_logits: torch.FloatTensor | None = None
@@ -66,24 +67,33 @@ class DistilledClassifierOutput(ClassifierOutput):
 
 
 def recorded_states(outputs: EncoderOutput) -> dict:
-    """What a head hands on from its base model's output."""
+    """Return the recorded states of a base model's output that its head returns as well."""
     names = ("hidden_states", "attentions", "query_states", "key_states", "value_states")
     return {name: outputs[name] for name in names if name in outputs}
 
 
-def asks_for_states(model: PreTrainedModel, kwargs: dict) -> bool:
-    """Whether arguments or configuration ask for hidden states, attentions or other states of the layers."""
+def only_pooled_is_read(model: PreTrainedModel, last_layer: nn.Module, kwargs: dict) -> bool:
+    """Return whether nothing but the pooled token of the last layer's output is read.
+
+    Where the class token is pooled, the other tokens of the last layer are keys and values for it and nothing more, so
+    that the layer can leave out their queries, output projection and MLP. For a ViT-Ti/16 or ViT-S/16 at 224 pixels,
+    computing them costs 6.5 % more floating-point operations, in inference and training.
+    They are read, and therefore computed, where arguments or configuration ask for hidden states or attentions, and
+    where a forward hook on the last layer, or on a part of it, sees its output, as Grad-CAM's does.
+
+    Args:
+        model: whose `_can_record_outputs` names the states that can be asked for.
+        last_layer: last layer of the encoder.
+        kwargs: keyword arguments of the model's `forward`.
+    """
     flags = (f"output_{name}" for name in model._can_record_outputs)
-    return any(kwargs.get(flag, getattr(model.config, flag, False)) for flag in flags)
-
-
-def is_watched(module: nn.Module) -> bool:
-    """Whether a forward hook reads what the module or a part of it returns."""
-    return any(part._forward_hooks for part in module.modules())
+    if any(kwargs.get(flag, getattr(model.config, flag, False)) for flag in flags):
+        return False
+    return not any(part._forward_hooks for part in last_layer.modules())
 
 
 def init_as_torch(module: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
-    """Weights and bias as PyTorch makes them: uniform, within one over the square root of the inputs of an output."""
+    """Initialise weight and bias as PyTorch does by default: uniform in +-1 / sqrt(fan_in)."""
     init.kaiming_uniform_(module.weight, a=5**0.5)
     if module.bias is not None:
         bound = module.weight[0].numel() ** -0.5
@@ -91,17 +101,37 @@ def init_as_torch(module: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None
 
 
 def init_as_flax(weight: torch.Tensor) -> None:
-    """Flax's LeCun initialisation: normal, cut off at two deviations, 1 / sqrt(inputs of an output) over all.
+    """Initialise as Flax's `lecun_normal`: normal of std 1/sqrt(fan_in), truncated at two standard deviations.
 
-    transformers' own function of the name cuts off at plus and minus 2, which leaves weights 14 % too large.
+    transformers' `lecun_normal_` truncates at -2 and 2 instead, which makes weights 14 % too large.
     """
     std = weight[0].numel() ** -0.5 / 0.87962566103423978
     init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
-class VitsPreTrainedModel(PreTrainedModel):
-    """Base class of every model: an image encoder whose heads hold it as `model`."""
+# Keyword arguments that every model takes: those of transformers' attention, losses and decorators of forward methods,
+# and two switches that its pipelines and users pass to any model. All models interpolate their positions.
+SHARED_ARGUMENTS = frozenset(TransformersKwargs.__annotations__) | {
+    "return_dict",
+    "debug_io",
+    "debug_io_dir",
+    "prune_layers",
+    "use_cache",
+    "interpolate_pos_encoding",
+}
 
+
+class VitsPreTrainedModel(PreTrainedModel):
+    """Base class of every model; task heads hold the encoder as `model`.
+
+    Calling a model with a keyword argument that neither it nor its `base_model` knows raises TypeError.
+
+    Attributes:
+        own_arguments: names of the keyword arguments that the class's forward method knows, and of the outputs that
+            can be recorded; set for each subclass.
+    """
+
+    own_arguments: frozenset[str]
     base_model_prefix = "model"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
@@ -113,7 +143,7 @@ class VitsPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _no_split_modules = ["TransformerLayer", "ParallelTransformerLayer"]
     _can_record_outputs = {
-        # Whatever its kind, an encoder's layer is one that gradients can be checkpointed at.
+        # Layers of every architecture derive from this class.
         "hidden_states": OutputRecorder(GradientCheckpointingLayer),
         "attentions": OutputRecorder(Attention, index=1),
         "query_states": OutputRecorder(QueryKeyValue, index=0),
@@ -121,11 +151,33 @@ class VitsPreTrainedModel(PreTrainedModel):
         "value_states": OutputRecorder(QueryKeyValue, index=2),
     }
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _, *parameters = inspect.signature(cls.forward).parameters.values()
+        named = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+        cls.own_arguments = frozenset(named | {f"output_{name}" for name in cls._can_record_outputs})
+
+    def __call__(self, *args, **kwargs):
+        """Call `forward`, whose **kwargs would ignore a misspelt argument, after a check of the arguments' names.
+
+        Raises:
+            TypeError: an argument is unknown and not None.
+        """
+        known = self.own_arguments | self.base_model.own_arguments
+        given = {name for name, value in kwargs.items() if value is not None}
+        unknown = sorted(given - known - SHARED_ARGUMENTS)
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} got unknown arguments {', '.join(unknown)}: leave them out. It takes "
+                f"{', '.join(sorted(known))} and transformers' TransformersKwargs"
+            )
+        return super().__call__(*args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module):
-        """What most originals do: linear layers truncated normal, convolutions as PyTorch makes them, norms 1 and 0.
+        """Initialise as most originals: linear layers truncated normal, convolutions as PyTorch, norms 1 and 0.
 
-        The deviation is `config.initializer_range`, 0.02 where a configuration has none.
+        The standard deviation is `config.initializer_range`, or 0.02 where the configuration has no such field.
         """
         std = getattr(self.config, "initializer_range", 0.02)
         if isinstance(module, nn.Linear | PointwiseLinear):
@@ -137,7 +189,7 @@ class VitsPreTrainedModel(PreTrainedModel):
         elif isinstance(module, PositionEmbedding):
             init.trunc_normal_(module.table, std=std)
         elif isinstance(module, LayerScale):
-            init.constant_(module.gain, module.initial_value)
+            init.constant_(module.gamma, module.initial_value)
         elif isinstance(module, Constants):
             for name, value in module.constants().items():
                 init.copy_(getattr(module, name), value)
@@ -150,7 +202,10 @@ class VitsPreTrainedModel(PreTrainedModel):
 
 
 class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
-    """Base class of encoders in stages. `hidden_states` are maps: what enters the first stage and what leaves each."""
+    """Base class of hierarchical encoders.
+
+    `hidden_states` are feature maps: the input of the first stage and the output of each stage.
+    """
 
     _can_record_outputs = {
         "hidden_states": OutputRecorder(Stage),
@@ -159,12 +214,12 @@ class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
     }
 
     def normed_and_pooled(self, tokens: torch.Tensor) -> EncoderOutput:
-        """What most base models end with: a final norm, then the class token, or the mean where there is none.
+        """Apply the final norm and pool: take the class token or, without one, the mean of the tokens.
 
-        A model without final norm, as in a backbone, pools nothing.
+        A model without final norm, as inside a backbone, has no `pooler_output`.
 
         Args:
-            tokens: (batch, prefix + tokens of the last map, hidden_size).
+            tokens: (batch, prefix + tokens of the last feature map, hidden_size).
         """
         if self.norm is None:
             return EncoderOutput(last_hidden_state=tokens)
@@ -174,13 +229,13 @@ class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
 
 
 class ForClassification:
-    """A linear classifier on `pooler_output`; mixed into an architecture's pretrained class.
+    """Mixin of classifiers: a base model and a linear classifier on its `pooler_output`.
 
-    `ForImageClassification` adds the forward method of images; a model of sound or text writes its own, which names
-    its inputs, around `classify`.
+    `ForImageClassification` adds a `forward` for images. A model of audio or text defines its own, which names its
+    inputs and calls `classify`.
 
     Attributes:
-        model_class: the base model to build.
+        model_class: class of the base model.
     """
 
     model_class: type[PreTrainedModel]
@@ -188,21 +243,25 @@ class ForClassification:
     def __init__(self, config):
         super().__init__(config)
         self.num_labels = config.num_labels
+        self.make_parts(config)
+        self.post_init()
+
+    def make_parts(self, config) -> None:
+        """Make the submodules; a subclass that has more adds them here, before `post_init` initialises all."""
         self.model = self.model_class(config)
         self.classifier = self.make_classifier(config) if config.num_labels else nn.Identity()
-        self.post_init()
 
     @staticmethod
     def make_classifier(config) -> nn.Module:
-        """From `pooler_output`, (batch, pooler_size), to logits, (batch, num_labels)."""
+        """Make the classifier, from `pooler_output` (batch, pooler_size) to logits (batch, num_labels)."""
         return nn.Linear(config.pooler_size, config.num_labels)
 
     def classify(self, outputs: EncoderOutput, labels: torch.Tensor | None = None, **kwargs) -> ClassifierOutput:
-        """Logits of the base model's output, and the loss where there are labels.
+        """Compute logits from the base model's output and, if labels are given, the loss.
 
         Args:
             labels: (batch,) class indices, or (batch, num_labels) for regression and multi-label problems; the loss
-                follows `config.problem_type` as everywhere in transformers.
+                depends on `config.problem_type` as everywhere in transformers.
         """
         logits = self.classifier(outputs.pooler_output)
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
@@ -210,7 +269,7 @@ class ForClassification:
 
 
 class ForImageClassification(ForClassification):
-    """A linear classifier of images."""
+    """Mixin of image classifiers."""
 
     @can_return_tuple
     def forward(
@@ -228,29 +287,28 @@ class ForImageClassification(ForClassification):
         return self.classify(self.encode(pixel_values, **kwargs), labels, **kwargs)
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
-        """Output of the base model; an architecture may spare itself what nobody reads of it."""
+        """Return the base model's output; an architecture may skip parts of it that nothing reads."""
         return self.model(pixel_values, **kwargs)
 
 
 class DistilledImageClassification(ForImageClassification):
-    """One classifier, or two, of which the second learns from a teacher while training.
+    """Mixin of image classifiers that may have a second classifier, trained by distillation from a teacher.
 
-    They are averaged, in training too; a distillation loss reads `cls_logits` and `distillation_logits`.
+    `logits` are the mean of both, also in training; a distillation loss reads `cls_logits` and `distillation_logits`.
     """
 
-    def __init__(self, config):
-        super().__init__(config)
-        self.distillation_classifier = None
-        if self.has_two_classifiers(config) and config.num_labels:
-            self.distillation_classifier = self.make_classifier(config)
-            self.post_init()
+    def make_parts(self, config) -> None:
+        super().make_parts(config)
+        has_two = self.has_two_classifiers(config) and config.num_labels
+        self.distillation_classifier = self.make_classifier(config) if has_two else None
 
     @staticmethod
     def has_two_classifiers(config) -> bool:
+        """Return whether the configuration asks for the second classifier."""
         return config.distilled
 
     def distillation_features(self, outputs: EncoderOutput) -> torch.Tensor:
-        """(batch, pooler_size), what the second classifier reads."""
+        """Return the second classifier's input, (batch, pooler_size)."""
         return outputs.pooler_output
 
     @can_return_tuple
@@ -279,10 +337,10 @@ class DistilledImageClassification(ForImageClassification):
 
 
 class IsotropicBackbone(BackboneMixin):
-    """Feature maps of a model whose token grid is the same in every layer; mixed into its pretrained class.
+    """Mixin of backbones whose token grid is the same in every layer.
 
-    Stage "stem" is what enters the first layer, "stage<n>" what leaves layer n, each through the final norm unless
-    `config.apply_layernorm` is False.
+    The feature map "stem" is the input of the first layer, "stage<n>" the output of layer n. Each passes the final
+    norm unless `config.apply_layernorm` is False.
     """
 
     model_class: type[PreTrainedModel]
@@ -297,7 +355,7 @@ class IsotropicBackbone(BackboneMixin):
     @can_return_tuple
     @filter_output_hidden_states
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
-        """(batch, num_channels, height, width) to `feature_maps`, one (batch, channels, rows, columns) per stage."""
+        """Compute `feature_maps` (batch, channels, rows, columns), one per stage, of `pixel_values`."""
         outputs = self.model(pixel_values, **kwargs)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
         feature_maps = []
@@ -315,9 +373,9 @@ class IsotropicBackbone(BackboneMixin):
 
 
 class HierarchicalBackbone(BackboneMixin):
-    """Feature maps of a model in stages; mixed into its pretrained class.
+    """Mixin of backbones of hierarchical models.
 
-    Stage "stem" is what enters the first stage, "stage<n>" what leaves stage n.
+    The feature map "stem" is the input of the first stage, "stage<n>" the output of stage n.
     """
 
     model_class: type[PreTrainedModel]
@@ -326,17 +384,21 @@ class HierarchicalBackbone(BackboneMixin):
     def __init__(self, config):
         super().__init__(config)
         self.num_features = [config.stem_size, *config.hidden_sizes]
-        self.model = self.model_class(config, add_pooling_layer=False)
+        self.make_parts(config)
         self.post_init()
 
+    def make_parts(self, config) -> None:
+        """Make the submodules; a subclass that has more adds them here, before `post_init` initialises all."""
+        self.model = self.model_class(config, add_pooling_layer=False)
+
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
-        """The map of every stage name; an architecture says here where these are not its hidden states."""
+        """Return one feature map per stage name; overridden where these are not the hidden states."""
         return outputs.hidden_states
 
     @can_return_tuple
     @filter_output_hidden_states
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
-        """(batch, num_channels, height, width) to `feature_maps`, one (batch, channels, rows, columns) per stage."""
+        """Compute `feature_maps` (batch, channels, rows, columns), one per stage, of `pixel_values`."""
         outputs = self.model(pixel_values, **kwargs)
         maps = zip(self.stage_names, self.stage_maps(outputs), strict=True)
         return BackboneOutput(

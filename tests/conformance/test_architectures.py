@@ -1,5 +1,6 @@
 """transformers' mixins on every form of every architecture: model, backbone, configuration, training and pipelines."""
 
+import dataclasses
 import unittest
 from collections.abc import Iterator
 from math import prod
@@ -113,7 +114,8 @@ class BackboneTests(FormTests, mixins.backbone.BackboneTesterMixin):
 
 def with_defaults(config_class: type, fields: dict) -> type:
     """The configuration class with other defaults."""
-    body = {**fields, "__annotations__": {name: config_class.__annotations__[name] for name in fields}}
+    types = {field.name: field.type for field in dataclasses.fields(config_class)}  # inherited ones as well
+    body = {**fields, "__annotations__": {name: types[name] for name in fields}}
     return strict(type(config_class.__name__, (config_class,), body))
 
 

@@ -161,9 +161,9 @@ def test_features_of_the_last_layers_of_an_encoder_in_stages(name, has_class_tok
 
 
 def test_features_that_there_are_not_are_refused():
-    with pytest.raises(ValueError, match="3 layers are asked of a backbone that has 2"):
+    with pytest.raises(ValueError, match="at most the backbone's 2 layers, got 3"):
         layer_features(encoder("deit"), images(1, 3, 32, 32), 3)
-    with pytest.raises(ValueError, match="a CoatModel do not give features of their own"):
+    with pytest.raises(ValueError, match="CoatModel does not record the outputs"):
         layer_features(encoder("coat"), images(1, 3, 32, 32), 2)
     with pytest.raises(ValueError, match="at most the backbone's 12 layers, got 13"):
         LinearProbeConfig(num_layers=13)
@@ -383,7 +383,7 @@ def test_evaluate_by_linear_probes(backbone):
     assert [row["learning_rate"] for row in rows] == [0.1, 1, 10]
     assert rows[0]["top1"] < rows[2]["top1"]
     assert rows[2]["top1"] > 0.5
-    assert "4 layers are asked of a backbone that has 3" in error_of(*options)
+    assert "at most the backbone's 3 layers, got 4" in error_of(*options)
 
 
 def test_evaluate_by_few_shots_on_a_folder(backbone, tmp_path):

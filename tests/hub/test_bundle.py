@@ -158,7 +158,7 @@ def test_own_subclass_cannot_be_bundled(tmp_path):
     class Mine(model_class("vit", "AutoModel")):
         pass
 
-    with pytest.raises(ValueError, match=r"Mine is defined in tests\.test_bundle.*bundle=False"):
+    with pytest.raises(ValueError, match=r"Mine is defined in tests\.hub\.test_bundle.*bundle=False"):
         save_for_hub(Mine(tiny_model("vit").config), tmp_path / "mine")
     assert not list(tmp_path.iterdir())
     save_for_hub(Mine(tiny_model("vit").config), tmp_path / "mine", bundle=False)

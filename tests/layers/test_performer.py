@@ -47,14 +47,14 @@ def by_definition(layer: PerformerAttention, hidden_states, context) -> torch.Te
     return layer.projection(attended.transpose(1, 2).flatten(2))
 
 
-@pytest.mark.parametrize("stretch", [3, 256])
+@pytest.mark.parametrize("length", [3, 256])
 @pytest.mark.parametrize("scale", [0.3, 10.0])
-def test_computes_its_definition_and_the_gradients_of_it(scale, stretch, monkeypatch):
-    monkeypatch.setattr(performer, "SHORTEST_STRETCH", stretch)
-    monkeypatch.setattr(performer, "MOST_FEATURES_ON_CPU", 1)
+def test_computes_its_definition_and_the_gradients_of_it(scale, length, monkeypatch):
+    monkeypatch.setattr(performer, "MIN_CHUNK_LENGTH", length)
+    monkeypatch.setattr(performer, "MAX_CHUNK_FEATURES_ON_CPU", 1)
     layer = PerformerAttention(hidden_size=6, num_heads=3, head_dim=8, num_features=20, bias=True).double()
     inputs = states(2, 7, 6, scale=scale), states(2, 5, 6, scale=scale)
-    assert len(layer.stretches(inputs[0])) == math.ceil(7 / stretch)
+    assert len(layer.chunks(inputs[0])) == math.ceil(7 / length)
     found, expected = layer(*inputs), by_definition(layer, *inputs)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-10)
     with torch.no_grad():
@@ -183,9 +183,9 @@ def test_a_seed_redraws_the_features_of_every_layer():
     assert "0.random_features.projection" in one.state_dict()
 
 
-def test_scale_norm_has_one_gain_and_does_not_divide_by_zero():
+def test_scale_norm_has_one_factor_and_does_not_divide_by_zero():
     norm = ScaleNorm()
-    norm.gain.data.fill_(3.0)
+    norm.scale.data.fill_(3.0)
     tokens = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 0.0]])
     torch.testing.assert_close(norm(tokens), torch.tensor([[1.8, 2.4], [0.0, 0.0], [0.03, 0.0]]))
 

@@ -48,7 +48,7 @@ def compute_two_steps(case: Case) -> dict[str, torch.Tensor]:
     masking = {
         "masking": strategy(config["pred_shape"]),
         "mask_probability": config["masking_prob"],
-        "hint_share": config["show_max"],
+        "hint_fraction": config["show_max"],
     }
     model = ibot.ibot_model(case, **masking)
 

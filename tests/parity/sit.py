@@ -133,7 +133,7 @@ def compute_later_corruption(case: Case) -> dict[str, torch.Tensor]:
             "shuffle" if kind not in ("noise", "zeros") else kind
             for kind in config.get("drop_type", "noise").split("-")
         ],
-        largest_share=config["max_replace"],
+        largest_fraction=config["max_replace"],
         align=config["align"],
         largest_side=config.get("max_block_sz", 0.3),
         other=inputs.get("other"),
@@ -153,7 +153,7 @@ def compute_replaced_list(case: Case) -> dict[str, torch.Tensor]:
         inputs["masks"][:, 0] > 0,
         [gate.random() < share for _ in inputs["samples"]],
         [generator] * len(inputs["samples"]),
-        largest_share=config["max_replace"],
+        largest_fraction=config["max_replace"],
         align=config["align"],
     )
     return {"corrupted": corrupted, "mask": mask.float()}

@@ -250,7 +250,8 @@ def test_a_training_state_whole_and_its_teachers_backbone(wrapped_teacher):
     assert model.config.num_prototypes == 5
     assert model.objective.center.value.tolist() == [2.0] * 5
     assert model.objective.region_center.value.tolist() == [3.0] * 5
-    assert torch.equal(model.teacher.region_head.last_layer.gain, model.student.region_head.last_layer.gain + 1)
+    student_layer, teacher_layer = model.student.region_head.last_layer, model.teacher.region_head.last_layer
+    assert torch.equal(teacher_layer.magnitude, student_layer.magnitude + 1)
     backbone = convert("esvit", "swin_tiny_window7", state, **FIELDS)
     assert type(backbone) is SwinModel
     pixel_values = GLOBAL[:, 0]

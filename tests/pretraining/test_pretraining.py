@@ -362,7 +362,7 @@ def test_initialisation_is_the_originals():
     assert not table.requires_grad
     head = dino().student.head
     assert head.mlp[0].weight.std().item() == pytest.approx(0.02, rel=0.15)
-    assert torch.equal(head.last_layer.gain, torch.ones(12, 1))
+    assert torch.equal(head.last_layer.magnitude, torch.ones(12, 1))
 
 
 @pytest.mark.parametrize(

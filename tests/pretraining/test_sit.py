@@ -217,7 +217,7 @@ def test_batches_are_a_function_of_the_seeds(generation):
 
 
 def test_masks_tell_where_pixels_were_corrupted():
-    made = SiTBatches(sit_config(3, replaced_share=0))(list(CLEAN), SEEDS)
+    made = SiTBatches(sit_config(3, replaced_fraction=0))(list(CLEAN), SEEDS)
     mask = made["corruption_mask"]
     assert mask.shape == (4, 2, 32, 32)
     changed = (made["corrupted_pixel_values"] != made["pixel_values"]).any(dim=2)
@@ -228,7 +228,7 @@ def test_masks_tell_where_pixels_were_corrupted():
 
 
 def test_an_image_is_dropped_alike_in_any_batch():
-    make = SiTBatches(sit_config(2, replaced_share=0))
+    make = SiTBatches(sit_config(2, replaced_fraction=0))
     whole, alone = make(list(CLEAN), SEEDS), make([CLEAN[2]], [2])
     assert all(torch.equal(whole[name][2:3], alone[name]) for name in whole)
 
@@ -431,7 +431,7 @@ def test_a_pretrained_backbone_is_fine_tuned(generation, tmp_path):
         (lambda: sit(3, block_kinds=["snow"]), "block_kinds must be some of 'noise'"),
         (lambda: sit(3, replacement_probability=2), r"replacement_probability must lie in \[0, 1\]"),
         (lambda: sit(1).export("teacher"), "has no teacher"),
-        (lambda: sit(2, tasks=["rotation"]).reconstruct(CLEAN[:, 0]), "paints nothing"),
+        (lambda: sit(2, tasks=["rotation"]).reconstruct(CLEAN[:, 0]), "reconstructs nothing"),
         (lambda: SiTBatches(sit_config(3))(list(CLEAN), [0]), "got 4 images and 1 seeds"),
         (lambda: SiTBatches(sit_config(1))(list(CLEAN[..., :24]), SEEDS), "only square views .* got 32x24"),
         (lambda: classifier(head="token_and_mean", representation_size=8), "representation_size must be None"),

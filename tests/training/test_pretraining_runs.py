@@ -29,7 +29,7 @@ BACKBONE = {
     "intermediate_size": 32,
     "drop_path_rate": 0.2,
 }
-HEAD = {"num_prototypes": 24, "head_hidden_size": 16, "head_bottleneck_size": 8, "train_gain": True}
+HEAD = {"num_prototypes": 24, "head_hidden_size": 16, "head_bottleneck_size": 8, "train_magnitude": True}
 MODELS = {
     "mae": {
         "system": "mae",

@@ -185,7 +185,7 @@ def test_ratios_of_zero_and_more_mask_half_of_the_views():
 def test_hints_reveal_some_of_the_most_attended():
     attention = torch.rand(64, 100, generator=torch.Generator().manual_seed(0))
     high = AttentionMask("high", probability=1)(attention, 0.4)
-    hint = AttentionMask("hint", probability=1, hint_share=0.2)(attention, 0.4)
+    hint = AttentionMask("hint", probability=1, hint_fraction=0.2)(attention, 0.4)
     low = AttentionMask("low", probability=1)(attention, 0.4)
     assert high.sum(dim=1).tolist() == low.sum(dim=1).tolist() == [40] * 64
     assert not (high & low).any()

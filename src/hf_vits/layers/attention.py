@@ -17,7 +17,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, so that its probabilities can be read.
+    """Compute softmax attention step by step, so that the probabilities can be returned.
 
     Args:
         query, key, value: (batch, heads, tokens, head_dim); keys and values may have another number of tokens.
@@ -35,30 +35,30 @@ def eager_attention_forward(
 
 
 def without_probabilities(*arguments, **kwargs) -> tuple[torch.Tensor, None]:
-    """`eager_attention_forward`, which returns None in place of the probabilities, as fused attention does."""
+    """Call `eager_attention_forward`, but return None for the probabilities, as fused attention does."""
     return eager_attention_forward(*arguments, **kwargs)[0], None
 
 
 def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention by the implementation that `module.config` asks for (eager, sdpa, flex or flash).
+    """Compute attention by the implementation that `module.config` names (eager, sdpa, flex or flash).
 
-    `module` is an `Attention`, or has its attributes. Shapes as in `eager_attention_forward`; the probabilities are
-    None for every implementation but eager.
+    `module` is an `Attention` or has the same attributes. Shapes are as in `eager_attention_forward`. Only the eager
+    implementation returns probabilities, the others None.
     """
     if isinstance(attention_mask, torch.Tensor) and attention_mask.is_floating_point():
         attention_mask = attention_mask.to(query.dtype)
     implementation = module.config._attn_implementation
     if implementation == "flex_attention" and isinstance(attention_mask, torch.Tensor):
-        # As a mask, flex attention would read the first head's alone.
+        # Passed as a mask, flex attention would read the values of the first head alone.
         shape = (*query.shape[:3], key.shape[2])
         attention_mask, kwargs["position_bias"] = None, attention_mask.expand(shape)
     attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     if implementation == "sdpa" and query.device.type == "cpu":
         if attention_mask is not None and torch.is_grad_enabled() and attention_mask.requires_grad:
-            # The fused kernel takes no bias that learns, and what stands in for it is slower than this.
+            # The fused kernel gives the bias no gradient; PyTorch's fallback is slower than the eager implementation.
             attention = without_probabilities
         elif (missing := value.shape[-1] - query.shape[-1]) > 0:
-            # Nor does it take values wider than keys. Zeros change no score.
+            # The fused kernel needs keys as wide as values. Padding with zeros changes no score.
             query, key = nn.functional.pad(query, (0, missing)), nn.functional.pad(key, (0, missing))
     return attention(
         module,
@@ -74,11 +74,11 @@ def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) 
 
 
 def padding_bias(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """What keeps keys out of attention, as a bias (batch, 1, queries or 1, keys).
+    """Return a boolean mask as an additive bias (batch, 1, queries or 1, keys) on attention scores.
 
     Args:
-        mask: boolean (batch, queries or 1, keys), False for keys that are not seen.
-        tokens: whose scores the bias is added to.
+        mask: boolean (batch, queries or 1, keys), False for keys that must not be attended to.
+        tokens: input of the attention; the bias has the dtype of its scores.
     """
     dtype = tokens.dtype
     if torch.is_autocast_enabled(tokens.device.type):
@@ -88,14 +88,14 @@ def padding_bias(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 class Attention(nn.Module):
-    """Base of attention layers: what `attend` reads off them.
+    """Base of attention layers, with the attributes that `attend` reads.
 
-    A subclass returns a pair: the result, and the probabilities or None, which are recorded as `attentions`.
+    A subclass's `forward` returns its result and the probabilities or None, which are recorded as `attentions`.
 
     Args:
         config: names the attention implementation (`_attn_implementation`).
         scaling: factor on the scores.
-        attention_dropout: rate on the probabilities while training.
+        attention_dropout: dropout rate on the probabilities in training.
     """
 
     is_causal = False
@@ -111,10 +111,11 @@ class Attention(nn.Module):
 class QueryKeyValue(nn.Linear):
     """Queries, keys and values of all heads from one fused projection.
 
-    A module of its own, so that the three can be recorded with `output_query_states=True` and its likes.
+    A separate module, so that `output_query_states=True`, `output_key_states=True` and `output_value_states=True` can
+    record its outputs.
 
     Args:
-        attention_size: width of all heads together, None for `hidden_size`.
+        attention_size: channels of all heads together; None for `hidden_size`.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, bias: bool = True, attention_size: int | None = None):
@@ -122,10 +123,10 @@ class QueryKeyValue(nn.Linear):
         self.num_heads = num_heads
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(batch, tokens, hidden_size) to three tensors of (batch, heads, tokens, head_dim)."""
+        """Map (batch, tokens, hidden_size) to three tensors of (batch, heads, tokens, head_dim)."""
         batch, tokens, _ = hidden_states.shape
         fused = super().forward(hidden_states).view(batch, tokens, 3, self.num_heads, -1)
-        # Unbound before the heads move forward: the backward pass then writes each gradient straight into its place.
+        # Unbinding before transposing lets the backward pass write each gradient in place, without a copy.
         query, key, value = fused.unbind(2)
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
@@ -135,11 +136,12 @@ class SelfAttention(Attention):
 
     Args:
         config: names the attention implementation (`_attn_implementation`).
-        hidden_size, num_heads: width of the tokens and how many heads share it.
+        hidden_size: channels of the tokens.
+        num_heads: number of heads.
         qkv_bias: whether the fused projection has a bias.
-        attention_dropout, projection_dropout: rates on the probabilities and on the result.
-        attention_size: width of all heads together, None for `hidden_size`.
-        projection_bias: whether the output projection has one.
+        attention_dropout, projection_dropout: dropout rates on the probabilities and on the result.
+        attention_size: channels of all heads together; None for `hidden_size`.
+        projection_bias: whether the output projection has a bias.
     """
 
     qkv_class = QueryKeyValue
@@ -168,15 +170,15 @@ class SelfAttention(Attention):
         num_queries: int | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Let tokens attend to one another.
+        """Compute self-attention.
 
         Args:
             hidden_states: (batch, tokens, hidden_size).
             attention_mask: additive bias that broadcasts to (batch, heads, queries, tokens), or None.
-            num_queries: how many leading tokens attend, each to all tokens; None for all.
+            num_queries: only the first `num_queries` tokens are queries, keys are all tokens; None for all.
 
         Returns:
-            (batch, queries, hidden_size), and the probabilities where the implementation has them.
+            (batch, queries, hidden_size), and the probabilities, None unless the implementation is eager.
         """
         query, key, value = self.qkv(hidden_states)
         if num_queries is not None:

@@ -9,8 +9,8 @@ class ConvNorm(nn.Sequential):
     """Convolution without bias, then batch norm, which `hf_vits.fuse` folds away.
 
     Args:
-        padding: None for half the kernel, which keeps the map's size at stride 1.
-        activation: a name of transformers' `ACT2FN`, None for none.
+        padding: None for half the kernel size, which keeps height and width at stride 1.
+        activation: a name of transformers' `ACT2FN`; None for none.
     """
 
     def __init__(
@@ -32,22 +32,22 @@ class ConvNorm(nn.Sequential):
 
 
 class PointwiseLinear(nn.Conv2d):
-    """A linear layer on the channels of a map, initialised as linear layers are."""
+    """1x1 convolution: a linear layer on the channels of a feature map, initialised as linear layers are."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels, 1)
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer norm over the channels of a map."""
+    """Layer norm over the channels of a feature map."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to the same shape."""
+        """Map (batch, channels, height, width) to the same shape."""
         return super().forward(hidden_states.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvPositionEmbedding(nn.Conv2d):
-    """Positions from the surroundings: a depth-wise convolution added to its own input.
+    """Convolutional position embedding: a depth-wise convolution with a residual connection.
 
     The conditional positional encoding of Chu et al., arXiv 2102.10882; CoaT's convolutional position encoding, CMT's
     local perception unit and RegionViT's PEG are the same.
@@ -57,15 +57,15 @@ class ConvPositionEmbedding(nn.Conv2d):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to the same shape."""
+        """Map (batch, channels, height, width) to the same shape."""
         return hidden_states + super().forward(hidden_states)
 
 
 def to_tokens(hidden_states: torch.Tensor) -> torch.Tensor:
-    """(batch, channels, height, width) to (batch, height * width, channels)."""
+    """Map (batch, channels, height, width) to (batch, height * width, channels)."""
     return hidden_states.flatten(2).transpose(1, 2)
 
 
 def to_map(tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(batch, height * width, channels) to (batch, channels, height, width)."""
+    """Map (batch, height * width, channels) to (batch, channels, height, width)."""
     return tokens.transpose(1, 2).unflatten(2, grid)

@@ -1,4 +1,4 @@
-"""Some of the frames of a clip."""
+"""Sampling of frames from a clip."""
 
 import numpy as np
 import torch
@@ -6,11 +6,12 @@ import torch
 
 @torch.compiler.assume_constant_result
 def uniform_frames(num_frames: int, count: int) -> list[int]:
-    """Which `count` of `num_frames` frames google-research/scenic takes, or all of them where they are not more.
+    """Return the indices of `count` evenly spaced frames of `num_frames`; all of them if `count` is not smaller.
 
-    Evenly spaced, as far from either end as from one another (common_lib/video_utils.py, `sample_frames_uniformly`).
-    The positions are single precision, which decides between two frames where a position is halfway; their number is
-    rounded up from a quotient in double precision, and so sometimes one more.
+    The ends are as far away as two samples from each other, as in google-research/scenic (common_lib/video_utils.py,
+    `sample_frames_uniformly`). Two details of its arithmetic are kept: positions are in single precision, which
+    decides ties in rounding; their number comes from a quotient in double precision, so that for some lengths there is
+    one frame more.
     """
     if count >= num_frames:
         return list(range(num_frames))
@@ -20,6 +21,6 @@ def uniform_frames(num_frames: int, count: int) -> list[int]:
 
 
 def sample_uniformly(pixel_values: torch.Tensor, count: int) -> torch.Tensor:
-    """(batch, frames, channels, height, width) to the frames that `uniform_frames` chooses of each clip."""
+    """Select the frames `uniform_frames` of clips (batch, frames, channels, height, width)."""
     frames = pixel_values.unbind(1)
     return torch.stack([frames[index] for index in uniform_frames(len(frames), count)], dim=1)

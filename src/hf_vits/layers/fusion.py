@@ -1,4 +1,4 @@
-"""Folding batch norms into the linear maps beside them, for inference."""
+"""Folding of batch norms into adjacent linear layers and convolutions, for inference."""
 
 from copy import deepcopy
 
@@ -17,12 +17,12 @@ FUSERS = {
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Fold every batch norm that stands right after or before a convolution or linear layer in an `nn.Sequential`.
+    """Fold every batch norm directly after or before a convolution or linear layer in an `nn.Sequential`, in place.
 
-    In place. A convolution takes up the norm before it only where that is exact: without padding and groups. Biases by
-    distance (`DistanceBias`) are looked up once and kept. The fused model computes the same up to rounding with fewer
-    operations; it can no longer be trained as before, nor saved as a checkpoint of its architecture. Raises ValueError
-    for a model in training mode, whose batch norms still depend on the batch.
+    A norm before a convolution is folded only where this is exact, without padding and groups. The biases of
+    `DistanceBias` are looked up once and kept. The fused model computes the same results up to rounding, with fewer
+    operations. It can no longer be trained as before, nor saved as a checkpoint of its architecture. Raises ValueError
+    for a model in training mode, whose batch norms depend on the batch.
 
     Returns:
         The same model.
@@ -47,16 +47,16 @@ def is_batch_norm(module: nn.Module) -> bool:
 
 
 def takes_norm_before(module: nn.Module) -> bool:
-    """Whether scale and shift of every input channel can be part of the module."""
+    """Return whether a norm before the module can be folded into it exactly."""
     if type(module) not in FUSERS:
         return False
-    # Zeros at the border are not what the norm would make of zeros.
+    # Padding is zero after the norm, whereas the norm's shift would make it non-zero if folded.
     return isinstance(module, nn.Linear) or (module.groups == 1 and not any(module.padding))
 
 
 @torch.no_grad()
 def fold_norm_before(norm: nn.modules.batchnorm._BatchNorm, linear: nn.Module) -> nn.Module:
-    """A copy of `linear`, a linear layer or a convolution, that computes what it does after `norm`."""
+    """Return a linear layer or convolution that computes `linear(norm(x))`."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight

@@ -1,4 +1,4 @@
-"""Kernels of images as kernels of clips, for models of clips that start from a model of images."""
+"""Inflation of 2-d convolution kernels to 3-d, to initialise a video model from an image model."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from torch import nn
 
 
 def inflate(kernel: torch.Tensor, frames: int, rule: str) -> torch.Tensor:
-    """Kernels (output, input, height, width) as (output, input, frames, height, width).
+    """Return kernels (output, input, height, width) inflated to (output, input, frames, height, width).
 
-    rule: "central_frame": zero but for the central frame; "average": divided evenly among the frames; "repeat": whole
-        in every frame; "rank_pooling": weighted by approximate rank pooling, equation 3 of Bilen et al., "Action
-        Recognition with Dynamic Image Networks", arXiv 1612.00738, over the number of frames.
+    rule: "central_frame" puts the kernel in the central frame and zeros elsewhere; "average" divides it evenly among
+        the frames; "repeat" copies it to every frame; "rank_pooling" weights it by approximate rank pooling, equation
+        3 of Bilen et al., "Action Recognition with Dynamic Image Networks", arXiv 1612.00738, over the frames' number.
 
     Raises ValueError for another rule.
     """

@@ -1,6 +1,6 @@
-"""Several questions answered by one linear layer: logits (batch, sum(head_sizes)), one head after the other.
+"""Several classification heads in one linear layer: logits (batch, sum(head_sizes)), the heads' logits concatenated.
 
-As in Epic-Kitchens, where a clip has a noun and a verb; google-research/scenic, projects/vivit/model.py and
+Used for Epic-Kitchens, where a clip has a noun and a verb; google-research/scenic, projects/vivit/model.py and
 model_utils.py.
 """
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 def multi_head_cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, head_sizes: Sequence[int], label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Mean over the heads of their softmax cross-entropies, each a mean over the batch.
+    """Return the softmax cross-entropy, averaged over the batch and then over the heads.
 
     Args:
         labels: (batch, heads) class indices, or (batch, sum(head_sizes)) with a distribution per head.
@@ -39,9 +39,9 @@ def multi_head_cross_entropy(
 
 
 def log_probabilities(logits: torch.Tensor, head_sizes: Sequence[int] | None = None) -> torch.Tensor:
-    """Logarithms of the probabilities (..., classes) of logits (..., classes): of each head they sum up to one.
+    """Return log-probabilities (..., classes) of logits (..., classes), with a softmax per head.
 
-    head_sizes: None for one head.
+    head_sizes: number of classes of each head; None for a single head.
     """
     if head_sizes is None:
         return logits.log_softmax(dim=-1)
@@ -49,7 +49,7 @@ def log_probabilities(logits: torch.Tensor, head_sizes: Sequence[int] | None = N
 
 
 def joint_scores(logits: torch.Tensor, head_sizes: Sequence[int]) -> torch.Tensor:
-    """Probability of every combination of classes: the product of the heads' softmaxes.
+    """Return the probability of every combination of classes: the product of the heads' probabilities.
 
     Returns:
         (batch, prod(head_sizes)); class a of the first head and b of the second are at `a * head_sizes[1] + b`.
@@ -61,6 +61,6 @@ def joint_scores(logits: torch.Tensor, head_sizes: Sequence[int]) -> torch.Tenso
 
 
 def joint_labels(labels: torch.Tensor, head_sizes: Sequence[int]) -> torch.Tensor:
-    """(batch, heads) class indices to (batch,) positions among the `joint_scores`."""
+    """Map class indices (batch, heads) to indices (batch,) into `joint_scores`."""
     weights = [math.prod(head_sizes[index + 1 :]) for index in range(len(head_sizes))]
     return (labels * labels.new_tensor(weights)).sum(dim=1)

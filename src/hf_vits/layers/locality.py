@@ -1,4 +1,4 @@
-"""A feed-forward that is local: LocalViT's, and how the layers of its hosts choose between it and the plain MLP.
+"""LocalViT's convolutional feed-forward, and the choice between it and a plain MLP.
 
 Li et al., "LocalViT: Bringing Locality to Vision Transformers", arXiv 2104.05707, section 3; ofsoundof/LocalViT
 (models/localvit.py).
@@ -16,7 +16,7 @@ from .transformer import TransformerLayer, leading
 
 
 class LinearSqueezeExcitation(SqueezeExcitation):
-    """Squeeze-and-excitation whose two layers are linear, as in the original."""
+    """Squeeze-and-excitation whose two 1x1 convolutions are initialised as linear layers, as in the original."""
 
     def __init__(self, channels: int, squeeze_size: int):
         super().__init__(channels, squeeze_size, scale_activation=nn.Hardsigmoid)
@@ -24,7 +24,7 @@ class LinearSqueezeExcitation(SqueezeExcitation):
 
 
 class EfficientChannelAttention(nn.Module):
-    """Channels weighted by a convolution along the means of their neighbours (ECA, arXiv 1910.03151, section 3.3)."""
+    """Efficient channel attention (ECA, arXiv 1910.03151, section 3.3): a convolution over the channels' means."""
 
     def __init__(self, channels: int, gate: nn.Module):
         super().__init__()
@@ -34,13 +34,13 @@ class EfficientChannelAttention(nn.Module):
         self.gate = gate
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to the same shape."""
+        """Map (batch, channels, height, width) to the same shape."""
         weights = self.gate(self.convolution(hidden_states.mean(dim=(2, 3))[:, None]))
         return hidden_states * weights.transpose(1, 2)[..., None]
 
 
 def make_channel_attention(kind: str, channels: int, squeeze_size: int | None) -> nn.Module:
-    """What weights the channels of a map, by the name that `LocalityConfig.channel_attention` gives it."""
+    """Make the channel attention named by `LocalityConfig.channel_attention`."""
     if kind == "squeeze_excitation":
         return LinearSqueezeExcitation(channels, squeeze_size)
     if kind == "none":
@@ -49,14 +49,14 @@ def make_channel_attention(kind: str, channels: int, squeeze_size: int | None) -
 
 
 class LocalityFeedForward(nn.Module):
-    """x + convolutions(x) on the grid of tokens: out to more channels, 3x3 depth-wise, and back, with batch norms.
+    """Inverted residual on the grid of tokens: 1x1 expansion, 3x3 depth-wise, 1x1 projection, with batch norms.
 
-    There is no norm in front. Prefix tokens pass by unchanged.
+    There is no norm before it. Prefix tokens are returned unchanged.
 
     Args:
         config: a `LocalityConfig`.
-        squeeze_size: channels between the two layers of squeeze-and-excitation, where the configuration asks for it;
-            None leaves channel attention out, whatever it asks for.
+        squeeze_size: channels between the two layers of squeeze-and-excitation; None for no channel attention,
+            whatever `config.channel_attention` is.
     """
 
     def __init__(self, config, hidden_size: int, intermediate_size: int, squeeze_size: int | None):
@@ -73,7 +73,7 @@ class LocalityFeedForward(nn.Module):
         self.projection = ConvNorm(intermediate_size, hidden_size, 1)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape."""
         count = hidden_states.shape[1] - grid[0] * grid[1]
         tokens = hidden_states[:, count:]
         local = self.channel_attention(self.depthwise(self.expansion(to_map(tokens, grid))))
@@ -82,10 +82,10 @@ class LocalityFeedForward(nn.Module):
 
 
 class MLPFeedForward(nn.Module):
-    """x + mlp(norm(x)).
+    """x + last(mlp(norm(x))).
 
     Args:
-        last: what the branch passes before it is added, such as stochastic depth.
+        last: module applied to the branch before the residual is added, such as stochastic depth.
     """
 
     def __init__(self, config, hidden_size: int, intermediate_size: int, last: nn.Module):
@@ -95,16 +95,16 @@ class MLPFeedForward(nn.Module):
         self.last = last
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape; `grid` is not read."""
+        """Map (batch, tokens, hidden_size) to the same shape; `grid` is not read."""
         return hidden_states + self.last(self.mlp(self.norm(hidden_states)))
 
 
 def make_feed_forward(
     config, hidden_size: int, intermediate_size: int, squeeze_size: int, drop_path_rate: float
 ) -> nn.Module:
-    """The second half of a layer, residual included, that a `LocalityConfig` asks for.
+    """Make the second half of a layer, including its residual connection, as `config.feed_forward` names it.
 
-    It is called with tokens and their grid. Stochastic depth is the MLP's alone, as in the original.
+    It is called with tokens and their grid. As in the original, only the MLP has stochastic depth.
     """
     if config.feed_forward == "locality":
         return LocalityFeedForward(config, hidden_size, intermediate_size, squeeze_size)
@@ -112,9 +112,9 @@ def make_feed_forward(
 
 
 class LocalityTransformerLayer(TransformerLayer):
-    """A transformer layer whose MLP, with its norm and residual, gives way to `LocalityFeedForward`.
+    """Transformer layer with `LocalityFeedForward` in place of norm, MLP and residual connection.
 
-    Reads `squeeze_size` from `config`, and what `TransformerLayer` and `LocalityFeedForward` read.
+    Reads `squeeze_size` from `config`, besides the fields that `TransformerLayer` and `LocalityFeedForward` read.
     """
 
     def make_feed_forward(self, config) -> None:
@@ -124,8 +124,13 @@ class LocalityTransformerLayer(TransformerLayer):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], num_queries: int | None = None, **kwargs
     ) -> torch.Tensor:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape, or to the `num_queries` prefix tokens."""
-        # The convolutions do nothing to prefix tokens, but in training their batch norms see every layer's tokens.
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape.
+
+        Args:
+            grid: (rows, columns) of the tokens.
+            num_queries: return only the first `num_queries` tokens, all of them prefix tokens; None for all.
+        """
+        # Prefix tokens skip the convolutions. In training all tokens are computed for the batch norms' statistics.
         attending = None if self.training else num_queries
         attended = self.attention_branch(hidden_states, num_queries=attending, **kwargs)
         hidden_states = leading(hidden_states, attending) + attended

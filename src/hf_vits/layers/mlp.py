@@ -6,12 +6,12 @@ from transformers.activations import ACT2FN
 
 
 class MLP(nn.Module):
-    """Two linear layers with an activation between them, dropout after each.
+    """Two linear layers with an activation between them and dropout after each.
 
     Args:
-        hidden_size, intermediate_size: width of the tokens and of the layer between.
+        hidden_size, intermediate_size: channels of the tokens and between the layers.
         hidden_act: a name of transformers' `ACT2FN`.
-        output_size: width of the result, None for `hidden_size`.
+        output_size: channels of the result; None for `hidden_size`.
     """
 
     def __init__(
@@ -29,18 +29,18 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(..., hidden_size) to (..., output_size)."""
+        """Map (..., hidden_size) to (..., output_size)."""
         hidden_states = self.dropout(self.activation(self.up(hidden_states)))
         return self.dropout(self.down(hidden_states))
 
 
 class GatedMLP(nn.Module):
-    """A linear layer whose first half, activated, multiplies the second half, and a linear layer after that.
+    """MLP with a gated linear unit: the activation of one half of the channels multiplies the other half.
 
     Shazeer, "GLU Variants Improve Transformer", arXiv 2002.05202, with biases.
 
     Args:
-        hidden_size, intermediate_size: width of the tokens, and of each half between.
+        hidden_size, intermediate_size: channels of the tokens, and of each half between the layers.
         hidden_act: a name of transformers' `ACT2FN`.
     """
 
@@ -51,6 +51,6 @@ class GatedMLP(nn.Module):
         self.down = nn.Linear(intermediate_size, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(..., hidden_size) to the same shape."""
+        """Map (..., hidden_size) to the same shape."""
         gate, value = self.up(hidden_states).chunk(2, dim=-1)
         return self.down(self.activation(gate) * value)

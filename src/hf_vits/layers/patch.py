@@ -1,4 +1,4 @@
-"""From images and clips to a grid of tokens."""
+"""Embeddings of images and clips as grids of tokens, and operations on patches."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from .convolution import LayerNorm2d
 
 
 def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size given as one number or as two."""
+    """Return a size given as one number or as two as (height, width)."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
@@ -17,7 +17,7 @@ def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int, cli
     """Raise ValueError or TypeError unless `pixel_values` is a floating (batch, num_channels, height, width).
 
     Args:
-        clips: (batch, frames, num_channels, height, width) is needed instead.
+        clips: whether (batch, frames, num_channels, height, width) is expected instead.
     """
     if pixel_values is None:
         raise ValueError("You have to specify pixel_values: (batch, num_channels, height, width)")
@@ -45,7 +45,7 @@ def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int, cli
 
 
 def patch_grid(height: int, width: int, patch_size: Sequence[int]) -> tuple[int, int]:
-    """(height, width) in patches of an image of this size in pixels; ValueError where patches do not fill it."""
+    """Return (height, width) in patches for a size in pixels; ValueError where patches do not fill the image."""
     rows, columns = patch_size
     if height < rows or width < columns or height % rows or width % columns:
         raise ValueError(
@@ -56,7 +56,7 @@ def patch_grid(height: int, width: int, patch_size: Sequence[int]) -> tuple[int,
 
 
 def square_grid(num_patches: int, size: Sequence[int]) -> tuple[int, int]:
-    """(rows, columns) of so many square patches that fill an image of `size` (height, width)."""
+    """Return (rows, columns) of `num_patches` square patches that fill an image of `size` (height, width)."""
     rows = round((num_patches * size[0] / size[1]) ** 0.5)
     return rows, num_patches // rows
 
@@ -71,11 +71,11 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Conv2d(num_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels; ValueError where patches do not fill it."""
+        """Return (height, width) in tokens for a size in pixels; ValueError where patches do not fill the image."""
         return patch_grid(height, width, self.patch_size)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         check_pixel_values(pixel_values, self.num_channels)
         self.grid(*pixel_values.shape[-2:])
         return self.projection(pixel_values.to(self.projection.weight.dtype))
@@ -95,7 +95,7 @@ class TubeletEmbedding(nn.Module):
         self.projection = nn.Conv3d(num_channels, hidden_size, kernel_size=tubelet_size, stride=tubelet_size)
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """(frames, height, width) in tokens of a clip of this size; ValueError where tubelets do not fill it."""
+        """Return (frames, height, width) in tokens for a clip; ValueError where tubelets do not fill it."""
         depth, *patch_size = self.tubelet_size
         if frames < depth or frames % depth:
             raise ValueError(
@@ -105,11 +105,11 @@ class TubeletEmbedding(nn.Module):
         return frames // depth, *patch_grid(height, width, patch_size)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
+        """Map (batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
         check_pixel_values(pixel_values, self.num_channels, clips=True)
         frames, rows, columns = self.grid(pixel_values.shape[1], *pixel_values.shape[-2:])
         depth, height, width = self.tubelet_size
-        # The convolution as a matrix product, whose result has the tokens in order.
+        # The convolution as a matrix product, which returns the tokens in their order without a transpose.
         tubelets = pixel_values.to(self.projection.weight.dtype)
         tubelets = tubelets.view(-1, frames, depth, self.num_channels, rows, height, columns, width)
         tubelets = tubelets.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4)
@@ -117,10 +117,10 @@ class TubeletEmbedding(nn.Module):
 
 
 class ConvEmbedding(nn.Module):
-    """Patches of an image or of a map, each projected to a token and normalised; what they do not fill is left out.
+    """Patch embedding by a convolution with layer norm; pixels at the border that fill no patch are left out.
 
     Args:
-        stride: None for the side of a patch, so that patches do not overlap.
+        stride: None for `kernel_size`, so that patches do not overlap.
     """
 
     def __init__(
@@ -139,20 +139,20 @@ class ConvEmbedding(nn.Module):
         self.norm = LayerNorm2d(hidden_size, eps=eps)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, hidden_size, rows, columns); ValueError if no patch fits in."""
+        """Map (batch, channels, height, width) to (batch, hidden_size, rows, columns); ValueError if no patch fits."""
         height, width = hidden_states.shape[-2:]
         if min(height, width) < self.smallest_side:
             raise ValueError(
-                f"no patch fits into an image or map of {height}x{width}: height and width must be at least "
+                f"no patch fits into an image or feature map of {height}x{width}: height and width must be at least "
                 f"{self.smallest_side}"
             )
         return self.norm(self.projection(hidden_states.to(self.projection.weight.dtype)))
 
 
 class PatchMerging(nn.Module):
-    """Every 2 x 2 tokens of a map, put together, normalised and projected (Swin, arXiv 2103.14030, section 3.1).
+    """Patch merging: concatenate 2 x 2 tokens, normalise and project them (Swin, arXiv 2103.14030, section 3.1).
 
-    A map of odd height or width is padded with zeros below or to the right.
+    A feature map of odd height or width is padded with zeros below or to the right.
     """
 
     def __init__(self, in_channels: int, hidden_size: int, eps: float = 1e-5):
@@ -161,21 +161,21 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * in_channels, hidden_size, bias=False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, height, width) to (batch, hidden_size, height / 2, width / 2), rounded up."""
+        """Map (batch, in_channels, height, width) to (batch, hidden_size, height / 2, width / 2), rounded up."""
         height, width = hidden_states.shape[-2:]
         if height % 2 or width % 2:
             hidden_states = nn.functional.pad(hidden_states, (0, width % 2, 0, height % 2))
-        # Axes: batch, row, row of two, column, column of two, channel. Swin goes down each column of the 2 x 2 tokens.
+        # Axes: batch, rows, 2, columns, 2, channels. Swin concatenates the 2 x 2 tokens column by column.
         cells = hidden_states.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
         merged = cells.permute(0, 1, 3, 4, 2, 5).flatten(3)
         return self.reduction(self.norm(merged)).permute(0, 3, 1, 2)
 
 
 class PatchDropout(nn.Module):
-    """Keep a random part of the patch tokens of each image while training (arXiv 2208.07220).
+    """Drop a random fraction of the patch tokens of each image in training (arXiv 2208.07220).
 
     Args:
-        rate: the part that is dropped; at least one token stays.
+        rate: fraction of tokens that is dropped; at least one token is kept.
     """
 
     def __init__(self, rate: float):
@@ -183,7 +183,7 @@ class PatchDropout(nn.Module):
         self.rate = rate
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, channels) to (batch, kept, channels), in the original order; unchanged in eval mode."""
+        """Map (batch, tokens, channels) to (batch, kept, channels), in the original order; unchanged in eval mode."""
         if not self.training or self.rate == 0:
             return tokens
         batch, count, _ = tokens.shape
@@ -193,14 +193,14 @@ class PatchDropout(nn.Module):
 
 
 def take_tokens(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Tokens (batch, tokens, channels) at indices (batch, taken), as (batch, taken, channels)."""
+    """Select from tokens (batch, tokens, channels) those at indices (batch, taken): (batch, taken, channels)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def cut_patches(images: torch.Tensor, patch_size: tuple[int, int]) -> torch.Tensor:
-    """Images (batch, channels, height, width) to their patches (batch, patches, rows * columns * channels).
+    """Cut images (batch, channels, height, width) into patches (batch, patches, rows * columns * channels).
 
-    The values of a patch go through its rows, in a row through its columns, channels last.
+    The values of a patch are in row-major order, channels last.
     """
     patch_grid(*images.shape[-2:], patch_size)
     cells = images.unflatten(3, (-1, patch_size[1])).unflatten(2, (-1, patch_size[0]))
@@ -208,6 +208,6 @@ def cut_patches(images: torch.Tensor, patch_size: tuple[int, int]) -> torch.Tens
 
 
 def join_patches(patches: torch.Tensor, grid: tuple[int, int], patch_size: tuple[int, int]) -> torch.Tensor:
-    """The images (batch, channels, height, width) whose `cut_patches` are `patches`."""
+    """Join patches to images (batch, channels, height, width): the inverse of `cut_patches`."""
     cells = patches.unflatten(2, (*patch_size, -1)).unflatten(1, grid)
     return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)

@@ -1,4 +1,4 @@
-"""From a set of tokens to one vector."""
+"""Pooling of tokens to one vector."""
 
 import torch
 from torch import nn
@@ -8,10 +8,10 @@ from .mlp import MLP
 
 
 class AttentionPooling(nn.Module):
-    """Multi-head attention pooling: a learned probe attends to all tokens, then an MLP with residual.
+    """Multi-head attention pooling (MAP): a learned probe attends to all tokens, then an MLP with residual.
 
-    The MAP head of Zhai et al., "Scaling Vision Transformers", arXiv 2106.04560; big_vision/models/vit.py. No norm
-    on the probe and no residual around the attention.
+    Zhai et al., "Scaling Vision Transformers", arXiv 2106.04560; big_vision/models/vit.py. The probe is not
+    normalised, and there is no residual connection around the attention.
     """
 
     def __init__(self, config):
@@ -30,7 +30,7 @@ class AttentionPooling(nn.Module):
         self.mlp = MLP(hidden_size, config.intermediate_size, config.hidden_act)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, hidden_size)."""
+        """Map (batch, tokens, hidden_size) to (batch, hidden_size)."""
         batch, tokens, _ = hidden_states.shape
         query = self.query(self.probe).view(1, 1, self.num_heads, -1).transpose(1, 2).expand(batch, -1, -1, -1)
         key_value = self.key_value(hidden_states).view(batch, tokens, 2, self.num_heads, -1)
@@ -41,17 +41,17 @@ class AttentionPooling(nn.Module):
 
 
 class SequencePooling(nn.Module):
-    """Average of the tokens, weighted by a softmax over their learned scores (arXiv 2104.05704, section 3.2)."""
+    """Mean of the tokens, weighted by a softmax over learned scores (arXiv 2104.05704, section 3.2)."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
         self.score = nn.Linear(hidden_size, 1)
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, hidden_size).
+        """Map (batch, tokens, hidden_size) to (batch, hidden_size).
 
         Args:
-            mask: boolean (batch, tokens), False for tokens to leave out; None takes all.
+            mask: boolean (batch, tokens), False for tokens to leave out; None for all tokens.
         """
         scores = self.score(hidden_states)
         if mask is not None:
@@ -60,15 +60,15 @@ class SequencePooling(nn.Module):
 
 
 class TokenPooling(nn.Module):
-    """The first token stands for all: the class token, where there is one."""
+    """Selection of the first token, usually the class token."""
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, hidden_size); `mask` is as in `SequencePooling`, and not needed."""
+        """Map (batch, tokens, hidden_size) to (batch, hidden_size); `mask` is not used."""
         return hidden_states[:, 0]
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Softmax over axis 1, where the mask, which broadcasts to the scores, is not False; 0 where it is."""
+    """Compute the softmax over axis 1 where `mask`, which broadcasts to the scores, is True; 0 elsewhere."""
     if mask is None:
         return scores.softmax(dim=1)
     lowest = torch.finfo(scores.dtype).min
@@ -76,10 +76,11 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Ten
 
 
 class FramePooling(nn.Module):
-    """One vector for a sequence: its "mean", its "max", or what is "first", without a parameter.
+    """Pooling of a sequence without parameters: the "mean", the "max" or the "first" token.
 
     Args:
-        dropout: on the sequence before, while training (espnet2/asr/decoder/linear_decoder.py).
+        kind: "mean", "max" or "first".
+        dropout: dropout rate before pooling, in training (espnet2/asr/decoder/linear_decoder.py).
     """
 
     def __init__(self, kind: str, dropout: float = 0.0):
@@ -88,11 +89,11 @@ class FramePooling(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, hidden_size); `mask` is as in `SequencePooling`."""
+        """Map (batch, tokens, hidden_size) to (batch, hidden_size); `mask` is as in `SequencePooling`."""
         hidden_states = self.dropout(hidden_states)
         if self.kind == "first":
             return hidden_states[:, 0]
-        # A sequence of padding alone has the mean and the maximum 0.
+        # Mean and maximum of a sequence that is all padding are 0.
         if self.kind == "max":
             if mask is None:
                 return hidden_states.amax(dim=1)

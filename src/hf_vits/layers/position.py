@@ -9,9 +9,9 @@ from torch import nn
 from .constants import Constants
 from .frozen import FrozenParameters
 
-# How the originals resize a table to another grid: google-research/vision_transformer and big_vision call
+# How the originals resize a table to another grid: google-research/vision_transformer and big_vision by
 # scipy.ndimage.zoom(order=1), which is bilinear with aligned corners; facebookresearch/deit bicubic;
-# SHI-Labs/Compact-Transformers bilinear without aligned corners. Along one axis, or three, bilinear is linear, or
+# SHI-Labs/Compact-Transformers bilinear without aligned corners. For one axis "bilinear" means linear, for three axes
 # trilinear.
 INTERPOLATIONS = {
     "bilinear_aligned": {"mode": "bilinear", "align_corners": True},
@@ -19,19 +19,19 @@ INTERPOLATIONS = {
     "bicubic": {"mode": "bicubic", "align_corners": False},
     "bicubic_offset": {"mode": "bicubic", "align_corners": False},
 }
-# facebookresearch/dino, and what builds on it, places the new grid as if each side were this many tokens longer.
+# facebookresearch/dino and methods built on it scale the grid as if each side were this many tokens longer.
 OFFSET = 0.1
 
 
 def interpolate_positions(
     table: torch.Tensor, old_grid: Sequence[int], new_grid: Sequence[int], interpolation: str
 ) -> torch.Tensor:
-    """Resize a table of positions to another grid, leaving its prefix rows as they are.
+    """Resize a table of positions to another grid; its prefix rows are unchanged.
 
     Args:
         table: (1, prefix + prod(old_grid), channels).
         old_grid, new_grid: sizes along the same axes: one, (height, width), or (frames, height, width).
-        interpolation: a key of `INTERPOLATIONS`; bicubic for two axes alone.
+        interpolation: a key of `INTERPOLATIONS`; bicubic needs two axes.
 
     Returns:
         (1, prefix + prod(new_grid), channels), in the table's dtype.
@@ -53,7 +53,7 @@ def interpolate_positions(
 
 
 def interpolate_sequence(table: torch.Tensor, length: int) -> torch.Tensor:
-    """Resize a table along a sequence, linearly: (1, positions, channels) to (1, length, channels), in its dtype."""
+    """Resize a table (1, positions, channels) linearly to (1, length, channels), in its dtype."""
     if table.shape[1] == length:
         return table
     resized = nn.functional.interpolate(table.transpose(1, 2).float(), size=length, mode="linear")
@@ -63,10 +63,11 @@ def interpolate_sequence(table: torch.Tensor, length: int) -> torch.Tensor:
 def sine_cosine_positions_2d(
     grid: tuple[int, int], channels: int, temperature: float = 10000.0, include_end: bool = True
 ) -> torch.Tensor:
-    """Fixed 2-d sine-cosine table (1, height * width, channels), channels in the order sin x, cos x, sin y, cos y.
+    """Return a fixed 2-d sine-cosine table (1, height * width, channels) of sin x, cos x, sin y, cos y.
 
-    The frequencies fall from 1 to 1/temperature, which big_vision/models/vit.py (`posemb_sincos_2d`) includes and MAE
-    (facebookresearch/mae, util/pos_embed.py) does not. Raises ValueError unless 4 divides `channels`.
+    The frequencies decrease geometrically from 1 towards 1/temperature. `include_end`: whether the last frequency is
+    1/temperature, as in big_vision/models/vit.py (`posemb_sincos_2d`); not so in facebookresearch/mae
+    (util/pos_embed.py). Raises ValueError unless `channels` is a multiple of 4.
     """
     if channels % 4:
         raise ValueError(f"a 2-d sine-cosine table needs a hidden_size that 4 divides, got {channels}")
@@ -81,11 +82,11 @@ def sine_cosine_positions_2d(
 
 
 class PositionEmbedding(nn.Module):
-    """A table of positions, resized to the grid of each input.
+    """Learned table of positions, resized to the grid of each input.
 
     Args:
-        grid: (height, width) in tokens that the table is made for, or (frames, height, width), or (frames,).
-        num_prefix_tokens: leading rows that belong to class or distillation tokens and are never resized.
+        grid: (height, width) of the table in tokens, or (frames, height, width), or (frames,).
+        num_prefix_tokens: number of first rows for class or distillation tokens, which are not resized.
         interpolation: a key of `INTERPOLATIONS`.
     """
 
@@ -96,29 +97,30 @@ class PositionEmbedding(nn.Module):
         self.table = nn.Parameter(torch.zeros(1, num_prefix_tokens + math.prod(grid), hidden_size))
 
     def forward(self, grid: tuple[int, ...]) -> torch.Tensor:
-        """The table for `grid`: (1, prefix + prod(grid), hidden_size)."""
+        """Return the table resized to `grid`: (1, prefix + prod(grid), hidden_size)."""
         return interpolate_positions(self.table, self.grid, grid, self.interpolation)
 
 
 class FrozenPositionEmbedding(FrozenParameters, PositionEmbedding):
-    """MAE's table: a 2-d sine-cosine, zero for prefix tokens, that is saved and resized but not trained."""
+    """MAE's table: 2-d sine-cosine, zero for prefix tokens; saved and resized, but not trained."""
 
     def initial_table(self) -> torch.Tensor:
+        """Return the table's values, (1, prefix + prod(grid), hidden_size)."""
         num_prefix = self.table.shape[1] - math.prod(self.grid)
         table = sine_cosine_positions_2d(self.grid, self.table.shape[2], include_end=False)
         return nn.functional.pad(table, (0, 0, num_prefix, 0))
 
 
 class SeparablePositionEmbedding(nn.Module):
-    """Positions in a clip: a table over the map, the same for every frame, plus a table over time.
+    """Positions in a clip: the sum of a spatial table, the same for every frame, and a temporal table.
 
     The separate space-time embedding of Fan et al., MViT, arXiv 2104.11227, section 4.1; SlowFast,
-    slowfast/models/video_model_builder.py. Resized to the clip as SlowFast does when it loads a checkpoint: the map
-    bicubically, time linearly.
+    slowfast/models/video_model_builder.py. The tables are resized to the clip as SlowFast does when it loads a
+    checkpoint: bicubically in space, linearly in time.
 
     Args:
-        grid: (frames, height, width) in tokens that the tables are made for.
-        num_prefix_tokens: leading rows of their own, for class tokens.
+        grid: (frames, height, width) of the tables in tokens.
+        num_prefix_tokens: rows of a separate table, for class tokens.
     """
 
     def __init__(self, grid: tuple[int, int, int], hidden_size: int, num_prefix_tokens: int = 0):
@@ -129,14 +131,14 @@ class SeparablePositionEmbedding(nn.Module):
         self.prefix = nn.Parameter(torch.zeros(1, num_prefix_tokens, hidden_size)) if has_prefix else None
 
     def forward(self, grid: tuple[int, int, int]) -> torch.Tensor:
-        """(1, prefix + frames * height * width, hidden_size), frame by frame."""
+        """Return the positions (1, prefix + frames * height * width, hidden_size), frame by frame."""
         temporal, spatial = interpolate_sequence(self.temporal, grid[0]), self.spatial(grid[1:])
         table = (temporal[:, :, None] + spatial[:, None]).flatten(1, 2)
         return table if self.prefix is None else torch.cat([self.prefix, table], dim=1)
 
 
 class FixedPositionEmbedding(Constants):
-    """The 2-d sine-cosine table of each input's grid; no parameter, nothing saved."""
+    """2-d sine-cosine positions, computed for the grid of each input; nothing is trained or saved."""
 
     def __init__(self, grid: tuple[int, int], hidden_size: int):
         super().__init__()
@@ -148,18 +150,18 @@ class FixedPositionEmbedding(Constants):
         return {"table": sine_cosine_positions_2d(self.grid, self.hidden_size)}
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
-        """The table for `grid`: (1, height * width, hidden_size)."""
+        """Return the table for `grid`: (1, height * width, hidden_size)."""
         if grid == self.grid:
             return self.table
         return sine_cosine_positions_2d(grid, self.hidden_size).to(self.table)
 
 
 def sine_cosine_positions(num_positions: int, channels: int, precision: torch.dtype = torch.float32) -> torch.Tensor:
-    """Fixed 1-d table (1, num_positions, channels): sine on the even channels, cosine on the odd ones.
+    """Return a fixed 1-d table (1, num_positions, channels): sine on even channels, cosine on odd channels.
 
-    The angle of position p and channel c is p / 10000^(2 * (c // 2) / channels), in double precision, rounded to
-    `precision` before sine and cosine: to single in Compact-Transformers src/utils/transformers.py
-    (`sinusoidal_embedding`), not at all in T2T-ViT models/transformer_block.py (`get_sinusoid_encoding`).
+    The angle of position p and channel c is p / 10000^(2 * (c // 2) / channels), computed in double precision and
+    rounded to `precision` before sine and cosine: single precision in Compact-Transformers src/utils/transformers.py
+    (`sinusoidal_embedding`), double in T2T-ViT models/transformer_block.py (`get_sinusoid_encoding`).
     """
     channel = torch.arange(channels, device="cpu")
     position = torch.arange(num_positions, dtype=torch.float64, device="cpu")
@@ -169,14 +171,14 @@ def sine_cosine_positions(num_positions: int, channels: int, precision: torch.dt
 
 
 class SequencePositionEmbedding(nn.Module):
-    """A learned table of positions along a sequence; a shorter sequence reads its first rows."""
+    """Learned table of positions along a sequence; a shorter sequence reads the first rows."""
 
     def __init__(self, num_positions: int, hidden_size: int):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(1, num_positions, hidden_size))
 
     def forward(self, length: int) -> torch.Tensor:
-        """(1, length, hidden_size); ValueError where the table has fewer rows."""
+        """Return the first rows (1, length, hidden_size); ValueError where the table has fewer."""
         if length > self.table.shape[1]:
             raise ValueError(
                 f"a sequence of {length} tokens is longer than the learned table of {self.table.shape[1]} positions: "
@@ -186,12 +188,12 @@ class SequencePositionEmbedding(nn.Module):
 
 
 class SinePositionEmbedding(nn.Module):
-    """A fixed sine-cosine table along a sequence; a shorter sequence reads its first rows, a longer one continues it.
+    """Fixed sine-cosine table along a sequence; a shorter sequence reads the first rows, a longer one continues it.
 
-    The table is a buffer that is saved: a checkpoint's own rows are used as they are, and training leaves them alone.
+    The table is a saved buffer, so that the rows of a checkpoint are used as they are; it is not trained.
 
     Args:
-        num_zero_rows: rows of zeros before the position 0 of the sinusoid.
+        num_zero_rows: number of zero rows before position 0 of the sinusoid.
     """
 
     def __init__(self, num_positions: int, hidden_size: int, num_zero_rows: int = 0):
@@ -201,12 +203,12 @@ class SinePositionEmbedding(nn.Module):
         self.register_buffer("table", self.make_table(num_positions).to(torch.get_default_dtype()))
 
     def make_table(self, num_positions: int) -> torch.Tensor:
-        """The first rows of the sinusoid: (1, num_positions, hidden_size)."""
+        """Return the first rows of the table: (1, num_positions, hidden_size)."""
         table = sine_cosine_positions(num_positions - self.num_zero_rows, self.hidden_size)
         return nn.functional.pad(table, (0, 0, self.num_zero_rows, 0))
 
     def forward(self, length: int) -> torch.Tensor:
-        """(1, length, hidden_size)."""
+        """Return (1, length, hidden_size)."""
         num_positions = self.table.shape[1]
         if length <= num_positions:
             return self.table[:, :length]

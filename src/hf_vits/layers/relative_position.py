@@ -1,4 +1,4 @@
-"""Biases on attention scores that depend on where a key lies relative to its query."""
+"""Relative position biases on attention scores."""
 
 import torch
 from torch import nn
@@ -8,18 +8,18 @@ from .position import interpolate_sequence
 
 
 def offsets(window: tuple[int, int]) -> torch.Tensor:
-    """(tokens, tokens, 2): row and column of the query minus those of the key, tokens row by row."""
+    """Return (tokens, tokens, 2), the row and column of each query minus those of each key, in row-major order."""
     rows, columns = (torch.arange(size, device="cpu") for size in window)
     places = torch.cartesian_prod(rows, columns).view(-1, 2)
     return places[:, None] - places[None]
 
 
 class RelativePositionBias(Constants):
-    """A learned bias per head and offset inside a window (Liu et al., Swin, arXiv 2103.14030, section 3.2).
+    """Learned bias per head and offset inside a window (Liu et al., Swin, arXiv 2103.14030, section 3.2).
 
     Args:
-        window: (height, width) in tokens. The table has a row per offset, ((2 * height - 1) * (2 * width - 1), heads),
-            with rows of offsets from lowest to highest and, inside them, columns likewise.
+        window: (height, width) in tokens. The table, ((2 * height - 1) * (2 * width - 1), heads), has a row for each
+            offset, ordered by row offset and then by column offset, from lowest to highest.
     """
 
     def __init__(self, window: tuple[int, int], num_heads: int):
@@ -34,19 +34,19 @@ class RelativePositionBias(Constants):
         return {"index": (row + height - 1) * (2 * width - 1) + column + width - 1}
 
     def forward(self) -> torch.Tensor:
-        """(1, heads, tokens, tokens): the bias of every query (axis 2) on every key (axis 3)."""
+        """Return the bias of every query on every key, (1, heads, queries, keys)."""
         return self.table[self.index].permute(2, 0, 1)[None]
 
 
 class DistanceBias(Constants):
-    """A learned bias per head and distance in rows and columns, whatever the direction.
+    """Learned bias per head and absolute distance in rows and columns.
 
     The attention bias of Graham et al., LeViT, arXiv 2104.01136, section 4.2.
 
     Args:
-        grid: (height, width) in tokens of the largest map. The table has a column per distance,
-            (heads, height * width), row by row.
-        query_stride: queries are the tokens in every so many rows and columns; keys are all tokens.
+        grid: (height, width) in tokens of the largest feature map. The table, (heads, height * width), has a column
+            for each distance, in row-major order.
+        query_stride: queries are the tokens of every `query_stride`-th row and column; keys are all tokens.
     """
 
     def __init__(self, grid: tuple[int, int], num_heads: int, query_stride: int = 1):
@@ -61,35 +61,35 @@ class DistanceBias(Constants):
         return {"index": self.column(self.grid, "cpu")}
 
     def column(self, grid: tuple[int, int], device: torch.device | str) -> torch.Tensor:
-        """(rows of queries, columns of queries, rows of keys, columns of keys): the table's column for each pair."""
+        """Return the table's column for each pair: (query rows, query columns, key rows, key columns)."""
         keys = [torch.arange(size, device=device) for size in grid]
         rows, columns = ((axis[:: self.query_stride, None] - axis).abs() for axis in keys)
         return rows[:, None, :, None] * self.grid[1] + columns[None, :, None]
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
-        """(1, heads, queries, keys) on a map of `grid`, which is no larger than the one of the table."""
+        """Return the bias (1, heads, queries, keys) on a feature map of `grid`, no larger than the table's grid."""
         if self.folded is not None and grid == self.grid:
             return self.folded
         index = self.index if grid == self.grid else self.column(grid, self.table.device)
-        # A gather is some times faster than indexing, and more so in the backward pass.
+        # gather is several times faster than indexing, most of all in the backward pass.
         biases = self.table.gather(1, index.flatten().expand(len(self.table), -1))
         return biases.view(1, len(self.table), -1, grid[0] * grid[1])
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Keep the bias on the largest map, as its weights now are, so that `forward` need not look it up."""
+        """Store the bias on the largest feature map, so that `forward` need not look it up in the table."""
         self.folded = self(self.grid)
 
 
 class DecomposedRelativePositions(Constants):
-    """Learned vectors for the offsets along each axis, which queries meet: their products add to the scores.
+    """Decomposed relative positions: a learned vector for each offset along each axis.
 
-    Li et al., MViTv2, arXiv 2112.01526, section 4.1. The score of a query on a key gains, for every axis, the product
-    of the query with the vector of the offset between the two along that axis.
+    Li et al., MViTv2, arXiv 2112.01526, section 4.1. For every axis, the dot product of the query with the vector of
+    the offset between query and key is added to the attention score.
 
     Args:
-        query_grid, key_grid: sizes of the maps that are expected, along each axis; others work too.
-        table_sizes: rows of the table of each axis; it is resized to twice the longer of the two maps, less one.
+        query_grid, key_grid: expected grids of queries and keys; other grids work too.
+        table_sizes: number of rows of each axis's table, which is resized to 2 * max(query size, key size) - 1.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class DecomposedRelativePositions(Constants):
     def forward(
         self, query: torch.Tensor, query_grid: tuple[int, ...], key_grid: tuple[int, ...]
     ) -> list[torch.Tensor]:
-        """What queries (batch, heads, queries, head_size) add to their scores, apart for every axis.
+        """Return the terms of the scores for queries (batch, heads, queries, head_size), one for each axis.
 
         Returns:
-            For every axis (batch, heads, queries, size of the key's map along it), by the key's place on it.
+            For each axis (batch, heads, queries, key size along the axis), indexed by the key's coordinate.
         """
         expected = (query_grid, key_grid) == (self.query_grid, self.key_grid)
         maps, terms = query.unflatten(2, query_grid), []
@@ -120,24 +120,24 @@ class DecomposedRelativePositions(Constants):
             offsets = getattr(self, f"offsets_{axis}") if expected else stretched_offsets(*sizes, table.device)
             table = interpolate_sequence(table[None], 2 * max(sizes) - 1)[0]
             vectors = nn.functional.embedding(offsets, table)
-            # One product per place of the queries on this axis.
+            # One matrix product per coordinate of the queries on this axis.
             places = maps.movedim(axis + 2, 0)
             products = torch.matmul(places.flatten(1, -2), vectors.transpose(1, 2)).unflatten(1, places.shape[1:-1])
             terms.append(products.movedim(0, axis + 2).flatten(2, -2))
         return terms
 
     def key_coordinates(self, key_grid: tuple[int, ...]) -> torch.Tensor:
-        """(keys, sum of the sizes of their map): for every axis in turn, 1 at the key's place on it, else 0."""
+        """Return the keys' one-hot coordinates along all axes, concatenated: (keys, sum(key_grid))."""
         if key_grid == self.key_grid:
             return self.coordinates
         return one_hot_coordinates(key_grid, self.coordinates.device).to(self.coordinates.dtype)
 
 
 def stretched_offsets(num_queries: int, num_keys: int, device: torch.device | str) -> torch.Tensor:
-    """How far each query (axis 0) lies from each key (axis 1) in steps of the finer of both, the lowest counted as 0.
+    """Return the offset of each query (axis 0) from each key (axis 1), in steps of the finer grid, from 0 upwards.
 
-    The coarser is stretched in single precision and the result cut off to whole numbers, which on maps of odd sizes is
-    not always what exact arithmetic gives: as cal_rel_pos_spatial in the originals' mvit/models/attention.py.
+    The coarser grid is stretched in single precision and the offsets are truncated to integers, as in
+    `cal_rel_pos_spatial` of the originals' mvit/models/attention.py. For odd sizes exact arithmetic can differ.
     """
     stretch = max(num_queries / num_keys, 1.0)
     query = torch.arange(num_queries, dtype=torch.float32, device=device) * max(num_keys / num_queries, 1.0)
@@ -146,14 +146,14 @@ def stretched_offsets(num_queries: int, num_keys: int, device: torch.device | st
 
 
 def one_hot_coordinates(grid: tuple[int, ...], device: torch.device | str) -> torch.Tensor:
-    """(cells, sum of sizes): the one-hot coordinate of every cell along every axis, side by side."""
+    """Return the one-hot coordinates of every cell along all axes, concatenated: (cells, sum(grid))."""
     places = torch.cartesian_prod(*(torch.arange(size, device=device) for size in grid)).unbind(-1)
     one_hot = [place[:, None] == torch.arange(size, device=device) for place, size in zip(places, grid, strict=True)]
     return torch.cat(one_hot, dim=1).float()
 
 
 def sum_over_axes(terms: list[torch.Tensor], key_grid: tuple[int, ...]) -> torch.Tensor:
-    """The terms of `DecomposedRelativePositions` as one bias (batch, heads, queries, keys)."""
+    """Return the sum of the terms of `DecomposedRelativePositions` as a bias (batch, heads, queries, keys)."""
     bias: torch.Tensor | float = 0.0
     for axis, term in enumerate(terms):
         ones = [1] * len(key_grid)

@@ -1,20 +1,20 @@
-"""Losses over sequences of logits, summed over a sequence and averaged over the batch, as ESPnet has them."""
+"""ESPnet's losses over sequences of logits, summed over each sequence and averaged over the batch."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 
-PADDING = -100  # the label of no token, as everywhere in transformers
+PADDING = -100  # label of padding, as everywhere in transformers
 
 
 def at_least_single(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in single precision, or in double where it is."""
+    """Return the tensor in single precision; a tensor in double precision is unchanged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def check_labels(labels: torch.Tensor, num_classes: int) -> None:
-    """Raise ValueError for labels that no class stands for; nothing while compiling, which cannot."""
+    """Raise ValueError for labels of another shape or outside the classes; not checked under torch.compile."""
     if torch.compiler.is_compiling():
         return
     if labels.ndim != 2:
@@ -24,14 +24,15 @@ def check_labels(labels: torch.Tensor, num_classes: int) -> None:
 
 
 def ctc_loss(logits: torch.Tensor, frame_mask: torch.Tensor | None, labels: torch.Tensor, blank: int) -> torch.Tensor:
-    """Connectionist temporal classification (Graves et al., 2006), as espnet2/asr/ctc.py has it.
+    """Compute the CTC loss (Graves et al., 2006) as espnet2/asr/ctc.py, in single precision.
 
-    In single precision. A sequence with too few frames for its labels counts as 0.
+    A sequence with too few frames for its labels counts as 0.
 
     Args:
         logits: (batch, frames, classes).
         frame_mask: (batch, frames), 1 for frames, 0 for padding at the end; None for no padding.
         labels: (batch, tokens), padded at the end with negative numbers.
+        blank: class index of CTC's blank.
     """
     log_probabilities = at_least_single(logits).log_softmax(dim=-1).float().transpose(0, 1)
     if frame_mask is None:
@@ -45,10 +46,10 @@ def ctc_loss(logits: torch.Tensor, frame_mask: torch.Tensor | None, labels: torc
 
 
 def smoothed_divergence(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Divergence of the predictions from targets of which `smoothing` is shared by all classes but the right one.
+    """Compute the KL divergence to smoothed targets: 1 - smoothing for the right class, the rest shared by the others.
 
-    espnet/nets/pytorch_backend/transformer/label_smoothing_loss.py. It differs from cross-entropy with label
-    smoothing in the share of the right class, and by a constant.
+    espnet/nets/pytorch_backend/transformer/label_smoothing_loss.py. It differs from PyTorch's cross-entropy with label
+    smoothing in the right class's probability, and by a constant.
 
     Args:
         logits: (batch, tokens, classes).

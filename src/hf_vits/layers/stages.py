@@ -11,22 +11,23 @@ from .window import half_window_mask
 
 
 class Stage(nn.Module):
-    """Base of the stages of a hierarchical encoder: takes a map (batch, channels, height, width) and returns the next.
+    """Base of the stages of a hierarchical encoder, each of which maps a feature map to its own.
 
-    What turns the map before into the stage's own grid (patches, a strided convolution) is the stage's first step; the
-    first stage's is in the embeddings. A stage that hands on more than a map returns a tuple that begins with it.
+    A stage starts with downsampling (merged patches, a strided convolution) and then runs its layers on the smaller
+    feature map, (batch, channels, height, width). The first stage has no downsampling of its own: the model's
+    embeddings do it. A stage with several outputs returns a tuple, the feature map first.
     """
 
 
 class TokenStage(Stage):
-    """A grid of tokens, coarser than the one before, and layers on it; a class token joins where it is last.
+    """Stage of layers on tokens: patch embedding, optional class token and positions, layers.
 
     Args:
-        embeddings: from the map before to this stage's; None for a first stage.
+        embeddings: embeds the previous stage's feature map as patches; None for the first stage.
         layers: each maps (tokens, grid) to tokens.
-        class_token_size: width of the class token; None: there is none.
-        position_embedding: gives a grid's positions, those of the class token first; None: there is none.
-        dropout: rate of dropout in front of the layers.
+        class_token_size: channels of a class token that is added in front of the tokens; None for none.
+        position_embedding: maps a grid to the position embeddings of class token and grid; None for none.
+        dropout: rate of the dropout before the layers.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class TokenStage(Stage):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, channels, height, width) to the stage's map and its prefix tokens (batch, prefix, channels)."""
+        """Map (batch, channels, height, width) to the stage's feature map and its prefix tokens."""
         if self.embeddings is not None:
             hidden_states = self.embeddings(hidden_states)
         grid = tuple(hidden_states.shape[-2:])
@@ -62,14 +63,14 @@ class TokenStage(Stage):
 
 
 class WindowStage(Stage):
-    """A coarser grid of tokens and layers of window attention on it (Swin, arXiv 2103.14030, section 3.2).
+    """Stage of window attention: patch merging, then layers (Swin, arXiv 2103.14030, section 3.2).
 
     Args:
-        merging: from the map before to this stage's; None for a first stage.
+        merging: merges patches of the previous stage's feature map; None for the first stage.
         layers: each maps (tokens, grid, mask) to tokens, `mask` as in `layers.window.WindowAttention`.
         window: (height, width) of a window in tokens.
-        shift_windows: whether every second layer shifts the map by half a window. True leaves alone a map that is
-            no larger than one; "always" shifts it too.
+        shift_windows: whether every second layer shifts the feature map by half a window. With True, a feature map
+            no larger than a window is not shifted; with "always", it is.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class WindowStage(Stage):
         self.shift_windows = shift_windows
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """Map (batch, channels, height, width) to the stage's map."""
+        """Map (batch, channels, height, width) to the stage's feature map."""
         if self.merging is not None:
             hidden_states = self.merging(hidden_states)
         grid = tuple(hidden_states.shape[-2:])

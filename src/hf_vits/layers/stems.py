@@ -1,4 +1,4 @@
-"""Convolutional stems that stand before a transformer in place of plain patches."""
+"""Convolutional stems that replace the patch embedding of a transformer."""
 
 import torch
 from torch import nn
@@ -7,10 +7,10 @@ from .patch import check_pixel_values
 
 
 class HierarchicalMLPStem(nn.Module):
-    """Patches merged in three steps (4x4, then 2x2 twice) with batch norm and GELU between: patches stay independent.
+    """Hierarchical MLP stem: 4x4 patches merged 2x2 twice, with batch norm and GELU; patches of 16x16 do not interact.
 
     The hMLP stem of Touvron et al., arXiv 2203.09795, section 5; facebookresearch/deit models_v2.py (`hMLP_stem`).
-    The total stride is 16 whatever the patch size in the config.
+    The total stride is always 16.
     """
 
     stride = 16
@@ -31,7 +31,7 @@ class HierarchicalMLPStem(nn.Module):
         )
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels; ValueError unless 16 divides both."""
+        """Return (height, width) in tokens for a size in pixels; ValueError unless 16 divides both."""
         if min(height, width) < self.stride or height % self.stride or width % self.stride:
             raise ValueError(
                 f"an image of {height}x{width} pixels does not suit a stem of stride {self.stride}: height and width "
@@ -40,14 +40,14 @@ class HierarchicalMLPStem(nn.Module):
         return height // self.stride, width // self.stride
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, height / 16, width / 16)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, height / 16, width / 16)."""
         check_pixel_values(pixel_values, self.num_channels)
         self.grid(*pixel_values.shape[-2:])
         return self.layers(pixel_values.to(self.layers[0].weight.dtype))
 
 
 def pad_same(inputs: torch.Tensor, kernel_size: int, stride: int, value: float = 0.0) -> torch.Tensor:
-    """Pad (batch, channels, height, width) as TensorFlow's SAME does: the odd pixel goes after, not before."""
+    """Pad (batch, channels, height, width) as TensorFlow's SAME: an odd pixel is added after, not before."""
     padding = []
     for size in (inputs.shape[-1], inputs.shape[-2]):
         total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
@@ -56,9 +56,10 @@ def pad_same(inputs: torch.Tensor, kernel_size: int, stride: int, value: float =
 
 
 class StandardizedConv2d(nn.Conv2d):
-    """SAME-padded convolution whose weight is standardised over each output channel (arXiv 1903.10520).
+    """SAME-padded convolution with weight standardisation per output channel (arXiv 1903.10520).
 
-    vision_transformer/vit_jax/models_resnet.py: population deviation, 1e-5 added to it rather than to the variance.
+    As in vision_transformer/vit_jax/models_resnet.py, the standard deviation is not corrected for bias, and 1e-5 is
+    added to it, not to the variance.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
@@ -71,7 +72,7 @@ class StandardizedConv2d(nn.Conv2d):
 
 
 class BottleneckUnit(nn.Module):
-    """ResNet bottleneck with standardised convolutions and group norm; stride on the 3x3, ReLU after the sum."""
+    """ResNet bottleneck with standardised convolutions and group norm; the stride is on the 3x3 convolution."""
 
     def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()
@@ -96,13 +97,14 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class ResNetStem(nn.Module):
-    """The ResNet in front of the hybrid ViTs: root (stride 4) and stages, then patches of the feature map.
+    """ResNet stem of the hybrid ViTs: root (stride 4) and stages, then patches of the feature map.
 
     vision_transformer/vit_jax/models_vit.py and models_resnet.py (arXiv 2010.11929, "Hybrid Architecture").
 
     Args:
-        depths: bottleneck units per stage; empty for the root alone. Every stage but the first halves the map.
-        patch_size: patches of the feature map, not of the image.
+        depths: number of bottleneck units per stage; empty for the root alone. Every stage but the first halves the
+            feature map.
+        patch_size: size of a patch in cells of the feature map.
     """
 
     def __init__(self, num_channels: int, hidden_size: int, patch_size: tuple[int, int], depths: list[int]):
@@ -123,7 +125,7 @@ class ResNetStem(nn.Module):
         self.projection = nn.Conv2d(channels, hidden_size, kernel_size=patch_size, stride=patch_size)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels; ValueError where the map holds no patches."""
+        """Return (height, width) in tokens for a size in pixels; ValueError where patches do not fill the map."""
         sizes = []
         for size, patch in zip((height, width), self.patch_size, strict=True):
             for _ in range(2 + max(len(self.stages) - 1, 0)):
@@ -138,7 +140,7 @@ class ResNetStem(nn.Module):
         return sizes[0], sizes[1]
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         check_pixel_values(pixel_values, self.num_channels)
         self.grid(*pixel_values.shape[-2:])
         hidden = self.root_norm(self.root(pixel_values.to(self.root.weight.dtype))).relu()

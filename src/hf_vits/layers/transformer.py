@@ -13,28 +13,28 @@ from .mlp import MLP
 
 
 def drop_path_rates(rate: float, num_layers: int, schedule: str = "linear") -> list[float]:
-    """Stochastic-depth rate of every layer: rising linearly from 0 to `rate`, or `rate` throughout ("constant")."""
+    """Return each layer's stochastic depth rate: "linear" from 0 to `rate`, or "constant"."""
     if schedule == "constant":
         return [rate] * num_layers
     return torch.linspace(0, rate, num_layers, device="cpu").tolist()
 
 
 def drop_path_rates_of_stages(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Stochastic-depth rates of the layers of each stage, rising linearly from 0 to `rate` over all of them."""
+    """Return the stochastic depth rates of each stage's layers, rising linearly from 0 to `rate` over all layers."""
     rates = iter(drop_path_rates(rate, sum(depths)))
     return [list(islice(rates, depth)) for depth in depths]
 
 
 def leading(tokens: torch.Tensor, count: int | None) -> torch.Tensor:
-    """The first `count` of (..., tokens, channels), all for None."""
+    """Return the first `count` tokens of (..., tokens, channels); None for all."""
     return tokens if count is None else tokens[..., :count, :]
 
 
 class UnscaledStochasticDepth(nn.Module):
-    """Stochastic depth as google-research/scenic has it: what stays is not scaled up for what is dropped.
+    """Stochastic depth as in google-research/scenic: kept branches are not scaled up by 1 / (1 - rate).
 
     Args:
-        rate: part of the examples, along the first axis, whose branch becomes zero while training.
+        rate: probability, for each sample along the first axis, that the branch is set to zero in training.
     """
 
     def __init__(self, rate: float):
@@ -49,22 +49,22 @@ class UnscaledStochasticDepth(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned gain per channel on a residual branch (arXiv 2103.17239)."""
+    """Layer scale: a learned factor gamma per channel on a residual branch (arXiv 2103.17239)."""
 
     def __init__(self, hidden_size: int, initial_value: float):
         super().__init__()
         self.initial_value = initial_value
-        self.gain = nn.Parameter(torch.full((hidden_size,), initial_value))
+        self.gamma = nn.Parameter(torch.full((hidden_size,), initial_value))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states * self.gain
+        return hidden_states * self.gamma
 
 
 class PreNormLayer(GradientCheckpointingLayer):
-    """Base of layers that compute x + attention(norm(x)), then x + mlp(norm(x)), each branch with stochastic depth.
+    """Base of pre-norm layers, x + attention(norm(x)), then x + mlp(norm(x)), with stochastic depth.
 
-    A subclass makes what attends, and in `forward` hands what it found to `add`. Reads from `config`: hidden_act,
-    layer_norm_eps, hidden_dropout_prob.
+    A subclass makes the attention, and its `forward` passes the attention's result to `add`. Reads from `config`:
+    hidden_act, layer_norm_eps, hidden_dropout_prob.
     """
 
     def __init__(self, config, hidden_size: int, mlp_ratio: float, drop_path_rate: float):
@@ -75,19 +75,25 @@ class PreNormLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def add(self, hidden_states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """The layer's input (batch, tokens, hidden_size) and what its attention found, to the layer's output."""
+        """Return the layer's output.
+
+        Args:
+            hidden_states: the layer's input (batch, tokens, hidden_size).
+            attended: the attention's result, of the same shape.
+        """
         hidden_states = hidden_states + self.drop_path(attended)
         return hidden_states + self.drop_path(self.mlp(self.mlp_norm(hidden_states)))
 
 
 class TransformerLayer(GradientCheckpointingLayer):
-    """x + attention(norm(x)), then x + mlp(norm(x)); each branch with optional layer scale and stochastic depth.
+    """Pre-norm transformer layer, each branch with optional layer scale and stochastic depth.
 
-    Reads from `config`: hidden_size, intermediate_size, num_attention_heads, hidden_act, layer_norm_eps, qkv_bias,
-    hidden_dropout_prob, attention_probs_dropout_prob, layer_scale_init_value.
+    Computes x + attention(norm(x)), then x + mlp(norm(x)). Reads from `config`: hidden_size, intermediate_size,
+    num_attention_heads, hidden_act, layer_norm_eps, qkv_bias, hidden_dropout_prob, attention_probs_dropout_prob,
+    layer_scale_init_value.
 
     Attributes:
-        attention_class: `SelfAttention`, or what is built and called like it.
+        attention_class: `SelfAttention`, or a class with the same constructor and `forward`.
     """
 
     attention_class = SelfAttention
@@ -109,7 +115,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.make_feed_forward(config)
 
     def make_feed_forward(self, config) -> None:
-        """Make the parts of the layer's second half."""
+        """Make the modules of the layer's second half."""
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
         scale = config.layer_scale_init_value
@@ -123,20 +129,20 @@ class TransformerLayer(GradientCheckpointingLayer):
         return self.finish_branch(self.mlp(self.mlp_norm(hidden_states)), self.mlp_scale)
 
     def finish_branch(self, branch: torch.Tensor, scale: LayerScale | None) -> torch.Tensor:
-        """Layer scale where there is one, and stochastic depth, which only training has."""
+        """Apply layer scale, if there is one, and in training stochastic depth."""
         if scale is not None:
             branch = scale(branch)
         return self.drop_path(branch) if self.training else branch
 
     def forward(self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape, or to the `num_queries` leading tokens alone."""
+        """Map (batch, tokens, hidden_size) to the same shape, or to the first `num_queries` tokens."""
         attended = self.attention_branch(hidden_states, num_queries=num_queries, **kwargs)
         hidden_states = leading(hidden_states, num_queries) + attended
         return hidden_states + self.mlp_branch(hidden_states)
 
 
 class ParallelTransformerLayer(GradientCheckpointingLayer):
-    """Transformer layers side by side: all attentions read the same tokens and are added at once, then all MLPs.
+    """Parallel transformer layers: the sum of all attentions is added to the tokens, then the sum of all MLPs.
 
     Touvron et al., "Three things everyone should know about Vision Transformers", arXiv 2203.09795, section 3.
     """
@@ -148,7 +154,7 @@ class ParallelTransformerLayer(GradientCheckpointingLayer):
         )
 
     def forward(self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape, or to the `num_queries` leading tokens alone."""
+        """Map (batch, tokens, hidden_size) to the same shape, or to the first `num_queries` tokens."""
         attended = [b.attention_branch(hidden_states, num_queries=num_queries, **kwargs) for b in self.branches]
         hidden_states = sum(attended, leading(hidden_states, num_queries))
         return sum((b.mlp_branch(hidden_states) for b in self.branches), hidden_states)

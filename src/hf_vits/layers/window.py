@@ -1,4 +1,4 @@
-"""Windows: attention inside the cells of a regular partition of the map."""
+"""Window attention: attention inside the windows of a feature map."""
 
 import torch
 from torch import nn
@@ -8,14 +8,14 @@ from .relative_position import RelativePositionBias
 
 
 def partition(hidden_states: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
-    """Cut maps into windows.
+    """Cut feature maps into windows.
 
     Args:
-        hidden_states: (batch, height, width, channels), channels last; `window` divides height and width.
+        hidden_states: (batch, height, width, channels); `window` divides height and width.
         window: (height, width) of a window in tokens.
 
     Returns:
-        (batch * windows, window height * window width, channels), windows row by row.
+        (batch * windows, window height * window width, channels), windows in row-major order.
     """
     batch, height, width, channels = hidden_states.shape
     rows, columns = height // window[0], width // window[1]
@@ -28,7 +28,8 @@ def merge(windows: torch.Tensor, window: tuple[int, int], grid: tuple[int, int])
 
     Args:
         windows: (batch * windows, window height * window width, channels).
-        grid: (height, width) of the map in tokens.
+        window: (height, width) of a window in tokens.
+        grid: (height, width) of the feature map in tokens.
 
     Returns:
         (batch, height, width, channels).
@@ -39,7 +40,7 @@ def merge(windows: torch.Tensor, window: tuple[int, int], grid: tuple[int, int])
 
 
 def pad_to_windows(hidden_states: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
-    """(batch, height, width, channels) with zeros below and to the right, until `window` divides the map."""
+    """Pad (batch, height, width, channels) with zeros below and to the right, until `window` divides the grid."""
     height, width = hidden_states.shape[1:3]
     below, right = -height % window[0], -width % window[1]
     return nn.functional.pad(hidden_states, (0, 0, 0, right, 0, below)) if below or right else hidden_states
@@ -48,16 +49,16 @@ def pad_to_windows(hidden_states: torch.Tensor, window: tuple[int, int]) -> torc
 def shift_mask(
     grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device | str
 ) -> torch.Tensor:
-    """What keeps tokens that a cyclic shift made neighbours from attending to one another.
+    """Return the mask that separates tokens which are neighbours only because of the cyclic shift.
 
     Liu et al., Swin, arXiv 2103.14030, section 3.2 and figure 4.
 
     Args:
-        grid: (height, width) of the map in tokens, which `window` divides.
-        shift: rows and columns that the map was rolled by, up and to the left.
+        grid: (height, width) of the feature map in tokens, which `window` divides.
+        shift: rows and columns by which the feature map was rolled, up and to the left.
 
     Returns:
-        (windows, 1, tokens, tokens), -100 between tokens of different parts of the map, else 0.
+        (windows, 1, tokens, tokens), -100 between tokens that are not neighbours in the feature map, else 0.
     """
     rows, columns = (
         (torch.arange(size, device=device) >= size - length).long()
@@ -71,9 +72,9 @@ def shift_mask(
 def half_window_mask(
     grid: tuple[int, int], window: tuple[int, int], device: torch.device, even_one: bool = False
 ) -> torch.Tensor | None:
-    """`shift_mask` of a map that is padded to windows and shifted by half of one.
+    """Return the `shift_mask` of a feature map that is padded to windows and shifted by half a window.
 
-    None if it is no larger than one, unless `even_one` asks for the mask of that one.
+    None for a feature map no larger than a window, unless `even_one` is set.
     """
     if not even_one and any(size <= side for size, side in zip(grid, window, strict=True)):
         return None
@@ -84,11 +85,12 @@ def half_window_mask(
 class WindowAttention(SelfAttention):
     """Self-attention inside the windows of a map, with a relative position bias (Swin, arXiv 2103.14030, section 3.2).
 
-    A map that windows do not fill is padded with zeros below and to the right, which take part as in Swin.
+    A feature map that windows do not fill is padded with zeros below and to the right, which are attended to, as in
+    Swin.
 
     Args:
         window: (height, width) of a window in tokens.
-        options: of `SelfAttention`.
+        options: arguments of `SelfAttention`.
     """
 
     def __init__(self, config, hidden_size: int, num_heads: int, window: tuple[int, int], **options):
@@ -99,14 +101,16 @@ class WindowAttention(SelfAttention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend inside windows.
+        """Compute attention inside windows.
 
         Args:
             hidden_states: (batch, rows * columns, hidden_size).
-            mask: as `half_window_mask` makes it for windows shifted by half their size; None leaves them in place.
+            grid: (rows, columns).
+            mask: from `half_window_mask`, to shift windows by half their size; None for windows without shift.
 
         Returns:
-            The same shape, and the probabilities (batch * windows, heads, tokens, tokens) if there are any.
+            The same shape, and the probabilities (batch * windows, heads, tokens, tokens), None unless the
+            implementation is eager.
         """
         feature_map = pad_to_windows(hidden_states.unflatten(1, grid), self.window)
         padded, bias = tuple(feature_map.shape[1:3]), self.position_bias()

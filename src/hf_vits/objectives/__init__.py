@@ -1,4 +1,4 @@
-"""Losses as modules over tensors: each call returns a scalar loss and a dict of values worth logging."""
+"""Losses as modules over tensors; each returns a scalar loss and a dict of values to log."""
 
 from hf_vits.objectives.classification import BinaryCrossEntropy, CoSubLoss, CrossEntropy, SigmoidCrossEntropy
 from hf_vits.objectives.contrastive import MomentumContrastLoss, NTXentLoss

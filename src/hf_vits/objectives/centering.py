@@ -1,4 +1,4 @@
-"""The running centre of a teacher's outputs, and sums over processes."""
+"""Running centre of a teacher's outputs, and reductions over processes."""
 
 import torch
 import torch.distributed as dist
@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 
 def is_distributed() -> bool:
+    """Return whether there are several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a tensor over all processes; the tensor itself where there is one process."""
+    """Return the mean of a tensor over all processes; the tensor itself for a single process."""
     if not is_distributed():
         return value
     value = value.clone()
@@ -19,7 +20,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def gather_over_processes(value: Tensor) -> Tensor:
-    """(batch, ...) of every process as (processes * batch, ...), in the order of their ranks; no gradient flows."""
+    """Concatenate (batch, ...) of all processes in the order of their ranks: (processes * batch, ...); no gradient."""
     if not is_distributed():
         return value
     gathered = [torch.empty_like(value) for _ in range(dist.get_world_size())]
@@ -28,17 +29,17 @@ def gather_over_processes(value: Tensor) -> Tensor:
 
 
 class Center(nn.Module):
-    """Running mean of a teacher's outputs, subtracted so that no output dimension wins everywhere.
+    """Running mean of a teacher's outputs, subtracted from them so that no output dimension dominates.
 
-    Caron et al., DINO, arXiv 2104.14294, section 3.1. The mean is taken over all processes.
+    Caron et al., DINO, arXiv 2104.14294, section 3.1. The mean is over all processes.
 
     Args:
         size: number of output dimensions.
         momentum: weight of the old centre at each update.
 
     Attributes:
-        parts: how many updates in a row make up one; a trainer that accumulates gradients says how many, so that the
-            centre moves once per step, by the mean over the whole batch.
+        parts: number of calls of `update` that count as one update. A trainer that accumulates gradients sets it to
+            the number of accumulation steps, so that the centre moves once per optimizer step.
     """
 
     def __init__(self, size: int, momentum: float = 0.9):
@@ -52,12 +53,12 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def sharpen(self, outputs: Tensor, temperature: float) -> Tensor:
-        """Outputs (..., size), centred, to probabilities (..., size) in float32."""
+        """Convert outputs (..., size) to probabilities (..., size): softmax((outputs - centre) / temperature)."""
         return torch.softmax((outputs.float() - self.value) / temperature, dim=-1)
 
     @torch.no_grad()
     def update(self, mean: Tensor) -> None:
-        """Move towards `mean` (size,), that of this process's outputs; every process must take part."""
+        """Move the centre towards `mean` (size,) of this process's outputs; all processes must call this."""
         self._waiting.append(mean_over_processes(mean.to(self.value.dtype)))
         if len(self._waiting) >= self.parts:
             self.value.lerp_(sum(self._waiting) / len(self._waiting), 1 - self.momentum)

@@ -1,7 +1,7 @@
 """Classification losses over logits (batch, classes).
 
-Labels are class indices (batch,) of an integer type, or a distribution over classes (batch, classes) in floating
-point, as MixUp and CutMix make them. Every loss returns `(loss, logged)`: a scalar and a dict of detached scalars.
+Labels are class indices (batch,) of an integer type, or probabilities (batch, classes) in floating point, as from
+MixUp and CutMix. Every loss returns `(loss, logged)`: a scalar and a dict of detached scalars.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def as_distribution(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels (batch,) as one-hot float rows (batch, classes); labels (batch, classes) as they are."""
+    """Convert class indices (batch,) to one-hot rows (batch, classes); probabilities are returned unchanged."""
     if labels.ndim == 2:
         if labels.shape[1] != num_classes:
             raise ValueError(f"labels have {labels.shape[1]} classes, the logits have {num_classes}")
@@ -19,10 +19,10 @@ def as_distribution(labels: Tensor, num_classes: int) -> Tensor:
 
 
 class CrossEntropy(nn.Module):
-    """Softmax cross-entropy, mean over the batch; class indices or soft targets, with or without label smoothing.
+    """Softmax cross-entropy, averaged over the batch, with optional label smoothing.
 
-    Smoothing mixes the targets with the uniform distribution over classes (Szegedy et al. 2016, section 7).
-    It commutes with MixUp and CutMix, so smoothing mixed targets here equals mixing smoothed ones.
+    Smoothing mixes the targets with the uniform distribution over classes (Szegedy et al. 2016, section 7). Smoothing
+    targets mixed by MixUp or CutMix gives the same as mixing smoothed targets.
     """
 
     def __init__(self, label_smoothing: float = 0.0):
@@ -36,10 +36,10 @@ class CrossEntropy(nn.Module):
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Each class as a yes-or-no question of its own, mean over all batch x classes elements.
+    """Binary cross-entropy of each class, averaged over batch and classes.
 
-    As DeiT III trains (facebookresearch/deit, engine.py): every class with any weight in the targets counts as
-    present in full, so both images of a mixed pair are positives.
+    As in DeiT III (facebookresearch/deit, engine.py), every class with a positive target counts as fully present, so
+    that both images of a mixed pair are positives.
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -48,7 +48,7 @@ class BinaryCrossEntropy(nn.Module):
 
 
 class SigmoidCrossEntropy(nn.Module):
-    """Binary cross-entropy of soft targets, summed over classes, mean over the batch.
+    """Binary cross-entropy of soft targets, summed over classes and averaged over the batch.
 
     The loss of big_vision's ImageNet and JFT runs (google-research/big_vision, utils.py, `sigmoid_xent`).
     """
@@ -59,13 +59,13 @@ class SigmoidCrossEntropy(nn.Module):
 
 
 class CoSubLoss(nn.Module):
-    """Co-training of two submodels, that is two passes with different stochastic depth (arXiv 2212.04884).
+    """Co-training of two submodels, two forward passes with different stochastic depth (arXiv 2212.04884).
 
-    Each pass learns from the labels and from the other's (detached) predictions, all four terms as binary
-    cross-entropy with equal weight (facebookresearch/deit, engine.py).
+    Each pass is trained on the labels and on the detached predictions of the other pass: four binary cross-entropies
+    of equal weight (facebookresearch/deit, engine.py).
 
     Args:
-        binarize: count every class with any weight in the targets as present in full (the original's `--bce-loss`).
+        binarize: whether every class with a positive target counts as fully present (the original's `--bce-loss`).
     """
 
     def __init__(self, binarize: bool = False):
@@ -73,7 +73,15 @@ class CoSubLoss(nn.Module):
         self.binarize = binarize
 
     def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """logits (2 x batch, classes), both passes stacked; labels (batch,) or (batch, classes)."""
+        """Compute the loss.
+
+        Args:
+            logits: (2 * batch, classes), both passes stacked.
+            labels: (batch,) or (batch, classes).
+
+        Returns:
+            The loss, and its parts `base_loss` and `mutual_loss`.
+        """
         if logits.shape[0] != 2 * labels.shape[0]:
             raise ValueError(
                 f"CoSub needs the logits of two passes stacked, 2 x {labels.shape[0]} rows; got {logits.shape[0]}"

@@ -1,4 +1,4 @@
-"""Contrastive losses over two views of each image, the other images being the negatives."""
+"""Contrastive losses over two views of each image; the other images are the negatives."""
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,10 @@ from .dino import check_temperatures
 
 
 class NTXentLoss(nn.Module):
-    """Normalised, temperature-scaled cross-entropy over a batch's own views (SimCLR, arXiv 2002.05709, section 2.1).
+    """NT-Xent loss of SimCLR, also called InfoNCE (arXiv 2002.05709, section 2.1).
 
-    Also called InfoNCE: SiT's first two generations (Sara-Ahmed/SiT, losses.py, `ContrastiveLoss`, later `SimCLR`).
-    Negatives come from this process's batch alone, as there.
+    Used by SiT's first two generations (Sara-Ahmed/SiT, losses.py, `ContrastiveLoss`, later `SimCLR`). As there,
+    negatives are taken from the batch of this process alone.
 
     Args:
         temperature: divides the cosine similarities.
@@ -24,7 +24,7 @@ class NTXentLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """first, second (batch, channels): embeddings of both views, image by image in the same order."""
+        """Compute the loss of the embeddings (batch, channels) of both views, images in the same order."""
         if first.shape != second.shape:
             raise ValueError(
                 f"both views need one embedding per image, got {tuple(first.shape)} and {tuple(second.shape)}"
@@ -34,15 +34,16 @@ class NTXentLoss(nn.Module):
         return F.cross_entropy(logits, positives), {}
 
     def logits(self, first: Tensor, second: Tensor) -> Tensor:
-        """(2 * batch, 2 * batch) similarities over temperature, first views first; -inf of each with itself."""
+        """Return similarities / temperature (2 * batch, 2 * batch), first views first; -inf on the diagonal."""
         embeddings = F.normalize(torch.cat([first, second]).float(), dim=1)
         return (embeddings @ embeddings.T / self.temperature).fill_diagonal_(float("-inf"))
 
 
 class MomentumContrastLoss(nn.Module):
-    """Each view of the student's against the other view of the teacher's, all images of all processes as candidates.
+    """Contrastive loss between each view of the student and the other view of the teacher (MoCo v3).
 
-    MoCo v3 (arXiv 2104.02057, algorithm 1) and the third generation of SiT (Sara-Ahmed/SiT, main.py, `SimCLR`).
+    arXiv 2104.02057, algorithm 1; also the third generation of SiT (Sara-Ahmed/SiT, main.py, `SimCLR`). The images of
+    all processes are candidates.
 
     Args:
         temperature: divides the cosine similarities; the loss is scaled by twice the temperature.
@@ -54,7 +55,7 @@ class MomentumContrastLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """student, teacher (2, batch, channels): embeddings of both views; no gradient flows to the teacher's."""
+        """Compute the loss of the embeddings (2, batch, channels) of both views; the teacher receives no gradient."""
         if student.shape != teacher.shape or len(student) != 2:
             raise ValueError(
                 "student and teacher need embeddings (2, batch, channels) of the same two views, got "
@@ -63,6 +64,7 @@ class MomentumContrastLoss(nn.Module):
         return self.one_way(student[0], teacher[1]) + self.one_way(student[1], teacher[0]), {}
 
     def one_way(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compute the loss of one view of the student with one view of the teacher, both (batch, channels)."""
         candidates = gather_over_processes(F.normalize(teacher.detach().float(), dim=1))
         logits = F.normalize(student.float(), dim=1) @ candidates.T / self.temperature
         rank = torch.distributed.get_rank() if is_distributed() else 0

@@ -1,8 +1,8 @@
-"""Corruptions that SiT paints over images, arXiv 2104.03602 (Sara-Ahmed/SiT), and the rotations that it tells apart.
+"""Image corruptions and rotations of SiT, arXiv 2104.03602 (Sara-Ahmed/SiT).
 
-Images are tensors (channels, height, width) and are changed in place. `generator` is numpy's legacy one, whose draws
-the originals use; noise comes from torch's. The functions of the first generation (July 2021, engine.py) draw a block
-by `draw_block`, those of the later two (datasets/datasets_utils.py, "GMML") by `draw_aligned_block`.
+Images are tensors (channels, height, width) and are changed in place. `generator` is numpy's legacy random generator,
+as in the originals; noise comes from torch's generator. SiT's first generation (July 2021, engine.py) draws blocks by
+`draw_block`, the second and third (datasets/datasets_utils.py, "GMML") by `draw_aligned_block`.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,18 @@ from torchvision.transforms.functional import gaussian_blur
 
 Block = tuple[slice, slice, slice]
 
-SMALLEST_SIDE = 0.05  # of a block in the first generation, as part of the image's side
-LARGEST_SIDE = 0.25  # of blocks of noise or of another image
-LARGEST_SHARE = 0.3  # of the pixels that such blocks take
-LARGEST_KERNEL = 15
-LARGEST_DEVIATION = 5.0  # of the blur, on top of 0.1
+# Of the first generation:
+SMALLEST_SIDE = 0.05  # smallest side of a block, as a fraction of the image's side
+LARGEST_SIDE = 0.25  # largest side of a block of noise or of another image
+LARGEST_FRACTION = 0.3  # largest fraction of the pixels that these blocks cover
+LARGEST_KERNEL = 15  # largest kernel of the blur, in pixels
+LARGEST_DEVIATION = 5.0  # largest standard deviation of the blur, in pixels, to which 0.1 is added
 
 
 def rotate(image: Tensor, quarter_turns: int, clockwise: bool = True) -> Tensor:
-    """(..., height, width) turned by 0 to 3 quarters, the label of the rotation task.
+    """Rotate (..., height, width) by 0 to 3 quarter turns, the label of the rotation task.
 
-    The first generation turns clockwise, the second the other way.
+    SiT's first generation rotates clockwise, the second counter-clockwise.
     """
     return image.rot90(-quarter_turns if clockwise else quarter_turns, (-2, -1))
 
@@ -36,7 +37,7 @@ def rotate(image: Tensor, quarter_turns: int, clockwise: bool = True) -> Tensor:
 def draw_block(
     image: Tensor, generator: np.random.RandomState, largest: float = 1.0, smallest: float = SMALLEST_SIDE
 ) -> Block:
-    """A random block; its sides are parts of the image's between `smallest` and `largest`, cut off at the border."""
+    """Draw a block, clipped at the border; its sides are `smallest` to `largest`, as fractions of the image's."""
     height, width = image.shape[-2:]
     low = int(smallest * height), int(smallest * width)
     top, left = generator.randint(0, height - low[0]), generator.randint(0, width - low[1])
@@ -46,15 +47,16 @@ def draw_block(
 
 
 def gray_block(image: Tensor, generator: np.random.RandomState) -> None:
-    """Give a block's channels their mean."""
+    """Replace a random block by the mean of its channels."""
     block = draw_block(image, generator)
     image[block] = image[block].mean(dim=0, keepdim=True)
 
 
 def blur_block(image: Tensor, generator: np.random.RandomState) -> None:
-    """Blur a block with a Gaussian of random size; a block too narrow for the kernel takes the largest that fits.
+    """Blur a random block with a Gaussian of random size.
 
-    There the original fails, which happens with images below about 160 pixels.
+    The kernel is reduced to the largest that fits the block; the original fails there, which happens for images below
+    about 160 pixels.
     """
     kernel = 2 * (generator.randint(3, LARGEST_KERNEL + 1) // 2) + 1
     deviation = generator.rand() * LARGEST_DEVIATION + 0.1
@@ -72,8 +74,8 @@ def replace_blocks(
     other: Tensor | None = None,
     noise: torch.Generator | None = None,
 ) -> None:
-    """Put blocks of `other`, or of normal noise, over up to 30% of the pixels; overlaps count twice."""
-    wanted = generator.uniform(0, LARGEST_SHARE) * image[0].numel()
+    """Replace blocks by those of `other`, or by normal noise, up to 30% of the pixels; overlaps count twice."""
+    wanted = generator.uniform(0, LARGEST_FRACTION) * image[0].numel()
     taken = 0
     while taken < wanted:
         block = draw_block(image, generator, largest=LARGEST_SIDE)
@@ -88,14 +90,14 @@ def normal_like(block: Tensor, generator: torch.Generator | None) -> Tensor:
 def corrupt(
     images: Tensor, generators: Sequence[np.random.RandomState], noises: Sequence[torch.Generator | None]
 ) -> Tensor:
-    """All corruptions of the first generation: gray, blur, noise, and blocks of another image of the batch.
+    """Apply all corruptions of the first generation: gray, blur, noise, and blocks of another image of the batch.
 
     Args:
-        images: (batch, channels, height, width); left as they are.
-        generators, noises: of each image.
+        images: (batch, channels, height, width); not changed.
+        generators, noises: random generators of each image.
 
     Returns:
-        Corrupted copies. Blocks of other images come from their copies, corrupted so far.
+        Corrupted copies. Blocks of another image are taken from its copy in its current state of corruption.
     """
     corrupted = images.clone()
     for index, (image, generator, noise) in enumerate(zip(corrupted, generators, noises, strict=True)):
@@ -112,9 +114,10 @@ def corrupt(
 
 
 def draw_aligned_block(image: Tensor, generator: np.random.RandomState, largest: float, align: int) -> Block:
-    """A random block of sides up to a part of the image's, its corners and sides rounded to `align` pixels.
+    """Draw a block with corners and sides rounded to `align` pixels; rounding may leave it empty.
 
-    Rounding may leave a block without pixels.
+    Args:
+        largest: largest side, as a fraction of the image's side.
     """
     height, width = image.shape[-2:]
     top, left = (generator.randint(0, side - align) // align * align for side in (height, width))
@@ -129,29 +132,30 @@ def drop_blocks(
     image: Tensor,
     generator: np.random.RandomState,
     kinds: Sequence[Literal["noise", "zeros", "shuffle"]] = ("zeros",),
-    largest_share: float = 0.5,
+    largest_fraction: float = 0.5,
     align: int = 1,
     largest_side: float = 0.3,
     other: Tensor | None = None,
     noise: torch.Generator | None = None,
 ) -> Tensor:
-    """Put blocks over a part of the pixels, between the smaller of 1/2 and `largest_share`, and `largest_share`.
+    """Corrupt random blocks that cover a random fraction of the pixels.
 
     Args:
-        kinds: what fills the blocks, one kind drawn for all of them: normal noise, zeros, or another place of the
-            image.
-        largest_share: part of the pixels.
-        align: grid in pixels that blocks are rounded to; the patch size corrupts whole patches.
-        largest_side: of a block, as part of the image's side.
-        other: another image, whose blocks are taken in place of `kinds`.
+        kinds: contents of the blocks, one kind drawn for all of them: normal noise, zeros, or another part of the
+            image ("shuffle").
+        largest_fraction: the fraction of the pixels is drawn between min(1/2, largest_fraction) and largest_fraction.
+        align: grid in pixels that blocks are rounded to; with the patch size, whole patches are corrupted.
+        largest_side: largest side of a block, as a fraction of the image's side.
+        other: another image, from which the blocks are taken instead of `kinds`.
+        noise: generator of the normal noise.
 
     Returns:
         (height, width), True where a pixel was corrupted.
     """
     check_blocks(image, align, largest_side)
-    wanted = generator.uniform(min(0.5, largest_share), largest_share) * image[0].numel()
+    wanted = generator.uniform(min(0.5, largest_fraction), largest_fraction) * image[0].numel()
     kind = generator.choice(list(kinds))
-    # Numpy's, for the many small blocks that it takes.
+    # A numpy array, since many small slices are faster there than in torch.
     mask = np.zeros(image.shape[-2:], dtype=bool)
     taken = 0
     while taken < wanted:
@@ -172,6 +176,7 @@ def drop_blocks(
 
 
 def check_blocks(image: Tensor, align: int, largest_side: float) -> None:
+    """Raise ValueError unless blocks of more than `align` pixels fit in the image."""
     for side in image.shape[-2:]:
         if align < 1 or int(side * largest_side) <= align:
             raise ValueError(
@@ -181,7 +186,7 @@ def check_blocks(image: Tensor, align: int, largest_side: float) -> None:
 
 
 def draw_source(image: Tensor, block: Block, generator: np.random.RandomState, align: int) -> Block:
-    """Another block of the same size."""
+    """Draw another block of the same size."""
     slices = []
     for side, part in zip(image.shape[-2:], block[1:], strict=True):
         size = part.stop - part.start
@@ -196,19 +201,20 @@ def mix_blocks(
     masks: Tensor,
     replaced: Sequence[bool],
     generators: Sequence[np.random.RandomState],
-    largest_share: float = 0.3,
+    largest_fraction: float = 0.3,
     align: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Corrupt some images of a batch anew, from the clean ones, by blocks of other clean images.
+    """Corrupt some images of a batch by blocks of other clean images, in place of their earlier corruption.
 
     Args:
-        images, corrupted: (batch, channels, height, width), clean and as `drop_blocks` left them.
-        masks: (batch, height, width), those of `corrupted`.
-        replaced: for each image whether it is corrupted anew; the original draws it with probability 1/2.
-        generators: of each image.
+        images, corrupted: (batch, channels, height, width), clean images and the results of `drop_blocks`.
+        masks: (batch, height, width), the masks of `corrupted`.
+        replaced: for each image whether to corrupt it this way; the original draws it with probability 1/2.
+        generators: random generators of each image.
+        largest_fraction, align: as in `drop_blocks`.
 
     Returns:
-        Corrupted images and masks; the arguments are left as they are.
+        Corrupted images and masks; the arguments are not changed.
     """
     corrupted, masks = corrupted.clone(), masks.clone()
     for index, (image, again, generator) in enumerate(zip(images, replaced, generators, strict=True)):
@@ -216,6 +222,6 @@ def mix_blocks(
         if again:
             corrupted[index] = image
             masks[index] = drop_blocks(
-                corrupted[index], generator, largest_share=largest_share, align=align, other=other
+                corrupted[index], generator, largest_fraction=largest_fraction, align=align, other=other
             )
     return corrupted, masks

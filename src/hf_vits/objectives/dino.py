@@ -7,13 +7,14 @@ from .centering import Center
 
 
 def check_temperatures(**temperatures: float) -> None:
+    """Raise ValueError for a temperature, given by its name, that is not positive."""
     for name, value in temperatures.items():
         if value <= 0:
             raise ValueError(f"{name} must be positive, got {value}")
 
 
 def check_views(student: Tensor, teacher: Tensor) -> None:
-    """Raise ValueError unless (crops, batch, size) and (views, batch, size) go together."""
+    """Raise ValueError unless the shapes are (crops, batch, size) and (views, batch, size), with crops >= views."""
     if student.ndim != 3 or teacher.ndim != 3 or student.shape[1:] != teacher.shape[1:]:
         raise ValueError(
             "the student's outputs must be (crops, batch, size) and the teacher's (views, batch, size), got "
@@ -26,23 +27,23 @@ def check_views(student: Tensor, teacher: Tensor) -> None:
 
 
 def number_of_pairs(num_crops: int, num_views: int) -> int:
-    """How many pairs there are of a crop and a view of the teacher's that is not the same."""
+    """Return how many pairs there are of a student's crop and a teacher's view other than that crop."""
     return num_views * (num_crops - 1)
 
 
 def cross_view_entropy(student: Tensor, targets: Tensor, temperature: float, mixing: Tensor | None = None) -> Tensor:
-    """Cross-entropy of every crop with every view of the teacher's but itself, mean over pairs and batch.
+    """Return the cross-entropy of every crop with every other view of the teacher, averaged over pairs and batch.
 
     Args:
         student: (crops, batch, size) logits; the first crops are the views that the teacher sees.
         targets: (views, batch, size) probabilities.
         temperature: divides the logits.
-        mixing: (crops, batch, batch) weights where the student's crops are mixed from images of the batch: row i and
-            column j tell how much of image i's target student image j has; None for each its own.
+        mixing: (crops, batch, batch) weights, if the student's crops are mixed from images of the batch (MixUp,
+            CutMix): row i, column j is the weight of image i in the student's image j. None: images are not mixed.
     """
     total = 0.0
     for crop, logits in enumerate(student):
-        # One cross-entropy against the sum of a crop's targets is that of all its pairs.
+        # Cross-entropy is linear in the target: that with the sum of the targets is the sum over a crop's pairs.
         target = sum(view for index, view in enumerate(targets) if index != crop)
         if mixing is not None:
             target = mixing[crop].to(target.dtype).T @ target
@@ -53,12 +54,12 @@ def cross_view_entropy(student: Tensor, targets: Tensor, temperature: float, mix
 class DINOLoss(nn.Module):
     """Cross-entropy between the teacher's centred, sharpened outputs and the student's, across views of an image.
 
-    Also EsViT's loss at view level (microsoft/esvit, main_esvit.py), which may mix images up.
+    EsViT's loss over views is the same and allows mixed images (microsoft/esvit, main_esvit.py).
 
     Args:
         size: number of output dimensions.
-        student_temperature, teacher_temperature: divide the logits. The teacher's is an attribute that a schedule may
-            change between steps.
+        student_temperature, teacher_temperature: divide the logits. `teacher_temperature` is an attribute that a
+            schedule may change between steps.
         center_momentum: weight of the old centre at each update.
     """
 
@@ -78,11 +79,11 @@ class DINOLoss(nn.Module):
     def forward(
         self, student: Tensor, teacher: Tensor, mixing: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch; in training mode the centre then moves towards the teacher's outputs.
+        """Return the loss of a batch; in training mode, then move the centre towards the teacher's outputs.
 
         Args:
             student: (crops, batch, size) logits; the first crops are the views that the teacher sees.
-            teacher: (views, batch, size) logits; no gradient flows to them.
+            teacher: (views, batch, size) logits, which receive no gradient.
             mixing: as in `cross_view_entropy`.
         """
         check_views(student, teacher)

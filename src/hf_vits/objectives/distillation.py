@@ -1,4 +1,4 @@
-"""Distillation through a token of its own: DeiT, arXiv 2012.12877 (facebookresearch/deit, losses.py)."""
+"""Distillation loss of DeiT, arXiv 2012.12877 (facebookresearch/deit, losses.py)."""
 
 from typing import Literal
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 
 class DistillationLoss(nn.Module):
-    """(1 - alpha) x base loss of the class logits + alpha x distillation loss of the distillation logits.
+    """(1 - alpha) * base loss of the class logits + alpha * distillation loss of the distillation logits.
 
     Args:
         base: loss over (logits, labels) that returns (loss, logged).
-        kind: `"hard"` learns the teacher's decision by cross-entropy; `"soft"` its distribution at `temperature`, by
-            KL divergence summed, times temperature squared, over the number of ELEMENTS (batch x classes), which is
-            the original's code and a factor of classes below the paper's formula; `"none"` is `base` alone.
-        alpha: weight of the distillation term, 0 to 1.
-        temperature: divides both sides' logits; `"hard"` does not use it.
+        kind: `"hard"` is the cross-entropy with the teacher's predicted class. `"soft"` is the KL divergence to the
+            teacher's distribution, times temperature squared, divided by batch * classes as in the original's code
+            (the paper divides by batch). `"none"` is `base` alone.
+        alpha: weight of the distillation loss, 0 to 1.
+        temperature: divides the logits of student and teacher for `"soft"`.
     """
 
     def __init__(
@@ -44,9 +44,15 @@ class DistillationLoss(nn.Module):
         labels: Tensor,
         teacher_logits: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """logits, distillation_logits, teacher_logits (batch, classes); labels as `base` takes them.
+        """Compute the loss.
 
-        A model without a distillation head passes its logits twice.
+        Args:
+            logits, distillation_logits, teacher_logits: (batch, classes). A model without a distillation head passes
+                its logits twice.
+            labels: as `base` takes them.
+
+        Returns:
+            The loss, and unless `kind` is "none" its parts `base_loss` and `distillation_loss`.
         """
         base, logged = self.base(logits, labels)
         if self.kind == "none":

@@ -1,21 +1,21 @@
 """Self-distillation of views and of regions: EsViT, arXiv 2106.09785 (microsoft/esvit, main_esvit.py, `DDINOLoss`).
 
-View level alone is `DINOLoss`.
+EsViT without regions has the loss of DINO, `DINOLoss`.
 """
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .centering import Center
-from .dino import check_temperatures, check_views, cross_view_entropy, number_of_pairs
+from .dino import DINOLoss, number_of_pairs
 
 
 @torch.no_grad()
 def match_regions(student_features: Tensor, teacher_features: Tensor) -> Tensor:
-    """For each region of the student's the teacher's most similar one, by the cosine of backbone features.
+    """Find the teacher's most similar region for each region of the student, by the cosine of backbone features.
 
     Args:
         student_features: (batch, student regions, channels).
@@ -28,14 +28,14 @@ def match_regions(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     return (student @ teacher.transpose(1, 2)).argmax(dim=2)
 
 
-class EsViTLoss(nn.Module):
-    """Half DINO's loss of views, half the same of regions, each region against its best match in the other view.
+class EsViTLoss(DINOLoss):
+    """Mean of DINO's loss over views and of a loss over regions, each region against its best match in another view.
 
     Args:
         size: number of output dimensions of both heads.
         student_temperature, teacher_temperature: divide the logits of both. The teacher's is an attribute that a
             schedule may change between steps.
-        center_momentum: weight of the old centres at each update.
+        center_momentum: weight of the old centre, of views and of regions, at each update.
     """
 
     def __init__(
@@ -45,11 +45,7 @@ class EsViTLoss(nn.Module):
         teacher_temperature: float = 0.04,
         center_momentum: float = 0.9,
     ):
-        super().__init__()
-        check_temperatures(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
-        self.student_temperature = student_temperature
-        self.teacher_temperature = teacher_temperature
-        self.center = Center(size, center_momentum)
+        super().__init__(size, student_temperature, teacher_temperature, center_momentum)
         self.region_center = Center(size, center_momentum)
 
     def forward(
@@ -61,7 +57,7 @@ class EsViTLoss(nn.Module):
         student_features: Sequence[Tensor],
         teacher_features: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch; in training mode the centres then move towards the teacher's outputs.
+        """Return the loss of a batch; in training mode, then move both centres towards the teacher's outputs.
 
         Args:
             student_views: (crops, batch, size) logits; the first crops are the views that the teacher sees.
@@ -72,15 +68,12 @@ class EsViTLoss(nn.Module):
             teacher_features: (views, batch, regions, channels).
 
         Returns:
-            The loss, and its parts `view_loss` and `region_loss`, whose mean it is.
+            The loss, and its parts `view_loss` and `region_loss`; the loss is their mean.
         """
-        check_views(student_views, teacher_views)
-        targets = self.center.sharpen(teacher_views, self.teacher_temperature)
-        view_loss = cross_view_entropy(student_views, targets, self.student_temperature)
+        view_loss, _ = super().forward(student_views, teacher_views)
         region_targets = self.region_center.sharpen(teacher_regions, self.teacher_temperature)
         region_loss = self.region_loss(student_regions, region_targets, student_features, teacher_features)
         if self.training:
-            self.center.update(teacher_views.flatten(0, 1).float().mean(dim=0))
             self.region_center.update(teacher_regions.flatten(0, 2).float().mean(dim=0))
         logged = {"view_loss": view_loss.detach(), "region_loss": region_loss.detach()}
         return (view_loss + region_loss) / 2, logged
@@ -92,7 +85,13 @@ class EsViTLoss(nn.Module):
         student_features: Sequence[Tensor],
         teacher_features: Tensor,
     ) -> Tensor:
-        """Mean over the regions of each crop, then over pairs of crop and other view."""
+        """Return the cross-entropy, averaged over the regions of each crop, then over pairs of crop and other view.
+
+        Args:
+            student: logits (batch, regions, size) of each crop.
+            targets: (views, batch, regions, size) probabilities.
+            student_features, teacher_features: as in `forward`.
+        """
         total = 0.0
         for crop, (logits, features) in enumerate(zip(student, student_features, strict=True)):
             others = [view for view in range(len(targets)) if view != crop]
@@ -104,6 +103,6 @@ class EsViTLoss(nn.Module):
 
     @staticmethod
     def matched(targets: Tensor, student_features: Tensor, teacher_features: Tensor) -> Tensor:
-        """Targets (batch, teacher regions, size) of the best matches, (batch, student regions, size)."""
+        """Select from targets (batch, teacher regions, size) the best matches: (batch, student regions, size)."""
         match = match_regions(student_features, teacher_features)
         return targets.gather(1, match[..., None].expand(-1, -1, targets.shape[-1]))

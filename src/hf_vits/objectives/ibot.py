@@ -1,25 +1,27 @@
 """Masked image modelling with an online tokenizer: iBOT, arXiv 2111.07832 (bytedance/ibot, main_ibot.py, `iBOTLoss`).
 
-AttMask, arXiv 2203.12719, has the same loss.
+AttMask, arXiv 2203.12719, uses the same loss.
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .centering import Center
-from .dino import check_temperatures, check_views, cross_view_entropy
+from .dino import DINOLoss, check_temperatures
 
 
-class IBOTLoss(nn.Module):
-    """DINO's loss on the class token, across views, and on masked patches, each against the teacher's view of itself.
+class IBOTLoss(DINOLoss):
+    """Sum of DINO's loss on the class tokens of views and a cross-entropy on masked patches.
 
-    Whether student and teacher have one head for both or two is the heads' matter; with one, the sizes are equal.
+    The target of a masked patch is the teacher's output for the same patch of the same view, which the teacher sees
+    unmasked. The loss does not depend on whether class tokens and patches share a head; if they do, `class_size` and
+    `patch_size` are equal.
 
     Args:
         class_size, patch_size: number of output dimensions for class tokens and for patches.
         student_temperature: divides the student's logits.
-        teacher_temperature, teacher_patch_temperature: divide the teacher's; attributes that a schedule may change
-            between steps.
+        teacher_temperature, teacher_patch_temperature: divide the teacher's logits; attributes that a schedule may
+            change between steps.
         class_weight, patch_weight: factors of the two parts.
         center_momentum, patch_center_momentum: weight of the old centre at each update.
     """
@@ -36,18 +38,11 @@ class IBOTLoss(nn.Module):
         center_momentum: float = 0.9,
         patch_center_momentum: float = 0.9,
     ):
-        super().__init__()
-        check_temperatures(
-            student_temperature=student_temperature,
-            teacher_temperature=teacher_temperature,
-            teacher_patch_temperature=teacher_patch_temperature,
-        )
-        self.student_temperature = student_temperature
-        self.teacher_temperature = teacher_temperature
+        super().__init__(class_size, student_temperature, teacher_temperature, center_momentum)
+        check_temperatures(teacher_patch_temperature=teacher_patch_temperature)
         self.teacher_patch_temperature = teacher_patch_temperature
         self.class_weight = class_weight
         self.patch_weight = patch_weight
-        self.center = Center(class_size, center_momentum)
         self.patch_center = Center(patch_size, patch_center_momentum)
 
     def forward(
@@ -59,10 +54,9 @@ class IBOTLoss(nn.Module):
         mask: Tensor,
         teacher_patch_mean: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch; in training mode the centres then move towards the teacher's outputs.
+        """Return the loss of a batch; in training mode, then move both centres towards the teacher's outputs.
 
-        Only what the loss reads is asked for: logits of masked patches, in the order of `mask`, so that the heads need
-        not run on the others.
+        Logits of patches are those of masked patches alone, in the order of `mask`: the heads need not run on others.
 
         Args:
             student_class: (crops, batch, class_size) logits; the first crops are the views that the teacher sees.
@@ -72,28 +66,32 @@ class IBOTLoss(nn.Module):
             teacher_patch_mean: (patch_size,), mean of the teacher's logits over ALL patches of the batch's views.
 
         Returns:
-            The loss, and its parts `class_loss` and `patch_loss`, which are weighted already.
+            The loss, and its parts `class_loss` and `patch_loss`, each times its weight.
         """
-        check_views(student_class, teacher_class)
         if mask.shape[:2] != teacher_class.shape[:2] or mask.ndim != 3:
             raise ValueError(
                 f"mask must be (views, batch, patches) = {(*teacher_class.shape[:2], 'patches')}, got "
                 f"{tuple(mask.shape)}"
             )
-        targets = self.center.sharpen(teacher_class, self.teacher_temperature)
-        class_loss = self.class_weight * cross_view_entropy(student_class, targets, self.student_temperature)
+        class_loss = self.class_weight * super().forward(student_class, teacher_class)[0]
         patch_loss = self.patch_weight * self.masked_patch_loss(student_patches, teacher_patches, mask)
         if self.training:
-            self.center.update(teacher_class.flatten(0, 1).float().mean(dim=0))
             self.patch_center.update(teacher_patch_mean)
         logged = {"class_loss": class_loss.detach(), "patch_loss": patch_loss.detach()}
         return class_loss + patch_loss, logged
 
     def masked_patch_loss(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Mean over the masked patches of each view, then over views; a view without any counts as 0."""
+        """Return the cross-entropy, averaged over the masked patches of each view, then over views.
+
+        A view without masked patches counts as 0.
+
+        Args:
+            student, teacher: (masked patches, patch_size) logits.
+            mask: (views, batch, patches), True where a patch is masked.
+        """
         targets = self.patch_center.sharpen(teacher, self.teacher_patch_temperature)
         logits = student.float() / self.student_temperature
-        share = 1 / mask.sum(dim=-1, keepdim=True).clamp(min=1)
-        share = share.expand(mask.shape)[mask]
+        weight = 1 / mask.sum(dim=-1, keepdim=True).clamp(min=1)
+        weight = weight.expand(mask.shape)[mask]
         losses = F.cross_entropy(logits, targets, reduction="none")
-        return (losses * share).sum() / mask[..., 0].numel()
+        return (losses * weight).sum() / mask[..., 0].numel()

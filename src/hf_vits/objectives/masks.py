@@ -1,6 +1,6 @@
-"""Which patches a model does not see: drawn blindly or by a teacher's attention.
+"""Masks of patches: random, in blocks, or guided by a teacher's attention.
 
-Masks are True where a patch is masked. Whoever calls brings the source of randomness, so that a run repeats exactly.
+Masks are True where a patch is masked. The caller passes the random generator, so that a run can be repeated exactly.
 """
 
 import math
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class RandomMask:
-    """A mask of each image's own, of the same size for all.
+    """Masks of a batch, different for each image but with the same number of visible patches.
 
-    kept: (batch, kept patches) indices of the visible patches, in shuffled order.
-    restore: (batch, patches) where each patch is found in the visible ones followed by as many masked as there are.
+    kept: (batch, kept patches), indices of the visible patches, in shuffled order.
+    restore: (batch, patches), index of each patch in the sequence of visible patches followed by masked patches.
     mask: (batch, patches), True where a patch is masked.
     """
 
@@ -29,11 +29,11 @@ class RandomMask:
 
 
 def random_mask(noise: Tensor, ratio: float) -> RandomMask:
-    """Mask all but the patches of smallest noise, MAE's random masking (facebookresearch/mae, models_mae.py).
+    """Mask all patches but those of smallest noise: MAE's random masking (facebookresearch/mae, models_mae.py).
 
     Args:
-        noise: (batch, patches), any numbers; their order is all that counts.
-        ratio: part of the patches that is masked; the number kept is rounded down, in floating point.
+        noise: (batch, patches), random numbers; only their order matters.
+        ratio: fraction of the patches that is masked; the number of visible patches is rounded down.
     """
     order = noise.argsort(dim=1)
     restore = order.argsort(dim=1)
@@ -42,7 +42,7 @@ def random_mask(noise: Tensor, ratio: float) -> RandomMask:
 
 
 def kept_patches(num_patches: int, ratio: float) -> int:
-    """How many patches stay visible; ValueError where none does."""
+    """Return the number of visible patches; ValueError where it is zero."""
     kept = int(num_patches * (1 - ratio)) if 0 <= ratio < 1 else 0
     if not kept:
         raise ValueError(f"a mask ratio of {ratio} leaves none of {num_patches} patches visible: lower it")
@@ -50,12 +50,12 @@ def kept_patches(num_patches: int, ratio: float) -> int:
 
 
 class MaskRatio:
-    """The part of the patches to mask, drawn anew each time: iBOT's choice among ranges (bytedance/ibot, loader.py).
+    """Random mask ratio: a uniform draw from one of several ranges, as in iBOT (bytedance/ibot, loader.py).
 
     Args:
-        means, spreads: a draw from mean - spread to mean + spread, one range or several, of which one is then chosen.
-            Ratios (0, 0.3) with spreads (0, 0.2) leave half of the views as they are.
-        first_epoch: nothing is masked before.
+        means, spreads: ranges from mean - spread to mean + spread; one of them is chosen at random. Means (0, 0.3)
+            with spreads (0, 0.2) leave half of the views without a mask.
+        first_epoch: first epoch with masks; the ratio is 0 before.
     """
 
     def __init__(self, means: float | Sequence[float], spreads: float | Sequence[float] = 0.0, first_epoch: int = 0):
@@ -70,7 +70,7 @@ class MaskRatio:
                 raise ValueError(f"a mask ratio must stay in [0, 1], got {mean} +- {spread}")
 
     def draw(self, generator: random.Random, epoch: int | None = None) -> float:
-        """A ratio; `epoch` None for any after the first."""
+        """Draw a ratio; `epoch` None for any epoch from `first_epoch` on."""
         if epoch is not None and epoch < self.first_epoch:
             return 0.0
         drawn = [
@@ -85,25 +85,25 @@ def as_tuple(values: float | Sequence[float]) -> tuple[float, ...]:
 
 
 def scattered_mask(grid: tuple[int, int], ratio: float, generator: np.random.RandomState) -> np.ndarray:
-    """(rows, columns), each patch masked or not without regard to its neighbours (bytedance/ibot, "rand")."""
+    """Draw a mask (rows, columns) of independent random patches (bytedance/ibot, "rand")."""
     num_patches = math.prod(grid)
     mask = np.arange(num_patches) >= num_patches - int(ratio * num_patches)
     generator.shuffle(mask)
     return mask.reshape(grid)
 
 
-# How often a block is drawn before the mask stays as it is.
+# Number of failed draws of a block after which a mask is left as it is.
 ATTEMPTS = 10
 
 
 def block_mask(
     grid: tuple[int, int], ratio: float, generator: random.Random, aspect_ratio: tuple[float, float] = (0.3, 1 / 0.3)
 ) -> np.ndarray:
-    """(rows, columns), masked by rectangles until the ratio is reached or no block fits in.
+    """Draw a mask (rows, columns) of rectangles, until the ratio is reached or no further block fits.
 
-    BEiT, arXiv 2106.08254, algorithm 1, as bytedance/ibot, loader.py, has it: a block is smaller than the grid in
-    either direction, of at least a ninth of its shorter side squared before rounding, and never masks more than is
-    missing. The masked part is at most `ratio`, and may be less.
+    BEiT, arXiv 2106.08254, algorithm 1, as in bytedance/ibot, loader.py. A block is smaller than the grid along both
+    axes; its area before rounding is at least (min(rows, columns) // 3)^2; it never exceeds the number of patches
+    still to mask. The masked fraction is at most `ratio` and may be smaller.
     """
     mask = np.zeros(grid, dtype=bool)
     wanted = ratio * mask.size
@@ -114,7 +114,7 @@ def block_mask(
 
 
 def add_block(mask: np.ndarray, most: float, generator: random.Random, aspect_ratio: tuple[float, float]) -> bool:
-    """Mask one random rectangle in place, if it fits and masks from one to `most` patches that were visible."""
+    """Mask a random rectangle in place and return True, if it fits and masks 1 to `most` visible patches."""
     rows, columns = mask.shape
     area = generator.uniform((min(rows, columns) // 3) ** 2, most)
     ratio = math.exp(generator.uniform(*map(math.log, aspect_ratio)))
@@ -130,29 +130,30 @@ def add_block(mask: np.ndarray, most: float, generator: random.Random, aspect_ra
 
 
 class AttentionMask(nn.Module):
-    """Masks guided by what a teacher's class token attends to: AttMask, arXiv 2203.12719 (attmask.py).
+    """Masks guided by the attention of a teacher's class token: AttMask, arXiv 2203.12719 (attmask.py).
 
     Args:
-        strategy: `"high"` masks the most attended patches, `"low"` the least, `"hint"` the most attended but some.
-        probability: part of the images that are masked at all.
-        hint_share: hints come from this part of the patches, the most attended.
+        strategy: `"high"` masks the most attended patches, `"low"` the least attended, `"hint"` the most attended
+            except for some that are revealed.
+        probability: probability that an image is masked at all.
+        hint_fraction: revealed patches are drawn from this fraction of the patches, the most attended.
     """
 
     def __init__(
         self,
         strategy: Literal["high", "hint", "low"] = "high",
         probability: float = 0.5,
-        hint_share: float = 0.1,
+        hint_fraction: float = 0.1,
     ):
         super().__init__()
         if strategy not in ("high", "hint", "low"):
             raise ValueError(f"strategy must be 'high', 'hint' or 'low', got {strategy!r}")
-        for name, value in {"probability": probability, "hint_share": hint_share}.items():
+        for name, value in {"probability": probability, "hint_fraction": hint_fraction}.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
         self.strategy = strategy
         self.probability = probability
-        self.hint_share = hint_share
+        self.hint_fraction = hint_fraction
 
     @torch.no_grad()
     def forward(
@@ -162,14 +163,14 @@ class AttentionMask(nn.Module):
         hint_ratio: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Masks of a batch.
+        """Draw the masks of a batch.
 
         Args:
-            attention: (batch, patches), of the class token in the teacher's last layer, mean over heads.
-            ratio: part of the patches that is masked, rounded down.
-            hint_ratio: with "hint", the part of the `hint_share` most attended that is revealed again, masked or not;
-                None for `ratio`. The original draws it anew from the ratio's own range.
-            generator: source of randomness on attention's device.
+            attention: (batch, patches), of the class token in the teacher's last layer, averaged over heads.
+            ratio: fraction of the patches that is masked, rounded down.
+            hint_ratio: with "hint", the fraction of the `hint_fraction` most attended patches that is revealed,
+                whether masked or not; None for `ratio`. The original draws it from the same range as the ratio.
+            generator: random generator on the device of `attention`.
 
         Returns:
             (batch, patches), True where a patch is masked.
@@ -182,20 +183,20 @@ class AttentionMask(nn.Module):
         return mask
 
     def by_attention(self, attention: Tensor, ratio: float) -> Tensor:
-        """Masks as if every image were masked and nothing revealed."""
+        """Return masks (batch, patches) by attention alone, every image masked and no patch revealed."""
         chosen = attention.argsort(dim=1, descending=self.strategy != "low")[:, : int(attention.shape[1] * ratio)]
         return torch.zeros_like(attention, dtype=torch.bool).scatter_(1, chosen, True)
 
     def gate(self, attention: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(batch,), True for images that are masked."""
+        """Draw which images are masked: boolean (batch,)."""
         return torch.rand(len(attention), device=attention.device, generator=generator) <= self.probability
 
     def draw_hints(self, attention: Tensor, ratio: float, generator: torch.Generator | None = None) -> Tensor:
-        """(batch, hints) indices of patches to reveal."""
-        # The original draws a gate here too, of probability 1; without it the hints would be others.
+        """Draw the indices (batch, hints) of patches to reveal."""
+        # The original draws a gate of probability 1 here; drawing it too keeps the random stream the same.
         torch.rand(len(attention), device=attention.device, generator=generator)
-        count = int(self.hint_share * ratio * attention.shape[1])
+        count = int(self.hint_fraction * ratio * attention.shape[1])
         if not count:
             return attention.new_zeros((len(attention), 0), dtype=torch.long)
-        most_attended = self.by_attention(attention, self.hint_share)
+        most_attended = self.by_attention(attention, self.hint_fraction)
         return torch.multinomial(most_attended.float(), count, generator=generator)

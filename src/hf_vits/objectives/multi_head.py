@@ -1,4 +1,4 @@
-"""The loss of a model that answers several questions at once."""
+"""Classification loss of a model with several heads."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from hf_vits.layers.label_heads import multi_head_cross_entropy
 
 
 class MultiHeadCrossEntropy(nn.Module):
-    """Mean over the heads of their softmax cross-entropies, with or without label smoothing.
+    """Softmax cross-entropy averaged over the heads, with optional label smoothing.
 
-    As google-research/scenic trains on the nouns and verbs of Epic-Kitchens (projects/vivit/model.py,
+    Used by google-research/scenic for the nouns and verbs of Epic-Kitchens (projects/vivit/model.py,
     `ViViTMultiHeadClassificationModel`).
 
     Args:
-        head_sizes: how many classes each head has.
-        label_smoothing: part of the target that is spread evenly over the classes of a head.
+        head_sizes: number of classes of each head.
+        label_smoothing: fraction of the target that is spread evenly over the classes of a head.
     """
 
     def __init__(self, head_sizes: Sequence[int], label_smoothing: float = 0.0):
@@ -26,5 +26,10 @@ class MultiHeadCrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """logits (batch, sum(head_sizes)); labels (batch, heads) class indices, or distributions as the logits."""
+        """Compute the loss.
+
+        Args:
+            logits: (batch, sum(head_sizes)).
+            labels: class indices (batch, heads), or probabilities of the shape of `logits`.
+        """
         return multi_head_cross_entropy(logits, labels, self.head_sizes, self.label_smoothing), {}

@@ -1,14 +1,14 @@
-"""Losses of painted pixels: MAE (arXiv 2111.06377) and SiT (arXiv 2104.03602)."""
+"""Reconstruction losses of MAE (arXiv 2111.06377) and SiT (arXiv 2104.03602)."""
 
 import torch
 from torch import Tensor, nn
 
 
 class MaskedPatchRegression(nn.Module):
-    """Squared error of removed patches, mean over them (facebookresearch/mae, models_mae.py, `forward_loss`).
+    """Mean squared error of the removed patches (facebookresearch/mae, models_mae.py, `forward_loss`).
 
     Args:
-        normalize_targets: bring every patch to mean 0 and (unbiased) variance 1 before it is compared.
+        normalize_targets: whether target patches are normalised to mean 0 and (unbiased) variance 1.
     """
 
     EPSILON = 1e-6
@@ -18,9 +18,11 @@ class MaskedPatchRegression(nn.Module):
         self.normalize_targets = normalize_targets
 
     def forward(self, predicted: Tensor, patches: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """predicted, patches (batch, patches, values); mask (batch, patches), True or 1 where a patch was removed.
+        """Compute the loss, averaged over the removed patches of the whole batch.
 
-        The mean is taken over the removed patches of the whole batch, not image by image.
+        Args:
+            predicted, patches: (batch, patches, values).
+            mask: (batch, patches), True or 1 where a patch was removed.
         """
         if predicted.shape != patches.shape or mask.shape != patches.shape[:2]:
             raise ValueError(
@@ -32,7 +34,7 @@ class MaskedPatchRegression(nn.Module):
         return (errors * mask).sum() / mask.sum(), {}
 
     def errors(self, predicted: Tensor, patches: Tensor) -> Tensor:
-        """Mean squared error of each patch, (batch, patches), removed or not."""
+        """Return the mean squared error of every patch, removed or not: (batch, patches)."""
         patches = patches.float()
         if self.normalize_targets:
             variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
@@ -41,10 +43,10 @@ class MaskedPatchRegression(nn.Module):
 
 
 class AbsoluteReconstruction(nn.Module):
-    """Mean absolute error of pixels: all, or those that were corrupted.
+    """Mean absolute error of all pixels, or of the corrupted pixels.
 
     Args:
-        corrupted_only: whether pixels that were not corrupted are left out.
+        corrupted_only: whether only corrupted pixels count.
     """
 
     def __init__(self, corrupted_only: bool):
@@ -52,7 +54,12 @@ class AbsoluteReconstruction(nn.Module):
         self.corrupted_only = corrupted_only
 
     def forward(self, painted: Tensor, clean: Tensor, corrupted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """painted, clean (batch, channels, height, width); corrupted the same or with one channel, boolean."""
+        """Compute the loss.
+
+        Args:
+            painted, clean: reconstructed and clean images (batch, channels, height, width).
+            corrupted: boolean, of the same shape or with one channel; needed with `corrupted_only`.
+        """
         errors = (painted - clean).abs()
         if not self.corrupted_only:
             return errors.mean(), {}

@@ -1,8 +1,8 @@
-"""SiT: several pretext tasks at once, arXiv 2104.03602 (Sara-Ahmed/SiT).
+"""Losses of SiT, which learns several pretext tasks at once, arXiv 2104.03602 (Sara-Ahmed/SiT).
 
-Its repository holds three methods under one name. The first (July 2021, the paper's first version) and the second
-(June 2022) are `SiTLoss`: rotation, contrast and reconstruction. The third (December 2022) is `MomentumSiTLoss`:
-contrast with a momentum teacher, and reconstruction.
+The history of its repository contains three methods. The first (July 2021, the paper's first version) and the second
+(June 2022) use `SiTLoss`: rotation prediction, contrastive learning and reconstruction. The third (December 2022) uses
+`MomentumSiTLoss`: contrastive learning with a momentum teacher, and reconstruction.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from .contrastive import MomentumContrastLoss, NTXentLoss
 from .reconstruction import AbsoluteReconstruction
 from .uncertainty import UncertaintyWeighting
 
-# A factor of a half for what is regressed rather than classified, as Kendall et al. have it.
+# Following Kendall et al., regression has a factor of 1/2, classification of 1.
 TASK_SCALES = {"rotation": 1.0, "contrastive": 1.0, "reconstruction": 0.5}
 
 
 class SiTLoss(nn.Module):
-    """Rotation (4 classes), contrast of the two corrupted views and reconstruction, weighted by learnt uncertainty.
+    """Sum of rotation (4 classes), contrastive and reconstruction losses, weighted by learned uncertainty.
 
     Args:
         weighting: formula of `UncertaintyWeighting`: "exponential" in the first generation, "inverse_square" in the
-            second; None sums the tasks as they are.
-        corrupted_only: whether reconstruction looks at corrupted pixels alone: False in the first generation, True in
-            the second.
-        temperature: of the contrastive task.
-        tasks: those of "rotation", "contrastive", "reconstruction" that are learnt; the second generation has options
+            second; None for the unweighted sum.
+        corrupted_only: whether only corrupted pixels are reconstructed: False in the first generation, True in the
+            second.
+        temperature: temperature of the contrastive loss.
+        tasks: which of "rotation", "contrastive" and "reconstruction" are learned; the second generation has options
             to leave some out.
     """
 
@@ -56,19 +56,20 @@ class SiTLoss(nn.Module):
         clean: Tensor | None = None,
         corrupted: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of both views of a batch, view 1 of every image before view 2 where they are stacked.
+        """Compute the loss of both views of a batch. In stacked arguments, the first views come first.
 
-        Only what the tasks read has to be given.
+        Only the arguments of the learned tasks are needed.
 
         Args:
-            rotation_logits: (2 * batch, 4); rotation_labels (2 * batch,) quarter turns.
-            first_embeddings, second_embeddings: (batch, channels) of view 1 and of view 2.
-            painted, clean: (2 * batch, channels, height, width).
+            rotation_logits: (2 * batch, 4).
+            rotation_labels: (2 * batch,), number of quarter turns.
+            first_embeddings, second_embeddings: (batch, channels) of the first and the second views.
+            painted, clean: reconstructed and clean images (2 * batch, channels, height, width).
             corrupted: as `clean` or with one channel, True where a pixel was corrupted; only with `corrupted_only`.
 
         Returns:
-            The loss; logged are `rotation_loss`, `contrastive_loss`, `reconstruction_loss` before weighting and, with
-            it, the weighted ones.
+            The loss, and `rotation_loss`, `contrastive_loss`, `reconstruction_loss` before weighting; with weighting,
+            also the weighted losses.
         """
         losses = {}
         if "rotation" in self.tasks:
@@ -85,11 +86,12 @@ class SiTLoss(nn.Module):
 
 
 class MomentumSiTLoss(nn.Module):
-    """Contrast of the student's corrupted views with the teacher's clean ones, and reconstruction of the corrupted.
+    """Sum of a contrastive loss, between corrupted views of the student and clean views of the teacher, and a
+    reconstruction loss of the corrupted pixels.
 
     Args:
-        temperature: of the contrastive task.
-        reconstruction_weight: factor of the reconstruction; the repository's README advises 5 for little data.
+        temperature: temperature of the contrastive loss.
+        reconstruction_weight: factor of the reconstruction loss; the repository's README advises 5 for little data.
     """
 
     def __init__(self, temperature: float = 0.2, reconstruction_weight: float = 1.0):
@@ -101,11 +103,11 @@ class MomentumSiTLoss(nn.Module):
     def forward(
         self, student: Tensor, teacher: Tensor, painted: Tensor, clean: Tensor, corrupted: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of both views of a batch.
+        """Compute the loss of both views of a batch.
 
         Args:
             student, teacher: (2, batch, channels) embeddings of both views.
-            painted, clean: (2 * batch, channels, height, width), view 1 of every image before view 2.
+            painted, clean: reconstructed and clean images (2 * batch, channels, height, width), first views first.
             corrupted: as `clean` or with one channel, True where a pixel was corrupted.
         """
         contrastive, _ = self.contrastive(student, teacher)

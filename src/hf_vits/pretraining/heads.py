@@ -1,4 +1,4 @@
-"""Heads between a backbone's tokens and the objectives of self-supervision."""
+"""Heads between a backbone's tokens and the losses of self-supervised learning."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,61 +9,61 @@ from transformers.activations import ACT2FN
 
 
 class WeightNormLinear(nn.Module):
-    """A linear layer without bias whose rows are directions times gains (arXiv 1602.07868).
+    """Weight-normalised linear layer without bias: each row is a magnitude times a direction (arXiv 1602.07868).
 
     Args:
-        train_gain: whether the gains, which start at 1, are trained; else they stay as they are.
+        train_magnitude: whether the magnitudes are trained; otherwise they stay 1.
     """
 
-    def __init__(self, in_features: int, out_features: int, train_gain: bool = False):
+    def __init__(self, in_features: int, out_features: int, train_magnitude: bool = False):
         super().__init__()
-        self.train_gain = train_gain
-        self.gain = nn.Parameter(torch.ones(out_features, 1))
+        self.train_magnitude = train_magnitude
+        self.magnitude = nn.Parameter(torch.ones(out_features, 1))
         self.direction = nn.Parameter(torch.empty(out_features, in_features))
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        # Loading puts a new parameter there.
-        if name == "gain" and param is not None and not self.train_gain:
+        # `from_pretrained` registers new parameters.
+        if name == "magnitude" and param is not None and not self.train_magnitude:
             param.requires_grad_(False)
         super().register_parameter(name, param)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) to (..., out_features)."""
-        # What `torch.nn.utils.parametrizations.weight_norm` calls: its backward pass makes no copies of the weight.
-        return nn.functional.linear(features, torch._weight_norm(self.direction, self.gain))
+        """Map (..., in_features) to (..., out_features)."""
+        # The function behind torch.nn.utils.parametrizations.weight_norm; its backward pass copies no weights.
+        return nn.functional.linear(features, torch._weight_norm(self.direction, self.magnitude))
 
 
 class TokenBatchNorm(nn.BatchNorm1d):
-    """Batch norm over all tokens of a batch alike."""
+    """Batch norm over all tokens of a batch."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., channels) to the same shape."""
+        """Map (..., channels) to the same shape."""
         return super().forward(features.flatten(0, -2)).view_as(features)
 
 
 NORMS = {"batch_norm": TokenBatchNorm, "layer_norm": nn.LayerNorm}
 
 
-class Again(nn.Module):
-    """Another module once more; its parameters are the other's, and are saved with it."""
+class SharedModule(nn.Module):
+    """Second use of a module that is registered elsewhere; has no parameters of its own."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
-        self.module_once = (module,)  # in a tuple, so that it is not registered here as well
+        self.shared = (module,)  # in a tuple, so that it is not registered here as well
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.module_once[0](features)
+        return self.shared[0](features)
 
 
 class ProjectionMLP(nn.Sequential):
-    """Linear layers with an activation, and on request a norm, between them.
+    """MLP of linear layers with an activation, and optionally a norm, between them.
 
     Args:
         sizes: channels before, between and after the layers.
-        activations: of each layer but the last, or one for all; names of transformers' `ACT2FN`.
-        norm: "batch_norm" or "layer_norm" before each activation, None for none.
-        shared_norm: one and the same norm serves all layers, as in iBOT's code.
-        normalize_output: a batch norm without parameters follows the last layer.
+        activations: activation of each layer but the last, or one for all; names of transformers' `ACT2FN`.
+        norm: "batch_norm" or "layer_norm" before each activation; None for none.
+        shared_norm: whether all layers share one norm, as in iBOT's code.
+        normalize_output: whether a batch norm without parameters follows the last layer.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ProjectionMLP(nn.Sequential):
         for (before, after), activation in zip(hidden, activations, strict=True):
             layers.append(nn.Linear(before, after, bias=bias))
             if norm is not None and shared_norm and first_norm is not None:
-                layers.append(Again(first_norm))
+                layers.append(SharedModule(first_norm))
             elif norm is not None:
                 layers.append(first_norm := NORMS[norm](after))
             layers.append(ACT2FN[activation])
@@ -96,20 +96,22 @@ class ProjectionMLP(nn.Sequential):
 
 
 def hidden_sizes(in_features: int, hidden_size: int, out_features: int, num_layers: int) -> list[int]:
-    """Channels before, between and after `num_layers` linear layers."""
+    """Return the channels before, between and after `num_layers` linear layers."""
     return [in_features, *[hidden_size] * (num_layers - 1), out_features]
 
 
 class DINOHead(nn.Module):
-    """MLP to a bottleneck, L2 normalisation, then a weight-normalised layer to the prototypes.
+    """DINO's head: MLP to a bottleneck, L2 normalisation, then a weight-normalised layer to the prototypes.
 
-    facebookresearch/dino, vision_transformer.py, `DINOHead`; EsViT has one for views and one for regions.
+    facebookresearch/dino, vision_transformer.py, `DINOHead`. EsViT has one for views and one for regions.
 
     Args:
         in_features: channels of the backbone.
         num_prototypes: output dimensions.
-        hidden_size, bottleneck_size, num_layers: of the MLP.
-        train_gain: whether the gains of the last layer are trained (the original's norm_last_layer false).
+        hidden_size, bottleneck_size, num_layers: hidden and output channels and number of layers of the MLP.
+        hidden_act, norm, shared_norm: see `ProjectionMLP`.
+        train_magnitude: whether the magnitudes of the last layer's rows are trained (the original's
+            norm_last_layer=False).
     """
 
     def __init__(
@@ -122,28 +124,28 @@ class DINOHead(nn.Module):
         hidden_act: str = "gelu",
         norm: str | None = None,
         shared_norm: bool = False,
-        train_gain: bool = False,
+        train_magnitude: bool = False,
     ):
         super().__init__()
         sizes = hidden_sizes(in_features, hidden_size, bottleneck_size, num_layers)
         self.mlp = ProjectionMLP(sizes, hidden_act, norm=norm, shared_norm=shared_norm)
-        self.last_layer = WeightNormLinear(bottleneck_size, num_prototypes, train_gain)
+        self.last_layer = WeightNormLinear(bottleneck_size, num_prototypes, train_magnitude)
 
     def bottleneck(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) to (..., bottleneck_size), of length 1."""
+        """Map (..., in_features) to L2-normalised (..., bottleneck_size)."""
         return nn.functional.normalize(self.mlp(features), dim=-1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) to (..., num_prototypes)."""
+        """Map (..., in_features) to (..., num_prototypes)."""
         return self.last_layer(self.bottleneck(features))
 
 
 class IBOTHead(DINOHead):
-    """DINO's head with prototypes for patches beside those for class tokens (bytedance/ibot, models/head.py).
+    """iBOT's head: DINO's head with a last layer for patches (bytedance/ibot, models/head.py).
 
     Args:
-        num_patch_prototypes: output dimensions for patches; None shares the class tokens' last layer.
-        options: those of `DINOHead`.
+        num_patch_prototypes: output dimensions for patches; None to use the last layer of class tokens for patches.
+        options: arguments of `DINOHead`.
     """
 
     def __init__(
@@ -151,28 +153,28 @@ class IBOTHead(DINOHead):
         in_features: int,
         num_prototypes: int,
         num_patch_prototypes: int | None = None,
-        train_gain: bool = False,
+        train_magnitude: bool = False,
         **options,
     ):
-        super().__init__(in_features, num_prototypes, train_gain=train_gain, shared_norm=True, **options)
+        super().__init__(in_features, num_prototypes, train_magnitude=train_magnitude, shared_norm=True, **options)
         self.patch_layer = None
         if num_patch_prototypes is not None:
             bottleneck_size = self.last_layer.direction.shape[1]
-            self.patch_layer = WeightNormLinear(bottleneck_size, num_patch_prototypes, train_gain)
+            self.patch_layer = WeightNormLinear(bottleneck_size, num_patch_prototypes, train_magnitude)
 
     def patches(self, bottleneck: torch.Tensor) -> torch.Tensor:
-        """Patches (..., bottleneck_size), as `bottleneck` makes them, to their prototypes."""
+        """Map patches (..., bottleneck_size), outputs of `bottleneck`, to (..., patch prototypes)."""
         return (self.last_layer if self.patch_layer is None else self.patch_layer)(bottleneck)
 
 
 class ReconstructionHead(nn.Module):
-    """From patch tokens to pixels: linear layers, each with an activation, then a transposed convolution.
+    """Decoder from patch tokens to pixels: linear layers with GELU, then a transposed convolution.
 
     Sara-Ahmed/SiT: no linear layer in the first generation, two in the second, three in the third.
 
     Args:
-        in_features: channels of the backbone, kept by the linear layers.
-        num_layers: how many linear layers there are.
+        in_features: channels of the backbone and of the linear layers.
+        num_layers: number of linear layers.
         patch_size: side of a patch in pixels.
     """
 
@@ -183,16 +185,16 @@ class ReconstructionHead(nn.Module):
         self.paint = nn.ConvTranspose2d(in_features, num_channels, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, rows * columns, in_features) to (batch, num_channels, rows * patch_size, columns * patch_size)."""
+        """Map (batch, rows * columns, in_features) to images (batch, num_channels, height, width)."""
         return self.paint(self.mlp(patches).transpose(1, 2).unflatten(2, grid))
 
 
 def contrastive_head(in_features: int, out_features: int, hidden_size: int = 2048) -> ProjectionMLP:
-    """SiT's head of 2022 for contrast (256 outputs) and rotation (4): three layers without biases."""
+    """Make the head of SiT's second generation, for the contrastive (256 outputs) or the rotation task (4)."""
     return ProjectionMLP(hidden_sizes(in_features, hidden_size, out_features, 3), bias=False)
 
 
 def momentum_contrastive_head(in_features: int, out_features: int = 256, hidden_size: int = 4096) -> ProjectionMLP:
-    """SiT's head with a momentum teacher: batch norms everywhere, ReLU after the first, GELU after the second."""
+    """Make the head of SiT's third generation: batch norms, ReLU after the first layer, GELU after the second."""
     sizes = hidden_sizes(in_features, hidden_size, out_features, 3)
     return ProjectionMLP(sizes, ["relu", "gelu"], norm="batch_norm", normalize_output=True)

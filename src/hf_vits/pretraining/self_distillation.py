@@ -1,4 +1,4 @@
-"""What methods share in which a student learns from a teacher that follows it: DINO, iBOT, EsViT."""
+"""Base of methods with a student and a teacher that is the student's EMA: DINO, iBOT, EsViT, SiT."""
 
 import copy
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .heads import WeightNormLinear
 
 
 def teacher_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Of a backbone as the teacher has it: no stochastic depth, nothing masked."""
+    """Return the teacher's backbone configuration: the student's without stochastic depth and mask token."""
     config = copy.deepcopy(config)
     for name, value in {"drop_path_rate": 0.0, "use_mask_token": False}.items():
         if hasattr(config, name):
@@ -26,7 +26,7 @@ def teacher_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def views_first(views: torch.Tensor) -> torch.Tensor:
-    """(batch, views, ...) to (views * batch, ...), all images of the first view before those of the second."""
+    """Map (batch, views, ...) to (views * batch, ...), all images of the first view before those of the second."""
     return views.transpose(0, 1).flatten(0, 1)
 
 
@@ -42,14 +42,14 @@ def check_views(pixel_values: torch.Tensor | None, num_views: int = 2) -> None:
 
 
 def as_list(local_pixel_values: torch.Tensor | Sequence[torch.Tensor] | None) -> list[torch.Tensor]:
-    """Local views (batch, views, channels, height, width) of one size, of several or none, as one tensor per size."""
+    """Return local views (batch, views, channels, height, width) as a list with a tensor per size; empty for None."""
     if local_pixel_values is None:
         return []
     return [local_pixel_values] if isinstance(local_pixel_values, torch.Tensor) else list(local_pixel_values)
 
 
 class Branch(nn.Module):
-    """A backbone and the head on it: a student or a teacher."""
+    """Student or teacher: a backbone and a head."""
 
     def __init__(self, backbone_config: PreTrainedConfig, head: nn.Module):
         super().__init__()
@@ -60,20 +60,20 @@ class Branch(nn.Module):
 class SelfDistillationModel(VitsPreTrainedModel):
     """Base of models with a `student` and a `teacher`, each a `Branch`, and an `objective`.
 
-    The teacher is not trained: `update_teacher` moves it after each step. Without one, as in SiT's first generations,
-    `teacher` is None.
+    The teacher is not trained: `update_teacher` moves it after each step. `teacher` is None for a method without one
+    (SiT's first and second generation).
     """
 
     base_model_prefix = ""
-    # The backbone may be any that `AutoModel` builds, whose code a repository would have to hold as well.
+    # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
     needs_package = True
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Heads as the originals: truncated normal; a weight-normalised layer as PyTorch makes a linear one."""
+        """Initialise heads as the originals: truncated normal; weight-normalised layers as PyTorch's linear layers."""
         if isinstance(module, WeightNormLinear):
             init.kaiming_uniform_(module.direction, a=5**0.5)
-            init.ones_(module.gain)
+            init.ones_(module.magnitude)
         elif isinstance(module, Center):
             init.zeros_(module.value)
         else:
@@ -82,7 +82,7 @@ class SelfDistillationModel(VitsPreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         loaded = super().from_pretrained(*args, **kwargs)
-        # Loading makes parameters anew, which ask for gradients.
+        # Loading creates new parameters, which require gradients.
         teacher = (loaded[0] if isinstance(loaded, tuple) else loaded).teacher
         if teacher is not None:
             teacher.requires_grad_(False)
@@ -95,7 +95,7 @@ class SelfDistillationModel(VitsPreTrainedModel):
         self.student.backbone.set_input_embeddings(value)
 
     def start_teacher(self) -> None:
-        """Give the teacher the student's weights, where it has them."""
+        """Copy to the teacher those of the student's weights that the teacher has."""
         self.teacher.requires_grad_(False)
         self.update_teacher(momentum=0.0)
         student = dict(self.student.named_buffers())
@@ -104,10 +104,10 @@ class SelfDistillationModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
-        """Move the teacher's parameters towards the student's of the same name: to be called after each step.
+        """Move the teacher's parameters towards the student's (EMA); call it after each optimizer step.
 
         Args:
-            momentum: weight of the teacher's own.
+            momentum: weight of the teacher's old parameters.
         """
         student = dict(self.student.named_parameters())
         pairs = [(own, student[name]) for name, own in self.teacher.named_parameters() if name in student]
@@ -115,10 +115,10 @@ class SelfDistillationModel(VitsPreTrainedModel):
         get_ema_multi_avg_fn(momentum)(list(own), [parameter.detach() for parameter in followed], None)
 
     def export(self, branch: Literal["teacher", "student"] = "teacher") -> PreTrainedModel:
-        """The backbone of the teacher, which is what the originals evaluate, or of the student.
+        """Return a copy of the backbone of the teacher, which the originals evaluate, or of the student.
 
-        A plain model with weights of its own, which `AutoModel` loads once it is saved;
-        `hf_vits.conversion.to_transformers` makes a ViT transformers' own.
+        It is a plain model that can be saved and loaded by `AutoModel`. `hf_vits.conversion.to_transformers` converts
+        a ViT to transformers' own class.
         """
         if branch not in ("teacher", "student"):
             raise ValueError(f"branch must be 'teacher' or 'student', got {branch!r}")
@@ -133,8 +133,8 @@ class SelfDistillationModel(VitsPreTrainedModel):
 
 
 def pooled_features(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tensor:
-    """`pooler_output` (batch, channels), with which a ViT's last layer can spare itself the patches."""
-    spared = {}
+    """Return `pooler_output` (batch, channels); a ViT that pools its class token computes only what that needs."""
+    options = {}
     if isinstance(backbone, ViTModel) and backbone.config.pooling == "token":
-        spared["prefix_only"] = True
-    return backbone(pixel_values, **spared).pooler_output
+        options["prefix_only"] = True
+    return backbone(pixel_values, **options).pooler_output

@@ -143,7 +143,7 @@ def test_initialisation_is_pytorchs_with_normal_class_samples():
     reduced = encoder.layers[-1].query.squeeze_excitation.fc1
     for parameter in (up.weight, up.bias, reduced.weight):
         assert parameter.abs().max().item() == pytest.approx(64**-0.5, rel=0.1)
-    assert encoder.layers[0].attention.attention_norm.gain.item() == 1
+    assert encoder.layers[0].attention.attention_norm.scale.item() == 1
 
 
 def test_a_model_built_without_memory_gets_random_features():

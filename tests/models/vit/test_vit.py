@@ -316,7 +316,7 @@ def test_initialisation_is_the_originals():
     assert (model.classifier.bias == -7).all()
     deit = DeiTForImageClassification(DeiTConfig(num_labels=10, layer_scale_init_value=1e-4))
     assert deit.model.layers[3].mlp.down.weight.std() == pytest.approx(0.02, rel=0.02)
-    assert (deit.model.layers[3].mlp_scale.gain == 1e-4).all()
+    assert (deit.model.layers[3].mlp_scale.gamma == 1e-4).all()
 
 
 def test_fuse_folds_batch_norms():

@@ -6,39 +6,39 @@ from huggingface_hub.dataclasses import strict
 
 from ...configuration import VitsConfig
 
-# Of every layer's convolutions (Audiomer/module.py).
+# Sizes of every layer's convolutions (Audiomer/module.py).
 KERNEL_SIZE = 5
 QUERY_STRIDE = 2
 RESIDUAL_KERNEL_SIZE = 2
-# Zeros at both ends of a layer's residual branch; there are no more layers than values.
+# Zero padding at both ends of each layer's residual branch; there can be no more layers than values.
 RESIDUAL_PADDINGS = (3, 4, 4, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4)
-# Learned samples in front of the waveform, which take the place of a class token.
+# Number of learned samples before the waveform, which serve as class token.
 NUM_CLASS_SAMPLES = 128
 
 
 @strict
 class AudiomerConfig(VitsConfig):
-    """Configuration of Audiomer; the defaults are Audiomer-S as the repository's newest code makes it.
+    """Configuration of Audiomer; the defaults are Audiomer-S of the repository's newest code.
 
-    Not every length of input is legal: the residual branch, whose padding is fixed, must be as long as what it is
-    added to. `padded_length` is the shortest legal length for a clip, `length_multiple` and `length_offset` say which
-    lengths there are.
+    Only some input lengths are legal, because the residual branch has a fixed padding and must be as long as the main
+    branch. Legal lengths are multiples of `length_multiple` plus `length_offset`; `padded_length` returns the shortest
+    legal length for a waveform.
 
     Args:
-        hidden_sizes: channels of every layer, each of which halves the number of frames.
-        num_attention_heads, head_dim: of the attention; their common width is the same in every layer.
-        num_random_features: of the Performer attention, per head.
-        mlp_ratio: intermediate width of the gated feed-forward over a layer's channels.
-        attention_type: "cross", from the frames to a copy of the layer's input with a larger stride, without residuals
-            inside; "self", among the frames, with residuals and with biases of queries, keys and values. Released
-            checkpoints are of the second kind, which the repository had at commit 6270ca27. Its convolution for the
-            context is kept, but not read.
-        context_stride: of the convolution that makes the context; frames have a stride of 2.
-        use_attention, use_squeeze_excitation, use_residual: what the original's ablations leave out.
-        pooling: what the classifier reads: the first frame, after "class_samples" in front of the waveform or of the
-            waveform alone ("first"); or the "mean" of all frames.
-        hidden_dropout_prob: after the attention.
-        classifier_dropout_prob: between the classifier's two linear layers.
+        hidden_sizes: channels of each layer; every layer halves the number of frames.
+        num_attention_heads, head_dim: heads and channels per head, the same in every layer.
+        num_random_features: random features per head of the Performer attention.
+        mlp_ratio: intermediate channels of the gated MLP divided by the layer's channels.
+        attention_type: "cross", attention of the frames to a context (the layer's input convolved with a larger
+            stride) without inner residual connections; or "self", self-attention with residual connections and with
+            biases in queries, keys and values. Released checkpoints are of type "self" (commit 6270ca27); they contain
+            the convolution of the context, which is then not used.
+        context_stride: stride of the convolution for the context; frames have a stride of 2.
+        use_attention, use_squeeze_excitation, use_residual: False for the original's ablations.
+        pooling: input of the classifier: the first frame, with learned "class_samples" before the waveform or without
+            ("first"); or the "mean" of all frames.
+        hidden_dropout_prob: dropout rate after the attention.
+        classifier_dropout_prob: dropout rate between the classifier's two linear layers.
     """
 
     model_type = "hf_vits_audiomer"
@@ -76,18 +76,18 @@ class AudiomerConfig(VitsConfig):
 
     @property
     def length_multiple(self) -> int:
-        """How far legal lengths lie apart, in samples."""
+        """Distance of legal lengths, in samples."""
         return QUERY_STRIDE**self.num_hidden_layers if self.use_residual else 1
 
     @property
     def length_offset(self) -> int:
-        """What legal lengths leave when divided by `length_multiple`."""
+        """Remainder of legal lengths modulo `length_multiple`."""
         period = self.length_multiple
         # The first period may be too short for the kernel.
         return next(length for length in range(period) if self.is_legal_length(length + KERNEL_SIZE * period))
 
     def is_legal_length(self, num_samples: int) -> bool:
-        """Whether the model takes waveforms of so many samples."""
+        """Return whether the model takes waveforms of `num_samples` samples."""
         length = num_samples + self.num_class_samples
         if num_samples < 1 or length < KERNEL_SIZE:
             return False
@@ -100,7 +100,7 @@ class AudiomerConfig(VitsConfig):
         return True
 
     def padded_length(self, num_samples: int) -> int:
-        """The shortest legal length that holds a waveform of so many samples."""
+        """Return the shortest legal length of at least `num_samples` samples."""
         length = num_samples + (self.length_offset - num_samples) % self.length_multiple
         while not self.is_legal_length(length):  # too short for any
             length += self.length_multiple

@@ -1,7 +1,7 @@
-"""Audiomer: strided convolutions over a raw waveform, each followed by Performer attention; no positions.
+"""Audiomer: strided convolutions over a raw waveform, each followed by Performer attention, without positions.
 
 Sahu et al., "Audiomer: A Convolutional Transformer for Keyword Spotting", arXiv 2109.10252;
-The-Learning-Machines/Audiomer-PyTorch (Audiomer/module.py, Audiomer/utils.py). The attention is that of
+The-Learning-Machines/Audiomer-PyTorch (Audiomer/module.py, Audiomer/utils.py). The attention is from
 lucidrains/performer-pytorch.
 """
 
@@ -36,9 +36,9 @@ SQUEEZED_CHANNELS = 8
 
 
 class AudiomerConvolution(nn.Module):
-    """Depth-wise convolution with a stride, batch norm and point-wise convolution; squeeze-and-excitation after them.
+    """Strided depth-wise convolution, batch norm, point-wise convolution and squeeze-and-excitation.
 
-    The point-wise convolution adds a frame of zeros at both ends.
+    The point-wise convolution pads a frame of zeros at both ends.
     """
 
     def __init__(self, config: AudiomerConfig, in_channels: int, out_channels: int, stride: int):
@@ -53,7 +53,7 @@ class AudiomerConvolution(nn.Module):
         self.squeeze_excitation = SqueezeExcitation(out_channels, SQUEEZED_CHANNELS) if excites else None
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, length) to frames as tokens, (batch, frames, out_channels)."""
+        """Map (batch, in_channels, length) to frames as tokens, (batch, frames, out_channels)."""
         waves = self.convolution(waves)
         if self.squeeze_excitation is not None:
             waves = self.squeeze_excitation(waves[..., None]).squeeze(-1)
@@ -61,7 +61,7 @@ class AudiomerConvolution(nn.Module):
 
 
 class AudiomerAttention(nn.Module):
-    """Performer attention and a gated feed-forward, each after a norm."""
+    """Base of Audiomer's attentions: Performer attention and a gated MLP, each with a norm."""
 
     def __init__(self, config: AudiomerConfig, hidden_size: int):
         super().__init__()
@@ -79,30 +79,30 @@ class AudiomerAttention(nn.Module):
 
 
 class AudiomerCrossAttention(AudiomerAttention):
-    """Frames attend to the context, which is not normalised; the only residual is around the whole."""
+    """Attention of frames to the context, which is not normalised; one residual connection around everything."""
 
     def forward(self, frames: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, hidden_size) to the same shape, for a context (batch, other frames, hidden_size)."""
+        """Map (batch, frames, hidden_size) to the same shape, for a context (batch, other frames, hidden_size)."""
         return frames + self.mlp(self.mlp_norm(self.attention(self.attention_norm(frames), context)))
 
 
 class AudiomerSelfAttention(AudiomerAttention):
-    """Frames attend to one another; residuals are around attention, feed-forward and the whole."""
+    """Self-attention of frames, with residual connections around attention, MLP and everything."""
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, hidden_size) to the same shape."""
+        """Map (batch, frames, hidden_size) to the same shape."""
         normed = self.attention_norm(frames)
         hidden_states = frames + self.attention(normed, normed)
         return frames + hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
 class AudiomerLayer(GradientCheckpointingLayer):
-    """Halves the length: frames of the input attend to more strided frames of it; a convolution as the residual."""
+    """Audiomer layer: a convolution to half as many frames, attention, and a convolution as residual branch."""
 
     def __init__(self, config: AudiomerConfig, in_channels: int, out_channels: int, residual_padding: int):
         super().__init__()
         self.query = AudiomerConvolution(config, in_channels, out_channels, QUERY_STRIDE)
-        # Also where nothing reads it, as in the original, so that its checkpoints keep all their weights.
+        # Built even where it is not used, as in the original, so that checkpoints keep all their weights.
         self.context = AudiomerConvolution(config, in_channels, out_channels, config.context_stride)
         self.attends_to_context = config.attention_type == "cross"
         self.attention = None
@@ -119,7 +119,7 @@ class AudiomerLayer(GradientCheckpointingLayer):
             )
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, length) to (batch, out_channels, frames)."""
+        """Map (batch, in_channels, length) to (batch, out_channels, frames)."""
         frames = self.query(waves)
         if self.attention is not None:
             frames = self.attention(frames, self.context(waves)) if self.attends_to_context else self.attention(frames)
@@ -132,7 +132,7 @@ class AudiomerPreTrainedModel(VitsPreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("audio",)
     _no_split_modules = ["AudiomerLayer"]
-    # Its attention is not softmax attention, and has no probabilities.
+    # Performer attention has no attention implementations to choose from and no probabilities.
     _supports_sdpa = False
     _supports_flash_attn = False
     _supports_flex_attn = False
@@ -141,13 +141,13 @@ class AudiomerPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Linear layers and convolutions as PyTorch makes them, class samples normal, random features drawn."""
+        """Initialise linear layers and convolutions as PyTorch, class samples normal, random features anew."""
         if isinstance(module, nn.Linear):
             init_as_torch(module)
         elif isinstance(module, RandomFeatures):
             init.copy_(module.projection, random_projection(*module.projection.shape))
         elif isinstance(module, ScaleNorm):
-            init.ones_(module.gain)
+            init.ones_(module.scale)
         elif isinstance(module, AudiomerModel):
             if module.class_samples is not None:
                 init.normal_(module.class_samples)
@@ -155,10 +155,10 @@ class AudiomerPreTrainedModel(VitsPreTrainedModel):
             super()._init_weights(module)
 
     def redraw_projections(self, seed: int) -> None:
-        """Draw the random features of all layers anew, in place; results change, as if attention had other noise.
+        """Draw new random features for all layers, in place; outputs change slightly, as the approximation error does.
 
-        The same seed gives the same features on every device. performer-pytorch does this every 1000 training steps,
-        and so did the original up to its commit 6270ca27.
+        A seed gives the same features on every device. performer-pytorch redraws every 1000 training steps, as the
+        original did up to commit 6270ca27.
         """
         redraw_projections(self, seed)
 
@@ -175,7 +175,7 @@ class AudiomerModel(AudiomerPreTrainedModel):
         self.post_init()
 
     def check_input_values(self, input_values: torch.Tensor | None) -> None:
-        """Raise ValueError unless it is (batch, samples), of a legal length."""
+        """Raise ValueError unless the input is (batch, samples) of a legal length."""
         if input_values is None or input_values.ndim != 2:
             found = "nothing" if input_values is None else f"shape {tuple(input_values.shape)}"
             raise ValueError(f"You have to specify input_values: (batch, samples), got {found}")
@@ -206,7 +206,7 @@ class AudiomerModel(AudiomerPreTrainedModel):
         if self.class_samples is not None:
             waves = torch.cat([self.class_samples.expand(len(waves), -1, -1), waves], dim=2)
         if self.training and self.is_gradient_checkpointing:
-            waves.requires_grad_()  # else re-entrant checkpoints would see no input that needs a gradient
+            waves.requires_grad_()  # re-entrant checkpoints need an input that requires gradients
         for layer in self.layers:
             waves = layer(waves)
         pooled = waves.mean(dim=2) if self.config.pooling == "mean" else waves[:, :, 0]

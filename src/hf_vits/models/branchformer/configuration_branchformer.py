@@ -18,36 +18,35 @@ class BranchformerConfig(VitsConfig):
     Fields that may differ from layer to layer take one value for all or a list with one for each.
 
     Args:
-        num_mel_bins: features of every frame that comes in.
-        n_fft, hop_length, mel_mean, mel_deviation: of the front end: samples of a window and from one to the next, and
-            what each bin is normalised by (None: by the recording itself). The feature extractor is made of them, and
-            the pipeline cuts long recordings by hop_length; the model itself reads none of them.
-        input_layer: convolutions over time and frequency, named by how many frames they make one of, or a "linear"
-            layer on each frame.
-        num_attention_heads, hidden_size: of the attention branch.
-        attention_type: "softmax", or "fast", of Fastformer, which needs absolute positions.
-        position_embedding_type: "relative" in every attention score; "legacy_relative", as in ESPnet's older models;
-            "absolute" added to the input; or "scaled_absolute", with a learned factor.
-        only_backward_positions: whether scores of keys after their query have no relative term (`zero_triu`).
-        qk_norm: whether queries and keys are normalised, with absolute positions and softmax attention.
-        max_source_positions: frames after subsampling that position tables are kept for; "legacy_relative" counts down
-            from the last of them. Longer inputs work too.
-        intermediate_size: width inside the MLP branch, of which half leaves its gate.
-        conv_depthwise_kernel_size: of the convolution in that gate, odd.
-        use_gate_linear: whether a linear layer follows that convolution.
+        num_mel_bins: features of an input frame.
+        n_fft, hop_length, mel_mean, mel_std: settings of the feature extractor: samples of a window and between
+            windows, and mean and standard deviation by which each bin is normalised (None: those of the recording).
+            The pipeline uses hop_length to cut long recordings; the model itself uses none of them.
+        input_layer: "conv2d<n>", convolutions over time and frequency that subsample by n; or a "linear" layer.
+        num_attention_heads, hidden_size: sizes of the attention branch.
+        attention_type: "softmax", or "fast" for Fastformer's attention, which needs absolute positions.
+        position_embedding_type: "relative" to every attention score; "legacy_relative", as in older ESPnet models;
+            "absolute", added to the input; or "scaled_absolute", with a learned factor.
+        only_backward_positions: whether the relative term is left out for keys after their query (`zero_triu`).
+        qk_norm: whether queries and keys are normalised; with absolute positions and softmax attention.
+        max_source_positions: frames after subsampling for which position tables are stored; "legacy_relative" counts
+            down from it. Longer inputs work too.
+        intermediate_size: channels inside the MLP branch; its gate returns half as many.
+        conv_depthwise_kernel_size: kernel size of the gate's convolution, odd.
+        use_gate_linear: whether a linear layer follows the gate's convolution.
         gate_act: activation of the gate, a name of transformers' `ACT2FN`, "hardtanh" or "selu"; "linear" for none.
-        branches: "both", "attention" or "mlp" alone, per layer.
-        merge_method: how both become one: "concat"; "learned_average", by weights that follow from the input;
-            "fixed_average", by `mlp_branch_weight`. A layer of one branch projects it where its model averages.
-        mlp_branch_weight: of the MLP branch in a fixed average, per layer.
-        attention_branch_drop_rate: how often in training a learned average gives the attention branch no weight, per
-            layer, once for all of a batch.
-        drop_path_rate: how often in training a layer is left out, per layer, once for all of a batch.
-        mask_convolutions: whether padding is kept out of the convolutions too, so that it changes no result. Without,
-            as in ESPnet, frames near the end of a sequence depend on what padding holds.
-        pooling: what a classifier reads: the "mean" or "max" of the frames, or the "first".
-        classifier_dropout_prob: on the frames before pooling.
-        vocab_size: tokens of `BranchformerForCTC`; `pad_token_id` stands for blank.
+        branches: "both", or "attention" or "mlp" alone, per layer.
+        merge_method: how branches are merged: "concat"; "learned_average", by weights computed from the branches;
+            "fixed_average", by `mlp_branch_weight`. With an average, a single branch is still projected.
+        mlp_branch_weight: weight of the MLP branch in a fixed average, per layer.
+        attention_branch_drop_rate: probability, in training and once per batch, that a learned average gives the
+            attention branch weight 0, per layer.
+        drop_path_rate: probability, in training and once per batch, that a layer is skipped, per layer.
+        mask_convolutions: whether convolutions ignore padding, so that padding changes no result. If False, as in
+            ESPnet, frames near the end of a sequence depend on the values of the padding.
+        pooling: input of the classifier: the "mean" or "max" of the frames, or the "first" frame.
+        classifier_dropout_prob: dropout rate before pooling.
+        vocab_size: number of tokens of `BranchformerForCTC`; `pad_token_id` is CTC's blank.
     """
 
     model_type = "hf_vits_branchformer"
@@ -61,7 +60,7 @@ class BranchformerConfig(VitsConfig):
     n_fft: int = 512
     hop_length: int = 128
     mel_mean: list[float] | tuple[float, ...] | None = None
-    mel_deviation: list[float] | tuple[float, ...] | None = None
+    mel_std: list[float] | tuple[float, ...] | None = None
     input_layer: Literal["conv2d1", "conv2d2", "conv2d4", "conv2d6", "conv2d8", "linear"] = "conv2d4"
     hidden_size: int = 256
     num_hidden_layers: int = 24
@@ -92,7 +91,7 @@ class BranchformerConfig(VitsConfig):
 
     @property
     def inputs_to_logits_ratio(self) -> int:
-        """Samples of a recording for each frame that leaves."""
+        """Audio samples per output frame."""
         return self.hop_length * self.subsampling_factor
 
     @property
@@ -104,7 +103,7 @@ class BranchformerConfig(VitsConfig):
         return self.position_embedding_type in ("relative", "legacy_relative")
 
     def per_layer(self, name: str) -> list:
-        """A field's value for every layer."""
+        """Return a field's value for every layer."""
         value = getattr(self, name)
         return list(value) if isinstance(value, list | tuple) else [value] * self.num_hidden_layers
 

@@ -1,4 +1,4 @@
-"""Configuration of a Branchformer with a transformer decoder, as ESPnet's models for speech recognition have it."""
+"""Configuration of ESPnet's hybrid speech recognition models: Branchformer with CTC and a transformer decoder."""
 
 from huggingface_hub.dataclasses import strict
 
@@ -10,12 +10,13 @@ class BranchformerSeq2SeqConfig(BranchformerConfig):
     """Configuration of a hybrid of CTC and attention; the defaults are the model for AISHELL.
 
     Args:
-        decoder_layers, decoder_attention_heads, decoder_ffn_dim: sizes of the decoder, as wide as the encoder.
-        decoder_dropout: after embeddings, attention and inside and after the feed-forward layers.
-        decoder_attention_dropout: on attention probabilities, to the text and to the speech.
-        ctc_weight: share of the CTC loss, from 0 to 1; the decoder's has the rest.
-        label_smoothing: part of a target that all other tokens share.
-        eos_token_id: stands before and after every text; None for the last of the vocabulary.
+        decoder_layers, decoder_attention_heads, decoder_ffn_dim: sizes of the decoder; its `hidden_size` is the
+            encoder's.
+        decoder_dropout: dropout rate after embeddings and attention, and inside and after the MLP.
+        decoder_attention_dropout: dropout rate on the probabilities of self-attention and cross-attention.
+        ctc_weight: weight of the CTC loss, from 0 to 1; the decoder's loss has weight 1 - ctc_weight.
+        label_smoothing: probability that is spread evenly over all tokens but the right one.
+        eos_token_id: start and end token of every text; None for the last token of the vocabulary.
     """
 
     model_type = "hf_vits_branchformer_seq2seq"

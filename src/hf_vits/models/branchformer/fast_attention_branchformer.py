@@ -1,4 +1,4 @@
-"""Attention at a cost linear in the length, through one global query and one global key."""
+"""Attention of linear cost through one global query and one global key (Fastformer)."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from ...layers.pooling import masked_softmax
 class FastAttention(nn.Module):
     """Additive attention of Wu et al., "Fastformer", arXiv 2108.09084, with the query projection as values.
 
-    As ESPnet has it (espnet2/asr/layers/fastformer.py). There are no probabilities of queries on keys.
+    As in espnet2/asr/layers/fastformer.py. There are no attention probabilities between queries and keys.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, dropout: float = 0.0):
@@ -23,10 +23,10 @@ class FastAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, length, hidden_size) to the same shape.
+        """Map (batch, length, hidden_size) to the same shape.
 
         Args:
-            frame_mask: boolean (batch, length), False for padding, which nothing reads; None for no padding.
+            frame_mask: boolean (batch, length), False for padding, which is not attended to; None for no padding.
         """
         query, key = self.query_key(hidden_states).chunk(2, dim=-1)
         keys = key * self.pool(query, self.query_score(query), frame_mask)
@@ -34,7 +34,7 @@ class FastAttention(nn.Module):
         return self.dropout(self.projection(attended)) + query
 
     def pool(self, states: torch.Tensor, scores: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-        """Average over time, each head by the softmax of its scores.
+        """Average over time, in each head weighted by the softmax of its scores.
 
         Args:
             states: (batch, length, hidden_size).

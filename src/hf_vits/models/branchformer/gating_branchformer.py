@@ -1,22 +1,22 @@
-"""An MLP that looks along the sequence: one half of its channels, convolved, multiplies the other."""
+"""Convolutional gating MLP (cgMLP): half of the channels, convolved along the sequence, gates the other half."""
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-# Activations that ESPnet's gates may have and transformers' `ACT2FN` has not.
+# Activations of ESPnet's gates that transformers' `ACT2FN` lacks.
 ACTIVATIONS = {"hardtanh": nn.Hardtanh, "selu": nn.SELU}
 
 
 class SequenceConv(nn.Conv1d):
-    """A depth-wise convolution along a sequence, with zeros beyond its ends."""
+    """Depth-wise convolution along a sequence, zero-padded to keep its length."""
 
     def __init__(self, channels: int, kernel_size: int):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, length, channels) to the same shape."""
-        # As a map of one row, whose channels lie last already: some times faster than along transposed sequences.
+        """Map (batch, length, channels) to the same shape."""
+        # A 2-d convolution of a channels-last image of height 1 is faster than a 1-d one of transposed sequences.
         maps = hidden_states.transpose(1, 2)[:, :, None]
         weight, padding = self.weight[:, :, None], (0, *self.padding)
         maps = nn.functional.conv2d(maps, weight, self.bias, padding=padding, groups=self.groups)
@@ -24,13 +24,13 @@ class SequenceConv(nn.Conv1d):
 
 
 class SpatialGate(nn.Module):
-    """Half of the channels, normalised and convolved along the sequence, as a gate on the other half.
+    """Gate on half of the channels by the other half, normalised and convolved along the sequence.
 
     Args:
-        channels: of each half.
+        channels: channels of each half.
         use_linear: whether a linear layer follows the convolution.
-        activation: of the gate, a name of transformers' `ACT2FN` or of `ACTIVATIONS`.
-        mask_padding: whether padding is zero to the convolution, as it is beyond the ends of a sequence.
+        activation: activation of the gate, a name of transformers' `ACT2FN` or a key of `ACTIVATIONS`.
+        mask_padding: whether padding frames are set to zero before the convolution.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SpatialGate(nn.Module):
         self.activation = ACTIVATIONS[activation]() if activation in ACTIVATIONS else ACT2FN[activation]
 
     def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, length, 2 * channels) to (batch, length, channels); the mask as in `ConvolutionalGatingMLP`."""
+        """Map (batch, length, 2 * channels) to (batch, length, channels); the mask as in `ConvolutionalGatingMLP`."""
         states, gate = hidden_states.chunk(2, dim=-1)
         gate = self.norm(gate)
         if self.mask_padding and frame_mask is not None:
@@ -56,15 +56,15 @@ class SpatialGate(nn.Module):
 
 
 class ConvolutionalGatingMLP(nn.Module):
-    """Linear layer, exact GELU, `SpatialGate`, linear layer.
+    """MLP of a linear layer, exact GELU, `SpatialGate` and a linear layer.
 
     The cgMLP of Sakuma et al., "MLP-based architecture with variable length input for automatic speech recognition"
     (openreview RA-zVvZLYIy), after gMLP, arXiv 2105.08050; espnet2/asr/layers/cgmlp.py.
 
     Args:
-        intermediate_size: width of the first layer's result, of which half leaves the gate.
-        kernel_size: odd.
-        eps: of the norm in the gate.
+        intermediate_size: channels after the first linear layer; the gate returns half as many.
+        kernel_size: kernel size of the gate's convolution, odd.
+        eps: epsilon of the gate's norm.
         use_gate_linear, gate_act, mask_padding: see `SpatialGate`.
     """
 
@@ -87,7 +87,7 @@ class ConvolutionalGatingMLP(nn.Module):
         self.down = nn.Linear(channels, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, length, hidden_size) to the same shape.
+        """Map (batch, length, hidden_size) to the same shape.
 
         Args:
             frame_mask: boolean (batch, length), False for padding; read only with `mask_padding`.

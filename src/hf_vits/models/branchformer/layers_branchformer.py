@@ -1,4 +1,4 @@
-"""Layers of Branchformer: embeddings, the two branches, and what makes a layer of both.
+"""Layers of Branchformer: embeddings, the two branches, and the layer that merges them.
 
 espnet/espnet (espnet2/asr/encoder/branchformer_encoder.py).
 """
@@ -25,7 +25,7 @@ SINUSOIDS = {
 
 
 class BranchformerEmbeddings(nn.Module):
-    """Fewer, wider frames with their positions, or beside them."""
+    """Subsampled frames, with absolute positions added or a table of relative positions."""
 
     def __init__(self, config: BranchformerConfig):
         super().__init__()
@@ -41,9 +41,12 @@ class BranchformerEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.position_dropout_prob)
 
     def forward(self, input_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, frames, num_mel_bins) to (batch, fewer frames, hidden_size), and the table of relative positions."""
+        """Map (batch, frames, num_mel_bins) to (batch, subsampled frames, hidden_size).
+
+        Also returns the table of relative positions; None with absolute positions.
+        """
         tokens = self.subsampling(input_features)
-        # A model that is built without memory has its tables all the same.
+        # While a model is on the meta device, its constant tables are on the CPU.
         table = self.positions(tokens.shape[1]).to(tokens.device)
         if self.position_scale is not None:
             return self.dropout(tokens + self.position_scale * table), None
@@ -54,7 +57,7 @@ class BranchformerEmbeddings(nn.Module):
 
 
 class BranchformerSelfAttention(SelfAttention):
-    """Self-attention over frames that carry their positions; queries and keys may be normalised."""
+    """Self-attention over frames with absolute positions, with optional norms of queries and keys."""
 
     def __init__(self, config: BranchformerConfig):
         super().__init__(
@@ -70,7 +73,7 @@ class BranchformerSelfAttention(SelfAttention):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, length, hidden_size) to the same shape, and the probabilities where the implementation has them."""
+        """Map (batch, length, hidden_size) to the same shape; also returns the probabilities or None."""
         query, key, value = self.qkv(hidden_states)
         if self.query_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
@@ -79,7 +82,7 @@ class BranchformerSelfAttention(SelfAttention):
 
 
 class GlobalBranch(nn.Module):
-    """A norm, then attention of the kind that the configuration names."""
+    """Attention branch: a norm, then the attention of `config.attention_type`."""
 
     def __init__(self, config: BranchformerConfig):
         super().__init__()
@@ -96,7 +99,7 @@ class GlobalBranch(nn.Module):
             self.attention = BranchformerSelfAttention(config)
 
     def forward(self, hidden_states: torch.Tensor, position_states, frame_mask, attention_mask, **kwargs):
-        """(batch, length, hidden_size) to the same shape; arguments as in `BranchformerLayer`."""
+        """Map (batch, length, hidden_size) to the same shape; arguments as in `BranchformerLayer`."""
         hidden_states = self.norm(hidden_states)
         if self.is_fast:
             return self.attention(hidden_states, frame_mask)
@@ -106,7 +109,7 @@ class GlobalBranch(nn.Module):
 
 
 class LocalBranch(nn.Module):
-    """A norm, then the MLP that looks along the sequence."""
+    """MLP branch: a norm, then the convolutional gating MLP."""
 
     def __init__(self, config: BranchformerConfig):
         super().__init__()
@@ -123,12 +126,12 @@ class LocalBranch(nn.Module):
         )
 
     def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-        """(batch, length, hidden_size) to the same shape."""
+        """Map (batch, length, hidden_size) to the same shape."""
         return self.mlp(self.norm(hidden_states), frame_mask)
 
 
 def make_merge(config: BranchformerConfig, index: int) -> BranchMerge:
-    """How layer `index` makes one of its branches."""
+    """Make the module that merges the branches of layer `index`."""
     hidden_size = config.hidden_size
     if config.per_layer("branches")[index] != "both":
         return SingleBranch(hidden_size, use_projection=config.merge_method != "concat")
@@ -140,7 +143,7 @@ def make_merge(config: BranchformerConfig, index: int) -> BranchMerge:
 
 
 class BranchformerLayer(GradientCheckpointingLayer):
-    """Both branches of the same frames, merged and added to them; a norm at the end."""
+    """Branchformer layer: both branches read the same frames, are merged and added to them; then a norm."""
 
     def __init__(self, config: BranchformerConfig, index: int):
         super().__init__()
@@ -160,13 +163,13 @@ class BranchformerLayer(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """Arguments and result are those of every layer.
+        """Map (batch, length, hidden_size) to the same shape.
 
         Args:
             hidden_states: (batch, length, hidden_size).
-            position_states: rows of the table of relative positions, see `RelativeSelfAttention`.
+            position_states: table of relative positions, see `RelativeSelfAttention`.
             frame_mask: boolean (batch, length), False for padding.
-            attention_mask: the same as a bias on attention scores, (batch, 1, 1, length).
+            attention_mask: the same mask as a bias on attention scores, (batch, 1, 1, length).
         """
         attended = transformed = None
         if self.attention_branch is not None:
@@ -180,6 +183,6 @@ class BranchformerLayer(GradientCheckpointingLayer):
     def add(self, hidden_states: torch.Tensor, merged: torch.Tensor) -> torch.Tensor:
         if not self.training or self.drop_path_rate == 0:
             return self.norm(hidden_states + merged)
-        # A layer that is left out has no norm either. One draw for the batch, as in the original.
+        # A skipped layer skips its norm, too. One draw for the whole batch, as in the original.
         dropped = torch.rand((), device=merged.device) < self.drop_path_rate
         return torch.where(dropped, hidden_states, self.norm(hidden_states + merged / (1 - self.drop_path_rate)))

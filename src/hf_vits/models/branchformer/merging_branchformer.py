@@ -1,4 +1,4 @@
-"""How the results of two branches that read the same sequence become one (Branchformer, arXiv 2207.02971, 3.4)."""
+"""Modules that merge the outputs of two parallel branches (Branchformer, arXiv 2207.02971, section 3.4)."""
 
 import torch
 from torch import nn
@@ -7,16 +7,16 @@ from ...layers.pooling import masked_softmax
 
 
 class BranchMerge(nn.Module):
-    """Base of the ways to merge.
+    """Base of the modules that merge two branches.
 
-    Every one takes the results of both branches, (batch, length, hidden_size), None for a branch that is not there,
-    and a boolean mask (batch, length), False for padding, or None. It returns the merged states and, where it weighs
-    the branches by what they hold, the two weights (batch, 2), which are recorded; else None.
+    `forward` takes the output of each branch, (batch, length, hidden_size) or None for a missing branch, and a boolean
+    mask (batch, length), False for padding, or None. It returns the merged states (batch, length, hidden_size) and the
+    weights of the branches (batch, 2), which are recorded as `branch_weights`; None for a merge without such weights.
     """
 
 
 class SingleBranch(BranchMerge):
-    """The only branch there is, projected or as it is."""
+    """Merge for a layer with one branch: returns that branch, with or without a linear projection."""
 
     def __init__(self, hidden_size: int, use_projection: bool):
         super().__init__()
@@ -27,7 +27,7 @@ class SingleBranch(BranchMerge):
 
 
 class ConcatMerge(BranchMerge):
-    """Both side by side, projected."""
+    """Merge by concatenation of the channels, then a linear projection."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -38,7 +38,7 @@ class ConcatMerge(BranchMerge):
 
 
 class FixedAverageMerge(BranchMerge):
-    """Average by a given weight of the second branch, projected."""
+    """Merge by a weighted average with a fixed weight of the second branch, then a linear projection."""
 
     def __init__(self, hidden_size: int, second_weight: float):
         super().__init__()
@@ -50,24 +50,24 @@ class FixedAverageMerge(BranchMerge):
 
 
 class BranchScore(nn.Module):
-    """One number for the whole sequence: that of its frames, averaged by the softmax of what each of them scores."""
+    """One scalar per sequence: the mean of a scalar per frame, weighted by a softmax over a score per frame."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
         self.scaling = hidden_size**-0.5
-        self.linear = nn.Linear(hidden_size, 2)  # a frame's score and its number
+        self.linear = nn.Linear(hidden_size, 2)  # score and scalar of a frame
 
     def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-        """(batch, length, hidden_size) to (batch,)."""
-        score, number = self.linear(hidden_states).unbind(-1)
-        return (masked_softmax(score * self.scaling, frame_mask) * number).sum(dim=1)
+        """Map (batch, length, hidden_size) to (batch,)."""
+        score, scalar = self.linear(hidden_states).unbind(-1)
+        return (masked_softmax(score * self.scaling, frame_mask) * scalar).sum(dim=1)
 
 
 class LearnedAverageMerge(BranchMerge):
-    """Average by weights that follow from what the branches hold, projected.
+    """Merge by a weighted average whose weights are computed from both branches, then a linear projection.
 
     Args:
-        drop_rate: how often in training the first branch of a batch gets no weight and the second all of it.
+        drop_rate: probability, in training and once per batch, that the first branch gets weight 0 and the second 1.
     """
 
     def __init__(self, hidden_size: int, drop_rate: float):

@@ -34,10 +34,10 @@ from .subsampling_windows_branchformer import convolved_length, smallest_length
 
 @dataclass
 class BranchformerOutput(EncoderOutput):
-    """Output of the encoder; last_hidden_state is (batch, frames after subsampling, hidden_size).
+    """Output of the encoder; `last_hidden_state` is (batch, frames after subsampling, hidden_size).
 
     frame_mask: (batch, frames after subsampling), 1 for frames, 0 for padding; None where no mask was given.
-    branch_weights: of attention and MLP, (batch, 2), for every layer that averages them by learned weights; with
+    branch_weights: weights of attention and MLP branch (batch, 2) for each layer with a learned average; with
         `output_branch_weights=True`.
     """
 
@@ -47,12 +47,12 @@ class BranchformerOutput(EncoderOutput):
 
 @dataclass
 class CtcOutput(CausalLMOutput):
-    """Output of a model of CTC.
+    """Output of a CTC model.
 
     loss: scalar, where labels were given.
     logits: (batch, frames after subsampling, vocab_size).
-    lengths: how many of these frames are no padding, (batch,); None where no mask was given.
-    The recorded states are those of `BranchformerOutput`.
+    lengths: (batch,), number of frames that are not padding; None where no mask was given.
+    The other fields are as in `BranchformerOutput`.
     """
 
     lengths: torch.LongTensor | None = None
@@ -66,7 +66,7 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
     config_class = BranchformerConfig
     main_input_name = "input_features"
     input_modalities = ("audio",)
-    _supports_flash_attn = False  # it takes no biases
+    _supports_flash_attn = False  # flash attention supports no bias
     _no_split_modules = ["BranchformerLayer"]
     _can_record_outputs = {
         "hidden_states": OutputRecorder(BranchformerLayer),
@@ -79,7 +79,7 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """As PyTorch initialises; gates that let everything pass; small weights in fast attention."""
+        """Initialise as PyTorch; gates start as identity, fast attention with small weights."""
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             init_as_torch(module)
         elif isinstance(module, SpatialGate):
@@ -102,10 +102,11 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def pruned(self, branch: Literal["attention", "mlp"], layers: Sequence[int] | None = None):
-        """A smaller model that computes what this one does when the branches' weights are 1 for `branch` and 0 else.
+        """Return a smaller model without the other branch, equal to this model with weight 1 for `branch`.
 
         Args:
-            layers: numbers of the layers to prune; None for all.
+            branch: the branch to keep.
+            layers: indices of the layers to prune; None for all.
 
         Returns:
             A model of the same class in evaluation mode, its parameters copied. Raises ValueError for a model that
@@ -130,7 +131,7 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
         return smaller
 
     def _get_feat_extract_output_lengths(self, input_lengths: torch.Tensor | int) -> torch.Tensor | int:
-        """Frames after subsampling of inputs of so many frames that are not padded."""
+        """Return the number of frames after subsampling for inputs of `input_lengths` frames without padding."""
         name = self.config.input_layer
         if name == "linear":
             return input_lengths
@@ -139,7 +140,7 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
 
 
 class BranchformerModel(BranchformerPreTrainedModel):
-    """Branchformer encoder; `pooler_output` is what a classifier reads."""
+    """Branchformer encoder; `pooler_output` is the classifier's input."""
 
     _input_embed_layer = "subsampling"
 
@@ -180,7 +181,7 @@ class BranchformerModel(BranchformerPreTrainedModel):
         )
 
     def frame_mask(self, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(batch, frames) to boolean (batch, frames after subsampling)."""
+        """Map (batch, frames) to boolean (batch, frames after subsampling)."""
         mask, name = attention_mask > 0, self.config.input_layer
         return mask if name == "linear" else subsample_mask(name, mask, self.config.mask_convolutions)
 
@@ -202,7 +203,7 @@ class BranchformerModel(BranchformerPreTrainedModel):
 
 
 class BranchformerForCTC(BranchformerPreTrainedModel):
-    """Branchformer whose every frame names a token or blank."""
+    """Branchformer with a CTC head, which predicts a token or blank for every frame."""
 
     def __init__(self, config: BranchformerConfig):
         super().__init__(config)
@@ -222,8 +223,8 @@ class BranchformerForCTC(BranchformerPreTrainedModel):
 
         Args:
             input_features, attention_mask: as in `BranchformerModel.forward`.
-            labels: (batch, tokens), padded at the end with -100. The loss is summed over a sequence and averaged over
-                the batch; a sequence too short for its labels counts as 0.
+            labels: (batch, tokens), padded at the end with -100. The loss is summed over each sequence and averaged
+                over the batch; a sequence too short for its labels counts as 0.
 
         Returns:
             loss where labels were given, and logits (batch, frames after subsampling, vocab_size).
@@ -244,7 +245,7 @@ class BranchformerForCTC(BranchformerPreTrainedModel):
 
 
 class BranchformerForAudioClassification(ForClassification, BranchformerPreTrainedModel):
-    """Branchformer with a linear classifier on its pooled frames, as the linear decoder of ESPnet."""
+    """Branchformer with a linear classifier on its pooled frames, as ESPnet's linear decoder."""
 
     model_class = BranchformerModel
 

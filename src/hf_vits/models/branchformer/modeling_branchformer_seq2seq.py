@@ -3,7 +3,7 @@
 espnet/espnet (espnet2/asr/espnet_model.py, espnet2/asr/decoder/transformer_decoder.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
@@ -27,14 +27,41 @@ from .configuration_branchformer_seq2seq import BranchformerSeq2SeqConfig
 from .modeling_branchformer import BranchformerModel, BranchformerOutput, BranchformerPreTrainedModel
 from .positions_branchformer import Sinusoids
 
+# The installed transformers' name of the cache in arguments and outputs: "cache" since 5.24, "past_key_values" before.
+(CACHE_NAME,) = {"cache", "past_key_values"} & {field.name for field in fields(Seq2SeqLMOutput)}
+
+
+def given_cache(
+    cache: EncoderDecoderCache | None, past_key_values: EncoderDecoderCache | None
+) -> EncoderDecoderCache | None:
+    """Return the cache that a method was given under either of its two names.
+
+    Raises:
+        TypeError: it was given under both, or is no `EncoderDecoderCache`.
+        ValueError: it has a fixed length.
+    """
+    if cache is not None and past_key_values is not None:
+        raise TypeError("cache and past_key_values are two names of one argument, got both: give one")
+    cache = past_key_values if cache is None else cache
+    if cache is None:
+        return None
+    if not isinstance(cache, EncoderDecoderCache):
+        raise TypeError(
+            f"the cache must be an EncoderDecoderCache, got {type(cache).__name__}: give "
+            "EncoderDecoderCache(DynamicCache(), DynamicCache())"
+        )
+    if cache.is_compileable:
+        raise ValueError("the decoder needs a cache that grows, got one of a fixed length: give a DynamicCache")
+    return cache
+
 
 @dataclass
 class HybridOutput(Seq2SeqLMOutput):
-    """Output of `BranchformerForSpeechSeq2Seq`; logits (batch, tokens, vocab_size) are the decoder's.
+    """Output of `BranchformerForSpeechSeq2Seq`; `logits` (batch, tokens, vocab_size) are the decoder's.
 
-    With labels: `loss`, and what it is made of.
+    With labels there are `loss` and:
     ctc_logits: (batch, frames after subsampling, vocab_size).
-    ctc_loss, decoder_loss: scalars.
+    ctc_loss, decoder_loss: scalar parts of the loss.
     """
 
     ctc_logits: torch.FloatTensor | None = None
@@ -43,10 +70,10 @@ class HybridOutput(Seq2SeqLMOutput):
 
 
 class DecoderSelfAttention(SelfAttention):
-    """Attention of the tokens of a text to one another, and to those of earlier calls.
+    """Self-attention of text tokens, also to cached tokens of earlier calls.
 
     Args:
-        index: of the layer, under which a cache holds its keys and values.
+        index: index of the layer in the cache.
     """
 
     def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
@@ -58,26 +85,26 @@ class DecoderSelfAttention(SelfAttention):
         self,
         tokens: torch.Tensor,
         attention_mask: torch.Tensor,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
+        """Map (batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
 
         Args:
             attention_mask: additive bias that broadcasts to (batch, heads, tokens, all tokens).
         """
         query, key, value = self.qkv(tokens)
-        if past_key_values is not None:
-            key, value = past_key_values.self_attention_cache.update(key, value, self.index)
+        if cache is not None:
+            key, value = cache.self_attention_cache.update(key, value, self.index)
         attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
         return self.projection(attended.flatten(2)), probabilities
 
 
 class CrossAttention(Attention):
-    """Attention of the tokens of a text to the frames of speech, whose keys and values a cache holds.
+    """Attention of text tokens to the encoder's frames, with cached keys and values.
 
     Args:
-        index: of the layer, as in `DecoderSelfAttention`.
+        index: index of the layer in the cache.
     """
 
     def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
@@ -94,22 +121,22 @@ class CrossAttention(Attention):
         tokens: torch.Tensor,
         frames: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
+        """Map (batch, tokens, hidden_size) to the same shape, and the probabilities where the implementation has them.
 
         Args:
             frames: (batch, frames, hidden_size).
             attention_mask: additive bias that broadcasts to (batch, heads, tokens, frames), or None.
         """
         query = self.query(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        key, value = self.keys_and_values(frames, past_key_values)
+        key, value = self.keys_and_values(frames, cache)
         attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
         return self.projection(attended.flatten(2)), probabilities
 
     def keys_and_values(self, frames: torch.Tensor, cache: EncoderDecoderCache | None) -> tuple[torch.Tensor, ...]:
-        """Both (batch, heads, frames, head size), of the frames at the first call, from the cache at later ones."""
+        """Return keys and values (batch, heads, frames, head_dim); after the first call from the cache."""
         if cache is not None and cache.is_updated.get(self.index):
             layer = cache.cross_attention_cache.layers[self.index]
             return layer.keys, layer.values
@@ -121,7 +148,7 @@ class CrossAttention(Attention):
 
 
 class BranchformerDecoderLayer(GradientCheckpointingLayer):
-    """Attention to the text so far, attention to the speech, MLP; each after a norm and beside a shortcut."""
+    """Pre-norm decoder layer: self-attention, cross-attention to the encoder's frames, and an MLP."""
 
     def __init__(self, config: BranchformerSeq2SeqConfig, index: int):
         super().__init__()
@@ -140,14 +167,13 @@ class BranchformerDecoderLayer(GradientCheckpointingLayer):
         frames: torch.Tensor,
         causal_bias: torch.Tensor,
         frame_bias: torch.Tensor | None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape; the biases are of attention to tokens and to frames."""
-        kwargs["past_key_values"] = past_key_values
-        attended, _ = self.attention(self.attention_norm(tokens), causal_bias, **kwargs)
+        """Map (batch, tokens, hidden_size) to the same shape; the biases are of attention to tokens and to frames."""
+        attended, _ = self.attention(self.attention_norm(tokens), causal_bias, cache, **kwargs)
         tokens = tokens + self.dropout(attended)
-        attended, _ = self.cross_attention(self.cross_attention_norm(tokens), frames, frame_bias, **kwargs)
+        attended, _ = self.cross_attention(self.cross_attention_norm(tokens), frames, frame_bias, cache, **kwargs)
         tokens = tokens + self.dropout(attended)
         return tokens + self.mlp(self.mlp_norm(tokens))
 
@@ -155,7 +181,7 @@ class BranchformerDecoderLayer(GradientCheckpointingLayer):
 class BranchformerSeq2SeqPreTrainedModel(BranchformerPreTrainedModel):
     config_class = BranchformerSeq2SeqConfig
     _no_split_modules = ["BranchformerLayer", "BranchformerDecoderLayer"]
-    _can_compile_fullgraph = False  # texts grow
+    _can_compile_fullgraph = False  # the length of the text changes in generation
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -166,7 +192,7 @@ class BranchformerSeq2SeqPreTrainedModel(BranchformerPreTrainedModel):
 
 
 class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
-    """What follows each token of a text, given the speech: hidden states of `head`, which makes logits of them."""
+    """Transformer decoder: hidden states of text tokens given the encoder's frames; `head` maps them to logits."""
 
     main_input_name = "input_ids"
     input_modalities = ("text",)
@@ -194,6 +220,7 @@ class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
         frames: torch.Tensor,
         token_mask: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPastAndCrossAttentions:
@@ -203,11 +230,18 @@ class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
             input_ids: (batch, tokens), after the start token.
             frames: (batch, frames, hidden_size), the encoder's.
             token_mask, frame_mask: boolean (batch, all tokens) and (batch, frames), False for padding; None for none.
+            cache, past_key_values: keys and values of the tokens before, under either name.
 
         Returns:
             last_hidden_state (batch, tokens, hidden_size), and the cache, which then holds these tokens too.
         """
-        first = 0 if past_key_values is None else past_key_values.get_seq_length()
+        cache = given_cache(cache, past_key_values)
+        if cache is not None and self.training and self.is_activation_checkpointing and torch.is_grad_enabled():
+            raise ValueError(
+                "gradient checkpointing computes layers twice and would fill the cache twice: leave use_cache and the "
+                "cache out while training, or call model.eval()"
+            )
+        first = 0 if cache is None else cache.get_seq_length()
         length = first + input_ids.shape[1]
         positions = self.positions(length)[first:].to(input_ids.device)
         tokens = self.dropout(self.embeddings(input_ids) * self.config.hidden_size**0.5 + positions)
@@ -215,16 +249,14 @@ class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
         causal_bias = padding_bias(causal if token_mask is None else causal & token_mask[:, None], tokens)
         frame_bias = None if frame_mask is None else padding_bias(frame_mask[:, None], tokens)
         for layer in self.layers:
-            tokens = layer(tokens, frames, causal_bias, frame_bias, past_key_values=past_key_values, **kwargs)
-        return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=self.norm(tokens), past_key_values=past_key_values
-        )
+            tokens = layer(tokens, frames, causal_bias, frame_bias, cache, **kwargs)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.norm(tokens), **{CACHE_NAME: cache})
 
 
 class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, GenerationMixin):
-    """Hybrid model: CTC on the encoder's frames, and a decoder that writes the text token by token.
+    """Hybrid model: CTC on the encoder's frames, and an autoregressive decoder.
 
-    `generate` searches with the decoder alone.
+    `generate` uses the decoder alone.
     """
 
     def __init__(self, config: BranchformerSeq2SeqConfig):
@@ -240,6 +272,18 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
     def get_decoder(self) -> BranchformerDecoder:
         return self.decoder
 
+    def generate(
+        self,
+        *args,
+        cache: EncoderDecoderCache | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs,
+    ):
+        """Write texts, as `GenerationMixin.generate`, which takes the cache under one of the names alone."""
+        if (cache := given_cache(cache, past_key_values)) is not None:
+            kwargs[CACHE_NAME] = cache
+        return super().generate(*args, **kwargs)
+
     @can_return_tuple
     def forward(
         self,
@@ -248,9 +292,10 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BranchformerOutput | BaseModelOutput | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         use_cache: bool | None = None,
         labels: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> HybridOutput:
         """Recognise speech.
@@ -260,8 +305,8 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
             decoder_input_ids, decoder_attention_mask: (batch, tokens), the start token and the text, and 0 for
                 padding; made of the labels by default.
             encoder_outputs: of an earlier call, in place of input_features.
-            past_key_values: what an earlier call kept; decoder_input_ids are then what follows its text, and
-                decoder_attention_mask is for both.
+            cache, past_key_values: the cache of an earlier call, under either name; decoder_input_ids are then the
+                tokens that follow its text, and decoder_attention_mask is for both.
             use_cache: whether to keep what a call for the tokens that follow need not compute again.
             labels: (batch, tokens), without start and end, padded at the end with -100. Both losses are summed over a
                 text and averaged over the batch.
@@ -285,21 +330,20 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
             raise ValueError(
                 "the decoder needs labels or decoder_input_ids; generate() writes a text from speech alone"
             )
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        cache = given_cache(cache, past_key_values)
+        if use_cache and cache is None:
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         token_mask = None if decoder_attention_mask is None else decoder_attention_mask > 0
-        decoded = self.decoder(
-            decoder_input_ids, frames, token_mask, frame_mask, past_key_values=past_key_values, **kwargs
-        )
+        decoded = self.decoder(decoder_input_ids, frames, token_mask, frame_mask, cache, **kwargs)
         output = HybridOutput(
             logits=self.decoder.head(decoded.last_hidden_state),
-            past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
             encoder_last_hidden_state=frames,
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
+            **{CACHE_NAME: cache},
         )
         if labels is not None:
             output.ctc_logits = self.ctc_head(frames)
@@ -309,10 +353,11 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         return output
 
     def shifted(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Labels (batch, tokens) with the start before them, padded with the end; and followed by the end.
+        """Make the decoder's inputs and targets from labels (batch, tokens).
 
         Returns:
-            What the decoder reads and what it is to say, both (batch, tokens + 1).
+            Inputs: the start token, then the labels, padded with the end token. Targets: the labels, then the end
+            token, padded with -100. Both (batch, tokens + 1).
         """
         end = self.config.eos_token_id
         targets = nn.functional.pad(labels, (0, 1), value=PADDING)

@@ -1,4 +1,4 @@
-"""Sine-cosine tables of the positions in a sequence, as ESPnet makes them."""
+"""ESPnet's sine-cosine tables of positions in a sequence."""
 
 import math
 
@@ -8,10 +8,10 @@ from ...layers.constants import Constants
 
 
 def sinusoids(positions: torch.Tensor, channels: int) -> torch.Tensor:
-    """(positions,) to (positions, channels): sine on the even channels, cosine on the odd ones.
+    """Map positions (positions,) to (positions, channels): sine on even channels, cosine on odd channels.
 
-    The angle of position p and channel c is p / 10000^(2 * (c // 2) / channels), all of it in single precision, which
-    far positions show (espnet/nets/pytorch_backend/transformer/embedding.py).
+    The angle of position p and channel c is p / 10000^(2 * (c // 2) / channels), computed in single precision, as in
+    espnet/nets/pytorch_backend/transformer/embedding.py; for large positions the precision matters.
     """
     steps = torch.arange(0, channels, 2, dtype=torch.float32, device=positions.device)
     angles = positions.float()[:, None] * torch.exp(steps * -(math.log(10000.0) / channels))
@@ -19,10 +19,10 @@ def sinusoids(positions: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 class Sinusoids(Constants):
-    """The table for sequences of each length: of absolute positions, from 0 upwards.
+    """Table of absolute positions, from 0 upwards.
 
     Args:
-        max_positions: longest sequence whose table is kept; those of longer ones are made when they come.
+        max_positions: longest sequence whose table is stored; tables of longer sequences are computed on each call.
     """
 
     def __init__(self, max_positions: int, hidden_size: int):
@@ -32,27 +32,27 @@ class Sinusoids(Constants):
         self.register_constants()
 
     def positions(self, length: int, device: torch.device | str) -> torch.Tensor:
-        """The positions of a table that holds a sequence of `length`, (rows,)."""
+        """Return the positions (rows,) of the table for a sequence of `length`."""
         return torch.arange(length, device=device)
 
     def rows(self, length: int) -> slice:
-        """Where those of a sequence of `length` stand in the table that is kept."""
+        """Return which rows of the stored table belong to a sequence of `length`."""
         return slice(length)
 
     def constants(self) -> dict[str, torch.Tensor]:
         return {"table": sinusoids(self.positions(self.max_positions, "cpu"), self.hidden_size)}
 
     def forward(self, length: int) -> torch.Tensor:
-        """(rows, hidden_size) for a sequence of `length`."""
+        """Return the table (rows, hidden_size) for a sequence of `length`."""
         if length <= self.max_positions:
             return self.table[self.rows(length)]
         return sinusoids(self.positions(length, self.table.device), self.hidden_size).to(self.table.dtype)
 
 
 class RelativeSinusoids(Sinusoids):
-    """Of every distance of a query from a key: 2 * length rows, from length - 1 down to -length.
+    """Table of the distances of query and key: 2 * length rows, from distance length - 1 down to -length.
 
-    The last row is the distance of no pair; with it, `layers.relative_attention` needs no padding.
+    No pair has the last distance; its row spares `layers.relative_attention` a padding.
     """
 
     def positions(self, length: int, device: torch.device | str) -> torch.Tensor:
@@ -63,9 +63,9 @@ class RelativeSinusoids(Sinusoids):
 
 
 class LegacyRelativeSinusoids(Sinusoids):
-    """`length` rows downwards from max_positions - 1, whatever the length; from length - 1 where that is more.
+    """Table of older ESPnet models (before pull request 2816), whose rows are not the distances of query and key.
 
-    What ESPnet had before its pull request 2816, which some of its models keep: the rows are not the distances.
+    It has `length` rows: the positions downwards from max_positions - 1, or from length - 1 if that is larger.
     """
 
     def positions(self, length: int, device: torch.device | str) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""Self-attention whose scores also depend on how far a key lies from its query, by fixed sinusoids.
+"""Self-attention with relative positions: scores also depend on the distance of key and query, as sinusoids.
 
-Dai et al., "Transformer-XL", arXiv 1901.02860, section 3.3; as ESPnet has it
+Dai et al., "Transformer-XL", arXiv 1901.02860, section 3.3, as implemented in ESPnet
 (espnet/nets/pytorch_backend/transformer/attention.py).
 """
 
@@ -11,38 +11,44 @@ from ...layers.attention import SelfAttention, attend
 
 
 def by_distance(products: torch.Tensor) -> torch.Tensor:
-    """From products by row of the table to scores by key; a view.
+    """Select for each query and key the product that belongs to their distance ("relative shift"); returns a view.
 
     Args:
-        products: contiguous (..., length, 2 * length): of each query with the rows of `RelativeSinusoids`.
+        products: contiguous (..., length, 2 * length), products of each query with the rows of `RelativeSinusoids`.
 
     Returns:
-        (..., length, length): the product of query i with the row of the distance i - j, at [i, j].
+        (..., length, length); element [i, j] is the product of query i with the row of distance i - j.
     """
     length = products.shape[-2]
-    # One row to the next, the wanted products begin one column earlier.
+    # From one query to the next, the selected products start one column earlier.
     skewed = products.flatten(-2)[..., length - 1 : length - 1 + length * (2 * length - 1)]
     return skewed.unflatten(-1, (length, 2 * length - 1))[..., :length]
 
 
 def by_legacy_shift(products: torch.Tensor) -> torch.Tensor:
-    """The same from contiguous (..., length, 1 + length), whose first column is zero, as older models have it.
+    """Apply the relative shift of older ESPnet models, which is exact only on and below the diagonal.
 
-    Only the lower triangle holds products of its own query; above, after a diagonal of zeros, are those of the next.
+    Above the diagonal, after a diagonal of zeros, follow products of the next query.
+
+    Args:
+        products: contiguous (..., length, 1 + length), the first column zero.
+
+    Returns:
+        (..., length, length).
     """
     length = products.shape[-2]
     return products.flatten(-2)[..., length:].unflatten(-1, (length, length))
 
 
 class RelativeSelfAttention(SelfAttention):
-    """Self-attention with a term for the distance in every score.
+    """Self-attention with a term for the distance of query and key in every score.
 
     The score of query i on key j is (q_i + u) k_j + (q_i + v) W r_(i-j), scaled, with u and v learned per head and r
     a sinusoid.
 
     Args:
-        only_backward: leave out that term for keys after their query.
-        legacy: read the table as older models of ESPnet do; see `LegacyRelativeSinusoids`.
+        only_backward: whether the term is left out for keys after their query.
+        legacy: whether to use the relative shift of older ESPnet models, see `LegacyRelativeSinusoids`.
     """
 
     def __init__(
@@ -69,7 +75,7 @@ class RelativeSelfAttention(SelfAttention):
         attention_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Let tokens attend to one another.
+        """Compute self-attention.
 
         Args:
             hidden_states: (batch, length, hidden_size).
@@ -77,7 +83,7 @@ class RelativeSelfAttention(SelfAttention):
             attention_mask: additive bias that broadcasts to (batch, heads, length, length), or None.
 
         Returns:
-            (batch, length, hidden_size), and the probabilities where the implementation has them.
+            (batch, length, hidden_size), and the probabilities, None unless the implementation is eager.
         """
         query, key, value = self.qkv(hidden_states)
         scores = self.distance_scores(query, position_states)
@@ -88,13 +94,13 @@ class RelativeSelfAttention(SelfAttention):
         return self.projection(attended.flatten(2)), probabilities
 
     def distance_scores(self, query: torch.Tensor, position_states: torch.Tensor) -> torch.Tensor:
-        """What the distances add to the scaled scores: (batch, heads, length, length)."""
+        """Return the distance term of the scaled scores: (batch, heads, length, length)."""
         batch, _, length, _ = query.shape
         rows = self.distance(position_states) * self.scaling
         if self.legacy:
             rows = nn.functional.pad(rows, (0, 0, 1, 0))
         rows = rows.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)
-        # Heads come first, so that the table is multiplied as it is, not once for every sequence of the batch.
+        # With heads as batch axis, the table is multiplied once, not once per sequence of the batch.
         query = (query.transpose(1, 2) + self.distance_bias).flatten(0, 1).transpose(0, 1)
         products = torch.bmm(query, rows).unflatten(1, (batch, length))
         scores = (by_legacy_shift if self.legacy else by_distance)(products).transpose(0, 1)

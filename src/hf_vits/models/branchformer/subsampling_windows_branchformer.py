@@ -1,4 +1,4 @@
-"""Sizes of the convolutions that make fewer frames of a spectrogram; without torch, for configurations."""
+"""Sizes of the convolutions that subsample spectrograms; imports no torch, since configurations use it."""
 
 import math
 
@@ -14,19 +14,19 @@ CONVOLUTIONS = {
 
 
 def subsampling_factor(name: str) -> int:
-    """Frames that come for each that leaves; `name` is a key of `CONVOLUTIONS`."""
+    """Return the number of input frames per output frame; `name` is a key of `CONVOLUTIONS`."""
     return math.prod(stride for _, stride in CONVOLUTIONS[name])
 
 
 def convolved_length(name: str, length):
-    """Frames that leave for `length` that come, a number or a tensor of them; below 1 where none does."""
+    """Return the number of output frames for `length` input frames (int or tensor); below 1 for too few frames."""
     for kernel_size, stride in CONVOLUTIONS[name]:
         length = (length - kernel_size) // stride + 1
     return length
 
 
 def smallest_length(name: str) -> int:
-    """How many frames it takes for one to leave."""
+    """Return the smallest number of input frames that gives an output frame."""
     length = 1
     for kernel_size, stride in reversed(CONVOLUTIONS[name]):
         length = (length - 1) * stride + kernel_size

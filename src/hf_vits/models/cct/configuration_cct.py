@@ -4,47 +4,29 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration import VitsBackboneConfig
+from ...configuration import VitsBackboneConfig, VitsConfig
 
 
-@strict
-class CctConfig(VitsBackboneConfig):
-    """Configuration of ViT-Lite, CVT and CCT; the defaults are CCT-2/3x2 at 32 pixels.
+class CctBaseConfig(VitsConfig):
+    """Fields that the configurations for images and for text share.
 
-    The three families differ in their fields alone. ViT-Lite: one convolution whose stride is its kernel size, with
-    bias, no activation and no max-pooling, and pooling="token". CVT: the same with pooling="sequence". CCT: one or
-    more overlapping convolutions without bias, each with ReLU and max-pooling, and pooling="sequence".
-
-    Args:
-        image_size: (height, width), or one number for both, in pixels: the size that the position table is made for.
-            Other sizes work too.
-        kernel_size, stride, padding: of every convolution of the tokenizer, in cells of its input.
-        num_conv_layers: convolutions of the tokenizer.
-        conv_hidden_size: channels of the maps between them.
-        conv_bias: whether they have a bias.
-        conv_act: activation after each, None for none.
-        use_max_pool: whether max-pooling follows each; pool_kernel_size, pool_stride and pool_padding are its windows.
+    Attributes:
+        kernel_size, stride, padding: of each convolution of the tokenizer, in pixels or cells of its input, or in
+            words.
+        conv_act: activation after each convolution, a name of transformers' `ACT2FN`; None for none.
+        use_max_pool: whether max-pooling follows each convolution.
+        pool_kernel_size, pool_stride, pool_padding: of the max-pooling.
         pooling: what the classifier reads: the class "token", or the "sequence" pooled with learned weights.
-        position_embedding_type: "learned" table, resized bilinearly to the grid of other input sizes; fixed "sine"
-            over the tokens in row-major order, continued for larger inputs; or "none".
         drop_path_rate: stochastic depth, rising linearly to the rate.
-        apply_layernorm: whether the backbone's feature maps pass through the final norm.
     """
 
-    model_type = "hf_vits_cct"
-    size_fields = ("image_size", "num_channels", "hidden_size", "num_hidden_layers", "num_attention_heads")
-    size_fields += ("intermediate_size", "layer_norm_eps", "kernel_size", "stride", "num_conv_layers")
-    size_fields += ("conv_hidden_size", "pool_kernel_size", "pool_stride")
+    size_fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "layer_norm_eps")
+    size_fields += ("kernel_size", "stride", "pool_kernel_size", "pool_stride")
     rate_fields = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
 
-    image_size: int | list[int] | tuple[int, int] = 32
-    num_channels: int = 3
     kernel_size: int = 3
     stride: int = 1
     padding: int = 1
-    num_conv_layers: int = 2
-    conv_hidden_size: int = 64
-    conv_bias: bool = False
     conv_act: str | None = "relu"
     use_max_pool: bool = True
     pool_kernel_size: int = 3
@@ -60,36 +42,62 @@ class CctConfig(VitsBackboneConfig):
     attention_probs_dropout_prob: float | int = 0.1
     drop_path_rate: float | int = 0.1
     pooling: Literal["sequence", "token"] = "sequence"
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return int(self.pooling == "token")
+
+    def check(self) -> None:
+        super().check()
+        self.check_heads()
+        if self.padding < 0:
+            raise ValueError(f"padding must not be negative, got padding={self.padding}")
+        if not 0 <= self.pool_padding <= self.pool_kernel_size // 2:
+            raise ValueError(
+                f"pool_padding must lie between 0 and half of pool_kernel_size={self.pool_kernel_size}, got "
+                f"pool_padding={self.pool_padding}"
+            )
+
+
+@strict
+class CctConfig(CctBaseConfig, VitsBackboneConfig):
+    """Configuration of ViT-Lite, CVT and CCT; the defaults are CCT-2/3x2 at 32 pixels.
+
+    The three families differ in their fields alone. ViT-Lite: one convolution whose stride is its kernel size, with
+    bias, no activation and no max-pooling, and pooling="token". CVT: the same with pooling="sequence". CCT: one or
+    more overlapping convolutions without bias, each with ReLU and max-pooling, and pooling="sequence".
+
+    The fields of `CctBaseConfig` apply, and:
+
+    Args:
+        image_size: (height, width), or one number for both, in pixels: the size that the position table is made for.
+            Other sizes work too.
+        num_conv_layers: how many convolutions the tokenizer has.
+        conv_hidden_size: channels of the feature maps between convolutions.
+        conv_bias: whether the convolutions have a bias.
+        position_embedding_type: "learned" table, resized bilinearly to the grid of other input sizes; fixed "sine"
+            over the tokens in row-major order, continued for larger inputs; or "none".
+        apply_layernorm: whether the backbone's feature maps pass through the final norm.
+    """
+
+    model_type = "hf_vits_cct"
+    size_fields = (*CctBaseConfig.size_fields, "image_size", "num_channels", "num_conv_layers", "conv_hidden_size")
+
+    image_size: int | list[int] | tuple[int, int] = 32
+    num_channels: int = 3
+    num_conv_layers: int = 2
+    conv_hidden_size: int = 64
+    conv_bias: bool = False
     position_embedding_type: Literal["learned", "sine", "none"] = "learned"
     apply_layernorm: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
     @property
-    def num_prefix_tokens(self) -> int:
-        return int(self.pooling == "token")
-
-    @property
     def patch_size(self) -> int:
-        """Pixels along a side of the patches that the image is cut into; 1 where windows overlap or have a border."""
+        """Side of the patches that the image is cut into, in pixels; 1 where windows overlap or have a border."""
         is_patch = self.stride == self.kernel_size and not self.padding and not self.use_max_pool
         return self.kernel_size**self.num_conv_layers if is_patch else 1
 
-    def check(self) -> None:
-        super().check()
-        self.check_heads()
-        check_windows(self)
 
-
-def check_windows(config: VitsBackboneConfig) -> None:
-    """Raise ValueError where the borders of a tokenizer's windows are not possible."""
-    if config.padding < 0:
-        raise ValueError(f"padding must not be negative, got padding={config.padding}")
-    if not 0 <= config.pool_padding <= config.pool_kernel_size // 2:
-        raise ValueError(
-            f"pool_padding must lie between 0 and half of pool_kernel_size={config.pool_kernel_size}, got "
-            f"pool_padding={config.pool_padding}"
-        )
-
-
-__all__ = ["CctConfig"]
+__all__ = ["CctBaseConfig", "CctConfig"]

@@ -5,6 +5,7 @@ SHI-Labs/Compact-Transformers (src/utils/transformers.py, src/utils/tokenizer.py
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -22,32 +23,52 @@ from ...layers.pooling import SequencePooling, TokenPooling
 from ...layers.position import PositionEmbedding, SequencePositionEmbedding, SinePositionEmbedding
 from ...layers.transformer import drop_path_rates
 from ...modeling import EncoderOutput, ForImageClassification, IsotropicBackbone, VitsPreTrainedModel
-from .configuration_cct import CctConfig
+from .configuration_cct import CctBaseConfig, CctConfig
 from .tokenizer_cct import ConvTokenizer, Window
 
 
-class CctEmbeddings(nn.Module):
-    """Tokens of a convolutional tokenizer, after the class token, with positions."""
+class CctBaseEmbeddings(nn.Module):
+    """Base of the embeddings of images and of text: tokenizer, class token, dropout; positions are the subclass's."""
 
-    def __init__(self, config: CctConfig):
+    def __init__(self, config: CctBaseConfig, tokenizer: ConvTokenizer | None):
         super().__init__()
-        self.num_channels = config.num_channels
-        self.patch_size = config.patch_size
-        self.tokenizer = self.make_tokenizer(config)
+        self.tokenizer = tokenizer
         count = config.num_prefix_tokens
         self.prefix_tokens = nn.Parameter(torch.zeros(1, count, config.hidden_size)) if count else None
-        self.position_embedding = self.make_position_embedding(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def make_tokenizer(self, config: CctConfig) -> ConvTokenizer:
-        pool = Window.square(config.pool_kernel_size, config.pool_stride, config.pool_padding)
-        return ConvTokenizer(
-            [config.num_channels, *[config.conv_hidden_size] * (config.num_conv_layers - 1), config.hidden_size],
-            Window.square(config.kernel_size, config.stride, config.padding),
-            bias=config.conv_bias,
-            activation=config.conv_act,
-            pool=pool if config.use_max_pool else None,
-        )
+    def add_prefix(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Put the class token, if there is one, in front of (batch, tokens, hidden_size)."""
+        if self.prefix_tokens is None:
+            return tokens
+        return torch.cat([self.prefix_tokens.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+
+
+def make_tokenizer(
+    config: CctBaseConfig, channels: list[int], window: Callable[[int, int, int], Window], bias: bool = False
+) -> ConvTokenizer:
+    """Make the convolutional tokenizer of a configuration.
+
+    Args:
+        channels: of the input, of every feature map between convolutions, and of the tokens.
+        window: makes the window of a (kernel size, stride, padding): `Window.square` or `Window.along_sequence`.
+        bias: whether the convolutions have a bias.
+    """
+    pool = window(config.pool_kernel_size, config.pool_stride, config.pool_padding) if config.use_max_pool else None
+    convolution = window(config.kernel_size, config.stride, config.padding)
+    return ConvTokenizer(channels, convolution, bias=bias, activation=config.conv_act, pool=pool)
+
+
+class CctEmbeddings(CctBaseEmbeddings):
+    """Embeddings of images: the class token, then the tokens of a convolutional tokenizer, with positions."""
+
+    def __init__(self, config: CctConfig):
+        between = [config.conv_hidden_size] * (config.num_conv_layers - 1)
+        channels = [config.num_channels, *between, config.hidden_size]
+        super().__init__(config, make_tokenizer(config, channels, Window.square, config.conv_bias))
+        self.num_channels = config.num_channels
+        self.patch_size = config.patch_size
+        self.position_embedding = self.make_position_embedding(config)
 
     def make_position_embedding(self, config: CctConfig) -> nn.Module | None:
         grid = self.grid(*pair(config.image_size))
@@ -58,7 +79,7 @@ class CctEmbeddings(nn.Module):
         return PositionEmbedding(grid, config.hidden_size, config.num_prefix_tokens, interpolation="bilinear")
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels; ValueError where the size is not legal."""
+        """Return (height, width) in tokens for an image size in pixels; ValueError where the size is not legal."""
         patch = self.patch_size
         if height % patch or width % patch:
             raise ValueError(
@@ -68,13 +89,11 @@ class CctEmbeddings(nn.Module):
         return self.tokenizer.grid(height, width)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, prefix + tokens, hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch, prefix + tokens, hidden_size)."""
         check_pixel_values(pixel_values, self.num_channels)
         grid = self.grid(*pixel_values.shape[-2:])
         tokens, _ = self.tokenizer(pixel_values)
-        tokens = tokens.flatten(2).transpose(1, 2)
-        if self.prefix_tokens is not None:
-            tokens = torch.cat([self.prefix_tokens.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        tokens = self.add_prefix(tokens.flatten(2).transpose(1, 2))
         if isinstance(self.position_embedding, SinePositionEmbedding):
             tokens = tokens + self.position_embedding(tokens.shape[1])
         elif self.position_embedding is not None:
@@ -83,7 +102,10 @@ class CctEmbeddings(nn.Module):
 
 
 class CctLayer(GradientCheckpointingLayer):
-    """h = norm(x + attention(norm(x))), then h + mlp(h): the second norm replaces the stream, residual included."""
+    """Transformer layer: h = norm(x + attention(norm(x))), then h + mlp(h).
+
+    Unlike in a pre-norm layer, the second residual connection starts from the normalised h.
+    """
 
     def __init__(self, config, drop_path_rate: float = 0.0):
         super().__init__()
@@ -103,22 +125,10 @@ class CctLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape."""
+        """Map (batch, tokens, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, **kwargs)
         hidden_states = self.mlp_norm(hidden_states + self.drop_path(attended))
         return hidden_states + self.drop_path(self.mlp(hidden_states))
-
-
-def make_layers(config) -> nn.ModuleList:
-    """The encoder's layers, with stochastic depth rising linearly."""
-    return nn.ModuleList(
-        CctLayer(config, rate) for rate in drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
-    )
-
-
-def make_pooler(config) -> nn.Module:
-    """From the tokens to what the classifier reads."""
-    return SequencePooling(config.hidden_size) if config.pooling == "sequence" else TokenPooling()
 
 
 class CctPreTrainedModel(VitsPreTrainedModel):
@@ -128,7 +138,8 @@ class CctPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """As the original: tables 0.2, linear layers 0.02, both truncated normal; convolutions Kaiming normal."""
+        """Initialise as the original: truncated normal, of deviation 0.2 in tables of positions and 0.02 in linear
+        layers; convolutions Kaiming normal, with PyTorch's default for their biases."""
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight)
             if module.bias is not None:
@@ -144,22 +155,53 @@ class CctPreTrainedModel(VitsPreTrainedModel):
             super()._init_weights(module)
 
 
-class CctModel(CctPreTrainedModel):
-    """Compact Transformer encoder.
+class CctEncoder:
+    """Embeddings, layers, final norm and pooler; mixed into the pretrained class of images or of text.
 
     Args:
         add_pooling_layer: whether `pooler_output` is computed.
     """
 
-    _input_embed_layer = "tokenizer"
+    embeddings_class: type[CctBaseEmbeddings]
 
-    def __init__(self, config: CctConfig, add_pooling_layer: bool = True):
+    def __init__(self, config: CctBaseConfig, add_pooling_layer: bool = True):
         super().__init__(config)
-        self.embeddings = CctEmbeddings(config)
-        self.layers = make_layers(config)
+        self.embeddings = self.embeddings_class(config)
+        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
+        self.layers = nn.ModuleList(CctLayer(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.pooler = make_pooler(config) if add_pooling_layer else None
+        self.pooler = None
+        if add_pooling_layer:
+            is_sequence = config.pooling == "sequence"
+            self.pooler = SequencePooling(config.hidden_size) if is_sequence else TokenPooling()
         self.post_init()
+
+    def encode(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> EncoderOutput:
+        """Run the layers on embedded tokens, then normalise and pool them.
+
+        Args:
+            hidden_states: (batch, prefix + tokens, hidden_size).
+            attention_mask: for attention, see `layers.attention.attend`.
+            mask: boolean (batch, prefix + tokens), False for tokens that pooling leaves out; None for none.
+        """
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        hidden_states = self.norm(hidden_states)
+        pooled = self.pooler(hidden_states, mask) if self.pooler is not None else None
+        return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+class CctModel(CctEncoder, CctPreTrainedModel):
+    """Compact Transformer encoder of images."""
+
+    _input_embed_layer = "tokenizer"
+    embeddings_class = CctEmbeddings
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -169,12 +211,7 @@ class CctModel(CctPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
         """
-        hidden_states = self.embeddings(pixel_values)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, **kwargs)
-        hidden_states = self.norm(hidden_states)
-        pooled = self.pooler(hidden_states) if self.pooler is not None else None
-        return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
+        return self.encode(self.embeddings(pixel_values), **kwargs)
 
 
 class CctForImageClassification(ForImageClassification, CctPreTrainedModel):

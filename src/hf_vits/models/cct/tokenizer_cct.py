@@ -8,7 +8,7 @@ from transformers.activations import ACT2FN
 
 
 class Window(NamedTuple):
-    """How a convolution or a pooling slides: (height, width) of its kernel, of its steps and of the border."""
+    """Kernel size, stride and padding of a convolution or pooling, each (height, width)."""
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -16,15 +16,16 @@ class Window(NamedTuple):
 
     @classmethod
     def square(cls, kernel_size: int, stride: int, padding: int) -> "Window":
+        """Make a window that is the same along height and width."""
         return cls((kernel_size, kernel_size), (stride, stride), (padding, padding))
 
     @classmethod
     def along_sequence(cls, kernel_size: int, stride: int, padding: int) -> "Window":
-        """For sequences laid out as images of width 1."""
+        """Make a window for sequences in the form of images of width 1."""
         return cls((kernel_size, 1), (stride, 1), (padding, 0))
 
     def count(self, size: tuple[int, int]) -> tuple[int, int]:
-        """How many windows fit a map of `size`, by height and width; below 1 where none does."""
+        """Return the number of windows in a feature map of `size` (height, width); below 1 where none fits."""
         rows, columns = (
             (length + 2 * padding - kernel) // stride + 1
             for length, kernel, stride, padding in zip(size, *self, strict=True)
@@ -32,7 +33,7 @@ class Window(NamedTuple):
         return rows, columns
 
     def smallest(self, count: tuple[int, int]) -> tuple[int, int]:
-        """The smallest map in which `count` windows fit."""
+        """Return the smallest feature map that holds `count` windows."""
         height, width = (
             max(1, (number - 1) * stride + kernel - 2 * padding)
             for number, kernel, stride, padding in zip(count, *self, strict=True)
@@ -40,10 +41,13 @@ class Window(NamedTuple):
         return height, width
 
     def covers(self, mask: torch.Tensor) -> torch.Tensor:
-        """Which windows count where some cells are padding: boolean (batch, 1, height, width) to (..., rows, columns).
+        """Return which windows are real, given a boolean mask (batch, 1, height, width) of real cells.
 
-        Those that lie within the real cells and a border around them, which are the windows there would be without the
-        padding; of windows without a border, those with any real cell.
+        Real windows are those that would exist without the padding: windows inside the real cells plus the
+        convolution's own padding around them. Without that padding (`padding` 0), windows with any real cell.
+
+        Returns:
+            Boolean (batch, 1, rows, columns).
         """
         reach = [padding or kernel - 1 for kernel, padding in zip(self.kernel_size, self.padding, strict=True)]
         (rows, columns), real = self.padding, mask.float()
@@ -53,13 +57,15 @@ class Window(NamedTuple):
 
 
 class ConvTokenizer(nn.Module):
-    """Convolutions, each with an optional activation and max-pooling; the cells of the last map are the tokens.
+    """Convolutional tokenizer: convolutions, each with optional activation and max-pooling.
+
+    The cells of the last feature map are the tokens.
 
     Args:
-        channels: of the input, of every map between, of the tokens: one convolution less than there are entries.
-        convolution: windows of every convolution.
+        channels: channels of the input, of every feature map between convolutions, and of the tokens.
+        convolution: window of every convolution.
         activation: a name of transformers' `ACT2FN`, or None.
-        pool: windows of the max-pooling after every convolution, or None.
+        pool: window of the max-pooling after every convolution, or None.
     """
 
     def __init__(
@@ -85,7 +91,7 @@ class ConvTokenizer(nn.Module):
         )
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of tokens of an input of this size; ValueError where it is too small for any."""
+        """Return (rows, columns) of tokens for an input of this size; ValueError where it is too small."""
         smallest = self.smallest_input()
         if height < smallest[0] or width < smallest[1]:
             raise ValueError(
@@ -98,28 +104,27 @@ class ConvTokenizer(nn.Module):
         return size
 
     def smallest_input(self) -> tuple[int, int]:
-        """(height, width) of the smallest input that gives a token."""
+        """Return the smallest (height, width) that gives a token."""
         size = (1, 1)
         for window in reversed(self.windows()):
             size = window.smallest(size)
         return size
 
     def windows(self) -> list[Window]:
-        """All windows that the input passes through, first to last."""
+        """Return the windows of all convolutions and poolings, first to last."""
         return ([self.convolution] if self.pool is None else [self.convolution, self.pool]) * len(self.layers)
 
     def forward(
         self, inputs: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Make tokens.
+        """Compute tokens.
 
         Args:
             inputs: (batch, channels, height, width), zero where `mask` is False.
             mask: boolean (batch, 1, height, width), False for padding, or None.
 
         Returns:
-            The tokens (batch, hidden_size, rows, columns), zero where they are of padding, and the mask over them
-            (batch, 1, rows, columns).
+            The tokens (batch, hidden_size, rows, columns), zero for padding, and their mask (batch, 1, rows, columns).
         """
         tokens = inputs.to(self.layers[0][0].weight.dtype)
         for convolution, activation, pool in self.layers:
@@ -132,9 +137,9 @@ class ConvTokenizer(nn.Module):
 def without_padding(
     maps: torch.Tensor, mask: torch.Tensor | None, window: Window
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Maps that `window` made, zero where it saw padding, and the mask over them."""
+    """Set the results of `window` to zero where they belong to padding; also returns the mask over them."""
     if mask is None:
         return maps, None
     mask = window.covers(mask)
-    # Zero is what the border of a convolution holds, and what max-pooling after ReLU passes over.
+    # Zero is a convolution's padding value, and the smallest value for max-pooling after ReLU.
     return maps.masked_fill(~mask, 0), mask

@@ -10,15 +10,15 @@ class CmtConfig(VitsHierarchicalConfig):
     """Configuration of CMT; the defaults are CMT-Ti.
 
     Args:
-        image_size: the one size of input, in pixels: position biases are learned for pairs of its tokens.
-        stem_hidden_size: channels of the convolutions before the first patches.
+        image_size: the only input size, in pixels, since position biases are learned for pairs of its tokens.
+        stem_hidden_size: channels of the stem's convolutions.
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage.
-        sequence_reduction_ratios: how many times smaller in height and width, per stage, the map is that keys and
-            values are taken from.
-        mlp_ratio: intermediate width of the inverted residuals over `hidden_sizes`; the product is rounded down.
-        pooler_hidden_size: channels that the last map is projected to before it is averaged for the classifier.
+        sequence_reduction_ratios: per stage, the factor by which height and width of the feature map are reduced for
+            keys and values.
+        mlp_ratio: intermediate channels of the inverted residuals divided by `hidden_sizes`, rounded down.
+        pooler_hidden_size: channels to which the last feature map is projected before average pooling.
         classifier_dropout_prob: dropout before the classifier.
-        layer_norm_eps: of the norms in the layers; those of the patches have 1e-5.
+        layer_norm_eps: epsilon of the norms in the layers; patch embeddings have 1e-5.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0 at the first.
     """
 
@@ -51,11 +51,11 @@ class CmtConfig(VitsHierarchicalConfig):
         return self.pooler_hidden_size
 
     def query_stride(self, stage: int) -> int:
-        """Pixels between the tokens of a stage."""
+        """Return the distance of the tokens of a stage, in pixels."""
         return 4 * 2**stage
 
     def key_stride(self, stage: int) -> int:
-        """Pixels between the tokens that keys and values of a stage are taken from."""
+        """Return the distance of the tokens for keys and values of a stage, in pixels."""
         return self.query_stride(stage) * self.sequence_reduction_ratios[stage]
 
     def check(self) -> None:

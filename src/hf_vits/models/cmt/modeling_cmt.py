@@ -1,4 +1,4 @@
-"""CMT: depth-wise convolutions in every part of a transformer layer, and attention to a reduced map.
+"""CMT: transformer layers with depth-wise convolutions, and attention to a downsampled feature map.
 
 Guo et al., "CMT: Convolutional Neural Networks Meet Vision Transformers", arXiv 2107.06263; ggjy/CMT.pytorch (cmt.py).
 """
@@ -25,13 +25,13 @@ from .configuration_cmt import CmtConfig
 
 
 def grid_of(config: CmtConfig, stride: int) -> tuple[int, int]:
-    """(height, width) of a map with a token every `stride` pixels."""
+    """Return (height, width) of a feature map with a token every `stride` pixels."""
     height, width = pair(config.image_size)
     return height // stride, width // stride
 
 
 class CmtEmbeddings(nn.Module):
-    """Three convolutions, each with an activation and then batch norm, and the first patches of 2x2 on their map."""
+    """Stem of three convolutions, each with activation and batch norm, then a patch embedding of 2x2 cells."""
 
     def __init__(self, config: CmtConfig):
         super().__init__()
@@ -45,9 +45,9 @@ class CmtEmbeddings(nn.Module):
         self.patch_embedding = ConvEmbedding(channels, config.hidden_sizes[0], 2)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, height / 4, width / 4).
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, height / 4, width / 4).
 
-        Raises ValueError for another size than the one there are position biases for.
+        Raises ValueError for any size other than `config.image_size`.
         """
         height, width = pixel_values.shape[-2:]
         if (height, width) != self.image_size:
@@ -61,7 +61,7 @@ class CmtEmbeddings(nn.Module):
 
 
 class CmtAttention(Attention):
-    """Self-attention whose keys and values come from a map that a depth-wise convolution has reduced."""
+    """Self-attention whose keys and values come from a feature map downsampled by a depth-wise convolution."""
 
     def __init__(self, config: CmtConfig, stage: int):
         hidden_size, num_heads = config.hidden_sizes[stage], config.num_attention_heads[stage]
@@ -80,14 +80,14 @@ class CmtAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], position_bias: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend.
+        """Compute self-attention.
 
         Args:
             hidden_states: (batch, rows * columns, hidden_size).
             position_bias: (heads, queries, keys).
 
         Returns:
-            The shape of `hidden_states`, and the probabilities if there are any.
+            The shape of `hidden_states`, and the probabilities, None unless the implementation is eager.
         """
         query = self.query(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         if self.reduction is not None:
@@ -100,7 +100,7 @@ class CmtAttention(Attention):
 
 
 class CmtFeedForward(nn.Module):
-    """Inverted residual: to more channels, 3x3 depth-wise plus its own input, and back; activations before norms."""
+    """Inverted residual: 1x1 expansion, 3x3 depth-wise with residual, 1x1 projection; activations before norms."""
 
     def __init__(self, config: CmtConfig, stage: int):
         super().__init__()
@@ -119,13 +119,13 @@ class CmtFeedForward(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape."""
+        """Map (batch, rows * columns, hidden_size) to the same shape."""
         expanded = self.dropout(self.expansion(to_map(hidden_states, grid)))
         return self.dropout(to_tokens(self.projection(self.depthwise(expanded))))
 
 
 class CmtLayer(GradientCheckpointingLayer):
-    """Local perception by a convolution; then x + attention(norm(x)); then x + feed_forward(norm(x))."""
+    """Local perception unit (depth-wise convolution), then x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
     def __init__(self, config: CmtConfig, stage: int, drop_path_rate: float):
         super().__init__()
@@ -140,7 +140,7 @@ class CmtLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], position_bias: torch.Tensor, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape."""
+        """Map (batch, rows * columns, hidden_size) to the same shape."""
         hidden_states = to_tokens(self.local_perception(to_map(hidden_states, grid)))
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, position_bias, **kwargs)
         hidden_states = hidden_states + self.drop_path(attended)
@@ -148,7 +148,7 @@ class CmtLayer(GradientCheckpointingLayer):
 
 
 class CmtStage(Stage):
-    """Patches of 2x2 on the map, after the first stage's, and layers that share a bias for every query and key."""
+    """Stage: patch embedding of 2x2 cells, except in the first stage, and layers that share one position bias."""
 
     def __init__(self, config: CmtConfig, stage: int, drop_path_rates: list[float]):
         super().__init__()
@@ -161,7 +161,7 @@ class CmtStage(Stage):
         self.layers = nn.ModuleList(CmtLayer(config, stage, rate) for rate in drop_path_rates)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, channels, height, width)."""
+        """Map (batch, channels, height, width) to (batch, channels, height, width)."""
         if self.embeddings is not None:
             hidden_states = self.embeddings(hidden_states)
         grid = tuple(hidden_states.shape[-2:])
@@ -172,7 +172,7 @@ class CmtStage(Stage):
 
 
 class CmtPooler(nn.Module):
-    """More channels, batch norm and Swish, and then the mean over the map."""
+    """1x1 convolution to more channels, batch norm and Swish, then the mean over the feature map."""
 
     def __init__(self, config: CmtConfig):
         super().__init__()
@@ -182,18 +182,18 @@ class CmtPooler(nn.Module):
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, hidden_size, height, width) to (batch, pooler_size)."""
+        """Map (batch, hidden_size, height, width) to (batch, pooler_size)."""
         return self.dropout(self.projection(hidden_states).mean(dim=(2, 3)))
 
 
 class CmtPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = CmtConfig
     _no_split_modules = ["CmtLayer"]
-    _supports_flash_attn = False  # it takes no biases
+    _supports_flash_attn = False  # flash attention supports no bias
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Convolutions Kaiming normal by their whole output, biases on attention standard normal."""
+        """Initialise convolutions Kaiming normal (fan-out), position biases standard normal."""
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_out")
             init.zeros_(module.bias)
@@ -204,10 +204,10 @@ class CmtPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
 
 class CmtModel(CmtPreTrainedModel):
-    """CMT encoder. `pooler_output` is the mean of the last map after a projection, batch norm and Swish.
+    """CMT encoder. `pooler_output` is the mean of the last feature map after a projection, batch norm and Swish.
 
     Args:
-        add_pooling_layer: whether that projection is there and `pooler_output` is computed.
+        add_pooling_layer: whether that projection exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "stem"
@@ -244,7 +244,7 @@ class CmtForImageClassification(ForImageClassification, CmtPreTrainedModel):
 
 
 class CmtBackbone(HierarchicalBackbone, CmtPreTrainedModel):
-    """CMT that returns the map of each stage, for detection and segmentation heads."""
+    """CMT that returns the feature map of each stage, for detection and segmentation heads."""
 
     model_class = CmtModel
 

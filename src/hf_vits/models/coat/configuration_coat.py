@@ -10,15 +10,15 @@ class CoatConfig(VitsHierarchicalConfig):
     """Configuration of CoaT and CoaT-Lite; the defaults are CoaT-Lite Tiny.
 
     Args:
-        image_size: pixels along a side of the images that the processor makes; nothing depends on it.
-        depths, hidden_sizes: serial layers and channels per stage, each of which has a scale of its own.
-        num_parallel_layers: layers that work on all scales but the first at once, after the last stage; CoaT-Lite has
-            none. The scales that they work on have the same `hidden_sizes` and `mlp_ratios`.
+        image_size: side of the images that the image processor makes, in pixels; the model does not depend on it.
+        depths, hidden_sizes: serial layers and channels per stage; each stage is one scale.
+        num_parallel_layers: number of layers, after the last stage, that process all scales but the first together;
+            0 for CoaT-Lite. These scales must have the same `hidden_sizes` and `mlp_ratios`.
         num_attention_heads: heads at every scale.
-        patch_size: pixels along a side of the first stage's patches; every later stage merges 2 x 2 tokens.
-        mlp_ratios: intermediate width over `hidden_sizes`, per stage.
-        relative_window_sizes, relative_window_heads: side of the windows over which relative positions reach, and how
-            many heads have each; together all heads.
+        patch_size: side of the first stage's patches, in pixels; every later stage merges 2 x 2 tokens.
+        mlp_ratios: intermediate channels of the MLP divided by `hidden_sizes`, per stage.
+        relative_window_sizes, relative_window_heads: window sizes of the convolutional relative positions, and the
+            number of heads with each; they add up to `num_attention_heads`.
         drop_path_rate: stochastic depth, the same in every layer.
     """
 

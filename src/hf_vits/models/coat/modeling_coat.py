@@ -1,4 +1,4 @@
-"""CoaT: factorised attention with convolutional relative positions, on one scale after another and on several at once.
+"""CoaT: factorised attention with convolutional relative positions, in serial layers per scale and parallel layers.
 
 Xu et al., "Co-Scale Conv-Attentional Image Transformers", arXiv 2104.06399; mlpc-ucsd/CoaT (src/models/coat.py).
 """
@@ -27,24 +27,24 @@ from .configuration_coat import CoatConfig
 class CoatModelOutput(EncoderOutput):
     """Output of `CoatModel`.
 
-    feature_maps: the map of every scale, (batch, channels, height, width), as detectors get them: without class token
-        and norm; those of the scales that parallel layers work on after the last of these.
+    feature_maps: feature map of every scale, (batch, channels, height, width), without class token and norm, as
+        detectors use them; after the last parallel layer, if there are any.
     """
 
     feature_maps: tuple[torch.FloatTensor, ...] | None = None
 
 
 class CoatPositionEmbedding(ConvPositionEmbedding):
-    """Convolutional position embedding of patch tokens; the class token stays as it is."""
+    """Convolutional position embedding of patch tokens; the class token is unchanged."""
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
         patches = super().forward(to_map(hidden_states[:, 1:], grid))
         return torch.cat([hidden_states[:, :1], to_tokens(patches)], dim=1)
 
 
 class CoatRelativePosition(nn.Module):
-    """Values weighted by where they lie relative to each token: depth-wise convolutions, a window size per head group.
+    """Convolutional relative positions: depth-wise convolutions of the values, with one window size per head group.
 
     Section 3.3 of the paper.
     """
@@ -59,7 +59,7 @@ class CoatRelativePosition(nn.Module):
         )
 
     def forward(self, value: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(batch, heads, rows * columns, head_dim) to (batch, rows * columns, heads, head_dim)."""
+        """Map (batch, heads, rows * columns, head_dim) to (batch, rows * columns, heads, head_dim)."""
         feature_map = to_map(value.transpose(1, 2).flatten(2), grid)
         parts = feature_map.split(self.widths, dim=1)
         weighted = torch.cat([conv(part) for conv, part in zip(self.convolutions, parts, strict=True)], dim=1)
@@ -67,7 +67,7 @@ class CoatRelativePosition(nn.Module):
 
 
 class CoatPositions(nn.Module):
-    """What all layers of a scale share: its position embedding and its relative positions."""
+    """Position embedding and relative positions of a scale, shared by all of its layers."""
 
     def __init__(self, config: CoatConfig, hidden_size: int):
         super().__init__()
@@ -76,10 +76,10 @@ class CoatPositions(nn.Module):
 
 
 class CoatAttention(nn.Module):
-    """Factorised attention: keys, normalised over the tokens, gather the values; queries read what was gathered.
+    """Factorised attention: query @ (softmax over tokens of the keys)^T @ value.
 
-    Time and memory are linear in the number of tokens, and there are no attention probabilities. Relative positions
-    add a term to every token but the class token.
+    Time and memory are linear in the number of tokens; there are no attention probabilities. Relative positions add a
+    term to every token except the class token.
     """
 
     def __init__(self, config: CoatConfig, hidden_size: int):
@@ -92,7 +92,7 @@ class CoatAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], relative_position: CoatRelativePosition
     ) -> torch.Tensor:
-        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
         query, key, value = self.qkv(hidden_states)
         gathered = torch.matmul(key.softmax(dim=2).transpose(2, 3), value)
         attended = torch.matmul(query, gathered * self.scaling).transpose(1, 2)
@@ -111,13 +111,13 @@ class CoatSerialLayer(PreNormLayer):
         self.attention = CoatAttention(config, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], positions: CoatPositions) -> torch.Tensor:
-        """(batch, 1 + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
         hidden_states = positions.embedding(hidden_states, grid)
         return self.add(hidden_states, self.attention(self.attention_norm(hidden_states), grid, positions.relative))
 
 
 class CoatParallelLayer(GradientCheckpointingLayer):
-    """A layer on all scales but the first, which add up what their attentions found. They share one MLP."""
+    """Layer on all scales but the first: attention in each, sum over the resized scales, and one shared MLP."""
 
     def __init__(self, config: CoatConfig):
         super().__init__()
@@ -129,11 +129,11 @@ class CoatParallelLayer(GradientCheckpointingLayer):
         self.mlp = MLP(hidden_size, intermediate_size, config.hidden_act, config.hidden_dropout_prob)
         self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
 
-    # The scales are arguments of their own because gradient checkpointing looks for tensors in no list.
+    # Scales are separate arguments, since gradient checkpointing does not find tensors inside lists.
     def forward(
         self, *scales: torch.Tensor, grids: list[tuple[int, int]], positions: list[CoatPositions]
     ) -> tuple[torch.Tensor, ...]:
-        """(batch, 1 + rows * columns, hidden_size) of each scale to the same shapes."""
+        """Return (batch, 1 + rows * columns, hidden_size) of each scale to the same shapes."""
         scales = [own.embedding(tokens, grid) for own, tokens, grid in zip(positions, scales, grids, strict=True)]
         parts = zip(self.attentions, self.attention_norms, scales, grids, positions, strict=True)
         attended = exchange(
@@ -147,7 +147,7 @@ class CoatParallelLayer(GradientCheckpointingLayer):
 
 
 def exchange(scales: list[torch.Tensor], grids: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """Add to each scale's tokens those of all others: maps resized bilinearly to its grid, class tokens unchanged."""
+    """Add to each scale's tokens the tokens of all other scales, resized bilinearly; class tokens are summed."""
     first, *rest = [tokens[:, :1] for tokens in scales]
     class_token = sum(rest, first)
     maps = [to_map(tokens[:, 1:], grid) for tokens, grid in zip(scales, grids, strict=True)]
@@ -160,7 +160,7 @@ def exchange(scales: list[torch.Tensor], grids: list[tuple[int, int]]) -> list[t
 
 
 class CoatStage(Stage):
-    """A coarser grid of tokens, after the first stage's, a class token of its own, and the serial layers."""
+    """Stage: patch merging, except in the first stage, a class token and serial layers."""
 
     def __init__(self, config: CoatConfig, stage: int):
         super().__init__()
@@ -171,7 +171,7 @@ class CoatStage(Stage):
         self.layers = nn.ModuleList(CoatSerialLayer(config, stage) for _ in range(config.depths[stage]))
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, channels, height, width) to the stage's map and its tokens, (batch, tokens, channels)."""
+        """Map (batch, channels, height, width) to the stage's feature map and its tokens (batch, tokens, channels)."""
         if self.embeddings is not None:
             hidden_states = self.embeddings(hidden_states)
         grid = tuple(hidden_states.shape[-2:])
@@ -182,9 +182,9 @@ class CoatStage(Stage):
 
 
 class CoatPooler(nn.Module):
-    """The class token of the last scale, normalised; with parallel layers a learned mix of those that they work on.
+    """Normalised class token of the last scale; with parallel layers, a learned mix over their scales.
 
-    As in the original there is a norm for every scale, also for those whose class token is not read.
+    As in the original, there is a norm for every scale, also for scales whose class token is not used.
     """
 
     def __init__(self, config: CoatConfig):
@@ -193,7 +193,7 @@ class CoatPooler(nn.Module):
         self.mixing = nn.Conv1d(len(config.depths) - 1, 1, kernel_size=1) if config.num_parallel_layers else None
 
     def forward(self, scales: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, tokens, channels) of every scale to the last one normalised and what the classifier reads."""
+        """Map the tokens of every scale to those of the last scale, normalised, and the pooled output."""
         last = self.norms[-1](scales[-1])
         if self.mixing is None:
             return last, last[:, 0]
@@ -204,9 +204,9 @@ class CoatPooler(nn.Module):
 
 class CoatPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = CoatConfig
-    # Layers use what belongs to their stage, parallel layers to several, so an encoder stays on one device.
+    # Layers use modules of their stage, parallel layers those of several stages: an encoder stays on one device.
     _no_split_modules = ["CoatModel", "CoatStage"]
-    # There are no attention probabilities, and so nothing to choose an implementation of.
+    # Factorised attention has no attention implementations to choose from.
     _supports_sdpa = False
     _supports_flash_attn = False
     _supports_flex_attn = False
@@ -215,10 +215,10 @@ class CoatPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
 
 class CoatModel(CoatPreTrainedModel):
-    """CoaT encoder. `last_hidden_state` is of the last scale; its first token, with those of other scales, is pooled.
+    """CoaT encoder. `last_hidden_state` has the tokens of the last scale; `pooler_output` is made of class tokens.
 
     Args:
-        add_pooling_layer: whether the final norms are there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norms exist and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -240,8 +240,8 @@ class CoatModel(CoatPreTrainedModel):
         """Encode images.
 
         Args:
-            pixel_values: (batch, num_channels, height, width), normalised by the image processor. Where the patches
-                of a stage do not fill its map, the rest below and to the right is left out.
+            pixel_values: (batch, num_channels, height, width), normalised by the image processor. Where patches of a
+                stage do not fill the feature map, the rest below and to the right is left out.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         self.check_size(*pixel_values.shape[-2:])
@@ -278,7 +278,7 @@ class CoatForImageClassification(ForImageClassification, CoatPreTrainedModel):
 
 
 class CoatBackbone(HierarchicalBackbone, CoatPreTrainedModel):
-    """CoaT that returns the map of each scale, for detection and segmentation heads."""
+    """CoaT that returns the feature map of each scale, for detection and segmentation heads."""
 
     model_class = CoatModel
 

@@ -1,4 +1,4 @@
-"""Configuration of the Convolutional vision Transformer of microsoft/CvT, and of microsoft/esvit's form of it."""
+"""Configuration of the Convolutional vision Transformer of microsoft/CvT, and of its variant in microsoft/esvit."""
 
 from typing import Literal
 
@@ -12,21 +12,20 @@ class CvtConfig(VitsHierarchicalConfig):
     """Configuration of CvT; the defaults are CvT-13.
 
     Args:
-        image_size: pixels along a side of the images that the processor makes; nothing depends on it.
+        image_size: side of the images that the image processor makes, in pixels; the model does not depend on it.
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage.
-        patch_sizes, patch_strides, patch_paddings: of the convolution that embeds the map before each stage.
-        mlp_ratios: intermediate width over `hidden_sizes`, per stage.
-        hidden_act: the original has QuickGELU; transformers' own Cvt computes the exact "gelu".
-        key_value_projection: how the map is reduced before keys and values are taken from it: a depth-wise
-            "convolution" with batch norm, which queries then have too, or the "average" of each window.
-        key_value_stride: of that reduction.
-        window_size: side, in tokens, of the windows that attention stays in, as EsViT has it; None lets it see the
-            whole map. With windows, one convolution of the whole map comes before queries, keys and values, whatever
-            `key_value_projection` and `key_value_stride` say.
-        use_class_token: whether the last stage has a class token, which the classifier reads, rather than the mean;
-            not with windows.
-        drop_path_rate: stochastic depth, rising linearly from 0 over the layers of the last stage, the stages before
-            having none; with windows, over all layers.
+        patch_sizes, patch_strides, patch_paddings: kernel size, stride and padding of each stage's patch embedding.
+        mlp_ratios: intermediate channels of the MLP divided by `hidden_sizes`, per stage.
+        hidden_act: activation of the MLP. The original has QuickGELU; transformers' Cvt has the exact "gelu".
+        key_value_projection: downsampling of keys and values: a depth-wise "convolution" with batch norm, in which
+            case queries have one too, or the "average" of each window.
+        key_value_stride: stride of this downsampling.
+        window_size: side of the attention windows in tokens, as in EsViT; None for global attention. With windows, one
+            convolution precedes queries, keys and values; `key_value_projection` and `key_value_stride` are not used.
+        use_class_token: whether the last stage has a class token, which is then pooled instead of the mean; not with
+            windows.
+        drop_path_rate: stochastic depth, rising linearly from 0 over the layers of the last stage, with 0 in the other
+            stages; with windows, over all layers.
     """
 
     model_type = "hf_vits_cvt"

@@ -22,7 +22,7 @@ from .configuration_cvt import CvtConfig
 
 
 def make_embeddings(config: CvtConfig, stage: int) -> ConvEmbedding:
-    """Overlapping patches of the image, or of the map of the stage before."""
+    """Make a stage's embedding of overlapping patches."""
     return ConvEmbedding(
         config.hidden_sizes[stage - 1] if stage else config.num_channels,
         config.hidden_sizes[stage],
@@ -34,10 +34,10 @@ def make_embeddings(config: CvtConfig, stage: int) -> ConvEmbedding:
 
 
 class CvtAttention(Attention):
-    """Self-attention whose queries, keys and values first pass a depth-wise convolution over the map.
+    """Self-attention with a depth-wise convolution before queries, keys and values.
 
-    Keys and values are taken from a coarser map. The class token, where there is one, skips the convolutions. Scores
-    are scaled by the width of the stage, not of a head.
+    Keys and values are downsampled. The class token skips the convolutions. Scores are scaled by
+    1/sqrt(hidden_size), not 1/sqrt(head_dim).
     """
 
     def __init__(self, config: CvtConfig, stage: int):
@@ -61,7 +61,7 @@ class CvtAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape; also returns probabilities or None."""
         count = hidden_states.shape[1] - grid[0] * grid[1]
         prefix, feature_map = hidden_states[:, :count], to_map(hidden_states[:, count:], grid)
         query = self.project(prefix, self.query_reduction(feature_map), self.query)
@@ -71,7 +71,7 @@ class CvtAttention(Attention):
         return self.dropout(self.projection(attended.flatten(2))), probabilities
 
     def project(self, prefix: torch.Tensor, feature_map: torch.Tensor, linear: nn.Linear) -> torch.Tensor:
-        """Prefix tokens and a map to (batch, heads, tokens, head_dim)."""
+        """Apply a linear layer to prefix tokens and a feature map: (batch, heads, tokens, head_dim)."""
         tokens = to_tokens(feature_map)
         if prefix.shape[1]:
             tokens = torch.cat([prefix, tokens], dim=1)
@@ -79,10 +79,10 @@ class CvtAttention(Attention):
 
 
 class CvtWindowAttention(SelfAttention):
-    """Self-attention inside the windows of a map that first passes one depth-wise convolution.
+    """Self-attention inside windows, after one depth-wise convolution.
 
-    A map that windows do not fill is padded with zeros below and to the right, which pass the convolution, have keys
-    and values, and are attended to. On a smaller map a window is as long as its smaller side.
+    A feature map that windows do not fill is padded with zeros below and to the right before the convolution; padded
+    tokens are attended to. On a smaller feature map, the window's side is the feature map's smaller side.
     """
 
     def __init__(self, config: CvtConfig, stage: int):
@@ -102,7 +102,7 @@ class CvtWindowAttention(SelfAttention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, rows * columns, hidden_size) to the same shape, and probabilities as of `WindowAttention`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; probabilities as in `WindowAttention`."""
         side = min(self.window_size, *grid)
         window = (side, side)
         padded = pad_to_windows(hidden_states.unflatten(1, grid), window)
@@ -113,7 +113,7 @@ class CvtWindowAttention(SelfAttention):
 
 
 class CvtLayer(PreNormLayer):
-    """A pre-norm layer whose attention sees tokens as a map."""
+    """Pre-norm layer with convolutional attention."""
 
     def __init__(self, config: CvtConfig, stage: int, drop_path_rate: float):
         super().__init__(config, config.hidden_sizes[stage], config.mlp_ratios[stage], drop_path_rate)
@@ -121,13 +121,13 @@ class CvtLayer(PreNormLayer):
         self.attention = attention_class(config, stage)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, **kwargs)
         return self.add(hidden_states, attended)
 
 
 def rates_of_stages(config: CvtConfig) -> list[list[float]]:
-    """Stochastic-depth rates of the layers of each stage."""
+    """Return the stochastic depth rates of each stage's layers."""
     if config.window_size is not None:
         return drop_path_rates_of_stages(config.drop_path_rate, config.depths)
     *before, last = config.depths
@@ -135,7 +135,7 @@ def rates_of_stages(config: CvtConfig) -> list[list[float]]:
 
 
 def make_stage(config: CvtConfig, stage: int, rates: list[float]) -> TokenStage:
-    """The stage of that number, with a layer for each rate of stochastic depth; the last one has the class token."""
+    """Make stage number `stage`, with a layer per stochastic depth rate; the last stage has the class token."""
     is_last = stage == len(config.depths) - 1
     return TokenStage(
         make_embeddings(config, stage) if stage else None,
@@ -151,7 +151,7 @@ class CvtPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """With windows, convolutions start as linear layers do."""
+        """Initialise as the base class; with windows, convolutions as linear layers."""
         if self.config.window_size is not None and isinstance(module, nn.Conv2d):
             init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
@@ -164,7 +164,7 @@ class CvtModel(CvtPreTrainedModel):
     """CvT encoder. `pooler_output` is the class token, or the mean of the tokens where there is none.
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -199,7 +199,7 @@ class CvtForImageClassification(ForImageClassification, CvtPreTrainedModel):
 
 
 class CvtBackbone(HierarchicalBackbone, CvtPreTrainedModel):
-    """CvT that returns the map of each stage, for detection and segmentation heads."""
+    """CvT that returns the feature map of each stage, for detection and segmentation heads."""
 
     model_class = CvtModel
 

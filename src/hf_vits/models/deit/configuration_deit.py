@@ -14,12 +14,12 @@ class DeiTConfig(LocalityConfig, ViTConfig):
 
     Args:
         distilled: whether a distillation token follows the class token.
-        distillation_head: whether the distillation token has a classifier of its own, averaged with the first.
-        num_parallel_branches: attention and MLP branches side by side in each layer (arXiv 2203.09795).
+        distillation_head: whether the distillation token has a separate classifier, averaged with the first.
+        num_parallel_branches: number of parallel attentions and MLPs in each layer (arXiv 2203.09795).
         stem: "patch" for plain patches, "hierarchical_mlp" for the hMLP stem of arXiv 2203.09795.
-        initializer_range: deviation of the truncated normal of linear layers, tokens and positions.
-        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, as
-            `LocalityConfig` says; "locality" has no layer scale.
+        initializer_range: standard deviation of the truncated normal of linear layers, tokens and positions.
+        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, see
+            `LocalityConfig`; "locality" has no layer scale.
         squeeze_size: channels between the two layers of squeeze-and-excitation.
     """
 

@@ -17,7 +17,7 @@ from .configuration_deit import DeiTConfig
 
 
 class DeiTEmbeddings(ViTEmbeddings):
-    """ViT's embeddings; the distillation token is the second prefix token, the stem may be convolutional."""
+    """ViT's embeddings with an optional distillation token, the second prefix token, and an optional hMLP stem."""
 
     def make_patch_embedding(self, config: DeiTConfig) -> nn.Module:
         if config.stem == "hierarchical_mlp":
@@ -25,29 +25,16 @@ class DeiTEmbeddings(ViTEmbeddings):
         return super().make_patch_embedding(config)
 
 
-class DeiTPreTrainedModel(VitsPreTrainedModel):
-    config_class = DeiTConfig
-    _no_split_modules = [*VitsPreTrainedModel._no_split_modules, "LocalityTransformerLayer"]
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        if isinstance(module, DeiTEmbeddings):
-            if module.prefix_tokens is not None:
-                init.trunc_normal_(module.prefix_tokens, std=self.config.initializer_range)
-            if module.mask_token is not None:
-                init.zeros_(module.mask_token)
-        else:  # not `super`, which for `DeiTModel` is ViT's
-            VitsPreTrainedModel._init_weights(self, module)
-
-
-class DeiTModel(DeiTPreTrainedModel, ViTModel):
+class DeiTModel(ViTModel):
     """DeiT encoder. `pooler_output` is the class token; the distillation token is `last_hidden_state[:, 1]`.
 
     Args:
         add_pooling_layer: whether `pooler_output` is computed.
     """
 
+    config_class = DeiTConfig
     embeddings_class = DeiTEmbeddings
+    _no_split_modules = [*ViTModel._no_split_modules, "LocalityTransformerLayer"]
 
     @staticmethod
     def layer_class(config: DeiTConfig, drop_path_rate: float) -> nn.Module:
@@ -61,11 +48,28 @@ class DeiTModel(DeiTPreTrainedModel, ViTModel):
             return {}
         return {"grid": self.embeddings.grid(*pixel_values.shape[-2:])}
 
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """Initialise as PyTorch originals do: all weights and tokens truncated normal, the mask token zero."""
+        if isinstance(module, DeiTEmbeddings):
+            if module.prefix_tokens is not None:
+                init.trunc_normal_(module.prefix_tokens, std=self.config.initializer_range)
+            if module.mask_token is not None:
+                init.zeros_(module.mask_token)
+        else:
+            VitsPreTrainedModel._init_weights(self, module)  # ViT's own initialisation, which this skips, is Flax's
+
+
+class DeiTPreTrainedModel(VitsPreTrainedModel):
+    """Base class of the models that hold a `DeiTModel`."""
+
+    config_class = DeiTConfig
+
 
 class DeiTForImageClassification(PrefixClassification, DistilledImageClassification, DeiTPreTrainedModel):
-    """DeiT with a linear classifier on the class token and, when distilled, another on the distillation token.
+    """DeiT with a linear classifier on the class token and, if distilled, another on the distillation token.
 
-    The heads of a distilled model are averaged (models.py, `DistilledVisionTransformer.forward`), in training too.
+    Their logits are averaged (models.py, `DistilledVisionTransformer.forward`), also in training.
     """
 
     model_class = DeiTModel

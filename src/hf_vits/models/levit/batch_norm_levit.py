@@ -1,4 +1,4 @@
-"""Batch norms beside linear layers, which `hf_vits.fuse` folds away."""
+"""Batch norms before or after linear layers, which `hf_vits.fuse` folds into them."""
 
 from collections import OrderedDict
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 class TokenBatchNorm(nn.BatchNorm1d):
-    """Batch norm of the channels of tokens, over all tokens of the batch.
+    """Batch norm over all tokens of a batch.
 
     Args:
-        initial_weight: 0 for the last norm of a residual branch that starts at zero.
+        initial_weight: initial value of the weight; 0 for the last norm of a residual branch that starts as identity.
     """
 
     def __init__(self, channels: int, initial_weight: float = 1.0):
@@ -18,7 +18,7 @@ class TokenBatchNorm(nn.BatchNorm1d):
         self.initial_weight = initial_weight
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, channels) to the same shape."""
+        """Map (batch, tokens, channels) to the same shape."""
         return super().forward(hidden_states.flatten(0, 1)).view_as(hidden_states)
 
 

@@ -10,15 +10,15 @@ class LevitConfig(VitsHierarchicalConfig):
     """Configuration of LeViT; the defaults are LeViT-128S.
 
     Args:
-        image_size: the largest input, in pixels: attention biases are learned for the distances between its tokens.
-        depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage. The attention before a stage,
-            which shrinks the map, has as many heads as `key_dim` fits into the channels of the stage before.
+        image_size: largest input, in pixels, since attention biases are learned for the distances of its tokens.
+        depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage. The downsampling attention
+            before a stage has (channels of the previous stage) // key_dim heads.
         key_dim: channels of a head's queries and keys.
-        attention_ratio, downsampling_attention_ratio: channels of a head's values over `key_dim`, in the layers of the
-            stages and in the attention before a stage.
-        mlp_ratio: intermediate width over `hidden_sizes`.
+        attention_ratio, downsampling_attention_ratio: channels of a head's values divided by `key_dim`, in the layers
+            and in the downsampling attention.
+        mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
         drop_path_rate: stochastic depth, the same in all layers.
-        distilled: whether a second head learns from a teacher; the two are averaged.
+        distilled: whether there is a second classifier, trained by distillation; their logits are averaged.
     """
 
     model_type = "hf_vits_levit"

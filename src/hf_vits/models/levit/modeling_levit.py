@@ -1,4 +1,4 @@
-"""LeViT: a convolutional stem, then attention with learned biases per distance, and batch norms that fold away.
+"""LeViT: a convolutional stem, attention with a learned bias per distance, and batch norms that can be folded.
 
 Graham et al., "LeViT: a Vision Transformer in ConvNet's Clothing for Faster Inference", arXiv 2104.01136;
 facebookresearch/LeViT (levit.py).
@@ -32,18 +32,18 @@ STEM_STRIDE = 16
 
 
 def grid_of(height: int, width: int, stage: int) -> tuple[int, int]:
-    """(height, width) in tokens that a stage makes of an image; each halving rounds up."""
+    """Return a stage's (height, width) in tokens for an image in pixels; every halving rounds up."""
     stride = STEM_STRIDE * 2**stage
     return -(-height // stride), -(-width // stride)
 
 
 def split_heads(tokens: torch.Tensor, num_heads: int, sizes: list[int]) -> tuple[torch.Tensor, ...]:
-    """(batch, tokens, heads * sum(sizes)) to a (batch, heads, tokens, size) for each of `sizes`."""
+    """Map (batch, tokens, heads * sum(sizes)) to a (batch, heads, tokens, size) for each of `sizes`."""
     return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2).split(sizes, dim=-1)
 
 
 class LevitEmbeddings(nn.Module):
-    """Tokens from four convolutions of stride 2, with an activation between them."""
+    """Stem of four convolutions of stride 2 with activations between them."""
 
     def __init__(self, config: LevitConfig):
         super().__init__()
@@ -58,7 +58,7 @@ class LevitEmbeddings(nn.Module):
         )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         return self.projection(pixel_values.to(self.projection[0][0].weight.dtype))
 
 
@@ -78,14 +78,14 @@ class LevitAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; also returns probabilities or None."""
         query, key, value = split_heads(self.qkv(hidden_states), self.num_heads, self.head_sizes)
         attended, probabilities = attend(self, query, key, value, self.position_bias(grid), **kwargs)
         return self.projection(self.activation(attended.flatten(2))), probabilities
 
 
 class LevitDownsamplingAttention(Attention):
-    """Attention of the tokens in every second row and column to all tokens, on the way to a wider stage."""
+    """Downsampling attention: tokens of every second row and column attend to all tokens, with more channels."""
 
     def __init__(self, config: LevitConfig, stage: int):
         super().__init__(config, config.key_dim**-0.5)
@@ -102,7 +102,7 @@ class LevitDownsamplingAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, rows * columns, hidden_size) to a quarter of the tokens with the next stage's channels."""
+        """Map (batch, rows * columns, hidden_size) to a quarter of the tokens, with the next stage's channels."""
         every_second = hidden_states.unflatten(1, grid)[:, ::2, ::2].flatten(1, 2)
         (query,) = split_heads(self.query(every_second), self.num_heads, self.head_sizes[:1])
         key, value = split_heads(self.key_value(hidden_states), self.num_heads, self.head_sizes)
@@ -122,7 +122,7 @@ class LevitMLP(nn.Module):
         self.down = LinearNorm(intermediate_size, hidden_size, initial_weight=0.0)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape."""
+        """Map (batch, tokens, hidden_size) to the same shape."""
         return self.down(self.activation(self.up(hidden_states)))
 
 
@@ -136,14 +136,14 @@ class LevitLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape."""
+        """Map (batch, rows * columns, hidden_size) to the same shape."""
         attended, _ = self.attention(hidden_states, grid, **kwargs)
         hidden_states = hidden_states + self.drop_path(attended)
         return hidden_states + self.drop_path(self.mlp(hidden_states))
 
 
 class LevitDownsampling(GradientCheckpointingLayer):
-    """From one stage's tokens to the next one's: attention alone, then x + mlp(x) with stochastic depth."""
+    """Downsampling between stages: attention without residual, then x + mlp(x) with stochastic depth."""
 
     def __init__(self, config: LevitConfig, stage: int):
         super().__init__()
@@ -152,13 +152,13 @@ class LevitDownsampling(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(config.drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to a quarter of the tokens with the stage's channels."""
+        """Map (batch, rows * columns, hidden_size) to a quarter of the tokens with the stage's channels."""
         hidden_states, _ = self.attention(hidden_states, grid, **kwargs)
         return hidden_states + self.drop_path(self.mlp(hidden_states))
 
 
 class LevitStage(Stage):
-    """A smaller grid of wider tokens, after the first stage's, and the layers on it."""
+    """Stage: downsampling, except in the first stage, and layers."""
 
     def __init__(self, config: LevitConfig, stage: int):
         super().__init__()
@@ -166,7 +166,7 @@ class LevitStage(Stage):
         self.layers = nn.ModuleList(LevitLayer(config, stage) for _ in range(config.depths[stage]))
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, channels, height, width)."""
+        """Map (batch, channels, height, width) to (batch, channels, height, width)."""
         rows, columns = hidden_states.shape[-2:]
         tokens = to_tokens(hidden_states).contiguous()
         if self.downsampling is not None:
@@ -180,11 +180,11 @@ class LevitStage(Stage):
 class LevitPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = LevitConfig
     _no_split_modules = ["LevitLayer", "LevitDownsampling"]
-    _supports_flash_attn = False  # it takes no biases
+    _supports_flash_attn = False  # flash attention supports no bias
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Linear layers as PyTorch makes them, but for the heads', which alone have a bias; attention biases zero."""
+        """Initialise linear layers as PyTorch, except the classifiers, which have a bias; attention biases zero."""
         if isinstance(module, nn.Linear) and module.bias is None:
             init.kaiming_uniform_(module.weight, a=5**0.5)
             return
@@ -217,8 +217,8 @@ class LevitModel(LevitPreTrainedModel):
         """Encode images.
 
         Args:
-            pixel_values: (batch, num_channels, height, width), normalised by the image processor, of up to as many
-                tokens in height and in width as an image of `config.image_size` has.
+            pixel_values: (batch, num_channels, height, width), normalised by the image processor, with no more tokens
+                along height and width than an image of `config.image_size` has.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         self.check_size(*pixel_values.shape[-2:])
@@ -231,7 +231,7 @@ class LevitModel(LevitPreTrainedModel):
         )
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError if some of the tokens are further apart than any that a bias was learned for."""
+        """Raise ValueError if tokens can be further apart than the learned biases reach."""
         rows, columns = grid_of(*pair(self.config.image_size), 0)
         if height > rows * STEM_STRIDE or width > columns * STEM_STRIDE:
             raise ValueError(
@@ -242,7 +242,7 @@ class LevitModel(LevitPreTrainedModel):
 
 
 class LevitForImageClassification(DistilledImageClassification, LevitPreTrainedModel):
-    """LeViT with one classifier, or two that are averaged, each a batch norm and a linear layer."""
+    """LeViT with one classifier, or two whose logits are averaged, each a batch norm and a linear layer."""
 
     model_class = LevitModel
 
@@ -252,7 +252,7 @@ class LevitForImageClassification(DistilledImageClassification, LevitPreTrainedM
 
 
 class LevitBackbone(HierarchicalBackbone, LevitPreTrainedModel):
-    """LeViT that returns the map of each stage, for detection and segmentation heads."""
+    """LeViT that returns the feature map of each stage, for detection and segmentation heads."""
 
     model_class = LevitModel
 

@@ -12,15 +12,15 @@ class LgTransformerConfig(VitsHierarchicalConfig):
     """Configuration of LG-Transformer; the defaults are LG-T, as reconstructed (see the modelling file).
 
     Args:
-        image_size: pixels along a side of the images that the processor makes; nothing depends on it.
+        image_size: side of the images that the image processor makes, in pixels; the model does not depend on it.
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage.
-        patch_size: pixels along a side of the first stage's patches; every later stage merges 2 x 2 tokens.
-        window_size: tokens along a side of the windows, on the map of every path.
-        path_strides: per stage, by how much the map of each path of a layer is coarser than the stage's.
-        path_pooling: how a path's map is made: the "average" of its tokens, or a depth-wise "convolution".
-        path_interpolation: how it comes back to the stage's grid: "bilinear" or "nearest".
-        shift_windows: whether the paths of stride 1 shift their windows by half their size in every second layer.
-        mlp_ratio: intermediate width over `hidden_sizes`.
+        patch_size: side of the first stage's patches, in pixels; every later stage merges 2 x 2 tokens.
+        window_size: side of the windows in tokens, on the feature map of every path.
+        path_strides: per stage, the downsampling factor of each path.
+        path_pooling: how a path downsamples: by "average" pooling or by a depth-wise "convolution".
+        path_interpolation: how a path upsamples to the stage's grid: "bilinear" or "nearest".
+        shift_windows: whether paths of stride 1 shift their windows by half a window in every second layer.
+        mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0 over all layers.
     """
 

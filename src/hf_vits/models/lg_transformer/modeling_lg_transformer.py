@@ -1,12 +1,13 @@
-"""LG-Transformer: window attention on maps of several granularities at once, in every layer.
+"""LG-Transformer: window attention at several granularities in every layer.
 
-Li et al., "Local-to-Global Self-Attention in Vision Transformers", arXiv 2107.04735. Its authors published no code and
-no checkpoint. Read in public sources: stages of window attention, in each of which several paths attend at several
-granularities, from local to global, at little extra cost; and the size of LG-T, 32.6M parameters and 4.8 GFLOPs.
-Derived from that size: all else is Swin's, a layer has one MLP, every path has an attention of its own with relative
-position bias, and the strides of the paths. Assumed, since nothing read settles it: average pooling on the way to a
-path's map, bilinear interpolation on the way back, a sum of the paths, one norm in front of them, no shifted windows.
-The first, second and last of these are fields of the configuration.
+Li et al., "Local-to-Global Self-Attention in Vision Transformers", arXiv 2107.04735. The authors published no code
+and no checkpoints, so this is a reconstruction. Known from public sources: hierarchical stages of window attention,
+several paths of different granularity per layer, and the size of LG-T, 32.6M parameters and 4.8 GFLOPs.
+
+Derived from this size: everything else as in Swin, one MLP per layer, a separate attention with relative position bias
+per path, and the strides of the paths. Assumed: average pooling before and bilinear interpolation after a path's
+attention, the sum of the paths, one shared norm before them, and no shifted windows. Pooling, interpolation and shift
+are configuration fields.
 """
 
 import torch
@@ -25,7 +26,7 @@ from .configuration_lg_transformer import LgTransformerConfig
 
 
 class LgTransformerPath(nn.Module):
-    """Window attention on a coarser map: the larger the stride, the further a window reaches."""
+    """Window attention on a downsampled feature map; the larger the stride, the further a window reaches."""
 
     def __init__(self, config: LgTransformerConfig, stage: int, stride: int):
         super().__init__()
@@ -51,7 +52,7 @@ class LgTransformerPath(nn.Module):
     def forward(
         self, tokens: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
         if self.pooling is None:
             return self.attention(tokens, grid, mask, **kwargs)[0]
         padded = pad_to_windows(tokens.unflatten(1, grid), (self.stride, self.stride)).permute(0, 3, 1, 2)
@@ -63,7 +64,7 @@ class LgTransformerPath(nn.Module):
 
 
 class LgTransformerLayer(PreNormLayer):
-    """A pre-norm layer whose attention is the sum of all paths."""
+    """Pre-norm layer whose attention is the sum of all paths."""
 
     def __init__(self, config: LgTransformerConfig, stage: int, drop_path_rate: float):
         super().__init__(config, config.hidden_sizes[stage], config.mlp_ratio, drop_path_rate)
@@ -72,14 +73,14 @@ class LgTransformerLayer(PreNormLayer):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
         normed = self.attention_norm(hidden_states)
         first, *others = [path(normed, grid, mask, **kwargs) for path in self.paths]
         return self.add(hidden_states, sum(others, first))
 
 
 def make_stage(config: LgTransformerConfig, stage: int, rates: list[float]) -> WindowStage:
-    """The stage of that number, with these rates of stochastic depth."""
+    """Make stage number `stage`, with a layer per stochastic depth rate."""
     sizes = config.hidden_sizes
     return WindowStage(
         PatchMerging(sizes[stage - 1], sizes[stage], config.layer_norm_eps) if stage else None,
@@ -98,7 +99,7 @@ class LgTransformerModel(LgTransformerPreTrainedModel):
     """LG-Transformer encoder. `pooler_output` is the mean of the tokens.
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -119,9 +120,9 @@ class LgTransformerModel(LgTransformerPreTrainedModel):
         """Encode images.
 
         Args:
-            pixel_values: (batch, num_channels, height, width), normalised by the image processor, at least a patch in
-                size. Pixels to the right and below that fill no patch are left out; maps that pooling, windows or
-                merging do not fill are padded.
+            pixel_values: (batch, num_channels, height, width), normalised by the image processor, at least one patch
+                large. Pixels at the right and lower border that fill no patch are left out; feature maps that pooling,
+                windows or merging do not fill are padded.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         hidden_states = self.embeddings(pixel_values)
@@ -137,7 +138,7 @@ class LgTransformerForImageClassification(ForImageClassification, LgTransformerP
 
 
 class LgTransformerBackbone(HierarchicalBackbone, LgTransformerPreTrainedModel):
-    """LG-Transformer that returns the map of each stage, for detection and segmentation heads."""
+    """LG-Transformer that returns the feature map of each stage, for detection and segmentation heads."""
 
     model_class = LgTransformerModel
 

@@ -12,13 +12,14 @@ class LocallySagConfig(VitsHierarchicalConfig):
     """Configuration of Locally-SAG; the defaults are the tiny model for ImageNet.
 
     Args:
-        image_size: pixels along a side of the images; the position tables make it the only legal size.
+        image_size: side of the images, in pixels; the only legal size, since position tables are not resized.
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage.
-        patch_size, patch_stride, patch_padding: of the convolutions that make tokens of the shifted images.
-        shift_type: how copies of the image are shifted: "pad" continues it on the left, on top or both by 1 to 3
-            pixels from its other side, which makes 10 of them; "roll" moves it round by up to 2 pixels, 18 of them.
-        multi_query: whether all heads of a layer share one key and one value.
-        mlp_ratio: intermediate width over `hidden_sizes`.
+        patch_size, patch_stride, patch_padding: kernel size, stride and padding of the patch embedding of the shifted
+            images.
+        shift_type: how the image is shifted: "pad" adds 1 to 3 pixels of the opposite side on the left, on top or both
+            (10 copies); "roll" rolls the image by up to 2 pixels (18 copies).
+        multi_query: whether all heads of a layer share one key and one value head.
+        mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
         drop_path_rate: stochastic depth, the same in every layer.
     """
 
@@ -49,13 +50,14 @@ class LocallySagConfig(VitsHierarchicalConfig):
 
     @property
     def grid_sizes(self) -> list[int]:
-        """Tokens along a side of the map of every stage."""
+        """Side of every stage's feature map, in tokens."""
         sizes = [self.count_patches(self.image_size)]
         for _ in self.depths[1:]:
             sizes.append((sizes[-1] + 1) // 2)
         return sizes
 
     def count_patches(self, side: int) -> int:
+        """Return the number of patches along `side` pixels."""
         return (side + 2 * self.patch_padding - self.patch_size) // self.patch_stride + 1
 
     def check(self) -> None:

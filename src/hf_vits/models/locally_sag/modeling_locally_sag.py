@@ -1,4 +1,4 @@
-"""Locally-SAG: tokens of shifted copies of the image attend to one another place by place, then globally.
+"""Locally-SAG: attention between shifted copies of the image at each position, then global attention.
 
 Sheynin, Benaim, Polyak and Wolf, "Locally Shifted Attention With Early Global Integration", arXiv 2112.05080;
 shellysheynin/Locally-SAG-Transformer (imagenet_model.py, cifar/cifar_model.py).
@@ -21,7 +21,7 @@ from ...layers.stages import Stage
 from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel
 from .configuration_locally_sag import LocallySagConfig
 
-# Rows and columns by which each copy of the image is moved down and right.
+# (rows, columns) by which each copy of the image is shifted, down and to the right.
 PADS = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0), (3, 0), (1, 1), (2, 2), (3, 3))
 ROLLS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1), (2, 0), (0, 2), (-2, 0), (0, -2))
 ROLLS += ((1, 1), (1, 2), (1, -1), (-1, 1), (-1, 2), (-1, -1), (2, 1), (2, 2), (2, -1))
@@ -29,7 +29,7 @@ SHIFTS = {"pad": PADS, "roll": ROLLS}
 
 
 class LocallySagEmbeddings(nn.Module):
-    """Patches of the image and of its shifted copies, each copy with a projection of its own."""
+    """Patch embedding of the image and its shifted copies, with a separate projection for each copy."""
 
     def __init__(self, config: LocallySagConfig):
         super().__init__()
@@ -47,7 +47,7 @@ class LocallySagEmbeddings(nn.Module):
         )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, shifts * hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, shifts * hidden_size, rows, columns)."""
         check_pixel_values(pixel_values, self.num_channels)
         if tuple(pixel_values.shape[-2:]) != (self.image_size, self.image_size):
             raise ValueError(
@@ -56,23 +56,24 @@ class LocallySagEmbeddings(nn.Module):
             )
         shift = continued if self.shift_type == "pad" else rolled
         copies = [shift(pixel_values, rows, columns) for rows, columns in SHIFTS[self.shift_type]]
-        # Channels last, as the tokens then lie in memory one after another.
+        # With channels last, the channels of a token are contiguous in memory.
         copies = torch.cat(copies, dim=1).to(self.projection.weight.dtype, memory_format=torch.channels_last)
         return self.projection(copies)
 
 
 def continued(images: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Up to 3 rows and columns of the other side put before the image, and zeros behind it: 3 more of each in all."""
+    """Pad the image circularly before, by up to 3 rows and columns, and with zeros after, by 3 in total."""
     images = nn.functional.pad(images, (columns, 0, rows, 0), mode="circular") if rows or columns else images
     return nn.functional.pad(images, (0, 3 - columns, 0, 3 - rows))
 
 
 def rolled(images: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Roll images cyclically."""
     return images.roll((rows, columns), dims=(2, 3))
 
 
 class LocallySagAttention(Attention):
-    """Self-attention between all places of the map; with `multi_query` all heads share one key and one value."""
+    """Global self-attention; with `multi_query`, all heads share one key and one value head."""
 
     def __init__(self, config: LocallySagConfig, stage: int):
         hidden_size, num_heads = config.hidden_sizes[stage], config.num_attention_heads[stage]
@@ -89,18 +90,18 @@ class LocallySagAttention(Attention):
         self.qkv = nn.Linear(hidden_size, hidden_size + key_value_size, bias=bias)
 
     def project(self, hidden_states: torch.Tensor, shifted: None) -> tuple[torch.Tensor, ...]:
-        """(batch, tokens, hidden_size) to queries, keys and values, (batch, heads, tokens, head_dim)."""
+        """Project (batch, tokens, hidden_size) to queries, keys and values (batch, heads, tokens, head_dim)."""
         counts = (self.num_heads, self.num_key_value_heads, self.num_key_value_heads)
         return self.split_heads(self.qkv(hidden_states)).split(counts, dim=1)
 
     def split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, channels) to (batch, heads, tokens, head_dim)."""
+        """Map (batch, tokens, channels) to (batch, heads, tokens, head_dim)."""
         return hidden_states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def forward(
         self, hidden_states: torch.Tensor, shifted: torch.Tensor | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, tokens, hidden_size) to the same shape; also returns probabilities or None."""
         query, key, value = self.project(hidden_states, shifted)
         key, value = (part.expand(-1, self.num_heads, -1, -1) for part in (key, value))
         attended, probabilities = attend(self, query, key, value, **kwargs)
@@ -108,9 +109,9 @@ class LocallySagAttention(Attention):
 
 
 class LocallyShiftedAttention(LocallySagAttention):
-    """Attention from each place of the map to the same place in all shifted copies (section 3.1 of the paper).
+    """Attention from each position to the same position in all shifted copies (section 3.1 of the paper).
 
-    The probabilities are (batch * places, heads, 1, shifts).
+    The probabilities are (batch * positions, heads, 1, shifts).
     """
 
     def make_projections(self, hidden_size: int, key_value_size: int, bias: bool) -> None:
@@ -118,7 +119,7 @@ class LocallyShiftedAttention(LocallySagAttention):
         self.key_value = nn.Linear(hidden_size, key_value_size, bias=bias)
 
     def project(self, hidden_states: torch.Tensor, shifted: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(batch, places, hidden_size) and (batch, places, shifts, hidden_size) to queries, keys and values.
+        """Map (batch, places, hidden_size) and (batch, places, shifts, hidden_size) to queries, keys and values.
 
         They are (batch * places, heads, 1 or shifts, head_dim).
         """
@@ -128,7 +129,7 @@ class LocallyShiftedAttention(LocallySagAttention):
 
 
 class LocallySagLayer(GradientCheckpointingLayer):
-    """x + attention(norm(x)), then x + mlp(norm(x)), with the norms of the stage, which all its layers share."""
+    """Pre-norm layer; the norms are shared by all layers of a stage and passed to `forward`."""
 
     def __init__(self, config: LocallySagConfig, stage: int, attention_class: type[LocallySagAttention]):
         super().__init__()
@@ -146,7 +147,7 @@ class LocallySagLayer(GradientCheckpointingLayer):
         shifted: torch.Tensor | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to the same shape; the first layer reads `shifted` tokens too."""
+        """Map (batch, tokens, hidden_size) to the same shape; the first layer also attends to `shifted` tokens."""
         shifted = None if shifted is None else attention_norm(shifted)
         attended, _ = self.attention(attention_norm(hidden_states), shifted, **kwargs)
         hidden_states = hidden_states + self.drop_path(attended)
@@ -154,7 +155,7 @@ class LocallySagLayer(GradientCheckpointingLayer):
 
 
 class LocallySagStage(Stage):
-    """A map of half the size, after the first stage's, positions and layers that share their norms."""
+    """Stage: downsampling, except in the first stage, positions, and layers that share their norms."""
 
     def __init__(self, config: LocallySagConfig, stage: int):
         super().__init__()
@@ -178,10 +179,10 @@ class LocallySagStage(Stage):
         )
 
     def forward(self, hidden_states: torch.Tensor, shifted: torch.Tensor | None = None, **kwargs) -> torch.Tensor:
-        """Map (batch, channels, height, width) to the stage's map.
+        """Map (batch, channels, height, width) to the stage's feature map.
 
         Args:
-            shifted: to the first stage, the maps of all shifts, (batch, shifts * channels, height, width).
+            shifted: feature maps of all shifted copies (batch, shifts * channels, height, width), in the first stage.
         """
         if self.downsampling is not None:
             hidden_states = self.downsampling(hidden_states)
@@ -192,7 +193,7 @@ class LocallySagStage(Stage):
         grid = tuple(hidden_states.shape[-2:])
         tokens = to_tokens(hidden_states) + positions
         for layer in self.layers:
-            # By place, not by name: gradient checkpointing cuts the graph at these arguments alone.
+            # Positional arguments, since gradient checkpointing handles no keyword arguments.
             tokens = layer(tokens, self.attention_norm, self.mlp_norm, shifted, **kwargs)
             shifted = None
         return to_map(tokens, grid)
@@ -217,7 +218,7 @@ class LocallySagModel(LocallySagPreTrainedModel):
     """Locally-SAG encoder. `pooler_output` is the mean of the tokens.
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -252,7 +253,7 @@ class LocallySagForImageClassification(ForImageClassification, LocallySagPreTrai
 
 
 class LocallySagBackbone(HierarchicalBackbone, LocallySagPreTrainedModel):
-    """Locally-SAG that returns the map of each stage, for detection and segmentation heads."""
+    """Locally-SAG that returns the feature map of each stage, for detection and segmentation heads."""
 
     model_class = LocallySagModel
 

@@ -1,7 +1,8 @@
-"""Pooling attention: queries, keys and values are pooled on their map before they meet.
+"""Pooling attention: queries, keys and values are downsampled before attention.
 
-Fan et al., MViT, arXiv 2104.11227, section 3.1; Li et al., MViTv2, arXiv 2112.01526, section 4.1. Maps have two axes,
-(height, width), or three, (frames, height, width). Prefix tokens, such as a class token, stand before a map's tokens.
+Fan et al., MViT, arXiv 2104.11227, section 3.1; Li et al., MViTv2, arXiv 2112.01526, section 4.1. Feature maps have
+two axes, (height, width), or three, (frames, height, width). Prefix tokens, such as a class token, come before their
+tokens.
 """
 
 import math
@@ -19,21 +20,21 @@ Grid = tuple[int, ...]
 
 
 def pooled_grid(grid: Grid, stride: Grid) -> Grid:
-    """Sizes of a map after pooling with a kernel of odd size and half of it as padding: divided and rounded up."""
+    """Return the grid after pooling with an odd kernel and half of it as padding: sizes divided and rounded up."""
     return tuple(-(-size // step) for size, step in zip(grid, stride, strict=True))
 
 
 class Pooling(NamedTuple):
-    """How a map is pooled, along each axis."""
+    """Kernel size and stride of a pooling, along each axis."""
 
     kernel_size: Grid
     stride: Grid
 
 
 class HeadPooling(nn.Module):
-    """Pooling of the map of every head: a depth-wise convolution, the same for all heads, then layer norm.
+    """Pooling of the feature map of each head: a depth-wise convolution, shared by the heads, then layer norm.
 
-    Prefix tokens skip the convolution, not the norm.
+    Prefix tokens skip the convolution, but not the norm.
     """
 
     def __init__(self, head_size: int, pooling: Pooling, eps: float):
@@ -51,7 +52,7 @@ class HeadPooling(nn.Module):
         self.norm = nn.LayerNorm(head_size, eps=eps)
 
     def forward(self, states: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
-        """(batch, heads, prefix + prod(grid), head_size) to the same on a coarser grid, and that grid."""
+        """Pool (batch, heads, prefix + prod(grid), head_size); also returns the pooled grid."""
         num_prefix = states.shape[2] - math.prod(grid)
         maps = to_map(states[:, :, num_prefix:].flatten(0, 1), grid)
         pooled = to_tokens(self.convolution(maps)).unflatten(0, states.shape[:2])
@@ -65,12 +66,12 @@ class PoolingAttention(Attention):
 
     Args:
         config: names the attention implementation (`_attn_implementation`).
-        input_size, hidden_size: channels of the tokens that come and that leave.
-        query_pooling, key_value_pooling: None for none.
-        eps: of the norms after pooling.
-        positions: relative positions on the pooled maps, or windows, or None.
-        residual: whether each query is added to what it attended to; prefix tokens are not.
-        windows: sides of the windows of queries and of keys, inside which attention stays; None for the whole map.
+        input_size, hidden_size: channels of input and output tokens.
+        query_pooling, key_value_pooling: None for no pooling.
+        eps: epsilon of the norms after pooling.
+        positions: relative positions on the pooled grids or windows; None for none.
+        residual: whether the pooled queries, except prefix tokens, are added to the result.
+        windows: sides of the windows of queries and of keys, for attention inside windows; None for global attention.
             Padding of the last windows is zero in queries, keys and values, and is attended to, as in detectron2.
     """
 
@@ -100,15 +101,16 @@ class PoolingAttention(Attention):
         self.projection = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Let tokens attend to one another.
+        """Compute pooling attention.
 
         Args:
             hidden_states: (batch, prefix + prod(grid), input_size).
-            grid: sizes of the map.
+            grid: sizes of the feature map.
 
         Returns:
-            (batch, prefix + pooled grid of the queries, hidden_size), and the probabilities where the implementation
-            has them: (batch, heads, queries, keys), with windows (batch * heads * windows, 1, queries, keys).
+            (batch, prefix + pooled grid of the queries, hidden_size), and the probabilities, None unless the
+            implementation is eager: (batch, heads, queries, keys), with windows (batch * heads * windows, 1, queries,
+            keys).
         """
         query, key, value = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         query, query_grid = pool(self.query_pooling, query.transpose(1, 2), grid)
@@ -123,7 +125,7 @@ class PoolingAttention(Attention):
     def mix(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_grid: Grid, key_grid: Grid, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, heads, tokens, head_size) to (batch, queries, heads, head_size), and probabilities."""
+        """Map (batch, heads, tokens, head_size) to (batch, queries, heads, head_size), and probabilities."""
         if self.positions is None:
             return attend(self, query, key, value, **kwargs)
         num_prefix, head_size = query.shape[2] - math.prod(query_grid), query.shape[3]
@@ -131,7 +133,7 @@ class PoolingAttention(Attention):
         if self.adds_bias(query):
             bias = nn.functional.pad(sum_over_axes(terms, key_grid), (num_prefix, 0, num_prefix, 0))
             return attend(self, query, key, value, bias, **kwargs)
-        # Further channels that give the same scores, so that fused implementations need no mask of queries by keys.
+        # Extra channels of queries and keys add the same to the scores; fused attention then needs no bias tensor.
         coordinates = self.positions.key_coordinates(key_grid).to(key.dtype) / self.scaling
         coordinates = nn.functional.pad(coordinates, (0, 0, num_prefix, 0)).expand(*key.shape[:2], -1, -1)
         terms = nn.functional.pad(torch.cat(terms, dim=-1), (0, 0, num_prefix, 0))
@@ -141,9 +143,9 @@ class PoolingAttention(Attention):
         return attended[..., :head_size], None
 
     def adds_bias(self, query: torch.Tensor) -> bool:
-        """Whether what positions add to the scores is handed over as a bias of queries by keys.
+        """Return whether relative positions are passed as a bias (queries, keys), not as extra channels.
 
-        The fused implementation on the CPU reads it faster than further channels, but gives it no gradient.
+        On the CPU, fused attention is faster with a bias than with extra channels, but gives the bias no gradient.
         """
         implementation = self.config._attn_implementation
         on_cpu = query.device.type == "cpu" and not torch.is_grad_enabled()
@@ -152,7 +154,7 @@ class PoolingAttention(Attention):
     def mix_in_windows(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_grid: Grid, key_grid: Grid, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As `mix`, each window for itself."""
+        """Compute attention as `mix`, in each window separately."""
         query_window, key_window = ((side, side) for side in self.windows)
         query_cells, padded_grid = cut(query, query_grid, query_window)
         key_cells, _ = cut(key, key_grid, key_window)
@@ -168,22 +170,25 @@ def pool(pooling: HeadPooling | None, states: torch.Tensor, grid: Grid) -> tuple
 
 
 def cut(states: torch.Tensor, grid: Grid, window: tuple[int, int]) -> tuple[torch.Tensor, Grid]:
-    """(batch, heads, tokens, head_size) to (batch * heads * windows, 1, tokens, head_size), and the padded grid."""
+    """Cut (batch, heads, tokens, head_size) into windows (batch * heads * windows, 1, tokens, head_size).
+
+    Also returns the padded grid.
+    """
     padded = pad_to_windows(states.flatten(0, 1).unflatten(1, grid), window)
     return partition(padded, window)[:, None], tuple(padded.shape[1:3])
 
 
 def add_queries(attended: torch.Tensor, query: torch.Tensor, num_prefix: int) -> torch.Tensor:
-    """Both (batch, tokens, heads, head_size); prefix tokens stay as they are."""
+    """Add queries to attended values, both (batch, tokens, heads, head_size), except for the prefix tokens."""
     if not num_prefix:
         return attended + query
     return torch.cat([attended[:, :num_prefix], attended[:, num_prefix:] + query[:, num_prefix:]], dim=1)
 
 
 def max_pool_map(hidden_states: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Halve height and width by the maximum of 3x3 tokens, frame by frame.
+    """Max-pool the tokens of each frame with kernel 3 and stride 2; prefix tokens are unchanged.
 
-    (batch, prefix + prod(grid), channels) to the same on the coarser grid.
+    Maps (batch, prefix + prod(grid), channels) to (batch, prefix + prod(pooled grid), channels).
     """
     num_prefix = hidden_states.shape[1] - math.prod(grid)
     prefix, cells = hidden_states[:, :num_prefix], hidden_states[:, num_prefix:]

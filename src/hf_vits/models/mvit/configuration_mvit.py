@@ -12,36 +12,35 @@ from ...configuration import VitsHierarchicalConfig
 class MvitConfig(VitsHierarchicalConfig):
     """Configuration of MViT, for images and for clips; the defaults are MViTv2-T for images.
 
-    Each stage but the first begins by halving height and width of the map; frames are halved by the patches alone.
+    Each stage but the first halves height and width of the feature map; only the patch embedding reduces frames.
 
     Args:
-        image_size: pixels along a side, or (height, width), that position tables are made for; they are resized to
-            other inputs.
-        num_frames: frames that tables are made for; None for a model of images.
-        patch_size, patch_stride: of the convolution that makes tokens, along (height, width), or for clips
-            (frames, height, width). Its padding is half its kernel.
+        image_size: side, or (height, width), of the position tables, in pixels; they are resized to other inputs.
+        num_frames: frames of the position tables; None for a model of images.
+        patch_size, patch_stride: kernel size and stride of the patch embedding, along (height, width), or for clips
+            (frames, height, width). Its padding is half the kernel size.
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage.
-        mlp_ratio: intermediate width over that of the attention.
-        pooling_norm_eps: of the norms after pooling; the first release of MViT had 1e-5.
-        use_class_token: whether there is a class token, which the classifier reads, rather than the mean.
-        position_embedding_type: "relative" adds to every attention score what the query has learned about the offset
-            along each axis. "absolute" is a table that is added to the tokens; for clips, one over the map and one
-            over time.
-        expand_in_attention: whether the first layer of a stage widens the tokens, in its attention, rather than the
-            last layer of the stage before, in its MLP.
-        pooling_kernel_size: of the convolutions that pool queries, keys and values, along each axis as in
-            `patch_size`; None for one more than the stride. Where kernel and stride are 1, nothing is pooled.
-        pool_all_queries, pool_all_keys: whether queries, and keys and values, are pooled with a stride of 1 too.
-        key_value_stride: along height and width in the first stage; each further stage has half of it, at least 1.
-        residual_pooling: whether each query is added to what its attention gives.
-        window_size: in tokens of the first stage; each further stage has half of it. Attention then is inside
-            windows, but for the last layer of every stage after the first, and the last layer of every stage between
-            the first and the last has twice the key_value_stride, as in the detectors. None for none.
-        use_stage_norm: whether a backbone normalises each of its maps, as in the detectors.
-        initializer: whose initialisation to use. "mvit": truncated normal weights, zero biases, convolutions as
-            PyTorch makes them; "slowfast": convolutions truncated normal too, biases of linear layers and norms 0.02;
-            "detectron2": as "mvit", relative positions zero.
-        classifier_dropout_prob: before the classifier.
+        mlp_ratio: intermediate channels of the MLP divided by the attention's channels.
+        pooling_norm_eps: epsilon of the norms after pooling; 1e-5 in the first release of MViT.
+        use_class_token: whether there is a class token, which is then pooled instead of the mean.
+        position_embedding_type: "relative", decomposed relative positions in every attention score; or "absolute", a
+            table added to the tokens, for clips a spatial and a temporal table.
+        expand_in_attention: whether channels increase in the attention of a stage's first layer, instead of in the MLP
+            of the previous stage's last layer.
+        pooling_kernel_size: kernel size of the pooling of queries, keys and values, along the same axes as
+            `patch_size`; None for stride + 1. There is no pooling where kernel size and stride are 1.
+        pool_all_queries, pool_all_keys: whether queries, and keys and values, are pooled even where the stride is 1.
+        key_value_stride: stride of keys and values along height and width in the first stage; halved in each further
+            stage, to at least 1.
+        residual_pooling: whether the pooled query is added to the attention's result.
+        window_size: side of the attention windows in tokens of the first stage, halved in each further stage, as in
+            detectors; None for global attention. The last layer of every stage after the first stays global, and
+            has twice the key_value_stride in stages between the first and the last.
+        use_stage_norm: whether a backbone normalises each of its feature maps, as in detectors.
+        initializer: initialisation. "mvit": truncated normal weights, zero biases, convolutions as PyTorch;
+            "slowfast": convolutions truncated normal too, biases of linear layers and norms 0.02; "detectron2": as
+            "mvit", relative positions zero.
+        classifier_dropout_prob: dropout rate before the classifier.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0.
     """
 
@@ -85,7 +84,7 @@ class MvitConfig(VitsHierarchicalConfig):
 
     @property
     def output_sizes(self) -> list[int]:
-        """Channels of the map that leaves each stage."""
+        """Channels of each stage's output."""
         sizes = list(self.hidden_sizes)
         return sizes if self.expand_in_attention else [*sizes[1:], sizes[-1]]
 

@@ -1,4 +1,4 @@
-"""Starting an MViT of clips from one of images, or of other clips.
+"""Initialisation of an MViT for clips from an MViT for images or for other clips.
 
 facebookresearch/SlowFast, slowfast/utils/checkpoint.py (`load_checkpoint` with image_init, that is with
 TRAIN.CHECKPOINT_IN_INIT).
@@ -16,7 +16,7 @@ from ...layers.position import SeparablePositionEmbedding, interpolate_sequence
 SHARED_FIELDS = ("num_channels", "depths", "hidden_sizes", "num_attention_heads", "mlp_ratio", "hidden_act")
 SHARED_FIELDS += ("position_embedding_type", "expand_in_attention", "pool_all_queries", "pool_all_keys")
 SHARED_FIELDS += ("residual_pooling", "window_size")
-# What stays as it is where the other model has no such thing.
+# Weights that are not changed where the source model lacks them.
 OWN_TO_CLIPS = ("class_token", "position_embedding.temporal", "position_embedding.prefix", "positions.tables.0")
 
 
@@ -26,15 +26,16 @@ def initialize_from(
     source: PreTrainedModel,
     inflation: Literal["repeat", "central_frame", "average", "rank_pooling"] = "repeat",
 ) -> None:
-    """Take over, in place, the weights of an MViT of images or of clips, into one of clips.
+    """Copy, in place, the weights of an MViT for images or clips into an MViT for clips.
 
-    Position tables are resized as for another input. Those along time, which images lack, stay as they are, as do the
-    classifier and a class token that the other model has not.
+    Position tables are resized. Temporal tables, which models of images lack, are not changed, nor are the classifier
+    and a class token that the source lacks.
 
     Args:
-        source: with or without a head, which is left out.
-        inflation: how kernels of images, of patches and of pooling, get a time axis, see `layers.inflation.inflate`.
-            "repeat" is what the original does, without dividing by the frames.
+        model: MViT for clips, with or without a head.
+        source: MViT with or without a head; the head is not copied.
+        inflation: how kernels of patches and pooling are inflated, see `layers.inflation.inflate`. The original's rule
+            is "repeat", without division by the number of frames.
 
     Raises:
         ValueError: the models do not fit.
@@ -66,7 +67,7 @@ def check_source(config, source_config) -> None:
 
 
 def copied_positions(target: nn.Module | None, source: nn.Module | None) -> dict[str, torch.Tensor]:
-    """Absolute positions, by their keys in the state of the model of clips."""
+    """Return the source's absolute positions, resized, under their keys in the target's state dict."""
     if target is None:
         return {}
     grid, name = target.spatial.grid, "embeddings.position_embedding"
@@ -83,13 +84,13 @@ def copied_positions(target: nn.Module | None, source: nn.Module | None) -> dict
 
 
 def clip_key(key: str) -> str:
-    """A key of a model of images as that of clips, whose first axis is time."""
+    """Convert a key of a model for images to the key of a model for clips, whose first axis is time."""
     name, found, axis = key.partition("positions.tables.")
     return f"{name}{found}{int(axis) + 1}" if found else key
 
 
 def fitted(key: str, value: torch.Tensor, shape: torch.Size, inflation: str) -> torch.Tensor:
-    """A kernel with a time axis, a table of relative positions with as many rows, all else as it is."""
+    """Inflate a kernel or resize a table of relative positions to `shape`; return other weights unchanged."""
     if value.ndim == 4 and len(shape) == 5:
         return inflate(value, shape[2], inflation)
     return interpolate_sequence(value[None], shape[0])[0] if "positions.tables." in key else value

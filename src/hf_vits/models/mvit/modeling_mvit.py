@@ -1,4 +1,4 @@
-"""MViT: stages of transformer layers whose attention pools, for images and for clips.
+"""MViT: hierarchical transformer with pooling attention, for images and for clips.
 
 Fan et al., "Multiscale Vision Transformers", arXiv 2104.11227; Li et al., "MViTv2: Improved Multiscale Vision
 Transformers for Classification and Detection", arXiv 2112.01526; facebookresearch/mvit (mvit/models/mvit_model.py),
@@ -32,15 +32,15 @@ from .initialization_mvit import initialize_from
 
 
 class LayerPlan(NamedTuple):
-    """What tells one layer from another.
+    """Sizes of a layer.
 
     Attributes:
-        input_size, hidden_size, output_size: channels that come, those of its attention, and those that leave.
-        num_heads: of its attention.
-        query_stride, key_value_stride: of its pooling, along each axis.
-        windows: sides of the windows of queries and of keys, None for attention to the whole map.
-        grid: map that comes in, for the inputs that position tables are made for.
-        floored_grid: the same with every division rounded down, by which the originals make their tables.
+        input_size, hidden_size, output_size: channels of the input, of the attention and of the output.
+        num_heads: heads of the attention.
+        query_stride, key_value_stride: strides of the pooling, along each axis.
+        windows: sides of the windows of queries and of keys; None for global attention.
+        grid: input grid of the layer for an input of the size of the position tables.
+        floored_grid: the same with every division rounded down, from which the originals compute table sizes.
     """
 
     input_size: int
@@ -55,23 +55,23 @@ class LayerPlan(NamedTuple):
 
 
 def input_sizes(config: MvitConfig) -> Grid:
-    """(height, width) or (frames, height, width) in pixels that position tables are made for."""
+    """Return the input size of the position tables: (height, width) or (frames, height, width)."""
     size = pair(config.image_size)
     return size if config.num_frames is None else (config.num_frames, *size)
 
 
 def divided(grid: Grid, stride: Grid) -> Grid:
-    """Every size of a map divided and rounded down, but at least 1."""
+    """Divide every size of a grid by its stride, rounded down, to at least 1."""
     return tuple(max(size // step, 1) for size, step in zip(grid, stride, strict=True))
 
 
 def spatial_stride(stride: int, axes: int) -> Grid:
-    """The same stride along height and width, none along time."""
+    """Return strides that are the same along height and width, and 1 along time."""
     return (1,) * (axes - 2) + (stride, stride)
 
 
 def plan_layers(config: MvitConfig) -> list[list[LayerPlan]]:
-    """The layers of every stage."""
+    """Compute the sizes of the layers of every stage."""
     sizes, patch_stride, axes = input_sizes(config), tuple(config.patch_stride), len(config.patch_stride)
     grid, floored_grid = pooled_grid(sizes, patch_stride), divided(sizes, patch_stride)
     plans, input_size, last_stage = [], config.hidden_sizes[0], len(config.depths) - 1
@@ -105,7 +105,7 @@ def plan_layers(config: MvitConfig) -> list[list[LayerPlan]]:
 
 
 def make_pooling(config: MvitConfig, stride: Grid, pool_always: bool) -> Pooling | None:
-    """Pooling with this stride, None where there is none."""
+    """Return the pooling with this stride; None for no pooling."""
     is_strided = max(stride) > 1
     if not (pool_always or is_strided):
         return None
@@ -117,6 +117,7 @@ def make_pooling(config: MvitConfig, stride: Grid, pool_always: bool) -> Pooling
 
 
 def make_positions(config: MvitConfig, plan: LayerPlan) -> DecomposedRelativePositions | None:
+    """Make a layer's relative positions; None for absolute positions."""
     if config.position_embedding_type != "relative":
         return None
     strides = plan.query_stride, plan.key_value_stride
@@ -130,7 +131,7 @@ def make_positions(config: MvitConfig, plan: LayerPlan) -> DecomposedRelativePos
 
 
 class MvitEmbeddings(nn.Module):
-    """Overlapping patches of an image or a clip, each projected to a token; class token; absolute positions."""
+    """Embedding of overlapping patches of an image or clip, with optional class token and absolute positions."""
 
     def __init__(self, config: MvitConfig):
         super().__init__()
@@ -148,7 +149,7 @@ class MvitEmbeddings(nn.Module):
             self.position_embedding = make(divided(input_sizes(config), stride), hidden_size, num_prefix_tokens)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels, see `MvitModel.forward`, to a map (batch, channels, *grid) and prefix (batch, prefix, channels)."""
+        """Map pixels, see `MvitModel.forward`, to a feature map (batch, channels, *grid) and prefix tokens."""
         check_pixel_values(pixel_values, self.num_channels, clips=self.takes_clips)
         pixel_values = pixel_values.to(self.projection.weight.dtype)
         feature_map = self.projection(pixel_values.transpose(1, 2) if self.takes_clips else pixel_values)
@@ -161,16 +162,16 @@ class MvitEmbeddings(nn.Module):
 
 
 def split_tokens(tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-    """(batch, prefix + prod(grid), channels) to the map (batch, channels, *grid) and the prefix tokens."""
+    """Split (batch, prefix + prod(grid), channels) into a feature map (batch, channels, *grid) and prefix tokens."""
     num_prefix = tokens.shape[1] - math.prod(grid)
     return to_map(tokens[:, num_prefix:], grid), tokens[:, :num_prefix]
 
 
 class MvitLayer(GradientCheckpointingLayer):
-    """Pooling attention, then an MLP, each after a norm and beside a shortcut.
+    """Pre-norm layer with pooling attention.
 
-    The shortcut of the attention is pooled like its queries. Where channels are widened, the shortcut is a linear
-    layer of the normalised tokens.
+    The attention's residual connection is max-pooled where queries are. Where the number of channels changes, the
+    residual connection is a linear layer on the normalised tokens.
     """
 
     def __init__(self, config: MvitConfig, plan: LayerPlan, drop_path_rate: float):
@@ -197,7 +198,7 @@ class MvitLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: Grid, **kwargs) -> torch.Tensor:
-        """(batch, prefix + prod(grid), input_size) to (batch, prefix + pooled grid, output_size)."""
+        """Map (batch, prefix + prod(grid), input_size) to (batch, prefix + pooled grid, output_size)."""
         normed = self.attention_norm(hidden_states)
         attended, _ = self.attention(normed, grid, **kwargs)
         if self.attention_shortcut is not None:
@@ -212,11 +213,12 @@ class MvitLayer(GradientCheckpointingLayer):
 
 
 def widening(input_size: int, output_size: int) -> nn.Linear | None:
+    """Make the linear layer of a residual connection; None for equal numbers of channels."""
     return None if input_size == output_size else nn.Linear(input_size, output_size)
 
 
 class MvitStage(Stage):
-    """Layers on one grid, which the first of them makes from that of the stage before."""
+    """Stage of layers, the first of which downsamples the previous stage's feature map."""
 
     def __init__(self, config: MvitConfig, plans: list[LayerPlan], rates: list[float]):
         super().__init__()
@@ -225,7 +227,7 @@ class MvitStage(Stage):
     def forward(
         self, hidden_states: torch.Tensor, prefix: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, channels, *grid) and prefix tokens (batch, prefix, channels) to those of the stage."""
+        """Map a feature map (batch, channels, *grid) and prefix tokens (batch, prefix, channels) to the stage's."""
         grid, tokens = tuple(hidden_states.shape[2:]), to_tokens(hidden_states)
         if prefix.shape[1]:
             tokens = torch.cat([prefix, tokens], dim=1)
@@ -256,6 +258,7 @@ class MvitPreTrainedModel(VitsHierarchicalPreTrainedModel):
             self.init_as_slowfast(module)
 
     def init_as_slowfast(self, module: nn.Module) -> None:
+        """Initialise what SlowFast initialises differently."""
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             init.trunc_normal_(module.weight, std=0.02)
         elif isinstance(module, nn.Linear | nn.LayerNorm):
@@ -268,7 +271,7 @@ class MvitModel(MvitPreTrainedModel):
     """MViT encoder. `pooler_output` is the class token, or the mean of the tokens where there is none.
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -285,7 +288,7 @@ class MvitModel(MvitPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(self, pixel_values: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]) -> EncoderOutput:
-        """Encode images, or clips where `config.num_frames` is given.
+        """Encode images, or clips if `config.num_frames` is not None.
 
         Args:
             pixel_values: (batch, num_channels, height, width) or (batch, frames, num_channels, height, width) of any
@@ -298,12 +301,12 @@ class MvitModel(MvitPreTrainedModel):
 
 
 class MvitForImageClassification(ForImageClassification, MvitPreTrainedModel):
-    """MViT with a linear classifier on its pooled output, after dropout where the configuration has it."""
+    """MViT with dropout and a linear classifier on its pooled output."""
 
     model_class = MvitModel
 
-    def __init__(self, config: MvitConfig):
-        super().__init__(config)
+    def make_parts(self, config: MvitConfig) -> None:
+        super().make_parts(config)
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
@@ -313,32 +316,34 @@ class MvitForImageClassification(ForImageClassification, MvitPreTrainedModel):
 
 
 class MvitForVideoClassification(MvitForImageClassification):
-    """The same for clips: `pixel_values` are (batch, frames, num_channels, height, width)."""
+    """MViT classifier of clips: `pixel_values` are (batch, frames, num_channels, height, width)."""
 
     input_modalities = ("video",)
 
 
 class MvitBackbone(HierarchicalBackbone, MvitPreTrainedModel):
-    """MViT that returns the map of each stage, for detection and segmentation heads.
+    """MViT that returns the feature map of each stage, for detection and segmentation heads.
 
-    With `config.use_stage_norm` each map is normalised by a layer norm of its own, the stem's map excepted.
+    With `config.use_stage_norm`, each feature map except the stem's is normalised by its own layer norm.
     """
 
     model_class = MvitModel
     _keys_to_ignore_on_load_unexpected = [
         *HierarchicalBackbone._keys_to_ignore_on_load_unexpected,
-        # Detectors start from classifiers whose class token they leave out.
+        # Detectors are initialised from classifiers, without their class token.
         r"^model\.embeddings\.class_token$",
     ]
 
     def __init__(self, config: MvitConfig):
         super().__init__(config)
         self.num_features = [config.stem_size, *config.output_sizes]
+
+    def make_parts(self, config: MvitConfig) -> None:
+        super().make_parts(config)
         self.stage_norms = None
         if config.use_stage_norm:
             sizes = config.output_sizes
             self.stage_norms = nn.ModuleList(LayerNorm2d(size, eps=config.layer_norm_eps) for size in sizes)
-            self.post_init()
 
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
         if self.stage_norms is None:

@@ -10,18 +10,18 @@ class PvtConfig(LocalityConfig, VitsHierarchicalConfig):
     """Configuration of PVT; the defaults are PVT-Tiny.
 
     Args:
-        image_size: (height, width), or one number for both, in pixels: the size that the position tables are made for.
-            Other sizes work too, with the tables resized.
-        depths, hidden_sizes, num_attention_heads, mlp_ratios: layers, channels, heads and intermediate width over
-            channels, per stage.
-        patch_sizes: side of the patches that a stage cuts the image or the map before into.
-        sequence_reduction_ratios: side of the patches of the map that make one key and value, per stage. The last
-            stage, which has the class token, must have 1.
-        embedding_norm_eps: of the norms after patches are embedded and keys and values reduced; `layer_norm_eps` is of
-            all others.
+        image_size: (height, width), or one number for both, in pixels, of the position tables. Other sizes work too,
+            with resized tables.
+        depths, hidden_sizes, num_attention_heads, mlp_ratios: layers, channels, heads and intermediate channels of the
+            MLP divided by `hidden_sizes`, per stage.
+        patch_sizes: side of each stage's patches, in pixels or in cells of the previous feature map.
+        sequence_reduction_ratios: per stage, the factor by which height and width of the feature map are reduced for
+            keys and values; 1 in the last stage, which has the class token.
+        embedding_norm_eps: epsilon of the norms after patch embeddings and reductions; `layer_norm_eps` is for all
+            other norms.
         drop_path_rate: stochastic depth, rising linearly from 0 over all layers.
-        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, as
-            `LocalityConfig` says.
+        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, see
+            `LocalityConfig`.
         squeeze_sizes: channels between the two layers of squeeze-and-excitation, per stage.
     """
 

@@ -1,4 +1,4 @@
-"""PVT: a pyramid of stages whose attention reads keys and values from a coarser map.
+"""PVT: hierarchical vision transformer whose attention has downsampled keys and values.
 
 Wang et al., "Pyramid Vision Transformer: A Versatile Backbone for Dense Prediction without Convolutions", arXiv
 2102.12122; whai362/PVT (classification/pvt.py, v1), ofsoundof/LocalViT (models/pvt.py, models/localvit_pvt.py).
@@ -27,7 +27,7 @@ from .configuration_pvt import PvtConfig
 
 
 class PvtAttention(Attention):
-    """Self-attention whose keys and values come from patches of the map, each embedded as one token."""
+    """Self-attention whose keys and values come from a feature map downsampled by a patch embedding."""
 
     def __init__(self, config: PvtConfig, stage: int):
         hidden_size, num_heads = config.hidden_sizes[stage], config.num_attention_heads[stage]
@@ -44,7 +44,7 @@ class PvtAttention(Attention):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape; also returns probabilities or None."""
         query = self.query(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         if self.reduction is not None:
             hidden_states = to_tokens(self.reduction(to_map(hidden_states, grid)))
@@ -54,7 +54,7 @@ class PvtAttention(Attention):
 
 
 class PvtLayer(GradientCheckpointingLayer):
-    """x + attention(norm(x)), then the feed-forward that the configuration asks for."""
+    """x + attention(norm(x)), then the feed-forward of `config.feed_forward`."""
 
     def __init__(self, config: PvtConfig, stage: int, drop_path_rate: float):
         super().__init__()
@@ -67,13 +67,13 @@ class PvtLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, prefix + rows * columns, hidden_size) to the same shape."""
+        """Map (batch, prefix + rows * columns, hidden_size) to the same shape."""
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, **kwargs)
         return self.feed_forward(hidden_states + self.drop_path(attended), grid)
 
 
 def make_stage(config: PvtConfig, stage: int, grid: tuple[int, int], rates: list[float]) -> TokenStage:
-    """The stage of that number, with positions; the last one alone has a class token."""
+    """Make stage number `stage`, with position embeddings; only the last stage has a class token."""
     hidden_size, is_last = config.hidden_sizes[stage], stage == len(config.depths) - 1
     return TokenStage(
         make_embeddings(config, stage) if stage else None,
@@ -85,14 +85,14 @@ def make_stage(config: PvtConfig, stage: int, grid: tuple[int, int], rates: list
 
 
 def make_embeddings(config: PvtConfig, stage: int) -> ConvEmbedding:
-    """What cuts the image, or the map before a stage, into patches."""
+    """Make a stage's patch embedding."""
     in_channels = config.hidden_sizes[stage - 1] if stage else config.num_channels
     patch_size = config.patch_sizes[stage]
     return ConvEmbedding(in_channels, config.hidden_sizes[stage], patch_size, eps=config.embedding_norm_eps)
 
 
 def stage_grids(config: PvtConfig, height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) in tokens of every stage for an image in pixels; ValueError for one that is too small."""
+    """Return every stage's (height, width) in tokens for an image in pixels; ValueError for one too small."""
     strides = list(accumulate(config.patch_sizes, mul))
     least = max(stride * ratio for stride, ratio in zip(strides, config.sequence_reduction_ratios, strict=True))
     if min(height, width) < least:
@@ -109,10 +109,10 @@ class PvtPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
 
 class PvtModel(PvtPreTrainedModel):
-    """PVT encoder. `pooler_output` is the class token, which joins in the last stage.
+    """PVT encoder. `pooler_output` is the class token, which only the last stage has.
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -132,8 +132,8 @@ class PvtModel(PvtPreTrainedModel):
         """Encode images.
 
         Args:
-            pixel_values: (batch, num_channels, height, width), normalised by the image processor. What patches do
-                not fill is left out at the lower and right border.
+            pixel_values: (batch, num_channels, height, width), normalised by the image processor. Pixels at the right
+                and lower border that fill no patch are left out.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         stage_grids(self.config, *pixel_values.shape[-2:])
@@ -150,7 +150,7 @@ class PvtForImageClassification(ForImageClassification, PvtPreTrainedModel):
 
 
 class PvtBackbone(HierarchicalBackbone, PvtPreTrainedModel):
-    """PVT that returns the map of each stage, for detection and segmentation heads."""
+    """PVT that returns the feature map of each stage, for detection and segmentation heads."""
 
     model_class = PvtModel
 

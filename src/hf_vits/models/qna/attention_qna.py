@@ -1,4 +1,4 @@
-"""Local attention whose queries are learned, so that it needs no windows: two depth-wise convolutions compute it."""
+"""Local attention with learned queries (QnA), computed by two depth-wise convolutions without cutting windows."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from transformers.utils.generic import maybe_autocast
 
 from ...layers.patch import pair
 
-# How the attention of several queries is weighted before it is added up, and the original's name of that:
+# How the results of several queries are weighted before they are summed; the original's names in parentheses.
 ATTENTION_SCALES = (
     "learned",  # a weight per window position, query and head, around 0 ("normal")
     "learned_from_ones",  # likewise, starting at 1 ("ones")
@@ -15,15 +15,15 @@ ATTENTION_SCALES = (
     "mean",  # one over the number of queries ("avg")
     "none",  # 1
 )
-# Exponentials of scores up to this, and down to its negative, leave single precision room for weights and sums.
+# Scores are kept in [-MAX_SCORE, MAX_SCORE], so that sums of weighted exponentials fit in single precision.
 MAX_SCORE = 70.0
 
 
 def bounded(scores: torch.Tensor) -> torch.Tensor:
-    """Scores (batch, height, width, channels) less a constant per image and channel, safe to exponentiate.
+    """Shift scores (batch, height, width, channels) by a constant per image and channel, so that exp cannot overflow.
 
-    A softmax over any part of the map stays as it was, wherever the scores of a channel span at most twice
-    `MAX_SCORE`; those further below the highest are lifted to that distance.
+    The softmax over any window is unchanged where the scores of a channel span at most 2 * `MAX_SCORE`. Lower scores
+    are raised to 2 * `MAX_SCORE` below the highest.
     """
     lowest, highest = scores.detach().amin(dim=(1, 2), keepdim=True), scores.detach().amax(dim=(1, 2), keepdim=True)
     shift = torch.maximum((lowest + highest) / 2, highest - MAX_SCORE)
@@ -31,7 +31,7 @@ def bounded(scores: torch.Tensor) -> torch.Tensor:
 
 
 def reciprocal(values: torch.Tensor) -> torch.Tensor:
-    """1 / values, for values so small that the square, which the gradient of torch.reciprocal holds, overflows."""
+    """Return 1 / values with a gradient that does not overflow for small values, unlike torch.reciprocal's 1 / x^2."""
     scale = values.detach().reciprocal()
     return scale * (values * scale).reciprocal()
 
@@ -39,36 +39,41 @@ def reciprocal(values: torch.Tensor) -> torch.Tensor:
 def sum_windows(
     hidden_states: torch.Tensor, kernel: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> torch.Tensor:
-    """Weighted sums over windows: (batch, height, width, channels) and (channels, 1, kernel height, kernel width)."""
+    """Return weighted sums over windows, by a depth-wise convolution with channels last.
+
+    Args:
+        hidden_states: (batch, height, width, channels).
+        kernel: weights (channels, 1, kernel height, kernel width).
+    """
     hidden_states = hidden_states.permute(0, 3, 1, 2)
     sums = nn.functional.conv2d(hidden_states, kernel, stride=stride, padding=padding, groups=len(kernel))
     return sums.permute(0, 2, 3, 1)
 
 
 class LearnedQueryAttention(nn.Module):
-    """Query-and-attend (QnA): a few learned queries, the same at every place, attend to the window around it.
+    """Query-and-attend (QnA): learned queries, shared by all positions, attend to the window around each position.
 
     Arar et al., "Learned Queries for Efficient Local Attention", arXiv 2112.11435; moabarar/qna, layers/qna.py
-    (`FusedKQnA`). A pixel's score for a query is then the same in every window that holds the pixel. Of the softmax,
-    numerator and denominator are so depth-wise convolutions, of exp(score) * value and of exp(score), whose kernel is
-    the exponential of the relative position bias. No window is ever cut out: memory grows with the map and the number
-    of queries, not with the kernel. Pixels outside the map take no part.
+    (`FusedKQnA`). Because the queries are shared, a pixel's score is the same in every window that contains it. The
+    softmax's numerator and denominator are therefore depth-wise convolutions, of exp(score) * value and of exp(score),
+    with the exponential of the relative position bias as kernel. No window is cut out: memory grows with the feature
+    map and the number of queries, not with the kernel size. Pixels outside the feature map are not attended to.
 
     Args:
-        in_channels, hidden_size, out_channels: width of the input, of queries, keys and values together, and of the
-            result (None for `hidden_size`).
-        num_heads: how many heads share `hidden_size`.
-        kernel_size: of the window, odd or even, one number or (height, width).
-        stride: of the windows.
-        padding: how far windows reach over the border; None for half the kernel.
-        num_queries: how many queries attend at every place; what they find is added up.
+        in_channels, hidden_size, out_channels: channels of the input, of queries, keys and values, and of the result
+            (None for `hidden_size`).
+        num_heads: number of heads.
+        kernel_size: size of the window, odd or even, one number or (height, width).
+        stride: stride of the windows.
+        padding: how far windows reach over the border; None for half the kernel size.
+        num_queries: number of queries at every position; their results are summed.
         attention_scale: one of `ATTENTION_SCALES`.
-        normalize_queries: whether the queries have length 1 in every head.
-        bias: whether keys, values and the result have one.
-        scale_position_bias: whether the position bias is divided by the root of a head's width.
+        normalize_queries: whether queries are L2-normalised in every head.
+        bias: whether keys, values and the output projection have a bias.
+        scale_position_bias: whether the position bias is divided by sqrt(head_dim).
 
-    Raises ValueError where `num_heads` does not divide `hidden_size`, windows can miss the map altogether, or
-    `attention_scale` is unknown or cannot halve an odd number of queries and heads.
+    Raises ValueError where `num_heads` does not divide `hidden_size`, a window can lie outside the feature map, or
+    `attention_scale` is unknown or "signed" with an odd number of queries times heads.
     """
 
     def __init__(
@@ -96,7 +101,7 @@ class LearnedQueryAttention(nn.Module):
         self.position_bias_scale = self.head_dim**-0.5 if scale_position_bias else 1.0
         self.check(hidden_size)
         self.queries = nn.Parameter(torch.zeros(num_queries, hidden_size))
-        # Its weight is read, but keys are never computed.
+        # Only its parameters are used, see `query_key_projection`; keys are never computed.
         self.key = nn.Linear(in_channels, hidden_size, bias=bias)
         self.value = nn.Linear(in_channels, hidden_size, bias=bias)
         self.projection = nn.Linear(hidden_size, hidden_size if out_channels is None else out_channels, bias=bias)
@@ -127,10 +132,10 @@ class LearnedQueryAttention(nn.Module):
             )
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, height, width, in_channels) to (batch, rows, columns, out_channels), channels last."""
+        """Map (batch, height, width, in_channels) to (batch, rows, columns, out_channels), channels last."""
         scores = nn.functional.linear(hidden_states, *self.query_key_projection())
         value = self.value(hidden_states)
-        # Sums of exponentials need the range of single precision, and convolutions would take half under autocast.
+        # Sums of exponentials need the range of single precision, but autocast runs convolutions in half precision.
         dtype = torch.promote_types(value.dtype, torch.float32)
         with maybe_autocast(hidden_states.device.type, enabled=False):
             attended = self.attend(scores.to(dtype), value.to(dtype))
@@ -149,7 +154,7 @@ class LearnedQueryAttention(nn.Module):
         return weight, torch.einsum("qhd,hd->qh", queries, self.key.bias.view(self.num_heads, -1)).flatten()
 
     def attend(self, scores: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Softmax over every window, then the sum over queries.
+        """Compute the softmax-weighted sum over every window, then sum over the queries.
 
         Args:
             scores: (batch, height, width, queries * heads).
@@ -166,17 +171,17 @@ class LearnedQueryAttention(nn.Module):
         weighted = weights.unflatten(-1, heads).unsqueeze(-1) * value
         numerator = sum_windows(weighted.flatten(-3), value_kernel, self.stride, self.padding)
         denominator = sum_windows(weights, kernel, self.stride, self.padding)
-        # Only denominators, which are fewer, are inverted: dividing by them takes longer, above all in training.
+        # Multiplying by the inverse denominators, of which there are few, is faster than dividing, most in training.
         factor = reciprocal(denominator).unflatten(-1, heads).unsqueeze(-1)
         return (numerator.unflatten(-1, (*heads, self.head_dim)) * factor).sum(dim=-3).flatten(-2)
 
     def position_kernel(self) -> torch.Tensor:
-        """(queries * heads, 1, height, width): exponentials of the position bias, the largest of a window 1."""
+        """Return exp(position bias), scaled to a maximum of 1: (queries * heads, 1, height, width)."""
         bias = self.position_bias * self.position_bias_scale
         return (bias - bias.detach().amax(dim=(-2, -1), keepdim=True)).exp().flatten(0, 1).unsqueeze(1)
 
     def weigh(self, kernel: torch.Tensor) -> torch.Tensor:
-        """The kernel of the numerator, which alone has the attention scale."""
+        """Return the kernel of the numerator: `kernel` times the attention scale, which the denominator lacks."""
         if self.attention_scale is not None:
             return kernel * self.attention_scale.to(kernel.dtype).flatten(0, 1).unsqueeze(1)
         if self.attention_scale_type == "signed":

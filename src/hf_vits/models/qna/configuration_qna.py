@@ -1,4 +1,4 @@
-"""Configuration of QnA-ViT, the vision transformer of learned queries of moabarar/qna."""
+"""Configuration of QnA-ViT (moabarar/qna)."""
 
 from typing import Literal
 
@@ -12,26 +12,25 @@ class QnaConfig(VitsHierarchicalConfig):
     """Configuration of QnA-ViT; the defaults are QnA-ViT Tiny.
 
     Args:
-        image_size: pixels along a side of the images that the processor makes; the model depends on it where the
-            `pooling` has learned queries.
-        depths: layers per stage, without those between stages, which halve the map.
-        window_depths: how many of them, the first ones, are self-attention inside windows; the others have learned
-            queries.
+        image_size: side of the images that the image processor makes, in pixels; the model depends on it only for
+            `pooling` by learned queries.
+        depths: layers per stage, without the downsampling layers between stages.
+        window_depths: number of first layers of each stage with window attention; the others have learned queries.
         hidden_sizes: channels per stage.
-        num_attention_heads, window_sizes: of the self-attention, per stage.
-        num_query_heads, kernel_sizes: of the learned queries, per stage; a layer after a stage, which halves the map,
-            has the stage's kernel and twice its heads.
-        num_queries: learned queries at every place.
-        normalize_queries: whether each has length 1 in every head.
+        num_attention_heads, window_sizes: heads and windows of the window attention, per stage.
+        num_query_heads, kernel_sizes: heads and kernels of the attention with learned queries, per stage. The
+            downsampling layer after a stage has the stage's kernel and twice its heads.
+        num_queries: number of learned queries at every position.
+        normalize_queries: whether queries are L2-normalised in every head.
         attention_scale: how the queries' results are weighted, see `hf_vits.models.qna.attention_qna`.
-        mlp_ratio: intermediate width over `hidden_sizes`.
-        stem_type: patches of 4x4 pixels, or the convolution and max-pooling of a "resnet".
-        shortcut_type: what halves the map beside the attention: a 1x1 "convolution" of every second pixel, or such a
-            convolution of the "average" of each window.
-        pooling: the mean of the last map; "learned_query": two learned queries that attend to all of it; or
+        mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
+        stem_type: "patch" for patches of 4x4 pixels, or "resnet" for a convolution and max-pooling.
+        shortcut_type: residual connection of the downsampling layers: a 1x1 "convolution" of stride 2, or "average"
+            pooling of each window before a 1x1 convolution.
+        pooling: "mean" of the last feature map; "learned_query", two learned queries that attend to all of it; or
             "learned_query_and_mean", the sum of both.
-        layer_scale_init_value: initial gain on both branches of each layer, None for none.
-        attention_probs_dropout_prob: of the self-attention.
+        layer_scale_init_value: initial gamma of layer scale on both branches of each layer; None for no layer scale.
+        attention_probs_dropout_prob: dropout rate of the window attention's probabilities.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0.
     """
 
@@ -82,10 +81,10 @@ class QnaConfig(VitsHierarchicalConfig):
                         f"got hidden_sizes={self.hidden_sizes} and num_query_heads={self.num_query_heads}"
                     )
         if any(size % 2 == 0 for size in self.kernel_sizes):
-            raise ValueError(f"kernel_sizes must be odd, so that maps keep their size, got {self.kernel_sizes}")
+            raise ValueError(f"kernel_sizes must be odd, to keep the size of feature maps, got {self.kernel_sizes}")
 
     def query_widths(self, stage: int) -> list[tuple[int, int]]:
-        """(channels, heads) of the learned queries in a stage and, if it is not the last, right after it."""
+        """Return (channels, heads) of the learned queries in a stage and, if any, in the downsampling after it."""
         num_heads = self.num_query_heads[stage]
         widths = [(self.hidden_sizes[stage], num_heads)]
         if stage + 1 < len(self.depths):

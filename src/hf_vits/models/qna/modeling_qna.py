@@ -1,4 +1,4 @@
-"""QnA-ViT: self-attention inside windows, and local attention whose queries are learned.
+"""QnA-ViT: window attention, and local attention with learned queries.
 
 Arar et al., "Learned Queries for Efficient Local Attention", arXiv 2112.11435; moabarar/qna (models/qna_vit.py).
 """
@@ -35,13 +35,13 @@ from .configuration_qna import QnaConfig
 
 
 def stage_grids(config: QnaConfig, height: int, width: int) -> list[tuple[int, int]]:
-    """(rows, columns) of the map of every stage for an image of this size in pixels; sizes round up."""
+    """Return (rows, columns) of every stage's feature map for an image in pixels; sizes are rounded up."""
     strides = [4 * 2**stage for stage in range(len(config.depths))]
     return [(-(-height // stride), -(-width // stride)) for stride in strides]
 
 
 def check_windows(config: QnaConfig, height: int, width: int) -> None:
-    """Raise ValueError unless windows fill the maps of an image of this size in pixels."""
+    """Raise ValueError unless windows fill the feature maps of an image of this size in pixels."""
     windows = [size if depth else 1 for size, depth in zip(config.window_sizes, config.window_depths, strict=True)]
     for stage, (grid, window) in enumerate(zip(stage_grids(config, height, width), windows, strict=True)):
         if grid[0] % window or grid[1] % window:
@@ -54,7 +54,7 @@ def check_windows(config: QnaConfig, height: int, width: int) -> None:
 
 
 def check_pooling(config: QnaConfig, height: int, width: int) -> None:
-    """Raise ValueError unless the last map of an image of this size is the one that a learned pooling is made for."""
+    """Raise ValueError unless the last feature map has the size for which the pooling by learned queries is made."""
     (rows, columns), expected = stage_grids(config, height, width)[-1], pooling_size(config)
     if (rows, columns) != expected:
         raise ValueError(
@@ -65,12 +65,12 @@ def check_pooling(config: QnaConfig, height: int, width: int) -> None:
 
 
 def pooling_size(config: QnaConfig) -> tuple[int, int]:
-    """Kernel of a pooling by learned queries: (rows, columns) of the last map."""
+    """Return the kernel size of a pooling by learned queries: (rows, columns) of the last feature map."""
     return stage_grids(config, *pair(config.image_size))[-1]
 
 
 class QnaEmbeddings(nn.Module):
-    """The stem, of stride 4, padded so that maps round up: patches of 4x4 pixels, or a ResNet's first layers."""
+    """Stem of stride 4 with SAME padding: patches of 4x4 pixels, or a ResNet's first convolution and max-pooling."""
 
     def __init__(self, config: QnaConfig):
         super().__init__()
@@ -82,7 +82,7 @@ class QnaEmbeddings(nn.Module):
             self.projection = nn.Sequential(nn.Conv2d(config.num_channels, hidden_size, 4, 4, bias=False))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         pixel_values = pixel_values.to(self.projection[0].weight.dtype)
         if self.stem_type == "patch":
             return self.projection(pad_same(pixel_values, 4, 4))
@@ -91,7 +91,7 @@ class QnaEmbeddings(nn.Module):
 
 
 class QnaWindowAttention(SelfAttention):
-    """Self-attention inside windows, with a bias per relative position; no linear map has a bias."""
+    """Self-attention inside windows with relative position bias; linear layers have no bias."""
 
     def __init__(self, config: QnaConfig, stage: int):
         hidden_size, num_heads = config.hidden_sizes[stage], config.num_attention_heads[stage]
@@ -101,15 +101,15 @@ class QnaWindowAttention(SelfAttention):
         self.position_bias = RelativePositionBias(pair(config.window_sizes[stage]), num_heads)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(windows, tokens, hidden_size) to the same shape, and the probabilities if there are any."""
+        """Map (windows, tokens, hidden_size) to the same shape; also returns probabilities or None."""
         return super().forward(hidden_states, self.position_bias(), **kwargs)
 
 
 class QnaLayer(GradientCheckpointingLayer):
-    """x + attention(norm(x)), then x + mlp(norm(x)); each branch with optional layer scale and stochastic depth.
+    """Base of QnA-ViT's pre-norm layers, each branch with optional layer scale and stochastic depth.
 
     Args:
-        attention: from (..., in_channels) to (..., hidden_size), channels last.
+        attention: maps (..., in_channels) to (..., hidden_size), channels last.
     """
 
     def __init__(
@@ -126,21 +126,22 @@ class QnaLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, ..., in_channels) to (batch, ..., hidden_size)."""
+        """Map (batch, ..., in_channels) to (batch, ..., hidden_size)."""
         hidden_states = self.mix(hidden_states, **kwargs)
         return hidden_states + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(hidden_states))))
 
     def mix(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """The first half of the layer."""
+        """Compute the first half of the layer, attention with residual connection."""
         attended = self.attention_scale(self.attend(hidden_states, **kwargs))
         return hidden_states + self.drop_path(attended)
 
     def attend(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Compute norm and attention."""
         return self.attention(self.attention_norm(hidden_states))
 
 
 class QnaWindowLayer(QnaLayer):
-    """Self-attention inside windows, (windows, tokens, hidden_size), and an MLP."""
+    """Layer of window attention, on windows (windows, tokens, hidden_size)."""
 
     def __init__(self, config: QnaConfig, stage: int, drop_path_rate: float):
         hidden_size = config.hidden_sizes[stage]
@@ -151,7 +152,7 @@ class QnaWindowLayer(QnaLayer):
 
 
 class QnaQueryLayer(QnaLayer):
-    """Attention of learned queries on a map (batch, height, width, hidden_size), and an MLP."""
+    """Layer of attention with learned queries, on a feature map (batch, height, width, hidden_size)."""
 
     def __init__(self, config: QnaConfig, stage: int, drop_path_rate: float):
         hidden_size = config.hidden_sizes[stage]
@@ -160,17 +161,17 @@ class QnaQueryLayer(QnaLayer):
 
 
 class QnaShortcut(nn.Module):
-    """What a layer that halves the map adds its attention to: every second pixel or means of windows, projected."""
+    """Residual connection of a downsampling layer: a 1x1 convolution of every second pixel or of window averages."""
 
     def __init__(self, in_channels: int, hidden_size: int, kernel_size: int, shortcut_type: str):
         super().__init__()
-        # Padding of an average counts as zeros, and where it is uneven, more of it stands below and to the right.
+        # Averages count padding as zeros; SAME padding puts an odd row or column below and to the right.
         self.average_size = kernel_size if shortcut_type == "average" else None
         stride = 1 if self.average_size else 2
         self.projection = nn.Conv2d(in_channels, hidden_size, kernel_size=1, stride=stride, bias=False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, height, width, in_channels) to (batch, height / 2, width / 2, hidden_size)."""
+        """Map (batch, height, width, in_channels) to (batch, height / 2, width / 2, hidden_size)."""
         hidden_states = hidden_states.permute(0, 3, 1, 2)
         if self.average_size:
             padded = pad_same(hidden_states, self.average_size, 2)
@@ -179,7 +180,7 @@ class QnaShortcut(nn.Module):
 
 
 class QnaDownsampling(QnaLayer):
-    """Attention of learned queries at every second place: from one stage to the next; only its MLP is ever dropped."""
+    """Downsampling layer: attention with learned queries of stride 2, then an MLP; only the MLP is ever dropped."""
 
     def __init__(self, config: QnaConfig, stage: int, drop_path_rate: float):
         in_channels, hidden_size = config.hidden_sizes[stage - 1 : stage + 1]
@@ -196,7 +197,7 @@ class QnaDownsampling(QnaLayer):
 def learned_query_attention(
     config: QnaConfig, stage: int, hidden_size: int, num_heads: int, stride: int = 1
 ) -> LearnedQueryAttention:
-    """The layer on the map of a stage."""
+    """Make the attention with learned queries on the feature map of a stage."""
     return LearnedQueryAttention(
         config.hidden_sizes[stage],
         hidden_size,
@@ -210,10 +211,10 @@ def learned_query_attention(
 
 
 class QnaStage(Stage):
-    """A halved map, but for the first stage; layers of self-attention inside windows; layers of learned queries.
+    """Stage: downsampling, except in the first stage, layers of window attention, then layers of learned queries.
 
     Args:
-        rates: of stochastic depth, one per layer, that which halves the map among them.
+        rates: stochastic depth rate of each layer, including the downsampling layer.
     """
 
     def __init__(self, config: QnaConfig, stage: int, rates: list[float]):
@@ -227,8 +228,8 @@ class QnaStage(Stage):
         self.layers = nn.ModuleList(kind(config, stage, rate) for kind, rate in zip(kinds, rates, strict=True))
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """Map (batch, channels, height, width) to the stage's map."""
-        # The layers work channels last; of a stage before, the map already lies so in memory.
+        """Map (batch, channels, height, width) to the stage's feature map."""
+        # Layers use channels last, which is the memory layout of a previous stage's output.
         hidden_states = hidden_states.permute(0, 2, 3, 1).contiguous()
         if self.downsampling is not None:
             hidden_states = self.downsampling(hidden_states)
@@ -271,10 +272,10 @@ def init_truncated(tensor: torch.Tensor, std: float) -> None:
 
 
 class QnaModel(QnaPreTrainedModel):
-    """QnA-ViT encoder. `pooler_output` is the mean of the last map, or what learned queries find in it.
+    """QnA-ViT encoder. `pooler_output` is the mean of the last feature map, or its attention by learned queries.
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -282,7 +283,7 @@ class QnaModel(QnaPreTrainedModel):
     def __init__(self, config: QnaConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = QnaEmbeddings(config)
-        # The strided layer before every stage but the first has a rate of its own.
+        # Every stage but the first has a downsampling layer with its own rate.
         depths = [depth + (stage > 0) for stage, depth in enumerate(config.depths)]
         rates = drop_path_rates_of_stages(config.drop_path_rate, depths)
         self.stages = nn.ModuleList(QnaStage(config, stage, own) for stage, own in enumerate(rates))
@@ -305,7 +306,8 @@ class QnaModel(QnaPreTrainedModel):
 
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor. Windows must fill
-                the maps: with the published `window_sizes`, multiples of 224 pixels do; else ValueError.
+                the feature maps, ValueError otherwise; multiples of 224 pixels are legal with the published
+                `window_sizes`.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         check_windows(self.config, *pixel_values.shape[-2:])
@@ -320,7 +322,7 @@ class QnaModel(QnaPreTrainedModel):
         return EncoderOutput(last_hidden_state=hidden_states.flatten(1, 2), pooler_output=self.pool(hidden_states))
 
     def pool(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """The normalised last map (batch, height, width, hidden_size) to (batch, hidden_size)."""
+        """Pool the normalised last feature map (batch, height, width, hidden_size) to (batch, hidden_size)."""
         if self.pooler is None:
             return hidden_states.mean(dim=(1, 2))
         pooled = self.pooler(hidden_states).flatten(1)
@@ -334,9 +336,9 @@ class QnaForImageClassification(ForImageClassification, QnaPreTrainedModel):
 
 
 class QnaBackbone(HierarchicalBackbone, QnaPreTrainedModel):
-    """QnA-ViT that returns the map of each stage, for detection and segmentation heads.
+    """QnA-ViT that returns the feature map of each stage, for detection and segmentation heads.
 
-    A stage's map is what its layers of learned queries return, before the next stage halves it.
+    A stage's feature map is the output of its last layer, before the next stage's downsampling.
     """
 
     model_class = QnaModel

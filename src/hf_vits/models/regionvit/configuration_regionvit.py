@@ -12,16 +12,17 @@ class RegionViTConfig(VitsHierarchicalConfig):
     """Configuration of RegionViT; the defaults are RegionViT-Ti.
 
     Args:
-        image_size: pixels along a side of the images that the processor makes; nothing depends on it.
+        image_size: side of the images that the image processor makes, in pixels; the model does not depend on it.
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage; the channels of a stage are a
             multiple of those of the stage before.
-        patch_size: pixels per local token in the first stage.
-        window_size: local tokens along a side of a window; each window has one regional token.
-        num_conv_layers: convolutions that make the local tokens, 3 of 3x3 pixels or one of overlapping patches.
-        mlp_ratio: intermediate width over `hidden_sizes`.
-        use_conv_position_embedding: whether each stage has a depth-wise convolution after its first layer, added to
-            both kinds of tokens: the variants named PEG.
-        use_stage_norm: whether each stage's map is normalised, for a detector's neck and for the stage after.
+        patch_size: side of a local token in the first stage, in pixels.
+        window_size: side of a window in local tokens; each window has one regional token.
+        num_conv_layers: number of convolutions of the local patch embedding: three of 3x3 pixels, or one of
+            overlapping patches.
+        mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
+        use_conv_position_embedding: whether each stage has a convolutional position embedding after its first layer,
+            for both kinds of tokens (the variants named PEG).
+        use_stage_norm: whether each stage's feature map is normalised, for a detector's neck and for the next stage.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0 over all layers.
     """
 

@@ -1,4 +1,4 @@
-"""RegionViT: regional tokens attend to one another, then each to the local tokens of its window.
+"""RegionViT: self-attention of regional tokens, then attention of each regional token and its window.
 
 Chen, Panda and Fan, "RegionViT: Regional-to-Local Attention for Vision Transformers", arXiv 2106.02689; IBM/RegionViT
 (regionvit/regionvit.py, regionvit/attention/attention_variants.py).
@@ -28,7 +28,7 @@ from .configuration_regionvit import RegionViTConfig
 
 
 class RegionViTEmbeddings(nn.Module):
-    """Local tokens of small overlapping patches, and a regional token for every window of them."""
+    """Embedding of local tokens (small overlapping patches) and of one regional token per window."""
 
     def __init__(self, config: RegionViTConfig):
         super().__init__()
@@ -41,7 +41,7 @@ class RegionViTEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images to the maps of local and of regional tokens, each (batch, channels, rows, columns)."""
+        """Map images to feature maps of local and of regional tokens, each (batch, channels, rows, columns)."""
         check_pixel_values(pixel_values, self.num_channels)
         height, width = pixel_values.shape[-2:]
         if min(height, width) < 2:
@@ -51,9 +51,9 @@ class RegionViTEmbeddings(nn.Module):
         return self.dropout(self.local_projection(pixel_values)), regional
 
     def pad(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Centre the image between zeros, until it consists of whole regions.
+        """Pad the image with zeros on all sides to whole regions.
 
-        As in the original, a side that is whole already gets another region where the other side is not.
+        As in the original, if only one side needs padding, the other side is padded by a whole region.
         """
         height, width = pixel_values.shape[-2:]
         if height % self.region_size == 0 and width % self.region_size == 0:
@@ -63,7 +63,7 @@ class RegionViTEmbeddings(nn.Module):
 
 
 def local_projection(config: RegionViTConfig) -> nn.Module:
-    """(batch, num_channels, height, width) to (batch, hidden_sizes[0], height / patch_size, width / patch_size)."""
+    """Make the patch embedding of local tokens, a convolution or three."""
     channels, patch_size = config.hidden_sizes[0], config.patch_size
     if config.num_conv_layers == 1:
         return nn.Conv2d(config.num_channels, channels, 2 * patch_size, stride=patch_size, padding=patch_size - 1)
@@ -79,11 +79,11 @@ def local_projection(config: RegionViTConfig) -> nn.Module:
 
 
 class Padding(NamedTuple):
-    """Which tokens of a window, the regional one first, attend to which, where windows reach beyond the map.
+    """Attention masks of windows that extend beyond the feature map; the regional token comes first.
 
-    allowed: boolean (4, tokens, tokens), queries by keys, for windows inside the map, on its right edge, on its lower
-        edge and in its corner.
-    kind: (batch * windows,), which of the four each window is.
+    allowed: boolean (4, queries, keys), for windows inside the feature map, on its right edge, on its lower edge and
+        in its corner.
+    kind: (batch * windows,), index of each window's mask in `allowed`.
     """
 
     allowed: torch.Tensor
@@ -91,10 +91,10 @@ class Padding(NamedTuple):
 
 
 def window_padding(size: tuple[int, int], grid: tuple[int, int], window: int, batch: int, device) -> Padding | None:
-    """The padding of a local map of `size` in `grid` windows, None where they fit.
+    """Return the masks for a local feature map of `size` in `grid` windows; None where the windows fit.
 
-    On the right edge tokens attend to one another if both columns lie inside the map, on the lower edge if both rows
-    do. In the corner either is enough, as in the original, so some of its padded tokens take part.
+    On the right edge, tokens attend to each other if both columns are inside the feature map; on the lower edge, if
+    both rows are. In the corner either is enough, as in the original, so that some padded tokens are attended to.
     """
     if size == (grid[0] * window, grid[1] * window):
         return None
@@ -109,9 +109,9 @@ def window_padding(size: tuple[int, int], grid: tuple[int, int], window: int, ba
 
 
 class RegionViTAttention(SelfAttention):
-    """Self-attention of regional tokens, and with the same weights that of a regional token and its window.
+    """Self-attention of regional tokens, or of a regional token and its window, with the same weights.
 
-    In windows, pairs of local tokens have a relative position bias.
+    In windows, local tokens have a relative position bias.
     """
 
     def __init__(self, config: RegionViTConfig, stage: int):
@@ -123,12 +123,20 @@ class RegionViTAttention(SelfAttention):
     def forward(
         self, hidden_states: torch.Tensor, in_windows: bool = False, padding: Padding | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, regional tokens, hidden_size), or (batch * windows, 1 + local tokens, hidden_size), to the same."""
+        """Compute attention of (batch, regional tokens, hidden_size) or (batch * windows, 1 + local, hidden_size).
+
+        Args:
+            in_windows: whether tokens are windows, the regional token first.
+            padding: masks of windows that extend beyond the feature map; None where they fit.
+
+        Returns:
+            The same shape, and the probabilities, None unless the implementation is eager.
+        """
         query, key, value = self.qkv(hidden_states)
         bias = nn.functional.pad(self.position_bias(), (1, 0, 1, 0)) if in_windows else None
         if padding is not None:
-            # The original sets forbidden scores to the lowest number, so a query that may attend to nothing attends
-            # to everything alike. A query of zeros without bias does so in every precision and implementation.
+            # In the original, a query without allowed keys attends to all keys equally, since it sets forbidden scores
+            # to the lowest number. A zero query without bias does the same in every precision and implementation.
             attends = padding.allowed.any(dim=-1)[:, None, :, None]
             bias = bias.masked_fill(~padding.allowed[:, None], float("-inf")).masked_fill(~attends, 0.0)[padding.kind]
             query = query * attends[padding.kind]
@@ -137,7 +145,7 @@ class RegionViTAttention(SelfAttention):
 
 
 class RegionViTLayer(GradientCheckpointingLayer):
-    """Regional attention, regional-to-local attention and MLP, each on the norm of what it adds to."""
+    """Pre-norm layer: self-attention of regional tokens, attention in windows, and an MLP."""
 
     def __init__(self, config: RegionViTConfig, stage: int, drop_path_rate: float):
         super().__init__()
@@ -151,7 +159,7 @@ class RegionViTLayer(GradientCheckpointingLayer):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, tokens: torch.Tensor, batch: int, padding: Padding | None, **kwargs) -> torch.Tensor:
-        """(batch * windows, 1 + local tokens, hidden_size), the regional token first, to the same shape."""
+        """Return (batch * windows, 1 + local tokens, hidden_size), the regional token first, to the same shape."""
         regional = tokens[:, 0].unflatten(0, (batch, -1))
         attended, _ = self.attention(self.regional_norm(regional), **kwargs)
         regional = regional + self.drop_path(attended)
@@ -162,7 +170,7 @@ class RegionViTLayer(GradientCheckpointingLayer):
 
 
 class RegionViTStage(Stage):
-    """Coarser maps of local and regional tokens, after the first stage's, and the layers on them."""
+    """Stage: downsampling of local and regional tokens, except in the first stage, and layers."""
 
     def __init__(self, config: RegionViTConfig, stage: int, drop_path_rates: list[float]):
         super().__init__()
@@ -183,7 +191,7 @@ class RegionViTStage(Stage):
         self.norm = LayerNorm2d(hidden_size) if config.use_stage_norm else None
 
     def forward(self, local: torch.Tensor, regional: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps (batch, channels, rows, columns) of local and regional tokens to those of this stage."""
+        """Map feature maps (batch, channels, rows, columns) of local and regional tokens to the stage's."""
         if self.downsampling is not None:
             local, regional = self.downsampling(local), self.downsampling(regional)
         batch, size, grid = len(local), tuple(local.shape[-2:]), tuple(regional.shape[-2:])
@@ -197,7 +205,7 @@ class RegionViTStage(Stage):
         return local if self.norm is None else self.norm(local), regional
 
     def join(self, local: torch.Tensor, regional: torch.Tensor) -> torch.Tensor:
-        """Both maps to (batch * windows, 1 + local tokens, channels), zeros where windows reach beyond the map."""
+        """Join both feature maps to windows (batch * windows, 1 + local tokens, channels), padded with zeros."""
         below, right = (regional.shape[axis] * self.window - local.shape[axis] for axis in (2, 3))
         local = local.permute(0, 2, 3, 1)
         if below or right:
@@ -206,7 +214,7 @@ class RegionViTStage(Stage):
         return torch.cat([to_tokens(regional).flatten(0, 1)[:, None], windows], dim=1)
 
     def split(self, tokens: torch.Tensor, size: tuple[int, int], grid: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-        """The inverse of `join`: a local map of `size` and a regional one of `grid`."""
+        """Return the inverse of `join`: a local map of `size` and a regional one of `grid`."""
         regional = tokens[:, 0].unflatten(0, (-1, *grid)).permute(0, 3, 1, 2)
         whole = (grid[0] * self.window, grid[1] * self.window)
         local = merge(tokens[:, 1:], (self.window, self.window), whole)[:, : size[0], : size[1]]
@@ -219,13 +227,13 @@ class RegionViTPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
 
 class RegionViTModel(RegionViTPreTrainedModel):
-    """RegionViT encoder. `pooler_output` is the mean of the regional tokens, `last_hidden_state` the local ones.
+    """RegionViT encoder. `pooler_output` is the mean of the regional tokens, `last_hidden_state` the local tokens.
 
-    `hidden_states` are maps of local tokens; `attentions` alternate between regional tokens, (batch, heads, regions,
-    regions), and windows, (batch * windows, heads, 1 + local tokens, 1 + local tokens).
+    `hidden_states` are feature maps of local tokens. `attentions` alternate between regional tokens, (batch, heads,
+    regions, regions), and windows, (batch * windows, heads, 1 + local tokens, 1 + local tokens).
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "local_projection"
@@ -245,7 +253,7 @@ class RegionViTModel(RegionViTPreTrainedModel):
 
         Args:
             pixel_values: (batch, num_channels, height, width) of any size from 2 pixels, normalised by the image
-                processor; windows that reach beyond the image are padded and masked.
+                processor; windows that extend beyond the image are padded and masked.
         """
         local, regional = self.embeddings(pixel_values)
         for stage in self.stages:
@@ -261,7 +269,7 @@ class RegionViTForImageClassification(ForImageClassification, RegionViTPreTraine
 
 
 class RegionViTBackbone(HierarchicalBackbone, RegionViTPreTrainedModel):
-    """RegionViT that returns the local map of each stage, for detection and segmentation heads."""
+    """RegionViT that returns the local feature map of each stage, for detection and segmentation heads."""
 
     model_class = RegionViTModel
 

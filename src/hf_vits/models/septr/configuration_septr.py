@@ -9,15 +9,15 @@ AXES = ("frequency", "time")
 
 @strict
 class SepTrConfig(VitsConfig):
-    """Configuration of SepTr; the defaults are those of the original's code.
+    """Configuration of SepTr, with the defaults of the original's code.
 
     Args:
-        num_mel_bins, num_frames: size of the spectrogram, to which the position tables are bound.
-        num_channels: of the spectrogram.
-        axes: along which tokens attend in each layer, in this order: "frequency", "time", or both. The paper calls
-            ("frequency", "time") SepTr-VH, ("time", "frequency") SepTr-HV, and one axis alone SepTr-V and SepTr-H.
-        pool_size: (bins, frames) of the windows whose mean is a token; None for single bins of single frames.
-        head_dim: width of an attention head, apart from hidden_size.
+        num_mel_bins, num_frames: size of the spectrogram; the only legal size, since position tables are not resized.
+        num_channels: channels of the spectrogram.
+        axes: axes of attention in each layer, in order: "frequency", "time", or both. In the paper, ("frequency",
+            "time") is SepTr-VH, ("time", "frequency") SepTr-HV, and a single axis SepTr-V or SepTr-H.
+        pool_size: (bins, frames) of the windows that are averaged to a token; None for no pooling.
+        head_dim: channels of a head, independent of hidden_size.
     """
 
     model_type = "hf_vits_septr"
@@ -48,7 +48,7 @@ class SepTrConfig(VitsConfig):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Tokens along frequency and along time."""
+        """Number of tokens along frequency and along time."""
         bins, frames = self.pool_size or (1, 1)
         return self.num_mel_bins // bins, self.num_frames // frames
 

@@ -26,7 +26,7 @@ from .configuration_septr import AXES, SepTrConfig
 
 
 class SepTrEmbeddings(nn.Module):
-    """A token for every bin of a spectrogram, or for every window of bins."""
+    """Embedding of every bin of a spectrogram, or every window of bins, as a token."""
 
     def __init__(self, config: SepTrConfig):
         super().__init__()
@@ -34,7 +34,7 @@ class SepTrEmbeddings(nn.Module):
         self.projection = nn.Linear(config.num_channels, config.hidden_size)
 
     def check_input_features(self, input_features: torch.Tensor | None) -> None:
-        """Raise ValueError unless it has the shape that the model was made for."""
+        """Raise ValueError unless the input has the shape that the model is made for."""
         config = self.config
         size = (config.num_frames, config.num_mel_bins)
         expected = size if config.num_channels == 1 else (config.num_channels, *size)
@@ -43,13 +43,13 @@ class SepTrEmbeddings(nn.Module):
             names = "frames, mel bins" if config.num_channels == 1 else "channels, frames, mel bins"
             shape = f"(batch, {names}) = (batch, {', '.join(map(str, expected))})"
             raise ValueError(
-                f"You have to specify input_features: {shape}, got {found}. Positions are bound to this size: pad or "
-                "crop the audio, as the model's feature extractor does, or build a model with another num_frames and "
-                "num_mel_bins"
+                f"You have to specify input_features: {shape}, got {found}. Positions exist only for this size: pad "
+                "or crop the audio, as the model's feature extractor does, or build a model with another num_frames "
+                "and num_mel_bins"
             )
 
     def forward(self, input_features: torch.Tensor) -> torch.Tensor:
-        """Features, see `SepTrModel.forward`, to a map (batch, hidden_size, bins, frames)."""
+        """Map features, see `SepTrModel.forward`, to a feature map (batch, hidden_size, bins, frames)."""
         self.check_input_features(input_features)
         features = input_features[:, None] if self.config.num_channels == 1 else input_features
         features = features.transpose(2, 3).to(self.projection.weight.dtype)
@@ -59,7 +59,7 @@ class SepTrEmbeddings(nn.Module):
 
 
 class SepTrAttention(SelfAttention):
-    """Self-attention whose heads have a width of their own; a single head as wide as the tokens is not projected."""
+    """Self-attention with heads of `head_dim` channels; a single head of `hidden_size` has no output projection."""
 
     def __init__(self, config: SepTrConfig, hidden_size: int, num_heads: int, **options):
         super().__init__(config, hidden_size, num_heads, attention_size=num_heads * config.head_dim, **options)
@@ -72,7 +72,7 @@ class SepTrTransformerLayer(TransformerLayer):
 
 
 class SepTrAxis(nn.Module):
-    """A transformer layer along one axis: every line of the map is a sequence of its own, with a class token.
+    """Transformer layer along one axis: every row or column is a separate sequence with the class token first.
 
     Args:
         axis: "frequency" or "time".
@@ -88,14 +88,18 @@ class SepTrAxis(nn.Module):
     def forward(
         self, feature_map: torch.Tensor, class_token: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, channels, bins, frames) and class token (batch or 1, channels) to a new map and class token.
+        """Map a feature map and a class token to a new feature map and class token.
 
-        All lines start from the same class token; what they made of it is averaged.
+        All sequences start with the same class token; its outputs are averaged.
+
+        Args:
+            feature_map: (batch, channels, bins, frames).
+            class_token: (batch or 1, channels).
         """
         lines = feature_map.movedim((5 - self.dim, self.dim, 1), (1, 2, 3))
         batch, count = lines.shape[:2]
         class_tokens = class_token[:, None, None].expand(batch, count, -1, -1)
-        # Joining the class token lays a line's tokens side by side in memory, for which there is no other copy.
+        # The concatenation also makes the tokens of a sequence contiguous, without another copy.
         tokens = torch.cat([class_tokens, lines], dim=2) + self.position_embedding
         tokens = self.layer(tokens.flatten(0, 1), **kwargs).unflatten(0, (batch, count))
         lines = tokens[:, :, 1:]
@@ -103,7 +107,7 @@ class SepTrAxis(nn.Module):
 
 
 class SepTrLayer(Stage):
-    """Transformers along the axes, one after the other."""
+    """Transformer layers along the axes, one after the other."""
 
     def __init__(self, config: SepTrConfig):
         super().__init__()
@@ -112,7 +116,7 @@ class SepTrLayer(Stage):
     def forward(
         self, feature_map: torch.Tensor, class_token: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, channels, bins, frames) and class token (batch or 1, channels) to a new map and class token."""
+        """Map a feature map and a class token to new ones; arguments as in `SepTrAxis.forward`."""
         for axis in self.axes:
             feature_map, class_token = axis(feature_map, class_token, **kwargs)
         return feature_map, class_token
@@ -126,7 +130,7 @@ class SepTrPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Linear layers as PyTorch makes them; positions and class token from a standard normal distribution."""
+        """Initialise linear layers as PyTorch, positions and class token from a standard normal distribution."""
         if isinstance(module, nn.Linear):
             init_as_torch(module)
         elif isinstance(module, SepTrAxis):
@@ -140,10 +144,10 @@ class SepTrPreTrainedModel(VitsHierarchicalPreTrainedModel):
 class SepTrModel(SepTrPreTrainedModel):
     """SepTr encoder. `pooler_output` is the class token.
 
-    `hidden_states` are maps (batch, channels, bins, frames); `attentions` are (batch * lines, heads, 1 + length,
-    1 + length) for each axis of each layer, lines being the frames for attention along frequency. Where the original
-    pools, it spreads the tokens out again after every layer and pools them again in the next, which changes nothing
-    but the time it takes: here maps stay pooled.
+    `hidden_states` are feature maps (batch, channels, bins, frames). `attentions` are (batch * sequences, heads, 1 +
+    length, 1 + length) for each axis of each layer; for attention along frequency, each frame is a sequence. With
+    `pool_size`, the original upsamples after every layer and pools again in the next, with the same result; here
+    feature maps stay pooled.
     """
 
     _input_embed_layer = "projection"

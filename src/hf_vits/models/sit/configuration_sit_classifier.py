@@ -1,4 +1,4 @@
-"""Configuration of classifiers that Sara-Ahmed/SiT fine-tunes."""
+"""Configuration of the classifiers of Sara-Ahmed/SiT."""
 
 from typing import Literal
 
@@ -9,15 +9,15 @@ from ..deit.configuration_deit import DeiTConfig
 
 @strict
 class SiTClassifierConfig(DeiTConfig):
-    """Configuration of a fine-tuned SiT; the defaults are the first generation's ViT-B/16. `DeiTConfig` says what the
-    backbone is, and:
+    """Configuration of a fine-tuned SiT; the defaults are the first generation's ViT-B/16.
+
+    The fields of `DeiTConfig` describe the backbone, and:
 
     Args:
-        head: "tokens" for a linear classifier on every prefix token, whose logits are averaged and whose losses are
-            summed (first generation), or "token_and_mean" for an MLP on the class token and the mean of the patches
-            side by side (third generation).
-        representation_size: with "tokens", width of a linear layer and tanh in front of each classifier; None leaves
-            them out.
+        head: "tokens" for a linear classifier on every prefix token, with averaged logits and summed losses (first
+            generation); or "token_and_mean" for an MLP on the class token concatenated with the mean of the patches
+            (third generation).
+        representation_size: with "tokens", channels of a linear layer with tanh before each classifier; None for none.
     """
 
     model_type = "hf_vits_sit_classifier"
@@ -30,7 +30,7 @@ class SiTClassifierConfig(DeiTConfig):
 
     @property
     def pooler_size(self) -> int:
-        """Channels of the prefix tokens, or of the class token and the mean of the patches, side by side."""
+        """Channels of the concatenated prefix tokens, or of class token and mean of the patches."""
         return self.hidden_size * (self.num_prefix_tokens if self.head == "tokens" else 2)
 
     def check(self) -> None:

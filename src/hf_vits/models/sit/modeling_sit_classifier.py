@@ -1,4 +1,4 @@
-"""What Sara-Ahmed/SiT fine-tunes after pretraining (arXiv 2104.03602): a ViT and its classifiers.
+"""Fine-tuned classifiers of Sara-Ahmed/SiT (arXiv 2104.03602): a ViT with the classifiers of SiT's generations.
 
 Commit 1aacd6a, vision_transformer_SiT.py and engine.py (`train_finetune`); commit 7f22e9c, vision_transformer.py.
 """
@@ -10,7 +10,7 @@ from torch import nn
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from ...modeling import ClassifierOutput, asks_for_states, is_watched, recorded_states
+from ...modeling import ClassifierOutput, only_pooled_is_read, recorded_states
 from ..deit.modeling_deit import DeiTModel, DeiTPreTrainedModel
 from .configuration_sit_classifier import SiTClassifierConfig
 
@@ -19,15 +19,15 @@ from .configuration_sit_classifier import SiTClassifierConfig
 class SiTClassifierOutput(ClassifierOutput):
     """Output of a fine-tuned SiT.
 
-    token_logits: (batch, prefix tokens, num_labels), whose mean over the tokens the logits are; None with
-        head="token_and_mean".
+    token_logits: (batch, prefix tokens, num_labels), logits of each prefix token, of which `logits` are the mean; None
+        with head="token_and_mean".
     """
 
     token_logits: torch.FloatTensor | None = None
 
 
 class SiTPooler(nn.Module):
-    """What the classifiers read, side by side: the prefix tokens, or the class token and the mean of the patches."""
+    """Concatenation of the prefix tokens, or of the class token and the mean of the patches."""
 
     def __init__(self, config: SiTClassifierConfig):
         super().__init__()
@@ -35,7 +35,7 @@ class SiTPooler(nn.Module):
         self.num_prefix_tokens = config.num_prefix_tokens
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, pooler_size)."""
+        """Map (batch, tokens, hidden_size) to (batch, pooler_size)."""
         prefix, patches = hidden_states.tensor_split([self.num_prefix_tokens], dim=1)
         if self.with_mean:
             return torch.cat([prefix[:, 0], patches.mean(dim=1)], dim=1)
@@ -43,23 +43,20 @@ class SiTPooler(nn.Module):
 
 
 class SiTModel(DeiTModel):
-    """The encoder of a fine-tuned SiT: a DeiT whose `pooler_output` is all that the classifiers read.
+    """The encoder of a fine-tuned SiT: a DeiT with another `pooler_output`, see `SiTPooler`.
 
     Args:
         add_pooling_layer: whether `pooler_output` is computed.
     """
 
     config_class = SiTClassifierConfig
-
-    def __init__(self, config: SiTClassifierConfig, add_pooling_layer: bool = True):
-        super().__init__(config, add_pooling_layer=False)
-        self.pooler = SiTPooler(config) if add_pooling_layer else None
+    pooler_class = SiTPooler
 
 
 class SiTForImageClassification(DeiTPreTrainedModel):
     """A ViT with a classifier on each prefix token, or with one on the class token and the mean of the patches.
 
-    `from_pretrained` of this class also loads a backbone that `SiTForPreTraining.export` gives.
+    `from_pretrained` also loads a backbone exported by `SiTForPreTraining.export`.
     """
 
     config_class = SiTClassifierConfig
@@ -93,9 +90,8 @@ class SiTForImageClassification(DeiTPreTrainedModel):
                 head="tokens", the loss is the sum over the tokens.
         """
         by_token = self.config.head == "tokens"
-        # Where no one reads them, the last layer spares itself the patches.
-        seen = asks_for_states(self, kwargs) or is_watched(self.model.layers[-1])
-        outputs = self.model(pixel_values, prefix_only=by_token and not seen, **kwargs)
+        prefix_only = by_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
+        outputs = self.model(pixel_values, prefix_only=prefix_only, **kwargs)
         if by_token:
             tokens = outputs.pooler_output.chunk(len(self.classifier), dim=1)
             answers = [classifier(token) for classifier, token in zip(self.classifier, tokens, strict=True)]

@@ -12,19 +12,20 @@ class SwinConfig(LocalityConfig, VitsHierarchicalConfig):
     """Configuration of Swin; the defaults are Swin-T.
 
     Args:
-        image_size: (height, width), or one number for both, in pixels: a stage whose map of such an image is no larger
-            than a window has a smaller window. Other sizes work too, padded where windows do not fill the map.
-        patch_size: side of the patches that the image is cut into, in pixels.
-        depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage. Layers take turns: windows in
-            place, and shifted by half a window.
+        image_size: (height, width), or one number for both, in pixels. If the feature map of a stage for this size is
+            smaller than a window, the stage's windows are smaller. Other sizes work too, padded to whole windows.
+        patch_size: side of the patches in pixels.
+        depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage. Every second layer shifts its
+            windows by half a window.
         window_size: side of the windows in tokens.
-        shift_like: which maps are shifted: those of the "input" that are larger than a window, or, in the stages where
-            "image_size" has such maps, all, as iBOT and EsViT have it.
-        use_mask_token: whether there is a token that replaces masked patches.
-        mlp_ratio: intermediate width over channels.
+        shift_like: which feature maps are shifted. "input": those of the input that are larger than a window.
+            "image_size": all feature maps of the stages where an image of `image_size` has a feature map larger than a
+            window, as in iBOT and EsViT.
+        use_mask_token: whether there is a mask token, which replaces masked patches.
+        mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
         drop_path_rate: stochastic depth, rising linearly from 0 over all layers.
-        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, as
-            `LocalityConfig` says.
+        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, see
+            `LocalityConfig`.
         squeeze_sizes: channels between the two layers of squeeze-and-excitation, per stage.
     """
 

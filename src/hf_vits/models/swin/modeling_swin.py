@@ -1,4 +1,4 @@
-"""Swin: attention inside windows, shifted from layer to layer, in a pyramid of stages.
+"""Swin: hierarchical vision transformer with attention in shifted windows.
 
 Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", arXiv 2103.14030;
 microsoft/Swin-Transformer (models/swin_transformer.py), ofsoundof/LocalViT (models/localvit_swin.py).
@@ -24,7 +24,7 @@ from .configuration_swin import SwinConfig
 
 
 class SwinEmbeddings(ConvEmbedding):
-    """Patches of an image, padded until they fill it, each projected to a token and normalised."""
+    """Patch embedding with layer norm, after padding the image to whole patches; optional mask token."""
 
     def __init__(self, config: SwinConfig):
         super().__init__(config.num_channels, config.hidden_sizes[0], config.patch_size, eps=config.layer_norm_eps)
@@ -34,7 +34,7 @@ class SwinEmbeddings(ConvEmbedding):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
+        """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
         height, width = pixel_values.shape[-2:]
         padding = (0, -width % self.patch_size, 0, -height % self.patch_size)
         if any(padding):
@@ -45,7 +45,7 @@ class SwinEmbeddings(ConvEmbedding):
         return self.dropout(feature_map)
 
     def replace_masked(self, feature_map: torch.Tensor, bool_masked_pos: torch.Tensor) -> torch.Tensor:
-        """Put the mask token where all that a token of the last stage is made of is masked."""
+        """Replace all patches that belong to masked tokens of the last stage by the mask token."""
         if self.mask_token is None:
             raise ValueError("bool_masked_pos needs a mask token: build the model with use_mask_token=True")
         rows, columns = (-(-side // self.num_merged) for side in feature_map.shape[-2:])
@@ -62,7 +62,7 @@ class SwinEmbeddings(ConvEmbedding):
 
 
 class SwinLayer(GradientCheckpointingLayer):
-    """x + attention(norm(x)), then the feed-forward that the configuration asks for."""
+    """x + attention(norm(x)), then the feed-forward of `config.feed_forward`."""
 
     def __init__(self, config: SwinConfig, stage: int, window_size: int, drop_path_rate: float):
         super().__init__()
@@ -85,18 +85,18 @@ class SwinLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], mask: torch.Tensor | None, **kwargs
     ) -> torch.Tensor:
-        """(batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
+        """Map (batch, rows * columns, hidden_size) to the same shape; `mask` as in `WindowAttention.forward`."""
         attended, _ = self.attention(self.attention_norm(hidden_states), grid, mask, **kwargs)
         return self.feed_forward(hidden_states + self.drop_path(attended), grid)
 
 
 def make_stage(config: SwinConfig, stage: int, grid: tuple[int, int], rates: list[float]) -> WindowStage:
-    """The stage of that number.
+    """Make stage number `stage`.
 
     Args:
-        grid: (height, width) in tokens of an image of the size that the model is made for. Where the smaller side is
-            no longer than a window, the windows are that small and nothing is shifted.
-        rates: of stochastic depth, one per layer.
+        grid: (height, width) of the feature map in tokens for `config.image_size`. The window's side is at most its
+            smaller side.
+        rates: stochastic depth rate of each layer.
     """
     sizes = config.hidden_sizes
     window_size = min(config.window_size, *grid)
@@ -127,7 +127,7 @@ class SwinModel(SwinPreTrainedModel):
     """Swin encoder. `pooler_output` is the mean of the tokens.
 
     Args:
-        add_pooling_layer: whether the final norm is there and `pooler_output` is computed.
+        add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
     """
 
     _input_embed_layer = "projection"
@@ -155,8 +155,8 @@ class SwinModel(SwinPreTrainedModel):
 
         Args:
             pixel_values: (batch, num_channels, height, width) of any size, normalised by the image processor.
-            bool_masked_pos: (batch, tokens of the last stage), True where the mask token replaces the patches that
-                such a token is made of.
+            bool_masked_pos: (batch, tokens of the last stage), True where the mask token replaces all patches of such
+                a token.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         hidden_states = self.embeddings(pixel_values, bool_masked_pos)
@@ -172,7 +172,7 @@ class SwinForImageClassification(ForImageClassification, SwinPreTrainedModel):
 
 
 class SwinBackbone(HierarchicalBackbone, SwinPreTrainedModel):
-    """Swin that returns the map of each stage, for detection and segmentation heads."""
+    """Swin that returns the feature map of each stage, for detection and segmentation heads."""
 
     model_class = SwinModel
 

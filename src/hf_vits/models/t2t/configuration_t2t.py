@@ -1,4 +1,4 @@
-"""Configuration of the Tokens-to-Token ViT of yitu-opensource/T2T-ViT, and of LocalViT on it."""
+"""Configuration of the Tokens-to-Token ViT of yitu-opensource/T2T-ViT, and of LocalViT's variant."""
 
 from typing import Literal
 
@@ -12,17 +12,17 @@ class T2TConfig(LocalityConfig, VitsBackboneConfig):
     """Configuration of T2T-ViT; the defaults are T2T-ViT-7.
 
     Args:
-        image_size: (height, width), or one number for both, in pixels: the size that the position table is made for.
-            Other sizes work too, with the table resized.
-        token_layer: attention of the two layers between the soft splits: "performer", whose time is linear in the
-            number of tokens, or "transformer".
-        token_size: channels of these layers.
-        token_dropout_prob: dropout of the performer's.
-        attention_scale: factor on the scores of the layers after them; None for 1/sqrt(channels of a head). The
-            released T2T-ViT have 1/sqrt(hidden_size).
+        image_size: (height, width), or one number for both, in pixels, of the position table. Other sizes work too,
+            with a resized table.
+        token_layer: attention of the two layers between the soft splits: "performer", of linear cost in the number of
+            tokens, or "transformer".
+        token_size: channels of the layers between the soft splits.
+        token_dropout_prob: dropout rate of these layers with "performer".
+        attention_scale: factor on the scores of the layers after the soft splits; None for 1/sqrt(head_dim). The
+            released T2T-ViT models have 1/sqrt(hidden_size).
         drop_path_rate: stochastic depth, rising linearly from 0 over the layers.
-        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, as
-            `LocalityConfig` says; the layers between the soft splits have no channel attention.
+        feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, see
+            `LocalityConfig`; the layers between the soft splits have no channel attention.
         squeeze_size: channels between the two layers of squeeze-and-excitation.
         apply_layernorm: whether the backbone's feature maps pass through the final norm.
     """

@@ -1,4 +1,4 @@
-"""T2T-ViT: soft splits with small transformers between them make the tokens of a ViT.
+"""T2T-ViT: a ViT whose tokens come from soft splits with small transformer layers between them.
 
 Yuan et al., "Tokens-to-Token ViT: Training Vision Transformers from Scratch on ImageNet", arXiv 2101.11986;
 yitu-opensource/T2T-ViT (models/t2t_vit.py, token_performer.py, token_transformer.py), ofsoundof/LocalViT
@@ -24,22 +24,22 @@ from .configuration_t2t import T2TConfig
 
 
 class SoftSplit(nn.Unfold):
-    """Overlapping patches of a map, each a token that holds all its pixels."""
+    """Soft split: each overlapping patch of a feature map, flattened, is a token."""
 
     def __init__(self, kernel_size: int, stride: int, padding: int):
         super().__init__(kernel_size, stride=stride, padding=padding)
 
     def grid(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) in tokens of the split of a map of this height and width."""
+        """Return (height, width) in tokens of the split of a feature map of this size."""
         return tuple((size + 2 * self.padding - self.kernel_size) // self.stride + 1 for size in grid)
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) to (batch, tokens, channels * pixels of a patch)."""
+        """Map (batch, channels, height, width) to (batch, tokens, channels * pixels of a patch)."""
         return super().forward(feature_map).transpose(1, 2)
 
 
 class RandomFeatures(FrozenParameters):
-    """Positive random features whose products are, on average, exp(x . y): exp(w . x - |x|^2 / 2) for random rows w.
+    """Positive random features exp(w . x - |x|^2 / 2) of random rows w; their products are exp(x . y) in expectation.
 
     Choromanski et al., "Rethinking Attention with Performers", arXiv 2009.14794, lemma 1.
     """
@@ -49,14 +49,14 @@ class RandomFeatures(FrozenParameters):
         self.weight = nn.Parameter(torch.zeros(channels // 2, channels))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, channels) to (batch, tokens, features), in single precision."""
+        """Map (batch, tokens, channels) to (batch, tokens, features), in single precision."""
         tokens = tokens.float()
         exponents = nn.functional.linear(tokens, self.weight.float()) - tokens.square().sum(-1, keepdim=True) / 2
         return exponents.exp() * len(self.weight) ** -0.5
 
 
 class T2TPerformer(nn.Module):
-    """Attention by random features, in time linear in the number of tokens; the values are the residual."""
+    """Attention by random features, of linear cost; the residual connection adds the values, not the input."""
 
     def __init__(self, config: T2TConfig, in_channels: int):
         super().__init__()
@@ -66,9 +66,9 @@ class T2TPerformer(nn.Module):
         self.dropout = nn.Dropout(config.token_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, tokens, in_channels) to (batch, tokens, token_size)."""
+        """Map (batch, tokens, in_channels) to (batch, tokens, token_size)."""
         key, query, value = self.key_query_value(hidden_states).chunk(3, dim=-1)
-        # The features span many orders of magnitude: half precision would not hold them.
+        # The features span more orders of magnitude than half precision can represent.
         with maybe_autocast(device_type=hidden_states.device.type, enabled=False):
             key, query = self.features(key), self.features(query)
             gathered = torch.matmul(key.transpose(1, 2), value.float())
@@ -78,7 +78,7 @@ class T2TPerformer(nn.Module):
 
 
 class T2TTokenAttention(Attention):
-    """Softmax attention with one head, narrower than its input, whose width scales it; the values are the residual."""
+    """Softmax attention with one head, scaled by 1/sqrt(in_channels); the residual connection adds the values."""
 
     def __init__(self, config: T2TConfig, in_channels: int):
         super().__init__(config, in_channels**-0.5, config.attention_probs_dropout_prob)
@@ -87,14 +87,14 @@ class T2TTokenAttention(Attention):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, tokens, in_channels) to (batch, tokens, token_size)."""
+        """Map (batch, tokens, in_channels) to (batch, tokens, token_size)."""
         query, key, value = self.qkv(hidden_states)[:, None].chunk(3, dim=-1)
         attended, _ = attend(self, query, key, value, **kwargs)
         return value[:, 0] + self.dropout(self.projection(attended.flatten(2)))
 
 
 class T2TTokenLayer(nn.Module):
-    """A narrow transformer layer between two soft splits."""
+    """Transformer layer of few channels between two soft splits."""
 
     def __init__(self, config: T2TConfig, in_channels: int):
         super().__init__()
@@ -110,12 +110,12 @@ class T2TTokenLayer(nn.Module):
             self.feed_forward = MLPFeedForward(config, size, size, dropout)
 
     def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, rows * columns, in_channels) to (batch, rows * columns, token_size)."""
+        """Map (batch, rows * columns, in_channels) to (batch, rows * columns, token_size)."""
         return self.feed_forward(self.attention(self.attention_norm(hidden_states), **kwargs), grid)
 
 
 class UnusedNorm(FrozenParameters):
-    """What LocalViT's checkpoints hold of a norm that its code makes and never calls."""
+    """Parameters of a norm that LocalViT's code builds and saves, but never uses."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -124,14 +124,15 @@ class UnusedNorm(FrozenParameters):
 
 
 class T2TPositionEmbedding(FrozenParameters, PositionEmbedding):
-    """A sinusoid over class token and patches, in row-major order, which nothing trains."""
+    """Fixed sinusoid over class token and patches, in row-major order; saved and resized, but not trained."""
 
     def values(self) -> torch.Tensor:
+        """Return the table's values, (1, 1 + patches, hidden_size)."""
         return sine_cosine_positions(*self.table.shape[1:], precision=torch.float64)
 
 
 class T2TEmbeddings(nn.Module):
-    """Three soft splits with a narrow layer after each of the first two, a projection, class token and positions."""
+    """Three soft splits with a layer after each of the first two, then projection, class token and positions."""
 
     def __init__(self, config: T2TConfig):
         super().__init__()
@@ -147,15 +148,15 @@ class T2TEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels."""
+        """Return (height, width) in tokens of an image of this size in pixels."""
         return self.grids(height, width)[-1]
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
-        """That of every split; ValueError for an image that is too small."""
+        """Return (height, width) in tokens of every split; ValueError for an image that is too small."""
         if min(height, width) < 3:
             raise ValueError(
-                f"an image of {height}x{width} pixels is smaller than a patch of the first split, which with its "
-                "border is 7x7: both sides must be at least 3"
+                f"an image of {height}x{width} pixels is too small for the first split's patches of 7x7 pixels with "
+                "padding 2: both sides must be at least 3"
             )
         grids = [(height, width)]
         for split in self.splits:
@@ -163,7 +164,7 @@ class T2TEmbeddings(nn.Module):
         return grids[1:]
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, 1 + tokens, hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch, 1 + tokens, hidden_size)."""
         check_pixel_values(pixel_values, self.num_channels)
         grids = self.grids(*pixel_values.shape[-2:])
         *splits, last_split = self.splits

@@ -1,4 +1,4 @@
-"""Configuration of Transformer in Transformer, as in timm's legacy model, and of LocalViT on it."""
+"""Configuration of Transformer in Transformer, as in timm's legacy model, and of LocalViT's variant."""
 
 from huggingface_hub.dataclasses import strict
 
@@ -7,18 +7,18 @@ from ...configuration import LocalityConfig, VitsBackboneConfig
 
 @strict
 class TntConfig(LocalityConfig, VitsBackboneConfig):
-    """Configuration of TNT; the defaults are TNT-Ti as LocalViT has it.
+    """Configuration of TNT; the defaults are LocalViT's TNT-Ti.
 
     Args:
-        image_size: (height, width), or one number for both, in pixels: the size that the position table is made for.
-            Other sizes work too, with the table resized.
-        patch_size: side of a patch, in pixels: one token of the outer transformer.
-        pixel_stride: pixels along a side of what the convolution makes one token of the inner transformer.
-        hidden_size, num_attention_heads, intermediate_size: of the outer transformer.
-        pixel_hidden_size, pixel_num_attention_heads, pixel_intermediate_size: of the inner one.
+        image_size: (height, width), or one number for both, in pixels, of the position table. Other sizes work too,
+            with a resized table.
+        patch_size: side of a patch, which is a token of the outer transformer, in pixels.
+        pixel_stride: side of a token of the inner transformer, in pixels.
+        hidden_size, num_attention_heads, intermediate_size: sizes of the outer transformer.
+        pixel_hidden_size, pixel_num_attention_heads, pixel_intermediate_size: sizes of the inner transformer.
         drop_path_rate: stochastic depth, rising linearly from 0 over the layers.
         feed_forward, locality_act, depthwise_convolution, channel_attention: second half of the outer transformer's
-            layers, as `LocalityConfig` says.
+            layers, see `LocalityConfig`.
         squeeze_size: channels between the two layers of squeeze-and-excitation.
         apply_layernorm: whether the backbone's feature maps pass through the final norm.
     """

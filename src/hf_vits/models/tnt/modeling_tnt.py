@@ -1,4 +1,4 @@
-"""TNT: an inner transformer on the pixels of every patch feeds the outer one on the patches.
+"""TNT: an inner transformer on the pixels of every patch, and an outer transformer on the patches.
 
 Han et al., "Transformer in Transformer", arXiv 2103.00112; timm (models/tnt.py, legacy), ofsoundof/LocalViT
 (models/tnt.py, models/localvit_tnt.py).
@@ -24,7 +24,7 @@ from .configuration_tnt import TntConfig
 
 
 class TntPixelEmbeddings(nn.Module):
-    """Tokens of the inner transformer: an overlapping convolution, cut into patches, with positions inside them."""
+    """Embedding of the inner transformer's tokens: an overlapping convolution, cut into patches, with positions."""
 
     def __init__(self, config: TntConfig):
         super().__init__()
@@ -36,13 +36,13 @@ class TntPixelEmbeddings(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, side * side, config.pixel_hidden_size))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch * patches, tokens in a patch, pixel_hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch * patches, tokens in a patch, pixel_hidden_size)."""
         feature_map = self.projection(pixel_values.to(self.projection.weight.dtype))
         return partition(feature_map.permute(0, 2, 3, 1), self.window) + self.positions
 
 
 class TntEmbeddings(nn.Module):
-    """Tokens of the inner transformer and, projected from those of each patch, of the outer one."""
+    """Embedding of the inner transformer's tokens, and of the outer transformer's, projected from each patch's."""
 
     def __init__(self, config: TntConfig):
         super().__init__()
@@ -60,11 +60,11 @@ class TntEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in patches of an image of this size in pixels; ValueError where patches do not fill it."""
+        """Return (height, width) in patches for a size in pixels; ValueError where patches do not fill it."""
         return patch_grid(height, width, self.patch_size)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, num_channels, height, width) to patch tokens (batch, 1 + patches, hidden_size) and pixel tokens."""
+        """Map images to patch tokens (batch, 1 + patches, hidden_size) and pixel tokens, see `TntPixelEmbeddings`."""
         check_pixel_values(pixel_values, self.num_channels)
         grid = self.grid(*pixel_values.shape[-2:])
         pixels = self.pixel_embeddings(pixel_values)
@@ -75,15 +75,15 @@ class TntEmbeddings(nn.Module):
 
 
 class TntPixelAttention(SelfAttention):
-    """Self-attention among the pixels of a patch; a class of its own, since `attentions` are those among patches."""
+    """Self-attention of a patch's pixels; a separate class, so that `attentions` records patches alone."""
 
 
 class TntPatchAttention(SelfAttention):
-    """Self-attention among the patches and the class token."""
+    """Self-attention of patches and class token."""
 
 
 class TntLayer(GradientCheckpointingLayer):
-    """A layer of the inner transformer, whose result is added to the patches, then one of the outer transformer."""
+    """Layer of the inner transformer, whose output is added to the patches, then layer of the outer transformer."""
 
     def __init__(self, config: TntConfig, drop_path_rate: float):
         super().__init__()
@@ -112,14 +112,14 @@ class TntLayer(GradientCheckpointingLayer):
     def forward(
         self, patches: torch.Tensor, pixels: torch.Tensor, grid: tuple[int, int], **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both streams, one layer on.
+        """Compute both transformers' next tokens.
 
         Args:
             patches: (batch, 1 + rows * columns, hidden_size).
             pixels: (batch * rows * columns, tokens in a patch, pixel_hidden_size).
 
         Returns:
-            The two, in the same shapes.
+            Patches and pixels, in the same shapes.
         """
         attended, _ = self.pixel_attention(self.pixel_attention_norm(pixels), **kwargs)
         pixels = self.pixel_feed_forward(pixels + self.drop_path(attended), grid)

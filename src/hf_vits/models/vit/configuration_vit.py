@@ -12,29 +12,29 @@ class ViTConfig(VitsBackboneConfig):
     """Configuration of a ViT; the defaults are ViT-Ti/16 at 224 pixels.
 
     Args:
-        image_size: (height, width), or one number for both, in pixels: the size that the position table is made for.
-            Other sizes work too, with the table resized.
-        patch_size: (height, width) of a patch, in pixels, or in cells of the stem's feature map for the hybrids.
+        image_size: (height, width), or one number for both, in pixels, of the position table. Other sizes work too,
+            with a resized table.
+        patch_size: (height, width) of a patch, in pixels, or for hybrids in cells of the stem's feature map.
         position_embedding_type: "learned" table, fixed "sincos2d", or "none".
-        position_embedding_prefix: whether the table has rows for the prefix tokens (vision_transformer, DeiT) or for
-            the patches alone (big_vision, DeiT III).
-        position_interpolation: how the table is resized: "bilinear_aligned" as both Google originals do it with
-            scipy, "bicubic" as DeiT, "bicubic_offset" as DINO, "bilinear".
-        use_class_token: whether a class token stands before the patches.
-        use_mask_token: whether there is a token that replaces masked patches.
-        pooling: what the classifier reads: the class "token", the "mean" over the patches, "map" (multi-head
-            attention pooling), or "none" for every token by itself.
-        norm_after_pooling: whether the last norm comes after pooling, not before, as where MAE is fine-tuned; then
-            `last_hidden_state` is not normalised.
-        representation_size: width of a linear layer and tanh between pooling and classifier; None leaves it out.
-        layer_scale_init_value: initial gain of layer scale; None leaves it out.
+        position_embedding_prefix: whether the table has rows for the prefix tokens (vision_transformer, DeiT) or only
+            for the patches (big_vision, DeiT III).
+        position_interpolation: how the table is resized: "bilinear_aligned" as in both Google originals,
+            "bicubic" as in DeiT, "bicubic_offset" as in DINO, or "bilinear".
+        use_class_token: whether there is a class token before the patches.
+        use_mask_token: whether there is a mask token, which replaces masked patches.
+        pooling: input of the classifier: the class "token", the "mean" of the patches, "map" (multi-head attention
+            pooling), or "none" for every token separately.
+        norm_after_pooling: whether the last norm comes after pooling instead of before, as in MAE's fine-tuning;
+            `last_hidden_state` is then not normalised.
+        representation_size: channels of a linear layer with tanh between pooling and classifier; None for none.
+        layer_scale_init_value: initial gamma of layer scale; None for no layer scale.
         drop_path_rate, drop_path_schedule: stochastic depth, rising "linear"ly to the rate or "constant".
-        patch_drop_rate: part of the patches left out of each image in training.
-        stem_depths: bottleneck units per ResNet stage of a hybrid, [] for the ResNet's root alone, None for plain ViT.
-        position_initializer_range: deviation of the learned table at initialisation; None for 1/sqrt(hidden_size),
-            as in big_vision.
+        patch_drop_rate: fraction of the patches of each image that is dropped in training.
+        stem_depths: bottleneck units per ResNet stage of a hybrid; [] for the ResNet's root alone; None for no ResNet.
+        position_initializer_range: standard deviation of the learned table at initialisation; None for
+            1/sqrt(hidden_size), as in big_vision.
         head_bias_init: initial bias of the classifier, whose weight starts at zero.
-        encoder_stride: pixels per token that the masked-image decoder paints.
+        encoder_stride: side of the square of pixels that the masked image decoder reconstructs per token.
         apply_layernorm: whether the backbone's feature maps pass through the final norm.
     """
 

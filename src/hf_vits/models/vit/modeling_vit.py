@@ -26,15 +26,14 @@ from ...modeling import (
     ForImageClassification,
     IsotropicBackbone,
     VitsPreTrainedModel,
-    asks_for_states,
     init_as_flax,
-    is_watched,
+    only_pooled_is_read,
 )
 from .configuration_vit import ViTConfig
 
 
 class ViTEmbeddings(nn.Module):
-    """Patch tokens with positions, after the class token."""
+    """Embeddings: class token and patches with positions, optional mask token and patch dropout."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -52,7 +51,7 @@ class ViTEmbeddings(nn.Module):
         return ResNetStem(config.num_channels, config.hidden_size, pair(config.patch_size), config.stem_depths)
 
     def make_prefix_tokens(self, config: ViTConfig) -> nn.Parameter | None:
-        """One row per prefix token, so that all of them are prepended at once."""
+        """Make the parameter (1, prefix tokens, hidden_size) of all prefix tokens; None for none."""
         count = config.num_prefix_tokens
         return nn.Parameter(torch.zeros(1, count, config.hidden_size)) if count else None
 
@@ -66,7 +65,7 @@ class ViTEmbeddings(nn.Module):
         return PositionEmbedding(grid, config.hidden_size, num_prefix_tokens, config.position_interpolation)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in tokens of an image of this size in pixels."""
+        """Return (height, width) in tokens for an image size in pixels."""
         return self.patch_embedding.grid(height, width)
 
     def forward(
@@ -75,7 +74,7 @@ class ViTEmbeddings(nn.Module):
         bool_masked_pos: torch.Tensor | None = None,
         kept_patches: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(batch, num_channels, height, width) to (batch, prefix + patches, hidden_size)."""
+        """Map (batch, num_channels, height, width) to (batch, prefix + patches, hidden_size)."""
         patches = self.patch_embedding(pixel_values)
         grid = tuple(patches.shape[-2:])
         tokens = patches.flatten(2).transpose(1, 2)
@@ -105,7 +104,7 @@ class ViTEmbeddings(nn.Module):
 
 
 class ViTPooler(nn.Module):
-    """The tokens as the classifier reads them: pooled, then through the representation layer if there is one."""
+    """Pooling of tokens, then norm and representation layer, if there are any."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -117,7 +116,7 @@ class ViTPooler(nn.Module):
         self.representation = nn.Linear(config.hidden_size, size) if size is not None else None
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, channels); with pooling "none" to (batch, tokens, channels)."""
+        """Map (batch, tokens, hidden_size) to (batch, channels); with pooling "none" to (batch, tokens, channels)."""
         if self.pooling == "token":
             hidden_states = hidden_states[:, 0]
         elif self.pooling == "mean":
@@ -129,7 +128,7 @@ class ViTPooler(nn.Module):
         return self.represent(hidden_states)
 
     def represent(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Linear layer and tanh on the last axis; unchanged where the model has no representation layer."""
+        """Apply the representation layer, linear and tanh, if there is one."""
         return hidden_states if self.representation is None else self.representation(hidden_states).tanh()
 
 
@@ -138,7 +137,7 @@ class ViTPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """As Flax initialises the originals: Xavier in the encoder, LeCun elsewhere, the classifier at zero."""
+        """Initialise as the Flax originals: Xavier in the encoder, LeCun elsewhere, the classifier at zero."""
         if isinstance(module, QueryKeyValue):
             bound = math.sqrt(6 / (2 * module.in_features))
             init.uniform_(module.weight, -bound, bound)
@@ -177,6 +176,7 @@ class ViTModel(ViTPreTrainedModel):
     _input_embed_layer = "patch_embedding"
     embeddings_class = ViTEmbeddings
     layer_class = TransformerLayer
+    pooler_class = ViTPooler
 
     def __init__(self, config: ViTConfig, add_pooling_layer: bool = True):
         super().__init__(config)
@@ -186,7 +186,7 @@ class ViTModel(ViTPreTrainedModel):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         if config.norm_after_pooling:
             self.norm = nn.Identity()
-        self.pooler = ViTPooler(config) if add_pooling_layer else None
+        self.pooler = self.pooler_class(config) if add_pooling_layer else None
         self.post_init()
 
     @merge_with_config_defaults
@@ -204,7 +204,8 @@ class ViTModel(ViTPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
             bool_masked_pos: (batch, patches), True where the mask token replaces a patch.
-            prefix_only: leave the patch tokens out of `last_hidden_state`, which spares most of the last layer.
+            prefix_only: compute only the prefix tokens of `last_hidden_state`, which saves most of the last layer's
+                operations.
             kept_patches: (batch, kept) indices of the patches that are encoded, in this order; None encodes all.
         """
         hidden_states = self.embeddings(pixel_values, bool_masked_pos, kept_patches)
@@ -218,24 +219,20 @@ class ViTModel(ViTPreTrainedModel):
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
 
     def layer_arguments(self, pixel_values: torch.Tensor) -> dict:
-        """What the layers are told beside the tokens."""
+        """Return keyword arguments for the layers."""
         return {}
 
 
-class PrefixClassification(ForImageClassification):
-    """An image classifier whose base model leaves out the patch tokens of the last layer where no one reads them.
-
-    Where the class token is pooled, the patch tokens are keys and values to it in the last layer and nothing more:
-    a layer's worth of MLP and output projection is saved. Who asks for states, or hooks the layer, gets them all.
-    """
+class PrefixClassification:
+    """Mixin of classifiers: the base model leaves out the last layer's patch tokens where nothing reads them."""
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
-        seen = asks_for_states(self, kwargs) or is_watched(self.model.layers[-1])
-        prefix_only = self.config.pooling == "token" and not seen
+        pools_token = self.config.pooling == "token"
+        prefix_only = pools_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
         return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
 
 
-class ViTForImageClassification(PrefixClassification, ViTPreTrainedModel):
+class ViTForImageClassification(PrefixClassification, ForImageClassification, ViTPreTrainedModel):
     """ViT with a linear classifier on its pooled output."""
 
     model_class = ViTModel
@@ -248,7 +245,7 @@ class ViTBackbone(IsotropicBackbone, ViTPreTrainedModel):
 
 
 class ViTForMaskedImageModeling(ViTPreTrainedModel):
-    """ViT that paints masked patches: a linear decoder from each token to its pixels (SimMIM, arXiv 2111.09886)."""
+    """ViT for masked image modelling with a linear decoder from tokens to pixels (SimMIM, arXiv 2111.09886)."""
 
     _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^model\.pooler\."]
 
@@ -286,7 +283,7 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         if bool_masked_pos is not None:
             if reconstruction.shape != pixel_values.shape:
                 raise ValueError(
-                    f"the loss compares pixels, but encoder_stride={self.config.encoder_stride} paints "
+                    f"the loss compares pixels, but encoder_stride={self.config.encoder_stride} reconstructs "
                     f"{tuple(reconstruction.shape[-2:])} for images of {tuple(pixel_values.shape[-2:])}: set "
                     "encoder_stride to the patch size"
                 )

@@ -1,7 +1,8 @@
 """Self-attention within the frames of a clip, and across them.
 
 Arnab et al., "ViViT: A Video Vision Transformer", arXiv 2103.15691, section 3.3. Tokens are (batch, frames, places,
-channels). Axes are folded into one another so that no attention has to copy queries, keys or values.
+channels), with the places of a frame in row-major order. Axes are merged such that queries, keys and values are never
+copied.
 """
 
 import torch
@@ -11,17 +12,17 @@ from ...layers.attention import QueryKeyValue, SelfAttention, attend
 
 
 class SpaceAttention(SelfAttention):
-    """Every token attends to those of its frame; a frame is an example of its own."""
+    """Attention of each token to the tokens of its frame; frames are treated as separate samples."""
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Arguments as in `SelfAttention.forward`, with frames.
+        """Compute attention within frames; arguments as in `SelfAttention.forward`.
 
         Args:
             hidden_states: (batch, frames, tokens, hidden_size).
 
         Returns:
-            (batch, frames, queries, hidden_size), and the probabilities (batch * frames, heads, queries, tokens) where
-            the implementation has them.
+            (batch, frames, queries, hidden_size), and the probabilities (batch * frames, heads, queries, tokens), None
+            unless the implementation is eager.
         """
         attended, probabilities = super().forward(hidden_states.flatten(0, 1), **kwargs)
         return attended.unflatten(0, hidden_states.shape[:2]), probabilities
@@ -30,12 +31,12 @@ class SpaceAttention(SelfAttention):
 class TimeQueryKeyValue(QueryKeyValue):
     """Queries, keys and values across frames.
 
-    The rows of the weight go head by head: query, key and value of the first, then of the next. So all heads of all
-    places follow one another evenly, and are taken for as many heads.
+    The rows of the weight are ordered by head: query, key and value of the first head, then of the next. The heads of
+    all places are therefore evenly spaced in memory and can be treated as `places * heads` heads without a copy.
     """
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(batch, frames, places, hidden_size) to three tensors of (batch, places * heads, frames, head_dim)."""
+        """Map (batch, frames, places, hidden_size) to three tensors of (batch, places * heads, frames, head_dim)."""
         batch, frames, places, _ = hidden_states.shape
         fused = nn.Linear.forward(self, hidden_states).view(batch, frames, places * self.num_heads, 3, -1)
         query, key, value = fused.unbind(3)
@@ -43,19 +44,19 @@ class TimeQueryKeyValue(QueryKeyValue):
 
 
 class TimeAttention(SelfAttention):
-    """Every token attends to those at its place in all frames."""
+    """Attention of each token to the tokens at the same place in all frames."""
 
     qkv_class = TimeQueryKeyValue
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Let tokens attend across frames.
+        """Compute attention across frames.
 
         Args:
             hidden_states: (batch, frames, places, hidden_size).
 
         Returns:
-            The same shape, and the probabilities (batch, places * heads, frames, frames) where the implementation has
-            them.
+            The same shape, and the probabilities (batch, places * heads, frames, frames), None unless the
+            implementation is eager.
         """
         attended, probabilities = attend(self, *self.qkv(hidden_states), **kwargs)
         attended = attended.reshape(*hidden_states.shape[:3], -1)
@@ -63,10 +64,10 @@ class TimeAttention(SelfAttention):
 
 
 class SpaceTimeAttention(nn.Module):
-    """The first half of the heads attends across frames, the second half within them (section 3.3, model 4).
+    """Attention across frames by the first half of the heads, within frames by the second (section 3.3, model 4).
 
-    The original puts the halves together and projects them; here each is projected, which sums to the same. Arguments
-    are those of `SelfAttention`.
+    The original concatenates the halves and projects them; here each half is projected and the results are summed,
+    which is the same. Arguments are as in `SelfAttention`.
     """
 
     def __init__(
@@ -84,18 +85,18 @@ class SpaceTimeAttention(nn.Module):
         self.time = TimeAttention(config, hidden_size, **sizes, **rates, projection_bias=False)
         self.space = SpaceAttention(config, hidden_size, **sizes, **rates)
         for half in (self.time, self.space):
-            half.projection.fan_in = hidden_size  # for initialisation, which is that of the whole
+            half.projection.fan_in = hidden_size  # the initialisation uses the whole's fan-in
         self.dropout = nn.Dropout(projection_dropout) if projection_dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, None]:
-        """(batch, frames, places, hidden_size) to the same shape; each half records its own probabilities."""
+        """Map (batch, frames, places, hidden_size) to the same shape; each half records its own attentions."""
         within, _ = self.space(hidden_states, **kwargs)
         across, _ = self.time(hidden_states, **kwargs)
         return self.dropout(within + across), None
 
 
 def time_attention_state(state: dict[str, torch.Tensor], num_heads: int) -> dict[str, torch.Tensor]:
-    """The weights of a `SelfAttention`, {key: tensor}, as those of a `TimeAttention`."""
+    """Convert the state dict of a `SelfAttention` to one of a `TimeAttention`."""
     return {
         key: value.unflatten(0, (3, num_heads, -1)).transpose(0, 1).flatten(0, 2) if key.startswith("qkv.") else value
         for key, value in state.items()
@@ -103,7 +104,7 @@ def time_attention_state(state: dict[str, torch.Tensor], num_heads: int) -> dict
 
 
 def space_time_attention_state(state: dict[str, torch.Tensor], num_heads: int) -> dict[str, torch.Tensor]:
-    """The weights of a `SelfAttention`, {key: tensor}, as those of a `SpaceTimeAttention`."""
+    """Convert the state dict of a `SelfAttention` to one of a `SpaceTimeAttention`."""
     halves = {"time": {}, "space": {}}
     for key, value in state.items():
         if key.startswith("qkv."):

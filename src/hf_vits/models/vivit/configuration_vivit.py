@@ -13,23 +13,23 @@ class VivitConfig(VitsConfig):
 
     Args:
         image_size: (height, width) of a frame, or one number for both, in pixels.
-        num_frames: frames of a clip. Position tables are made for this size and length, and resized to others.
-        tubelet_size: (frames, height, width) that make a token.
-        num_sampled_frames: how many frames of a clip are used, evenly spaced; tubelets are of one frame then. None
-            for all. For some lengths the original's rounding gives one more.
-        attention_type: the models of the paper, 1 to 4. "spacetime": every token attends to all.
-            "factorized_encoder": an encoder of each frame, then one over the frames. "factorized_self_attention":
-            layers with an attention within frames and one across. "factorized_dot_product": half of the heads attend
-            within frames, half across.
-        num_hidden_layers: of the encoder, or of the encoder of each frame.
-        num_temporal_layers: of the encoder over the frames, for "factorized_encoder"; with 0 frames are averaged.
-        attention_order: of the two attentions of a layer, for "factorized_self_attention".
-        pooling: what the classifier reads: a class "token" that stands before the patches; the "first" token, without
-            adding one; "mean", "max" or "sum" of the tokens. A factorised encoder pools each frame in the same way.
-        representation_size: width of a linear layer and tanh between pooling and classifier; None leaves it out.
+        num_frames: frames of a clip. Position tables have this size and length and are resized to other inputs.
+        tubelet_size: (frames, height, width) of a token.
+        num_sampled_frames: number of evenly spaced frames that are used of a clip, with tubelets of one frame; None
+            for all frames. For some lengths, the original's rounding gives one more.
+        attention_type: models 1 to 4 of the paper. "spacetime": all tokens attend to each other.
+            "factorized_encoder": an encoder for each frame, then an encoder over the frames.
+            "factorized_self_attention": layers with an attention within frames and an attention across frames.
+            "factorized_dot_product": half of the heads attend within frames, half across frames.
+        num_hidden_layers: layers of the encoder; of a factorised encoder, layers of the encoder for each frame.
+        num_temporal_layers: layers of a factorised encoder's encoder over the frames; with 0, frames are averaged.
+        attention_order: order of the two attentions of a layer, for "factorized_self_attention".
+        pooling: input of the classifier: a class "token" before the patches; the "first" token, without a class token;
+            "mean", "max" or "sum" of the tokens. A factorised encoder pools each frame in the same way.
+        representation_size: channels of a linear layer with tanh between pooling and classifier; None for none.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0 in each encoder.
-        head_sizes: how many of the classes belong to each head, for a classifier that answers several questions at
-            once, such as nouns and verbs: they share one linear layer. None for one head.
+        head_sizes: number of classes of each head, for a classifier with several heads, such as nouns and verbs, in
+            one linear layer; None for one head.
     """
 
     model_type = "hf_vits_vivit"
@@ -69,7 +69,7 @@ class VivitConfig(VitsConfig):
 
     @property
     def averages_frames(self) -> bool:
-        """Whether the vectors of the frames are averaged, without an encoder over them."""
+        """Whether a factorised encoder averages the frames instead of encoding them."""
         return self.attention_type == "factorized_encoder" and self.num_temporal_layers == 0
 
     @property
@@ -78,7 +78,7 @@ class VivitConfig(VitsConfig):
 
     @property
     def num_layers(self) -> int:
-        """Layers of all encoders."""
+        """Number of layers of all encoders."""
         return self.num_hidden_layers + self.num_temporal_layers * (self.attention_type == "factorized_encoder")
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Starting a ViViT from a trained image model, or from a ViViT for other clips.
+"""Initialisation of a ViViT from a trained image model, or from a ViViT for other clips.
 
 Arnab et al., "ViViT: A Video Vision Transformer", arXiv 2103.15691, section 3.4; google-research/scenic,
 projects/vivit/model_utils.py (`initialise_from_train_state`).
@@ -29,22 +29,23 @@ def initialize_from(
     positions: Literal["tile", "resize", "resize_tile"] | None = None,
     temporal_attention: Literal["copy", "zero"] = "copy",
 ) -> None:
-    """Take over, in place, the weights of a ViT or DeiT of hf_vits, or of a ViViT of the same `attention_type`.
+    """Copy, in place, the weights of a ViT or DeiT of hf_vits, or of a ViViT of the same `attention_type`.
 
-    The encoder of a factorised encoder's frames starts from the image model, the one over the frames stays as it is,
-    as do the classifier and, as in the original, a factorised encoder's class token. Factorised self-attention gets
-    the image model's attention twice; the norm before the one across frames stays.
+    Not changed are the classifier and, in a factorised encoder, the encoder over the frames and, as in the original,
+    the class token. In factorised self-attention both attentions are copied from the image model; the norm before the
+    attention across frames is not changed.
 
     Args:
-        source: with or without a head, which is left out.
-        inflation: how patches become tubelets, see `layers.inflation.inflate`.
-        positions: how a table that does not fit is changed. "tile" repeats it for every frame; "resize" treats it as
-            one square of tokens, whatever the frames; "resize_tile" resizes it to the tokens of a frame and repeats
-            that. For a factorised encoder, whose table is of one frame, the original's "resize_tile" divides by the
-            frames all the same. None: "resize" for a factorised encoder and "resize_tile" for the others, or between
-            two ViViTs along height, width and time.
-        temporal_attention: "copy" is what the original's code does with the attention across frames of factorised
-            self-attention; "zero" is what the paper says: it adds nothing at first.
+        model: ViViT with or without a head.
+        source: model with or without a head; the head is not copied.
+        inflation: how kernels of patches are inflated to tubelets, see `layers.inflation.inflate`.
+        positions: how a position table of another size is changed. "tile" repeats it for every frame; "resize" resizes
+            it as one square grid of all tokens; "resize_tile" resizes it to the tokens of a frame and repeats that.
+            For a factorised encoder, whose table is for one frame, the original's "resize_tile" still divides by the
+            number of frames. None: "resize" for a factorised encoder, "resize_tile" for the others; between two
+            ViViTs, resize along height, width and time.
+        temporal_attention: initialisation of the attention across frames in factorised self-attention: "copy" as the
+            original's code; "zero" as the paper, so that it adds nothing at first.
 
     Raises:
         ValueError: the models do not fit.
@@ -110,7 +111,7 @@ def copy_image_model(
 
 
 def layer_state(state: dict[str, torch.Tensor], config) -> dict[str, torch.Tensor]:
-    """The weights of a layer of an image model as those of a layer of ours; each is a tensor of its own."""
+    """Convert the state dict of an image model's layer to one of a ViViT layer; no tensors share memory."""
     if config.attention_type in ("spacetime", "factorized_encoder"):
         return state
     attention = {key.removeprefix("attention."): value for key, value in state.items() if key.startswith("attention.")}
@@ -129,11 +130,13 @@ def layer_state(state: dict[str, torch.Tensor], config) -> dict[str, torch.Tenso
 def fill_positions(
     target: PositionEmbedding, table: torch.Tensor, grid: tuple[int, ...], frames: int, rule: str
 ) -> None:
-    """Fill a table of positions from another; its own row for the class token stays where the other has none.
+    """Fill a position table from another; the class token's row is not changed where the other table has none.
 
     Args:
-        table: (1, prefix + prod(grid), hidden_size), made for tokens on `grid`.
-        frames: of tokens in a clip.
+        target: the table to fill.
+        table: (1, prefix + prod(grid), hidden_size), of tokens on `grid`.
+        frames: number of frames of tokens in a clip.
+        rule: `positions` of `initialize_from`.
     """
     count, num_source = math.prod(target.grid), math.prod(grid)
     prefix, rows = table[:, : table.shape[1] - num_source], table[:, -num_source:]
@@ -151,7 +154,7 @@ def fill_positions(
 def change_positions(
     rows: torch.Tensor, grid: tuple[int, ...], target: PositionEmbedding, frames: int, rule: str
 ) -> torch.Tensor:
-    """(1, prod(grid), hidden_size) by one of the original's rules."""
+    """Change rows (1, prod(grid), hidden_size) by one of the original's rules."""
     if rule not in ("tile", "resize", "resize_tile"):
         raise ValueError(f"positions must be tile, resize or resize_tile, got {rule!r}")
     count = math.prod(target.grid)
@@ -163,7 +166,7 @@ def change_positions(
 
 
 def plane(count: int, grid: tuple[int, ...]) -> tuple[int, int]:
-    """(height, width) of so many tokens: `grid` where it has two axes and as many, else a square."""
+    """Return `grid` if it has two axes and `count` tokens, otherwise the (height, width) of a square."""
     if len(grid) == 2 and math.prod(grid) == count:
         return grid
     side = math.isqrt(count)
@@ -173,7 +176,7 @@ def plane(count: int, grid: tuple[int, ...]) -> tuple[int, int]:
 
 
 def copy_clip_model(model: nn.Module, source: nn.Module, positions: str | None) -> None:
-    """All weights but position tables as they are, save those that either model lacks."""
+    """Copy all weights that both models have from a ViViT; position tables are resized."""
     names = ("encoder",) if model.temporal_encoder is None else ("encoder", "temporal_encoder")
     for name in names:
         target, table = getattr(model, name).position_embedding, getattr(source, name).position_embedding

@@ -1,4 +1,4 @@
-"""ViViT: video vision transformers that attend to all of a clip at once, or to space and time in turn.
+"""ViViT: video vision transformers with joint or factorised attention over space and time.
 
 Arnab et al., "ViViT: A Video Vision Transformer", arXiv 2103.15691; google-research/scenic (projects/vivit/model.py,
 model_utils.py).
@@ -25,9 +25,8 @@ from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     VitsPreTrainedModel,
-    asks_for_states,
     init_as_flax,
-    is_watched,
+    only_pooled_is_read,
 )
 from .attention_vivit import SpaceAttention, SpaceTimeAttention, TimeAttention
 from .configuration_vivit import VivitConfig
@@ -35,7 +34,7 @@ from .initialization_vivit import initialize_from
 
 
 class VivitEmbeddings(nn.Module):
-    """Tubelets of a clip, or patches of some of its frames, each projected to a token."""
+    """Embedding of tubelets of a clip, or of patches of sampled frames."""
 
     def __init__(self, config: VivitConfig):
         super().__init__()
@@ -47,7 +46,7 @@ class VivitEmbeddings(nn.Module):
         self.grid = self.tubelet_embedding.grid(num_frames, *pair(config.image_size))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
+        """Map (batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
         if self.num_sampled_frames is not None:
             check_pixel_values(pixel_values, self.tubelet_embedding.num_channels, clips=True)
             pixel_values = sample_uniformly(pixel_values, self.num_sampled_frames)
@@ -55,7 +54,7 @@ class VivitEmbeddings(nn.Module):
 
 
 class VivitLayer(TransformerLayer):
-    """A layer whose tokens attend to all others; stochastic depth as in the original."""
+    """Transformer layer with joint attention and the original's stochastic depth."""
 
     def __init__(self, config: VivitConfig, drop_path_rate: float = 0.0):
         super().__init__(config, drop_path_rate)
@@ -63,21 +62,21 @@ class VivitLayer(TransformerLayer):
 
 
 class VivitFrameLayer(VivitLayer):
-    """A layer whose tokens attend to those of their frame; stochastic depth drops all frames of a clip, or none."""
+    """Transformer layer with attention within frames; stochastic depth drops all frames of a clip together."""
 
     attention_class = SpaceAttention
 
 
 class VivitDotProductLayer(VivitLayer):
-    """A layer, half of whose heads attend within frames, half across (section 3.3, model 4)."""
+    """Transformer layer in which half of the heads attend within frames, half across (section 3.3, model 4)."""
 
     attention_class = SpaceTimeAttention
 
 
 class VivitSelfAttentionLayer(GradientCheckpointingLayer):
-    """An attention within frames, one across, and an MLP, each after a norm (section 3.3, model 3).
+    """Pre-norm layer with an attention within frames, an attention across frames and an MLP (section 3.3, model 3).
 
-    The original takes a rate of stochastic depth for this layer, and does not use it; so does this.
+    As in the original, `drop_path_rate` is accepted but not used.
     """
 
     def __init__(self, config: VivitConfig, drop_path_rate: float = 0.0):
@@ -98,7 +97,7 @@ class VivitSelfAttentionLayer(GradientCheckpointingLayer):
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, frames, places, hidden_size) to the same shape."""
+        """Map (batch, frames, places, hidden_size) to the same shape."""
         for axis in self.axes:
             norm, attention = getattr(self, f"{axis}_norm"), getattr(self, f"{axis}_attention")
             attended, _ = attention(norm(hidden_states), **kwargs)
@@ -115,7 +114,7 @@ LAYERS = {
 
 
 class VivitEncoder(nn.Module):
-    """Class token, positions, layers and a norm.
+    """Encoder: optional class token, positions, layers and a norm.
 
     Args:
         grid: (frames, height, width) of tokens, or (height, width) of the tokens of a frame, or (frames,).
@@ -138,11 +137,11 @@ class VivitEncoder(nn.Module):
 
         Args:
             hidden_states: (batch, tokens, hidden_size) or (batch, frames, tokens of a frame, hidden_size).
-            grid: of the tokens, along the axes that the encoder is made for.
-            num_queries: how many leading tokens the last layer has to return, None for all.
+            grid: sizes along the axes that the encoder is made for.
+            num_queries: number of first tokens that the last layer computes; None for all.
 
         Returns:
-            As `hidden_states`, the class token first; of each group of tokens the leading ones alone, if so asked.
+            As `hidden_states`, with the class token first; with `num_queries`, only the first tokens.
         """
         hidden_states = self.add_positions(hidden_states, grid)
         *layers, last_layer = self.layers
@@ -153,11 +152,12 @@ class VivitEncoder(nn.Module):
         return self.norm(last_layer(hidden_states, **kwargs))
 
     def add_positions(self, hidden_states: torch.Tensor, grid: tuple[int, ...]) -> torch.Tensor:
+        """Add positions and prepend the class token."""
         positions = self.position_embedding(grid)
         if self.class_token is not None:
             prefix = self.class_token + positions[:, :1]
             positions = positions[:, 1:]
-        # Positions of a clip are those of its frames one after another; positions of a frame are the same for all.
+        # The table is for all frames of a clip, one after another, or for one frame and then shared by all.
         hidden_states = hidden_states + positions.view(-1, *hidden_states.shape[-2:])
         if self.class_token is not None:
             prefix = prefix.expand(*hidden_states.shape[:-2], -1, -1)
@@ -166,7 +166,7 @@ class VivitEncoder(nn.Module):
 
 
 def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(..., tokens, channels) to (..., channels); `pooling` as in the configuration."""
+    """Map (..., tokens, channels) to (..., channels); `pooling` as in the configuration."""
     if pooling == "mean":
         return tokens.mean(dim=-2)
     if pooling == "max":
@@ -177,7 +177,7 @@ def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
 
 
 class VivitPooler(nn.Module):
-    """The tokens as the classifier reads them: pooled, then through the representation layer if there is one."""
+    """Pooling of tokens, then the representation layer, if there is one."""
 
     def __init__(self, config: VivitConfig):
         super().__init__()
@@ -186,7 +186,7 @@ class VivitPooler(nn.Module):
         self.representation = nn.Linear(config.hidden_size, size) if size is not None else None
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden_size) to (batch, channels)."""
+        """Map (batch, tokens, hidden_size) to (batch, channels)."""
         pooled = pool(hidden_states, self.pooling)
         return pooled if self.representation is None else self.representation(pooled).tanh()
 
@@ -201,7 +201,7 @@ class VivitPreTrainedModel(VitsPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """As Flax initialises the original: Xavier in the encoders, LeCun elsewhere, the classifier at zero."""
+        """Initialise as the Flax original: Xavier in the encoders, LeCun elsewhere, the classifier at zero."""
         pooler = getattr(self, "pooler", None)
         if isinstance(module, QueryKeyValue):
             bound = math.sqrt(6 / (2 * module.in_features))
@@ -233,8 +233,8 @@ class VivitPreTrainedModel(VitsPreTrainedModel):
 class VivitModel(VivitPreTrainedModel):
     """ViViT encoder.
 
-    `last_hidden_state` are the tokens of a factorised encoder's frames, otherwise those of all tubelets, frame by
-    frame. Where attention is factorised, `hidden_states` are (batch, frames, tokens of a frame, hidden_size).
+    `last_hidden_state` contains one token per frame for a factorised encoder, otherwise all tubelets, frame by frame.
+    With factorised attention, `hidden_states` are (batch, frames, tokens of a frame, hidden_size).
 
     Args:
         add_pooling_layer: whether `pooler_output` is computed.
@@ -267,7 +267,8 @@ class VivitModel(VivitPreTrainedModel):
 
         Args:
             pixel_values: (batch, frames, num_channels, height, width), normalised by the video processor.
-            prefix_only: leave all but the first token out of `last_hidden_state`, which spares most of the last layer.
+            prefix_only: compute only the first token of `last_hidden_state`, which saves most of the last layer's
+                operations.
         """
         hidden_states = self.embeddings(pixel_values)
         grid, hidden_states = tuple(hidden_states.shape[1:4]), hidden_states.flatten(2, 3)
@@ -284,19 +285,22 @@ class VivitModel(VivitPreTrainedModel):
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
 
     def encode_frames(self, hidden_states: torch.Tensor, grid: tuple[int, int, int], **kwargs) -> torch.Tensor:
-        """(batch, frames, tokens of a frame, hidden_size) to a vector per frame, (batch, frames, hidden_size)."""
-        pooling = self.config.pooling
-        seen = asks_for_states(self, kwargs) or is_watched(self.encoder.layers[-1])
-        num_queries = 1 if pooling in ("token", "first") and not seen else None
-        return pool(self.encoder(hidden_states, grid[1:], num_queries, **kwargs), pooling)
+        """Map (batch, frames, tokens of a frame, hidden_size) to a vector per frame, (batch, frames, hidden_size)."""
+        num_queries = 1 if self.pools_one_token(self.encoder, kwargs) else None
+        return pool(self.encoder(hidden_states, grid[1:], num_queries, **kwargs), self.config.pooling)
+
+    def pools_one_token(self, encoder: VivitEncoder, kwargs: dict) -> bool:
+        """Return whether the last layer of `encoder` may leave out all tokens but the first, which is pooled."""
+        pools_token = self.config.pooling in ("token", "first")
+        return pools_token and only_pooled_is_read(self, encoder.layers[-1], kwargs)
 
 
 class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
     """ViViT with a linear classifier on its pooled output.
 
-    `pixel_values` are (batch, frames, num_channels, height, width). With `config.head_sizes` it answers several
-    questions: `logits` are those of all heads, one after the other; `labels` are (batch, heads) class indices or
-    (batch, num_labels) distributions, and the loss is the mean over the heads.
+    `pixel_values` are (batch, frames, num_channels, height, width). With `config.head_sizes` there are several heads:
+    `logits` are the concatenated logits of all heads, `labels` are class indices (batch, heads) or probabilities
+    (batch, num_labels), and the loss is averaged over the heads.
     """
 
     model_class = VivitModel
@@ -307,16 +311,15 @@ class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
             self.loss_function = loss_of_heads
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
-        encoder = self.model.encoder if self.model.temporal_encoder is None else self.model.temporal_encoder
-        seen = asks_for_states(self, kwargs) or is_watched(encoder.layers[-1])
-        prefix_only = self.config.pooling in ("token", "first") and not seen
+        last_encoder = self.model.encoder if self.model.temporal_encoder is None else self.model.temporal_encoder
+        prefix_only = self.model.pools_one_token(last_encoder, kwargs)
         return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
 
     def joint_scores(self, logits: torch.Tensor) -> torch.Tensor:
-        """Probability of every combination of the heads' classes, such as an action's noun and verb.
+        """Return the probability of every combination of the heads' classes, such as an action's noun and verb.
 
         Returns:
-            (batch, prod(config.head_sizes)); of two heads, classes a and b are at `a * head_sizes[1] + b`.
+            (batch, prod(config.head_sizes)); for two heads, classes a and b have index `a * head_sizes[1] + b`.
         """
         if self.config.head_sizes is None:
             raise ValueError("the model has one head: its scores are logits.softmax(-1)")
@@ -324,6 +327,7 @@ class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
 
 
 def loss_of_heads(labels: torch.Tensor, logits: torch.Tensor, config: VivitConfig, **kwargs) -> torch.Tensor:
+    """Compute the loss of several heads, in the form of a transformers `loss_function`."""
     return multi_head_cross_entropy(logits, labels, config.head_sizes)
 
 

@@ -1,4 +1,4 @@
-"""Configuration of self-distillation over any backbone (facebookresearch/dino)."""
+"""Configuration of DINO over any backbone (facebookresearch/dino)."""
 
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ VIT_SMALL = {
 
 
 def as_backbone_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
-    """A backbone's configuration, from the fields of one or from itself; None is DINO's ViT-S/16."""
+    """Return a backbone's configuration from a dict of fields or a configuration; None for DINO's ViT-S/16."""
     if config is None:
         return DeiTConfig(**VIT_SMALL)
     if isinstance(config, dict):
@@ -37,15 +37,16 @@ class DINOConfig(VitsConfig):
     """Configuration of DINO; the defaults are the published ViT-S/16.
 
     Args:
-        backbone_config: of the backbone, any that `AutoModel` builds and whose output has a `pooler_output`; as a dict
-            it names its `model_type`. The teacher has the same without stochastic depth.
+        backbone_config: configuration of the backbone, any model of `AutoModel` with a `pooler_output`; a dict must
+            name its `model_type`. The teacher has the same backbone without stochastic depth.
         num_prototypes: output dimensions of the head.
-        head_hidden_size, head_bottleneck_size, num_head_layers: of the head's MLP.
+        head_hidden_size, head_bottleneck_size, num_head_layers: hidden and output channels and number of layers of the
+            head's MLP.
         head_norm: norm between the MLP's layers.
-        train_gain: whether the gains of the head's last, weight-normalised layer are trained (the original's
+        train_magnitude: whether the magnitudes of the head's weight-normalised last layer are trained (the original's
             norm_last_layer false).
         student_temperature: divides the student's logits.
-        teacher_temperature: divides the teacher's, until a schedule says otherwise.
+        teacher_temperature: divides the teacher's logits, unless a schedule sets another temperature.
         center_momentum: weight of the old centre at each step.
     """
 
@@ -61,7 +62,7 @@ class DINOConfig(VitsConfig):
     head_bottleneck_size: int = 256
     num_head_layers: int = 3
     head_norm: Literal["batch_norm", "layer_norm"] | None = None
-    train_gain: bool = True
+    train_magnitude: bool = True
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     center_momentum: float = 0.9

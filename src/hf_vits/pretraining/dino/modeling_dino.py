@@ -1,4 +1,4 @@
-"""Self-distillation without labels over any backbone.
+"""DINO: self-distillation without labels, over any backbone.
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", arXiv 2104.14294; facebookresearch/dino
 (main_dino.py).
@@ -40,7 +40,7 @@ class DINOOutput(ModelOutput):
 
 
 class DINOForPreTraining(SelfDistillationModel):
-    """A student that predicts, from every view of an image, what its teacher sees in the others."""
+    """DINO: the student predicts, from each view of an image, the teacher's output for the other views."""
 
     config_class = DINOConfig
 
@@ -63,12 +63,13 @@ class DINOForPreTraining(SelfDistillationModel):
         local_pixel_values: torch.Tensor | Sequence[torch.Tensor] | None = None,
         **kwargs,
     ) -> DINOOutput:
-        """Loss of a batch. Views of one size go through the backbone together, all features through the head.
+        """Compute the loss of a batch. The backbone runs once per size of views, the head once for all.
 
         Args:
-            pixel_values: (batch, global views, num_channels, height, width), two or more; the teacher sees these.
-            local_pixel_values: (batch, local views, num_channels, height, width) that the student alone sees, or one
-                such tensor for each of several sizes.
+            pixel_values: (batch, global views, num_channels, height, width), two or more views, for student and
+                teacher.
+            local_pixel_values: (batch, local views, num_channels, height, width), for the student alone, or a list
+                with such a tensor for each size.
         """
         check_views(pixel_values)
         batch, num_views = pixel_values.shape[:2]
@@ -91,7 +92,7 @@ def make_head(config: DINOConfig, in_features: int) -> DINOHead:
         bottleneck_size=config.head_bottleneck_size,
         num_layers=config.num_head_layers,
         norm=config.head_norm,
-        train_gain=config.train_gain,
+        train_magnitude=config.train_magnitude,
     )
 
 

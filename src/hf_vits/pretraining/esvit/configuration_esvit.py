@@ -1,4 +1,4 @@
-"""Configuration of self-distillation of views and regions over any backbone (microsoft/esvit)."""
+"""Configuration of EsViT over any backbone (microsoft/esvit)."""
 
 from huggingface_hub.dataclasses import strict
 
@@ -11,8 +11,8 @@ class EsViTConfig(DINOConfig):
     """Configuration of EsViT; the defaults are the published Swin-T/7. The fields of `DINOConfig` apply, and:
 
     Args:
-        use_regions: whether regions, the tokens of the backbone's last stage, are matched to the teacher's and learnt
-            from as well; each branch then has a second head, of the same sizes, for them.
+        use_regions: whether there is a loss over regions (the tokens of the backbone's last stage) as well, each
+            matched to a region of the teacher; student and teacher then have a second head of the same sizes.
     """
 
     model_type = "hf_vits_esvit"

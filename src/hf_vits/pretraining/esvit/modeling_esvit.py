@@ -1,4 +1,4 @@
-"""Self-distillation of whole views and of the regions in them.
+"""EsViT: self-distillation of views and of their regions.
 
 Li et al., "Efficient Self-supervised Vision Transformers for Representation Learning", arXiv 2106.09785;
 microsoft/esvit (main_esvit.py, models/).
@@ -29,9 +29,9 @@ from .configuration_esvit import EsViTConfig
 
 @dataclass
 class EsViTOutput(DINOOutput):
-    """Output of EsViT; the fields of `DINOOutput` are those of views, and with regions:
+    """Output of EsViT; the fields of `DINOOutput` refer to views. With regions there are also:
 
-    view_loss, region_loss: the parts of the loss, which is their mean.
+    view_loss, region_loss: the parts of the loss; the loss is their mean.
     """
 
     view_loss: torch.FloatTensor | None = None
@@ -39,10 +39,10 @@ class EsViTOutput(DINOOutput):
 
 
 class Regions(NamedTuple):
-    """What a branch says of the regions of all crops of one size: the tokens of its backbone's last stage.
+    """Regions (tokens of the backbone's last stage) of all crops of one size.
 
-    features: (crops * batch, regions, channels).
-    logits: (crops * batch, regions, num_prototypes).
+    features: backbone features (crops * batch, regions, channels).
+    logits: outputs of the region head (crops * batch, regions, num_prototypes).
     """
 
     features: torch.Tensor
@@ -50,18 +50,18 @@ class Regions(NamedTuple):
 
 
 class EsViTBranch(Branch):
-    """A backbone, a head for views and, where the configuration asks for it, one for regions."""
+    """Student or teacher: a backbone, a head for views and, with `config.use_regions`, a head for regions."""
 
     def __init__(self, config: EsViTConfig, backbone_config: PreTrainedConfig):
         super().__init__(backbone_config, make_head(config, backbone_config.pooler_size))
         self.region_head = make_head(config, backbone_config.hidden_size) if config.use_regions else None
 
     def forward(self, sizes: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[Regions]]:
-        """Logits (all crops * batch, num_prototypes) of views, and the regions of each size, if there is a head.
+        """Return logits of views (crops * batch, num_prototypes), and the regions of each size, if there is a head.
 
         Args:
-            sizes: (crops * batch, num_channels, height, width) of each size of crops; those of one size go through
-                the backbone together, all features through a head together.
+            sizes: (crops * batch, num_channels, height, width) for each size of crops. The backbone runs once per
+                size, each head once for all.
         """
         if self.region_head is None:
             pooled = [pooled_features(self.backbone, crops) for crops in sizes]
@@ -78,7 +78,7 @@ class EsViTBranch(Branch):
 
 
 class EsViTForPreTraining(SelfDistillationModel):
-    """DINO whose student also predicts, for every region of a view, what its teacher sees where it looks alike."""
+    """EsViT: DINO, and the student also predicts, for each region, the teacher's output of the best match."""
 
     config_class = EsViTConfig
 
@@ -95,10 +95,10 @@ class EsViTForPreTraining(SelfDistillationModel):
 
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
-        """As everywhere; with `use_regions=True` training goes on with regions from what learnt from views alone."""
+        """Load a model; `use_regions=True` adds new region heads to a model that was trained on views alone."""
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if any(key.startswith("teacher.region_head.") for key in info["missing_keys"]):
-            # Each was made anew, and a teacher starts as its student does.
+            # Both heads are new; the teacher's must start with the student's weights.
             model.teacher.region_head.load_state_dict(model.student.region_head.state_dict())
         return (model, info) if output_loading_info else model
 
@@ -110,14 +110,14 @@ class EsViTForPreTraining(SelfDistillationModel):
         mixing: torch.Tensor | None = None,
         **kwargs,
     ) -> EsViTOutput:
-        """Loss of a batch. Views of one size go through the backbone together.
+        """Compute the loss of a batch. The backbone runs once per size of views.
 
         Args:
-            pixel_values: (batch, global views, num_channels, height, width), two or more; the teacher sees these.
-            local_pixel_values: (batch, local views, num_channels, height, width) that the student alone sees, or one
-                such tensor for each of several sizes.
-            mixing: as in `objectives.dino.cross_view_entropy`, where images of the batch are mixed up for the student;
-                not with regions.
+            pixel_values: (batch, global views, num_channels, height, width), two or more views, for student and
+                teacher.
+            local_pixel_values: (batch, local views, num_channels, height, width), for the student alone, or a list
+                with such a tensor for each size.
+            mixing: as in `objectives.dino.cross_view_entropy`, if the student's images are mixed; not with regions.
         """
         check_views(pixel_values)
         if mixing is not None and self.config.use_regions:
@@ -144,7 +144,7 @@ class EsViTForPreTraining(SelfDistillationModel):
 
 
 def each_crop(sizes: Sequence[torch.Tensor], batch: int) -> list[torch.Tensor]:
-    """(crops * batch, ...) of each size to (batch, ...) of each crop."""
+    """Return (crops * batch, ...) of each size to (batch, ...) of each crop."""
     return [crop for size in sizes for crop in size.split(batch)]
 
 

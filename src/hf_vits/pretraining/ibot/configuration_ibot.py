@@ -1,4 +1,4 @@
-"""Configuration of masked self-distillation over any backbone (bytedance/ibot, gkakogeorgiou/attmask)."""
+"""Configuration of iBOT and AttMask over any backbone (bytedance/ibot, gkakogeorgiou/attmask)."""
 
 from typing import Literal
 
@@ -13,17 +13,19 @@ class IBOTConfig(DINOConfig):
     """Configuration of iBOT; the defaults are the published ViT-S/16. The fields of `DINOConfig` apply, and:
 
     Args:
-        backbone_config: of a backbone that takes `bool_masked_pos`; built with use_mask_token=True.
+        backbone_config: configuration of a backbone with use_mask_token=True, whose `forward` takes `bool_masked_pos`.
         num_patch_prototypes: output dimensions of the head for patches.
-        share_head, share_teacher_head: whether class tokens and patches have one last layer, in the student and in
+        share_head, share_teacher_head: whether class tokens and patches share the last layer, in the student and in
             the teacher.
         class_weight, patch_weight: factors of the two parts of the loss.
-        teacher_patch_temperature: divides the teacher's logits of patches, until a schedule says otherwise.
+        teacher_patch_temperature: divides the teacher's logits of patches, unless a schedule sets another temperature.
         patch_center_momentum: weight of the old centre of patches at each step.
-        masking: where masks come from: "given" with each batch, or the teacher's attention, as `AttentionMask` says.
-        mask_ratio, mask_ratio_spread: part of the patches that attention masks, drawn for each batch.
-        mask_probability: part of the images that attention masks.
-        hint_share: part of the patches, the most attended, from which "hint" reveals some.
+        masking: source of the masks: "given" with each batch, or "high", "hint" or "low" by the teacher's attention,
+            see `AttentionMask`.
+        mask_ratio, mask_ratio_spread: with masks by attention, the fraction of the patches that is masked, drawn for
+            each batch from mask_ratio - mask_ratio_spread to mask_ratio + mask_ratio_spread.
+        mask_probability: with masks by attention, the probability that an image is masked.
+        hint_fraction: fraction of the patches, the most attended, from which "hint" reveals some.
     """
 
     model_type = "hf_vits_ibot"
@@ -42,7 +44,7 @@ class IBOTConfig(DINOConfig):
     mask_ratio: float = 0.3
     mask_ratio_spread: float = 0.2
     mask_probability: float = 0.5
-    hint_share: float = 0.1
+    hint_fraction: float = 0.1
 
     def __post_init__(self, **kwargs):
         if self.backbone_config is None:

@@ -1,4 +1,4 @@
-"""Self-distillation of whole views and of masked patches.
+"""iBOT: self-distillation of views and of masked patches.
 
 Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer", arXiv 2111.07832; bytedance/ibot (main_ibot.py).
 Kakogeorgiou et al., "What to Hide from Your Students: Attention-Guided Masked Image Modeling", arXiv 2203.12719;
@@ -32,10 +32,10 @@ from .configuration_ibot import IBOTConfig
 
 @dataclass
 class IBOTOutput(DINOOutput):
-    """Output of iBOT; the fields of `DINOOutput` are those of class tokens, and:
+    """Output of iBOT; the fields of `DINOOutput` refer to class tokens. There are also:
 
-    class_loss, patch_loss: the parts of the loss, weighted.
-    bool_masked_pos: (batch, global views, patches), the masks that were used.
+    class_loss, patch_loss: the two parts of the loss, each times its weight.
+    bool_masked_pos: (batch, global views, patches), the masks used.
     """
 
     class_loss: torch.FloatTensor | None = None
@@ -44,7 +44,7 @@ class IBOTOutput(DINOOutput):
 
 
 class IBOTForPreTraining(SelfDistillationModel):
-    """DINO whose student also predicts, from what is around, what its teacher sees in the patches masked from it."""
+    """iBOT: DINO, and the student also predicts the teacher's output for patches that are masked in its input."""
 
     config_class = IBOTConfig
 
@@ -66,7 +66,7 @@ class IBOTForPreTraining(SelfDistillationModel):
         )
         self.masking = None
         if config.masking != "given":
-            self.masking = AttentionMask(config.masking, config.mask_probability, config.hint_share)
+            self.masking = AttentionMask(config.masking, config.mask_probability, config.hint_fraction)
             self.mask_ratio = MaskRatio(config.mask_ratio, config.mask_ratio_spread)
         self.post_init()
         self.start_teacher()
@@ -75,7 +75,7 @@ class IBOTForPreTraining(SelfDistillationModel):
     def start_teacher(self) -> None:
         super().start_teacher()
         if self.config.share_teacher_head and not self.config.share_head:
-            # What the original's loading of one state dict into the other comes to: patches are copied last.
+            # As when the original loads the student's state dict into the teacher: the patch layer is copied last.
             self.teacher.head.last_layer.load_state_dict(self.student.head.patch_layer.state_dict())
 
     @can_return_tuple
@@ -87,15 +87,17 @@ class IBOTForPreTraining(SelfDistillationModel):
         mask_ratios: tuple[float, float] | None = None,
         **kwargs,
     ) -> IBOTOutput:
-        """Loss of a batch. Views of one size go through the backbone together.
+        """Compute the loss of a batch. The backbone runs once per size of views.
 
         Args:
-            pixel_values: (batch, global views, num_channels, height, width), two or more; the teacher sees these.
-            bool_masked_pos: (batch, global views, patches), True where the student does not see a patch; not with
-                masks by attention.
-            local_pixel_values: (batch, local views, num_channels, height, width) that the student alone sees, whole,
-                or one such tensor for each of several sizes.
-            mask_ratios: with masks by attention, the part of the patches to mask and that of hints; None draws them.
+            pixel_values: (batch, global views, num_channels, height, width), two or more views, for student and
+                teacher.
+            bool_masked_pos: (batch, global views, patches), True where a patch is masked for the student; required
+                unless masks are made by attention.
+            local_pixel_values: (batch, local views, num_channels, height, width), for the student alone and without
+                masks, or a list with such a tensor for each size.
+            mask_ratios: with masks by attention, the fraction of the patches to mask and the `hint_ratio` of
+                `AttentionMask`; None to draw both.
         """
         check_views(pixel_values)
         if (bool_masked_pos is None) == (self.masking is None):
@@ -126,7 +128,7 @@ class IBOTForPreTraining(SelfDistillationModel):
 
     @torch.no_grad()
     def teacher_tokens(self, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
-        """Features of views (batch, channels) and of their patches, and the class token's attention, if it masks."""
+        """Return the teacher's features of views and patches, and the class token's attention if masks need it."""
         backbone = self.teacher.backbone
         if self.masking is None:
             return split_tokens(backbone, backbone(views)), None
@@ -135,7 +137,7 @@ class IBOTForPreTraining(SelfDistillationModel):
         return split_tokens(backbone, outputs), attention.of_class_token()
 
     def draw_masks(self, attention: torch.Tensor, ratios: tuple[float, float] | None) -> torch.Tensor:
-        """(views * batch, patches); one ratio for all, and another for hints, as the original draws them."""
+        """Draw masks (views * batch, patches) by attention, with one ratio for all, as in the original."""
         if ratios is None:
             ratios = self.mask_ratio.draw(random), self.mask_ratio.draw(random)
         return self.masking(attention, *ratios)
@@ -144,9 +146,9 @@ class IBOTForPreTraining(SelfDistillationModel):
     def teacher_logits(
         self, tokens: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits of class tokens, of masked patches, and the mean of those of all patches.
+        """Return the teacher's logits of class tokens and of masked patches, and the mean logits of all patches.
 
-        The last layer being linear, the mean over patches is taken before it.
+        The last layer is linear, so the mean over patches is taken before it.
         """
         head = self.teacher.head
         pooled, patches = together(head, *tokens)
@@ -155,9 +157,9 @@ class IBOTForPreTraining(SelfDistillationModel):
     def student_logits(
         self, views: torch.Tensor, mask: torch.Tensor, local_views: list[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the class tokens of all views, and of masked patches.
+        """Return the student's logits of the class tokens of all views, and of masked patches.
 
-        No others go through the head, unless it has a batch norm, whose statistics are those of all tokens of a size.
+        The head runs on these tokens alone, unless it has batch norms, whose statistics need all tokens of a size.
         """
         backbone, head = self.student.backbone, self.student.head
         pooled, patches = split_tokens(backbone, backbone(views, bool_masked_pos=mask))
@@ -172,7 +174,7 @@ class IBOTForPreTraining(SelfDistillationModel):
 
 
 class LastAttention:
-    """While it is entered, what the last layer of a ViT attends to is remembered."""
+    """Context manager that records queries and keys of a ViT's last layer, to compute its class token's attention."""
 
     def __init__(self, backbone: PreTrainedModel):
         layers = [module for module in backbone.modules() if isinstance(module, QueryKeyValue)]
@@ -185,32 +187,33 @@ class LastAttention:
         self.num_prefix_tokens = backbone.config.num_prefix_tokens
 
     def __enter__(self) -> "LastAttention":
-        self.handle = self.layer.register_forward_hook(self.remember)
+        self.handle = self.layer.register_forward_hook(self.record)
         return self
 
     def __exit__(self, *exception) -> None:
         self.handle.remove()
 
-    def remember(self, module, arguments, output: tuple[torch.Tensor, ...]) -> None:
+    def record(self, module, arguments, output: tuple[torch.Tensor, ...]) -> None:
+        """Store the class token's query and all keys; a forward hook."""
         self.query, self.key = output[0][:, :, :1], output[1]
 
     def of_class_token(self) -> torch.Tensor:
-        """(batch, patches), mean over heads."""
+        """Return the class token's attention to patches, averaged over heads: (batch, patches)."""
         return self.of_each_head().mean(dim=1)
 
     def of_each_head(self) -> torch.Tensor:
-        """(batch, heads, patches) of the class token."""
+        """Return the class token's attention to patches: (batch, heads, patches)."""
         scores = self.query @ self.key.transpose(-2, -1) * self.key.shape[-1] ** -0.5
         return scores.float().softmax(dim=-1)[:, :, 0, self.num_prefix_tokens :]
 
 
 def split_tokens(backbone: PreTrainedModel, outputs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of views (batch, channels) and of patches (batch, patches, channels)."""
+    """Split outputs into features of views (batch, channels) and of patches (batch, patches, channels)."""
     return outputs.pooler_output, outputs.last_hidden_state[:, backbone.config.num_prefix_tokens :]
 
 
 def together(head: IBOTHead, pooled: torch.Tensor, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bottlenecks of views (batch, channels) and of their patches (batch, patches, channels), made at once."""
+    """Run the head's MLP on views (batch, channels) and patches (batch, patches, channels) in one pass."""
     bottleneck = head.bottleneck(torch.cat([pooled[:, None], patches], dim=1))
     return bottleneck[:, 0], bottleneck[:, 1:]
 
@@ -224,7 +227,7 @@ def make_head(config: IBOTConfig, shared: bool) -> IBOTHead:
         bottleneck_size=config.head_bottleneck_size,
         num_layers=config.num_head_layers,
         norm=config.head_norm,
-        train_gain=config.train_gain,
+        train_magnitude=config.train_magnitude,
     )
 
 

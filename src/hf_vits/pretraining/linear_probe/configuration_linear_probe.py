@@ -11,14 +11,14 @@ from ..dino.configuration_dino import as_backbone_config
 
 @strict
 class LinearProbeConfig(VitsConfig):
-    """Configuration of a linear probe; by default of what DINO's ViT-S/16 pools.
+    """Configuration of a linear probe; by default on the `pooler_output` of DINO's ViT-S/16.
 
     Args:
-        backbone_config: of the backbone, any that `AutoModel` builds; as a dict it names its `model_type`.
-        num_layers: how many of the last layers give features, one after another: the class token or, where there is
-            none, the mean of the tokens. With 1 it is what the backbone pools. DINO has 4 for ViT-S, 1 for ViT-B.
-        patch_mean: whether the mean of the last layer's patches is a feature too (DINO's ViT-B).
-        batch_norm: whether a batch norm without parameters stands before the classifier (MAE).
+        backbone_config: configuration of the backbone, any model of `AutoModel`; a dict must name its `model_type`.
+        num_layers: number of last layers whose features are concatenated: each layer's class token or, without one,
+            the mean of its tokens. With 1, the features are `pooler_output`. DINO uses 4 for ViT-S and 1 for ViT-B.
+        patch_mean: whether the mean of the last layer's patches is concatenated too (DINO's ViT-B).
+        batch_norm: whether a batch norm without parameters precedes the classifier (MAE).
     """
 
     model_type = "hf_vits_linear_probe"
@@ -58,7 +58,7 @@ class LinearProbeConfig(VitsConfig):
 
 
 def layer_widths(config: PreTrainedConfig) -> list[int]:
-    """Channels of what each layer returns."""
+    """Return the channels of each layer's output."""
     if hasattr(config, "depths"):
         return [size for size, depth in zip(config.hidden_sizes, config.depths, strict=True) for _ in range(depth)]
     return [config.hidden_size] * config.num_hidden_layers

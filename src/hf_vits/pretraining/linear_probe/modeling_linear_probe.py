@@ -1,8 +1,8 @@
-"""A linear classifier on the features of a frozen backbone: how good they are without being trained further.
+"""Linear probe: a linear classifier on the features of a frozen backbone.
 
 He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv 2111.06377, appendix A.1; facebookresearch/mae
 (main_linprobe.py). Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", arXiv 2104.14294,
-section 4.1; facebookresearch/dino (eval_linear.py). Encoders in stages as in bytedance/ibot
+section 4.1; facebookresearch/dino (eval_linear.py). Hierarchical encoders: bytedance/ibot
 (models/swin_transformer.py) and microsoft/esvit (eval_linear.py).
 """
 
@@ -23,29 +23,28 @@ EPSILON = 1e-6  # of the batch norm
 def layer_features(
     backbone: PreTrainedModel, pixel_values: torch.Tensor, num_layers: int = 1, patch_mean: bool = False
 ) -> torch.Tensor:
-    """Features of images by the last layers, one after another.
+    """Return the concatenated features of images from a backbone's last layers.
 
-    Each layer gives its class token or, where it has none, the mean of its tokens, through the final norm; in an
-    encoder in stages that norm is for the layers of the last stage alone.
+    The feature of a layer is its class token or, without one, the mean of its tokens, after the final norm. In a
+    hierarchical encoder, the final norm applies only to layers of the last stage.
 
     Args:
         backbone: a plain encoder.
         pixel_values: (batch, num_channels, height, width).
-        num_layers: how many layers; with 1 it is `pooler_output`, whatever the backbone pools.
-        patch_mean: the mean of the last layer's tokens comes after them.
+        num_layers: number of layers; with 1, the feature is `pooler_output`.
+        patch_mean: whether the mean of the last layer's patches is appended.
 
     Returns:
         (batch, channels).
 
     Raises:
-        ValueError: more than `pooler_output` is asked of a backbone whose layers are fewer, or do not tell what they
-            return.
+        ValueError: the backbone has fewer layers, or does not record their outputs.
     """
     if num_layers == 1 and not patch_mean:
         return pooled_features(backbone, pixel_values)
     layers, in_last_stage = layer_tokens(backbone, pixel_values)
     if num_layers > len(layers):
-        raise ValueError(f"features of {num_layers} layers are asked of a backbone that has {len(layers)}")
+        raise ValueError(f"num_layers must be at most the backbone's {len(layers)} layers, got {num_layers}")
     num_prefix_tokens = backbone.config.num_prefix_tokens
     features = []
     for place, tokens in enumerate(layers[-num_layers:], start=-num_layers):
@@ -60,9 +59,9 @@ def layer_features(
 
 
 def layer_tokens(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[list[torch.Tensor], int]:
-    """What each layer returns, (batch, tokens, channels), and how many layers are in the last stage.
+    """Return each layer's output (batch, tokens, channels), and the number of layers in the last stage.
 
-    Class tokens of an encoder in stages join in the last one; all layers of another encoder are in one stage.
+    In a hierarchical encoder only the last stage has a class token. Other encoders count as a single stage.
     """
     stages = getattr(backbone, "stages", None)
     if stages is None:
@@ -75,18 +74,18 @@ def layer_tokens(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> tuple
     widths = [layer.shape[-1] for layer in tokens]
     if getattr(backbone, "norm", None) is None or widths != layer_widths(backbone.config):
         raise ValueError(
-            f"the layers of a {type(backbone).__name__} do not give features of their own: use num_layers=1 without "
-            "patch_mean, which is what it pools"
+            f"{type(backbone).__name__} does not record the outputs of its layers: use num_layers=1 without "
+            "patch_mean, which reads pooler_output"
         )
     return tokens, in_last_stage
 
 
 class LinearProbeForImageClassification(VitsPreTrainedModel):
-    """A linear classifier of images on a backbone that stays exactly as it is."""
+    """Image classifier: a linear layer on the features of a frozen backbone."""
 
     config_class = LinearProbeConfig
     base_model_prefix = "backbone"
-    # The backbone may be any that `AutoModel` builds, whose code a repository would have to hold as well.
+    # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
     needs_package = True
 
     def __init__(self, config: LinearProbeConfig):
@@ -111,10 +110,10 @@ class LinearProbeForImageClassification(VitsPreTrainedModel):
 
     @classmethod
     def from_backbone(cls, backbone: PreTrainedModel, **fields) -> "LinearProbeForImageClassification":
-        """A new probe on this very backbone, which is frozen.
+        """Make a probe on this backbone object, which is not copied but frozen.
 
         Args:
-            fields: of `LinearProbeConfig`.
+            fields: fields of `LinearProbeConfig`.
         """
         probe = cls(LinearProbeConfig(backbone_config=backbone.config, **fields))
         probe.backbone = backbone.requires_grad_(False)
@@ -123,12 +122,12 @@ class LinearProbeForImageClassification(VitsPreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         loaded = super().from_pretrained(*args, **kwargs)
-        # Loading makes parameters anew, which ask for gradients.
+        # Loading creates new parameters, which require gradients.
         (loaded[0] if isinstance(loaded, tuple) else loaded).backbone.requires_grad_(False)
         return loaded
 
     def train(self, mode: bool = True) -> "LinearProbeForImageClassification":
-        """The mode of the batch norm; the backbone evaluates, without dropout and moving averages, in either."""
+        """Set the mode of the probe's batch norm; the backbone always stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self

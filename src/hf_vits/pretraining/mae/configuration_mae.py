@@ -10,14 +10,15 @@ from ...models.vit.configuration_vit import ViTConfig
 
 @strict
 class MAEConfig(ViTConfig):
-    """Configuration of a masked autoencoder; the defaults are mae_vit_base_patch16. The fields of `ViTConfig` say what
-    the encoder is, and:
+    """Configuration of a masked autoencoder; the defaults are mae_vit_base_patch16.
+
+    The fields of `ViTConfig` describe the encoder, and:
 
     Args:
-        mask_ratio: part of the patches that the encoder does not see.
-        normalize_targets: whether each patch is brought to mean 0 and variance 1 before it is compared.
-        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: of the
-            decoder, which sees all patches.
+        mask_ratio: fraction of the patches that is removed from the encoder's input.
+        normalize_targets: whether target patches are normalised to mean 0 and variance 1.
+        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: sizes
+            of the decoder.
     """
 
     model_type = "hf_vits_mae"
@@ -43,11 +44,11 @@ class MAEConfig(ViTConfig):
     decoder_intermediate_size: int = 2048
 
     def encoder_config(self) -> ViTConfig:
-        """That of the encoder alone."""
+        """Return the configuration of the encoder alone."""
         return ViTConfig(**{name: getattr(self, name) for name in encoder_fields()})
 
     def decoder_config(self) -> ViTConfig:
-        """What the decoder's layers read: the encoder's with the decoder's sizes and without stochastic depth."""
+        """Return the configuration of the decoder's layers: the decoder's sizes, and no stochastic depth."""
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         fields = {name: getattr(self, name) for name in encoder_fields()}
         return ViTConfig(**fields | {name: getattr(self, f"decoder_{name}") for name in sizes} | {"drop_path_rate": 0})
@@ -72,7 +73,7 @@ class MAEConfig(ViTConfig):
 
 
 def encoder_fields() -> list[str]:
-    """Names of the fields that an encoder's configuration has of its own."""
+    """Return the names of the fields of `ViTConfig`."""
     return [name for name in get_annotations(ViTConfig) if not name.startswith("_")]
 
 

@@ -1,4 +1,4 @@
-"""Masked autoencoder: a ViT that sees a quarter of the patches, and a small decoder that paints the others.
+"""Masked autoencoder: a ViT encodes a quarter of the patches, and a small decoder reconstructs the others.
 
 He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv 2111.06377; facebookresearch/mae (models_mae.py).
 """
@@ -27,10 +27,10 @@ class MAEOutput(ModelOutput):
     """Output of a masked autoencoder, with the names of transformers' ViTMAE.
 
     loss: scalar, mean squared error of the removed patches.
-    logits: (batch, patches, rows * columns * channels), every patch as it is painted; `MAEForPreTraining.paint` puts
-        them together.
+    logits: (batch, patches, rows * columns * channels), reconstructions of all patches; `MAEForPreTraining.paint`
+        joins them to images.
     mask: (batch, patches), True where a patch was removed.
-    ids_restore: (batch, patches), where each patch is found in the visible ones followed by the removed.
+    ids_restore: (batch, patches), index of each patch in the sequence of visible patches followed by removed ones.
     last_hidden_state: (batch, 1 + visible patches, hidden_size), class token first, patches in shuffled order.
     hidden_states, attentions: of the encoder, on request.
     """
@@ -45,7 +45,7 @@ class MAEOutput(ModelOutput):
 
 
 class MAEEmbeddings(ViTEmbeddings):
-    """ViT's embeddings with a table of positions that stays as it is."""
+    """ViT's embeddings with fixed sine-cosine positions."""
 
     def make_position_embedding(self, config: MAEConfig) -> nn.Module:
         grid = self.patch_embedding.grid(*pair(config.image_size))
@@ -54,7 +54,7 @@ class MAEEmbeddings(ViTEmbeddings):
 
 
 class MAEDecoder(nn.Module):
-    """From the visible patches, as the encoder leaves them, to the pixels of all patches."""
+    """Decoder from the encoder's visible patches to the pixels of all patches."""
 
     def __init__(self, config: MAEConfig):
         super().__init__()
@@ -70,12 +70,12 @@ class MAEDecoder(nn.Module):
         )
         self.layers = nn.ModuleList(TransformerLayer(sizes) for _ in range(sizes.num_hidden_layers))
         for layer in self.layers:
-            layer.attention.config = config  # whose attention implementation may change
+            layer.attention.config = config  # the model's, so that its attention implementation applies
         self.norm = nn.LayerNorm(hidden_size, eps=sizes.layer_norm_eps)
         self.prediction = nn.Linear(hidden_size, math.prod(patch_size) * config.num_channels)
 
     def forward(self, visible: torch.Tensor, restore: torch.Tensor, grid: tuple[int, int], **kwargs) -> torch.Tensor:
-        """(batch, prefix + visible patches, hidden_size) to (batch, patches, values of a patch)."""
+        """Map (batch, prefix + visible patches, hidden_size) to (batch, patches, values of a patch)."""
         tokens = self.embedding(visible)
         prefix, patches = tokens[:, : self.num_prefix_tokens], tokens[:, self.num_prefix_tokens :]
         removed = self.mask_token.to(tokens.dtype).expand(len(tokens), restore.shape[1] - patches.shape[1], -1)
@@ -91,7 +91,7 @@ class MAEPreTrainedModel(ViTPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Linear layers, and patches taken as one, Xavier; tokens normal; positions the sine-cosine."""
+        """Initialise linear layers and the patch embedding Xavier uniform, tokens normal, positions sine-cosine."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
@@ -111,13 +111,13 @@ class MAEPreTrainedModel(ViTPreTrainedModel):
 
 
 class MAEEncoder(MAEPreTrainedModel, ViTModel):
-    """ViT as MAE initialises it."""
+    """ViT encoder with MAE's initialisation and fixed positions."""
 
     embeddings_class = MAEEmbeddings
 
 
 class MAEForPreTraining(MAEPreTrainedModel):
-    """A masked autoencoder over ViT; its encoder computes the visible patches alone."""
+    """Masked autoencoder over a ViT; the encoder runs on the visible patches alone."""
 
     def __init__(self, config: MAEConfig):
         super().__init__(config)
@@ -133,11 +133,11 @@ class MAEForPreTraining(MAEPreTrainedModel):
         noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MAEOutput:
-        """Paint the patches that were removed.
+        """Reconstruct the removed patches.
 
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
-            noise: (batch, patches); the patches of largest noise are removed. None draws it.
+            noise: (batch, patches); the patches of largest noise are removed. None to draw it.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
@@ -162,10 +162,10 @@ class MAEForPreTraining(MAEPreTrainedModel):
         )
 
     def paint(self, logits: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Patches (batch, rows * columns, values) to images (batch, num_channels, height, width).
+        """Join patches (batch, rows * columns, values) to images (batch, num_channels, height, width).
 
-        They are pixels as the image processor normalises them or, with `config.normalize_targets`, patches of mean 0
-        and variance 1.
+        Pixels are normalised as by the image processor or, with `config.normalize_targets`, per patch to mean 0 and
+        variance 1.
 
         Args:
             grid: (rows, columns) of patches.
@@ -173,7 +173,7 @@ class MAEForPreTraining(MAEPreTrainedModel):
         return join_patches(logits, grid, pair(self.config.patch_size))
 
     def export(self) -> ViTModel:
-        """The encoder as a plain `ViTModel` with weights of its own; its positions can be trained."""
+        """Return a copy of the encoder as a plain `ViTModel`, whose positions can be trained."""
         encoder = ViTModel(self.config.encoder_config())
         encoder.load_state_dict(self.model.state_dict())
         return encoder.train(self.training)

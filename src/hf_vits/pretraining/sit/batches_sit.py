@@ -75,7 +75,7 @@ class SiTBatches:
         """Copies with blocks over them, and masks (batch, height, width)."""
         config = self.config
         replaced = [
-            bool(config.replaced_share) and generator.rand() < config.replacement_probability
+            bool(config.replaced_fraction) and generator.rand() < config.replacement_probability
             for generator in generators
         ]
         corrupted = images.clone()
@@ -86,12 +86,12 @@ class SiTBatches:
                     corrupted[index],
                     generator,
                     config.block_kinds,
-                    config.dropped_share,
+                    config.dropped_fraction,
                     config.block_alignment,
                     noise=noise,
                 )
         return paint.mix_blocks(
-            images, corrupted, masks, replaced, generators, config.replaced_share, config.block_alignment
+            images, corrupted, masks, replaced, generators, config.replaced_fraction, config.block_alignment
         )
 
 

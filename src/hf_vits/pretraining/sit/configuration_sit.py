@@ -11,8 +11,8 @@ from ..dino.configuration_dino import as_backbone_config
 TASKS = ("rotation", "contrastive", "reconstruction")
 KINDS = ("noise", "zeros", "shuffle")
 
-# Fields in which a generation differs from the defaults, which are the third's; without the backbone, which has two
-# prefix tokens in the first two (DeiT with distilled=True) and one in the third.
+# Fields of each generation that differ from the defaults, which are the third generation's. The backbone is not
+# included: it has two prefix tokens in the first and second generation (DeiT with distilled=True), one in the third.
 GENERATIONS = {
     # July 2021, commit 1aacd6a: vision_transformer_SiT.py, losses.py, engine.py
     1: {
@@ -38,8 +38,8 @@ GENERATIONS = {
         "temperature": 0.5,
         "rotate_clockwise": False,
         "block_kinds": ["noise"],
-        "dropped_share": 0.7,
-        "replaced_share": 0.35,
+        "dropped_fraction": 0.7,
+        "replaced_fraction": 0.35,
     },
     # December 2022, commit 7f22e9c: vision_transformer.py, main.py
     3: {},
@@ -53,36 +53,35 @@ class SiTConfig(VitsConfig):
     `GENERATIONS` has the fields of each generation: `SiTConfig(**GENERATIONS[2], backbone_config=...)`.
 
     Args:
-        backbone_config: of the backbone, a ViT with a class token or, where rotation is among the tasks, with two
-            prefix tokens, of which the first tells the rotation and the last is compared; as a dict it names its
-            `model_type`. A teacher has the same without stochastic depth.
-        momentum_teacher: whether a teacher, which follows the student, sees the clean views and gives the embeddings
-            that the student's are compared with; without, the student's two views are compared with each other.
-        tasks: what is learnt, of "rotation", "contrastive" and "reconstruction"; with a teacher the last two.
-        head: in front of contrast and rotation: a "linear" layer, an "mlp" of three layers without biases, or a
-            "batch_norm_mlp", which rotation cannot have.
-        head_hidden_size: of the MLPs.
-        embedding_size: channels that are compared.
-        num_reconstruction_layers: linear layers between patch tokens and the convolution that paints their pixels.
-        weighting: how learnt uncertainty weighs the tasks, as in `UncertaintyWeighting`; None sums them. Not with a
-            teacher.
-        corrupted_only: whether reconstruction looks at corrupted pixels alone; with a teacher always.
-        reconstruction_weight: factor of the reconstruction beside a teacher.
-        temperature: divides the similarities that are compared.
-        rotate_clockwise: direction of the quarter turns that the rotation task counts.
-        corruption: what happens to the student's views: "distortions" as of the first generation (a grey and a blurred
-            block, blocks of noise, blocks of another image), or "blocks" over a larger part of the image.
-        block_kinds: what fills the blocks, of "noise", "zeros" and "shuffle", one drawn for each view.
-        dropped_share: most of the pixels that the blocks take.
-        replaced_share: likewise where the blocks are of another image; 0: never.
-        replacement_probability: that they are of another image.
+        backbone_config: configuration of the backbone, a ViT with a class token or, for the rotation task, with two
+            prefix tokens: the first predicts the rotation, the last gives the embedding. A dict must name its
+            `model_type`. A teacher has the same backbone without stochastic depth.
+        momentum_teacher: whether there is a teacher, the student's EMA. The student's embeddings are then compared
+            with the teacher's embeddings of the clean views, otherwise with those of the student's other view.
+        tasks: which of "rotation", "contrastive" and "reconstruction" are learned; with a teacher always the last two.
+        head: head of the contrastive and the rotation task: a "linear" layer, an "mlp" of three layers without biases,
+            or a "batch_norm_mlp", not for the rotation task.
+        head_hidden_size: hidden channels of the MLPs.
+        embedding_size: channels of the embeddings.
+        num_reconstruction_layers: number of linear layers before the transposed convolution that reconstructs pixels.
+        weighting: formula of `UncertaintyWeighting` that weights the tasks; None for their sum, as with a teacher.
+        corrupted_only: whether only corrupted pixels are reconstructed; always with a teacher.
+        reconstruction_weight: factor of the reconstruction loss with a teacher.
+        temperature: divides the similarities of embeddings.
+        rotate_clockwise: whether the rotation task counts quarter turns clockwise.
+        corruption: corruption of the student's views: "distortions" of the first generation (a grey and a blurred
+            block, blocks of noise, blocks of another image), or "blocks" over a larger fraction of the image.
+        block_kinds: contents of the blocks, of "noise", "zeros" and "shuffle"; one kind is drawn for each view.
+        dropped_fraction: largest fraction of the pixels that the blocks cover.
+        replaced_fraction: the same for blocks of another image; 0 for no such blocks.
+        replacement_probability: probability that the blocks are taken from another image.
         block_alignment: grid in pixels that blocks are rounded to.
     """
 
     model_type = "hf_vits_sit"
     sub_configs = {"backbone_config": AutoConfig}
-    size_fields = ("head_hidden_size", "embedding_size", "temperature", "dropped_share", "block_alignment")
-    rate_fields = ("dropped_share", "replaced_share")
+    size_fields = ("head_hidden_size", "embedding_size", "temperature", "dropped_fraction", "block_alignment")
+    rate_fields = ("dropped_fraction", "replaced_fraction")
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     momentum_teacher: bool = True
@@ -98,8 +97,8 @@ class SiTConfig(VitsConfig):
     rotate_clockwise: bool = True
     corruption: Literal["distortions", "blocks"] = "blocks"
     block_kinds: list[str] | tuple[str, ...] = ("zeros",)
-    dropped_share: float = 0.5
-    replaced_share: float | int = 0.3
+    dropped_fraction: float = 0.5
+    replaced_fraction: float | int = 0.3
     replacement_probability: float | int = 0.5
     block_alignment: int = 1
 
@@ -141,7 +140,7 @@ class SiTConfig(VitsConfig):
         backbone = self.backbone_config
         if not hasattr(backbone, "patch_size") or hasattr(backbone, "depths"):
             raise ValueError(
-                "SiT paints from the patch tokens of a plain ViT: backbone_config must be of one, such as "
+                "SiT reconstructs images from the patch tokens of a plain ViT: backbone_config must be one, such as "
                 f"hf_vits_deit, got {backbone.model_type}"
             )
         needed = 2 if "rotation" in self.tasks else 1
@@ -153,6 +152,7 @@ class SiTConfig(VitsConfig):
 
 
 def check_names(field: str, names: list[str] | tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Raise ValueError unless `names` are some of `known`, each at most once."""
     if not names or len(set(names)) < len(names) or not set(names) <= set(known):
         raise ValueError(f"{field} must be some of {', '.join(map(repr, known))}, each once, got {field}={names}")
 

@@ -1,7 +1,7 @@
-"""SiT: images that are corrupted, perhaps rotated, and recognised and painted all the same.
+"""SiT: rotation prediction, contrastive learning and reconstruction of corrupted images.
 
 Atito, Awais and Kittler, "SiT: Self-supervised vIsion Transformer", arXiv 2104.03602; Sara-Ahmed/SiT, whose history
-holds three methods under this name. `configuration_sit.GENERATIONS` tells them apart.
+contains three methods, see `configuration_sit.GENERATIONS`.
 """
 
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ NUM_ROTATIONS = 4
 
 @dataclass
 class SiTOutput(ModelOutput):
-    """Output of SiT. What belongs to a task that is not learnt is None.
+    """Output of SiT; fields of tasks that are not learned are None.
 
     loss: scalar.
     embeddings: (2, batch, embedding_size) of the student.
     teacher_embeddings: (2, batch, embedding_size), with a momentum teacher.
-    rotation_logits: (2, batch, 4) quarter turns.
-    reconstruction: (2, batch, num_channels, height, width), every pixel as it is painted.
-    rotation_loss, contrastive_loss, reconstruction_loss: parts of the loss before they are weighted; no gradient.
+    rotation_logits: (2, batch, 4), classes are the number of quarter turns.
+    reconstruction: (2, batch, num_channels, height, width), reconstructed images.
+    rotation_loss, contrastive_loss, reconstruction_loss: parts of the loss before weighting, without gradient.
     """
 
     loss: torch.FloatTensor | None = None
@@ -47,7 +47,7 @@ class SiTOutput(ModelOutput):
 
 
 class SiTBranch(nn.Module):
-    """A backbone and a head for each task: a student or a teacher."""
+    """Student or teacher: a backbone and a head for each task."""
 
     def __init__(self, config: SiTConfig, backbone_config: PreTrainedConfig):
         super().__init__()
@@ -65,7 +65,7 @@ class SiTBranch(nn.Module):
             )
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """(views, channels, height, width) to rotation logits (views, 4), embeddings and images; None without head."""
+        """Return rotation logits (views, 4), embeddings and reconstructions of images; None for tasks without head."""
         tokens = self.backbone(pixel_values).last_hidden_state
         rotation = None if self.rotation_head is None else self.rotation_head(tokens[:, 0])
         embeddings = None if self.contrastive_head is None else self.embed_tokens(tokens)
@@ -73,26 +73,28 @@ class SiTBranch(nn.Module):
         return rotation, embeddings, painted
 
     def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Embeddings alone, for which a ViT's last layer can spare itself the patches."""
-        spared = {"prefix_only": True} if isinstance(self.backbone, ViTModel) else {}
-        return self.embed_tokens(self.backbone(pixel_values, **spared).last_hidden_state)
+        """Return embeddings (views, embedding_size) alone; a ViT computes only the prefix tokens of its last layer."""
+        options = {"prefix_only": True} if isinstance(self.backbone, ViTModel) else {}
+        return self.embed_tokens(self.backbone(pixel_values, **options).last_hidden_state)
 
     def paint(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Images alone."""
+        """Return reconstructed images (views, channels, height, width) alone."""
         return self.paint_tokens(self.backbone(pixel_values).last_hidden_state, pixel_values)
 
     def embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map tokens (views, tokens, channels) to embeddings (views, embedding_size), by the last prefix token."""
         return self.contrastive_head(tokens[:, self.num_prefix_tokens - 1])
 
     def paint_tokens(self, tokens: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Map tokens (views, tokens, channels) to reconstructed images of the size of `pixel_values`."""
         grid = self.backbone.embeddings.grid(*pixel_values.shape[-2:])
         return self.reconstruction_head(tokens[:, self.num_prefix_tokens :], grid)
 
 
 class SiTForPreTraining(SelfDistillationModel):
-    """A student that, of corrupted views, tells the rotation, finds the other view of the image and paints the clean.
+    """SiT: from corrupted views, the student predicts the rotation, matches the other view and reconstructs the image.
 
-    What its batches need beside clean views, `hf_vits.pretraining.sit.batches_sit.SiTBatches` makes of them.
+    `hf_vits.pretraining.sit.batches_sit.SiTBatches` makes its batches from clean views.
     """
 
     config_class = SiTConfig
@@ -112,7 +114,7 @@ class SiTForPreTraining(SelfDistillationModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """What paints as PyTorch makes it, weights of tasks 1, all else as in `SelfDistillationModel`."""
+        """Initialise transposed convolutions as PyTorch, task weights 1, the rest as in `SelfDistillationModel`."""
         if isinstance(module, nn.ConvTranspose2d):
             init_as_torch(module)
         elif isinstance(module, nn.ParameterDict):  # of the objective
@@ -130,13 +132,13 @@ class SiTForPreTraining(SelfDistillationModel):
         rotation_labels: torch.Tensor | None = None,
         **kwargs,
     ) -> SiTOutput:
-        """Loss of a batch. Both views go through the backbone together.
+        """Compute the loss of a batch. The backbone runs once for both views.
 
         Args:
-            pixel_values: (batch, 2, num_channels, height, width), clean views, rotated if rotation is a task.
-            corrupted_pixel_values: the same, corrupted; the student sees these.
+            pixel_values: (batch, 2, num_channels, height, width), clean views, rotated for the rotation task.
+            corrupted_pixel_values: the same views corrupted, the student's input.
             corruption_mask: (batch, 2, height, width), True where a pixel was corrupted; with `config.corrupted_only`.
-            rotation_labels: (batch, 2) quarter turns of the views; if rotation is a task.
+            rotation_labels: (batch, 2), number of quarter turns of each view; for the rotation task.
         """
         check_views(pixel_values)
         self.check_batch(pixel_values, corrupted_pixel_values, corruption_mask, rotation_labels)
@@ -168,7 +170,7 @@ class SiTForPreTraining(SelfDistillationModel):
         corruption_mask: torch.Tensor | None,
         rotation_labels: torch.Tensor | None,
     ) -> None:
-        """Raise ValueError unless there are two views of each image and what the tasks read of them."""
+        """Raise ValueError unless there are two views of each image and all arguments that the tasks need."""
         batch, num_views, _, *size = pixel_values.shape
         if num_views != 2:
             raise ValueError(f"SiT compares two views of each image, got {num_views}")
@@ -182,29 +184,29 @@ class SiTForPreTraining(SelfDistillationModel):
                 got = "none" if value is None else f"shape {tuple(value.shape)}"
                 raise ValueError(
                     f"{name} {tuple(shape)} must come with every batch, got {got}; "
-                    "hf_vits.pretraining.sit.batches_sit.SiTBatches makes it of clean views"
+                    "hf_vits.pretraining.sit.batches_sit.SiTBatches makes it from clean views"
                 )
 
     def reconstruct(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Images (batch, num_channels, height, width), corrupted or not, as the student paints them, normalised."""
+        """Reconstruct images (batch, num_channels, height, width), corrupted or not; pixels are normalised."""
         if self.student.reconstruction_head is None:
-            raise ValueError(f"this model paints nothing: reconstruction is not among tasks={self.config.tasks}")
+            raise ValueError(f"this model reconstructs nothing: reconstruction is not among tasks={self.config.tasks}")
         return self.student.paint(pixel_values)
 
     def update_teacher(self, momentum: float) -> None:
-        """As in `SelfDistillationModel`; without a teacher nothing moves."""
+        """Move the teacher as in `SelfDistillationModel`; do nothing without a teacher."""
         if self.teacher is not None:
             super().update_teacher(momentum)
 
     def export(self, branch: Literal["teacher", "student"] | None = None) -> PreTrainedModel:
-        """The backbone as a plain model: the teacher's, where there is one, unless the student's is asked for."""
+        """Return a copy of a branch's backbone; by default the teacher's, without a teacher the student's."""
         if branch == "teacher" and self.teacher is None:
             raise ValueError("this model has no teacher, momentum_teacher=False: export its student")
         return super().export(branch or ("student" if self.teacher is None else "teacher"))
 
 
 def apart(views: torch.Tensor | None) -> torch.Tensor | None:
-    """(2 * batch, ...), the first views first, to (2, batch, ...)."""
+    """Return (2 * batch, ...), the first views first, to (2, batch, ...)."""
     return None if views is None else views.unflatten(0, (2, -1))
 
 

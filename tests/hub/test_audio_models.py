@@ -17,60 +17,16 @@ from ..support.audio import noise, write
 from ..support.hub import AUDIO, tiny_model
 
 CLASSIFICATION = "AutoModelForAudioClassification"
-FRAMES = 40  # of models that take any number
 
 
 def tiny_classifier(name: str):
     return tiny_model(name, CLASSIFICATION)
 
 
-def inputs(model) -> torch.Tensor:
-    """Two waveforms (batch, samples) or spectrograms (batch, frames, bins)."""
-    config, generator = model.config, torch.Generator().manual_seed(0)
-    if model.main_input_name == "input_values":
-        return torch.randn(2, config.padded_length(400), generator=generator)
-    return torch.randn(2, getattr(config, "num_frames", FRAMES), config.num_mel_bins, generator=generator)
-
-
 def tiny_extractor(model):
     """The architecture's own, of its first variant, for the tiny model's sizes."""
     name = model.config.model_type.removeprefix("hf_vits_")
     return conversion.processor(name, next(iter(conversion.variants(name))), model)
-
-
-@pytest.mark.parametrize("name", AUDIO)
-@torch.no_grad()
-def test_compiles_without_a_graph_break(name):
-    torch.compiler.reset()
-    model = tiny_classifier(name)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(inputs(model)).logits, model(inputs(model)).logits, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", AUDIO)
-@torch.no_grad()
-def test_exports(name):
-    model = tiny_classifier(name)
-    exported = torch.export.export(model, (inputs(model),)).module()
-    torch.testing.assert_close(exported(inputs(model)).logits, model(inputs(model)).logits, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", AUDIO)
-def test_trains_under_autocast(name, dtype):
-    model = tiny_classifier(name).train()
-    with torch.autocast("cpu", dtype=dtype):
-        loss = model(inputs(model), labels=torch.tensor([0, 1])).loss
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-
-
-@pytest.mark.parametrize("name", AUDIO)
-@torch.no_grad()
-def test_half_precision_weights_take_single_precision_inputs(name):
-    model = tiny_classifier(name).to(torch.bfloat16)
-    assert model(inputs(model)).logits.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", AUDIO)

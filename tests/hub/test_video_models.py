@@ -18,14 +18,6 @@ from ..support.hub import VIDEO, run_without_hf_vits, tiny_model
 from ..support.video import encode, numbered
 
 CLASSIFICATION = "AutoModelForVideoClassification"
-DIVIDED = {"pooling": "mean"}
-FORMS = {name: (name, {}) for name in VIDEO} | {
-    "vivit spacetime": ("vivit", {"attention_type": "spacetime"}),
-    "vivit self-attention": ("vivit", {"attention_type": "factorized_self_attention", **DIVIDED}),
-    "vivit dot product": ("vivit", {"attention_type": "factorized_dot_product", **DIVIDED}),
-    "vivit uniform frames": ("vivit", {"num_sampled_frames": 2, "tubelet_size": [1, 8, 8]}),
-}
-CLIPS = torch.rand(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 LOAD_EVERYTHING = """
 import torch
@@ -47,9 +39,8 @@ save_file(results, "results.safetensors")
 """
 
 
-def tiny_classifier(form: str):
-    name, fields = FORMS[form]
-    return tiny_model(name, CLASSIFICATION, **fields)
+def tiny_classifier(name: str):
+    return tiny_model(name, CLASSIFICATION)
 
 
 def tiny_processor() -> VitsVideoProcessor:
@@ -60,43 +51,6 @@ def tiny_processor() -> VitsVideoProcessor:
 @pytest.fixture
 def video(tmp_path):
     return encode(tmp_path / "clip.mp4", numbered(range(20)))
-
-
-@pytest.mark.parametrize("form", FORMS)
-@torch.no_grad()
-def test_compiles_without_a_graph_break(form):
-    torch.compiler.reset()
-    model = tiny_classifier(form)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(CLIPS).logits, model(CLIPS).logits, atol=1e-5, rtol=1e-5)
-    if form == "vivit uniform frames":  # whose choice of frames follows from their number
-        longer = CLIPS.repeat(1, 2, 1, 1, 1)
-        torch.testing.assert_close(compiled(longer).logits, model(longer).logits, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@torch.no_grad()
-def test_exports(form):
-    model = tiny_classifier(form)
-    exported = torch.export.export(model, (CLIPS,)).module()
-    torch.testing.assert_close(exported(CLIPS).logits, model(CLIPS).logits, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("form", FORMS)
-def test_trains_under_autocast(form, dtype):
-    model = tiny_classifier(form).train()
-    with torch.autocast("cpu", dtype=dtype):
-        loss = model(CLIPS, labels=torch.tensor([0, 1])).loss
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@torch.no_grad()
-def test_half_precision_weights_take_single_precision_clips(form):
-    assert tiny_classifier(form).to(torch.bfloat16)(CLIPS).logits.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", VIDEO)

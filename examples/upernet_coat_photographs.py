@@ -1,6 +1,6 @@
 """transformers' UperNet over a CoaT-Lite backbone, trained on scikit-learn's two photographs; draws what it learned.
 
-    python recipes/upernet_coat_photographs.py upernet.png [--steps 60]
+    python examples/upernet_coat_photographs.py upernet.png [--steps 60]
 
 The masks come from a classical method: k-means on the smoothed colours gives two regions, and the one that fills most
 of the upper edge is the background. Crops from the left of each photograph train, the rest to the right tests. The
@@ -22,9 +22,9 @@ from torch.nn.utils import clip_grad_norm_
 from torchvision.transforms.v2.functional import normalize, pil_to_tensor
 from tqdm import trange
 from transformers import UperNetConfig, UperNetForSemanticSegmentation
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_vits import CoatConfig
-from hf_vits.conversion.shared.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = (320, 213)  # width and height of the photographs in pixels
 TRAINING_PART = 0.7  # of the width
@@ -44,7 +44,7 @@ def load_examples() -> list[Example]:
     examples = []
     for pixels in load_sample_images().images:
         photograph = Image.fromarray(pixels).resize(SIZE, Image.Resampling.LANCZOS)
-        pixel_values = normalize(pil_to_tensor(photograph) / 255, IMAGENET_MEAN, IMAGENET_STD)
+        pixel_values = normalize(pil_to_tensor(photograph) / 255, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         examples.append(Example(photograph, pixel_values, foreground_mask(photograph)))
     return examples
 

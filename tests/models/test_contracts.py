@@ -1,0 +1,89 @@
+"""What every classifier can do, whatever it reads: compile, export, train in half precision."""
+
+import pytest
+import torch
+
+from ..support.hub import AUDIO, TINY, VIDEO, tiny_model
+
+IMAGES, CLIPS, SOUND = (f"AutoModelFor{kind}Classification" for kind in ("Image", "Video", "Audio"))
+DIVIDED = {"pooling": "mean"}
+# {what the test's name ends in: arguments of `tiny_model`}
+FORMS = {
+    **{name: (name, IMAGES, {}) for name in TINY},
+    **{f"{name}-clips": (name, CLIPS, {}) for name in VIDEO},
+    "vivit-spacetime": ("vivit", CLIPS, {"attention_type": "spacetime"}),
+    "vivit-self-attention": ("vivit", CLIPS, {"attention_type": "factorized_self_attention", **DIVIDED}),
+    "vivit-dot-product": ("vivit", CLIPS, {"attention_type": "factorized_dot_product", **DIVIDED}),
+    "vivit-uniform-frames": ("vivit", CLIPS, {"num_sampled_frames": 2, "tubelet_size": [1, 8, 8]}),
+    **{name: (name, SOUND, {}) for name in AUDIO},
+}
+FRAMES = 40  # of a spectrogram, where the model takes any number
+LABELS = torch.tensor([0, 1])
+
+
+def classifier(form: str):
+    name, auto_class, fields = FORMS[form]
+    return tiny_model(name, auto_class, **fields)
+
+
+def inputs(model, batch: int = 2) -> torch.Tensor:
+    """Return images, clips, waveforms or spectrograms, of the sizes that the model is made for."""
+    config, generator = model.config, torch.Generator().manual_seed(0)
+    if model.main_input_name == "input_values":
+        return torch.randn(batch, config.padded_length(400), generator=generator)
+    if model.main_input_name == "input_features":
+        return torch.randn(batch, getattr(config, "num_frames", FRAMES), config.num_mel_bins, generator=generator)
+    frames = getattr(config, "num_frames", None)
+    return torch.rand(batch, *([] if frames is None else [frames]), 3, 32, 32, generator=generator)
+
+
+@pytest.fixture(params=FORMS)
+def form(request) -> str:
+    return request.param
+
+
+@torch.no_grad()
+def test_compiles_without_a_graph_break(form):
+    torch.compiler.reset()  # the classes share forward methods, whose recompilations are counted together
+    model = classifier(form)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    batches = [inputs(model)]
+    if form == "vivit-uniform-frames":  # whose choice of frames follows from their number
+        batches.append(batches[0].repeat(1, 2, 1, 1, 1))
+    for batch in batches:
+        torch.testing.assert_close(compiled(batch).logits, model(batch).logits, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_exports(form):
+    model = classifier(form)
+    batch = inputs(model)
+    exported = torch.export.export(model, (batch,)).module()
+    torch.testing.assert_close(exported(batch).logits, model(batch).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_trains_under_autocast(form, dtype):
+    model = classifier(form).train()
+    with torch.autocast("cpu", dtype=dtype):
+        loss = model(inputs(model), labels=LABELS).loss
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@torch.no_grad()
+def test_half_precision_weights_take_single_precision_inputs(form):
+    model = classifier(form).to(torch.bfloat16)
+    assert model(inputs(model)).logits.dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_unknown_arguments_are_refused(form):
+    model = classifier(form)
+    for part in (model, model.base_model):
+        with pytest.raises(TypeError, match=f"{type(part).__name__} got unknown arguments pixel_mask: leave them out"):
+            part(inputs(model), pixel_mask=torch.ones(2, 32, 32))
+    # What transformers' Trainer, pipelines and wrappers pass to every model, and an absent optional input.
+    shared = {"num_items_in_batch": 2, "interpolate_pos_encoding": True, "use_cache": False, "return_dict": True}
+    model(inputs(model), output_hidden_states=True, pixel_mask=None, **shared)

@@ -1,0 +1,55 @@
+"""Every model of every architecture runs `post_init` once, when all of its submodules are there."""
+
+import importlib
+
+import pytest
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_vits.auto import ROWS
+
+from .conformance.table import PRETRAINING_ROWS, TINY_DEIT
+from .conformance.table import ROWS as FORMS
+
+ARCHITECTURES = {row.name: row for row in ROWS}
+PROBE = ("LinearProbe", "linear_probe", {"backbone_config": TINY_DEIT, "batch_norm": True})
+CASES = [PROBE, *((form.name, form.architecture, form.config) for form in (*FORMS, *PRETRAINING_ROWS))]
+
+
+def submodules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The submodules and their names, from outside in."""
+    return list(model.named_modules())
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[PreTrainedModel, list[tuple[str, nn.Module]]]]:
+    """(model, its submodules at that time) of each call of `post_init`, in order."""
+    seen = []
+    post_init = PreTrainedModel.post_init
+
+    def counted(self):
+        seen.append((self, submodules(self)))
+        post_init(self)
+
+    monkeypatch.setattr(PreTrainedModel, "post_init", counted)
+    return seen
+
+
+def test_forms_cover_every_architecture():
+    assert {architecture for _, architecture, _ in CASES} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize(("architecture", "fields"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_post_init_runs_once_on_a_complete_model(architecture, fields, calls):
+    row = ARCHITECTURES[architecture]
+    module = importlib.import_module(row.model_module())
+    for name in row.models.values():
+        calls.clear()
+        model = getattr(module, name)(row.config_class()(num_labels=3, **fields))
+        # The objects themselves are compared: an inner model runs `post_init` once as well, before the outer one.
+        models = [made for made, _ in calls]
+        assert len({id(made) for made in models}) == len(models), f"{name}: post_init ran twice on one object"
+        assert models[-1] is model
+        assert submodules(model) == calls[-1][1], f"{name}: submodules were added or replaced after post_init"
+        inner = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+        assert {id(part) for part in inner} <= {id(made) for made in models}
