@@ -50,7 +50,8 @@ model = conversion.convert("toy", "toy_tiny", tensors)
 pixels = torch.rand(2, 3, 32, 32)
 torch.testing.assert_close(model(pixels).logits, original(pixels).logits)
 assert model.config.num_labels == 7
-assert conversion.processor("toy", "toy_tiny", model)(torch.full((3, 40, 48), 100, dtype=torch.uint8)).pixel_values[0].shape == (3, 32, 32)
+image = torch.full((3, 40, 48), 100, dtype=torch.uint8)
+assert conversion.processor("toy", "toy_tiny", model)(image).pixel_values[0].shape == (3, 32, 32)
 
 from tests.support.hub import tiny_model
 
