@@ -1,4 +1,4 @@
-"""Model cards that write themselves: from the model, what is known of its architecture, and its training run."""
+"""Cards of models, written from the model, the facts about its architecture, and its training run."""
 
 import os
 import re
@@ -27,7 +27,7 @@ NO_METRICS = re.compile(r"epoch|.*(runtime|_per_second|_time)")
 
 
 class Card(ModelCard):
-    """A model card and the images it shows, which are kept beside it under their own names."""
+    """A model card and the images that it shows, which are in the same folder under their own names."""
 
     def __init__(
         self, content: str, images: Iterable[str | os.PathLike] = (), *, ignore_metadata_errors: bool = False
@@ -38,7 +38,7 @@ class Card(ModelCard):
 
 @dataclass
 class TrainingSummary:
-    """What a training run tells its model's card.
+    """What the card of a trained model says about its training run.
 
     Attributes:
         dataset: name of the data, as a reader knows it.
@@ -50,9 +50,9 @@ class TrainingSummary:
         samples: some inputs and what the model made of them, one {name: value} for each.
         dataset_id: the data's id on the Hub, if it is there.
         split: evaluation split.
-        task: the Hub's identifier of the task, by default that of the model's kind.
-        base_model: Hub id of the model that was fine-tuned; a local path is not told.
-        licence: of the trained weights, by default that of the architecture's originals.
+        task: the Hub's identifier of the task, by default the task of the model's class.
+        base_model: Hub id of the model that was fine-tuned; a local path is left out.
+        licence: licence of the trained weights, by default the licence of the original weights.
     """
 
     dataset: str
@@ -78,14 +78,14 @@ def model_card(
     licence: str | None = None,
     bundle: bool = True,
 ) -> Card:
-    """Card of a model that was not trained here, in particular of a converted checkpoint.
+    """Return the card of a model that was not trained here, in particular of a converted checkpoint.
 
     Args:
-        model: any model; of an architecture of hf_vits the card tells papers, code and licence.
+        model: any model; for architectures of hf_vits the card names papers, code and licence.
         variant: published name of the variant that was converted.
-        source: where the checkpoint comes from: an address, or a file, of which only the name is told.
-        licence: the Hub's identifier of the weights' licence, by default that of the architecture's originals.
-        bundle: whether the model's code lies beside the card.
+        source: where the checkpoint comes from: an address, or a file, whose name alone appears.
+        licence: the Hub's identifier of the weights' licence, by default the licence of the original weights.
+        bundle: whether the model's code is in the same repository.
     """
     facts = _facts(model)
     name = variant or (facts.title if facts else type(model).__name__)
@@ -97,12 +97,15 @@ def model_card(
 
 
 def trained_card(model: PreTrainedModel, summary: TrainingSummary, *, bundle: bool = True) -> Card:
-    """Card of a model that was trained or fine-tuned: also its data, hyperparameters, metrics and curves.
+    """Return the card of a trained or fine-tuned model, with data, hyperparameters, metrics and curves.
 
     Args:
         model: the trained model.
-        summary: what its run tells. FileNotFoundError if a figure is missing.
-        bundle: whether the model's code lies beside the card.
+        summary: data, hyperparameters, metrics and figures of its run.
+        bundle: whether the model's code is in the same repository.
+
+    Raises:
+        FileNotFoundError: a figure of the summary is missing.
     """
     figures = [Path(figure) for figure in summary.figures]
     if missing := [figure.name for figure in figures if not figure.is_file()]:
@@ -154,7 +157,7 @@ def _content(card: ModelCard | str | os.PathLike) -> tuple[str, list[Path]]:
 
 
 def _row(model: PreTrainedModel) -> Architecture | None:
-    """The row of a model of hf_vits, be its class the library's or from a repository's bundle; None for others."""
+    """Return the row of a model of hf_vits, whose class may be from a repository's bundle; None for other models."""
     config = model.config
     found = (row for row in ROWS if row.config == type(config).__name__)
     return next(found, None) if config.model_type.startswith("hf_vits_") else None
@@ -186,7 +189,7 @@ def _reads_videos(model: PreTrainedModel) -> bool:
 
 
 def _auto_class(model: PreTrainedModel) -> str:
-    """Name of the Auto class that loads `model` as what it is."""
+    """Return the name of the Auto class that loads `model` with its own class."""
     row = _row(model)
     models = row.models.items() if row else ()
     return next((auto_class for auto_class, name in models if name == type(model).__name__), "AutoModel")
@@ -279,7 +282,7 @@ def _training(
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers that judge the model, without Trainer's prefix and its timings."""
+    """Return the metrics of the model, without Trainer's prefix and without timings."""
     named = {name.removeprefix("eval_"): value for name, value in values.items()}
     return {
         name: value
@@ -306,6 +309,6 @@ def _closing(facts: Facts | None, licence: str | None) -> list[str]:
 
 
 def _thinned(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
-    """At most `LONGEST_TABLE` rows, evenly spaced, the last among them."""
+    """Return at most `LONGEST_TABLE` rows, evenly spaced, with the last row."""
     step = -(-len(history) // LONGEST_TABLE)
     return list(history[::-1][::step])[::-1]
