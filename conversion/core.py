@@ -10,7 +10,7 @@ from functools import partial
 from types import ModuleType
 
 import torch
-from transformers import PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.core_model_loading import (
     WeightConverter,
     WeightRenaming,
@@ -52,6 +52,26 @@ def variant_fields(name: str, variant: str) -> dict:
     return dict(known[variant])
 
 
+def with_inferred(fields: dict, inferred: dict, overrides: dict) -> dict:
+    """Return fields with inferred ones in their place, but for those that the caller has set."""
+    merged = dict(fields)
+    for key, value in inferred.items():
+        if isinstance(value, dict) and isinstance(fields.get(key), dict):
+            merged[key] = with_inferred(fields[key], value, overrides.get(key) or {})
+        elif key not in overrides:
+            merged[key] = value
+    return merged
+
+
+def without_sizes(overrides: dict) -> dict:
+    """Return overrides, and those of parts, but for what changes the grid of a position table."""
+    return {
+        key: without_sizes(value) if isinstance(value, dict) else value
+        for key, value in overrides.items()
+        if key not in SIZES
+    }
+
+
 def with_overrides(fields: dict, overrides: dict) -> dict:
     """Fields with others in their place; of the configuration of a part, a dict, only the fields that are named."""
     parts = {key: fields[key] | value for key, value in overrides.items() if isinstance(fields.get(key), dict)}
@@ -83,10 +103,12 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     """
     module = system(name)
     fields = with_overrides(variant_fields(name, variant), overrides)
-    tensors = module.prepare(unwrap(state_dict), fields)
-    # What is inferred of a part has the overrides of that part's fields in it.
-    inferred = module.infer(tensors, fields).items()
-    fields |= {key: value for key, value in inferred if key not in overrides or isinstance(value, dict)}
+    tensors = unwrap(state_dict)
+    recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
+    fields = with_inferred(fields, recorded, overrides)
+    tensors = module.prepare(tensors, fields)
+    inferred = recorded | module.infer(tensors, fields)
+    fields = with_inferred(fields, inferred, overrides)
     model_class = module.model_class(fields)
     known = model_class.config_class.__dataclass_fields__.keys() | {"num_labels", "attn_implementation"}
     known |= {"out_features"} if hasattr(model_class.config_class, "out_features") else set()
@@ -94,17 +116,46 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
         raise ValueError(
             f"{model_class.config_class.__name__} has no field {unknown[0]!r}{suggestion(unknown[0], known)}"
         )
+    check_heads(model_class.config_class, variant_fields(name, variant), overrides, inferred)
     model = build(model_class, fields)
-    others = {key: value for key, value in overrides.items() if key not in SIZES}
-    own = with_overrides(variant_fields(name, variant), others)
+    others = without_sizes(overrides)
+    own = with_inferred(with_overrides(variant_fields(name, variant), others), recorded, others)
     converted = apply_transforms(tensors, module.transforms(model.config), model)
-    load(model, converted, f"{name} {variant}", partial(position_grids, module, own, tensors))
+    load(model, converted, f"{name} {variant}", partial(position_grids, module, own, others, tensors))
     return model
 
 
-def position_grids(module: ModuleType, fields: dict, tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+# {field of a width: field of the number of heads, which no tensor records}.
+HEADS = {
+    "hidden_size": "num_attention_heads",
+    "hidden_sizes": "num_attention_heads",
+    "decoder_hidden_size": "decoder_num_attention_heads",
+}
+
+
+def check_heads(config_class: type, variant: dict, overrides: dict, inferred: dict) -> None:
+    """Raise ValueError if the file is of another width than the variant, whose heads would then be a guess."""
+    for part, fields in inferred.items():
+        if isinstance(fields, dict) and isinstance(variant.get(part), dict):
+            part_class = CONFIG_MAPPING[variant[part]["model_type"]]
+            check_heads(part_class, variant[part], overrides.get(part, {}), fields)
+    for width, heads in HEADS.items():
+        if width not in inferred or {width, heads} & overrides.keys() or heads in inferred:
+            continue
+        known = variant.get(width, getattr(config_class, width))
+        if (list(known) if isinstance(known, (list, tuple)) else known) != inferred[width]:
+            raise ValueError(
+                f"the checkpoint does not fit: it has {width}={inferred[width]}, the variant {width}={known}. Is it "
+                f"of another variant or architecture? If not, say how many heads it has, {heads}=..., which no tensor "
+                "records"
+            )
+
+
+def position_grids(
+    module: ModuleType, fields: dict, overrides: dict, tensors: dict[str, torch.Tensor]
+) -> dict[str, tuple[int, ...]]:
     """{position embedding: grid of its table} in the model that the file is of, before its input gets another size."""
-    fields = fields | module.infer(tensors, fields)
+    fields = with_inferred(fields, module.infer(tensors, fields), overrides)
     with torch.device("meta"):
         model = build(module.model_class(fields), fields)
     return {key: part.grid for key, part in model.named_modules() if isinstance(part, PositionEmbedding)}

@@ -48,3 +48,10 @@ def unstack_scanned(tensors: dict[str, torch.Tensor], scanned: str, layer: str) 
         else:
             unstacked[key] = value
     return unstacked
+
+
+def infer_flax_heads(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return the number of heads, the axis before the last of the kernel of an encoder's queries, if there is one."""
+    queries = re.compile(r"\w*Transformer/encoderblock.*/MultiHeadDotProductAttention_\w+/query/kernel")
+    kernel = next((tensor for key, tensor in tensors.items() if queries.fullmatch(key)), None)
+    return {} if kernel is None or kernel.ndim < 3 else {"num_attention_heads": kernel.shape[-2]}

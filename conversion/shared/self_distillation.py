@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
+from hf_vits.layers.patch import pair
 from hf_vits.models.cvt.configuration_cvt import CvtConfig
 from hf_vits.models.cvt.modeling_cvt import CvtModel
 from hf_vits.models.deit.configuration_deit import DeiTConfig
@@ -17,11 +18,12 @@ from hf_vits.models.swin.configuration_swin import SwinConfig
 from hf_vits.models.swin.modeling_swin import SwinModel
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 
-from ..systems.cvt import window_renamings
+from ..systems.cvt import infer_windowed, window_renamings
+from ..systems.swin import infer_swin, swin_renamings
 from ..systems.swin import prepare as without_tables
-from ..systems.swin import swin_renamings
+from .inference import size
 from .preprocessing import resize_and_crop
-from .timm_vit import vit_renamings
+from .timm_vit import infer_vit, vit_renamings
 
 # hidden_size, num_hidden_layers, num_attention_heads
 SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
@@ -118,9 +120,18 @@ def training_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str = "") -> dict:
+    """Return the fields of a ViT, a Swin or a CvT that its tensors record."""
+    backbone = backbone_class(fields)
+    if backbone is CvtModel:
+        return infer_windowed(tensors, prefix)
     inferred = {"use_mask_token": f"{prefix}masked_embed" in tensors}
-    if (table := tensors.get(f"{prefix}pos_embed")) is not None:
-        inferred["image_size"] = round((table.shape[1] - 1) ** 0.5) * fields["patch_size"]
+    if backbone is SwinModel:
+        return inferred | infer_swin(tensors, prefix)
+    inferred |= infer_vit(tensors, prefix)
+    if num_positions := size(tensors, f"{prefix}pos_embed", 1, 3):
+        patch_size = inferred.get("patch_size", fields["patch_size"])
+        num_tokens = 1 + fields.get("distilled", False)
+        inferred["image_size"] = round(max(num_positions - num_tokens, 0) ** 0.5) * pair(patch_size)[0]
     return inferred
 
 
@@ -143,11 +154,8 @@ def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
 
 
 def full_backbone(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """`backbone_config` of a model that trains the variant's backbone, with what the file tells of it."""
-    # Fields that the file tells are in no variant: where they are here, somebody asked for them.
-    backbone = fields["backbone_config"]
-    inferred = infer_backbone(tensors, backbone, "student.backbone.")
-    return inferred | backbone
+    """Return `backbone_config` of a model that trains the variant's backbone, with what the file records of it."""
+    return infer_backbone(tensors, fields["backbone_config"], "student.backbone.")
 
 
 def backbone_renamings(

@@ -6,11 +6,15 @@ which alone loads the released checkpoints. The file tells which of the two it i
 pooled, but for strides: a model whose context has the query's stride needs `context_stride=2`.
 """
 
+import re
+
 import torch
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
 
 from hf_vits.models.audiomer.configuration_audiomer import AudiomerConfig
 from hf_vits.models.audiomer.modeling_audiomer import AudiomerForAudioClassification
+
+from ..shared.inference import count, found, ratio, size, whole
 
 # datamodules/SpeechCommands12.py, SpeechCommands20.py and SpeechCommands35.py, in the classifier's order
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
@@ -88,6 +92,19 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         "use_squeeze_excitation": any(".se." in key for key in tensors),
         "attention_type": "self" if any(".performer.net." in key for key in tensors) else "cross",
     }
+    queries = [f"encoder.layers.{layer}.conv.to_q.sep_conv.pointwise.weight" for layer in range(count_layers(tensors))]
+    widths = whole([size(tensors, query, 0) for query in queries])
+    first = next((key.removesuffix("to_q.weight") for key in tensors if key.endswith(".to_q.weight")), "")
+    features = f"{first}fast_attention.projection_matrix"
+    up = next((key for key in tensors if re.search(r"layers\.0\.performer\..*\.w1\.weight$", key)), "")
+    head_dim = size(tensors, features, 1, 2)
+    inferred |= found(
+        hidden_sizes=widths,
+        head_dim=head_dim,
+        num_random_features=size(tensors, features, 0, 2),
+        num_attention_heads=ratio(size(tensors, f"{first}to_q.weight", 0, 2), head_dim),
+        mlp_ratio=ratio(size(tensors, up, 0, 2), 2 * widths[0] if widths else None),  # half of it is the gate
+    )
     if inferred["num_labels"] != fields["num_labels"]:  # trained on other words
         inferred |= {"id2label": None, "label2id": None}
     if "encoder.cls_token" in tensors:
@@ -95,6 +112,10 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     elif fields.get("pooling", "class_samples") == "class_samples":
         inferred["pooling"] = "mean"
     return inferred
+
+
+def count_layers(tensors: dict[str, torch.Tensor]) -> int:
+    return count(tensors, "encoder.layers.") or 0
 
 
 def transforms(config: AudiomerConfig) -> list:

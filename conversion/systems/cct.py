@@ -19,6 +19,7 @@ from hf_vits.models.cct.configuration_cct_text import CctTextConfig
 from hf_vits.models.cct.modeling_cct import CctEmbeddings, CctForImageClassification
 from hf_vits.models.cct.modeling_cct_text import CctForSequenceClassification, CctTextEmbeddings
 
+from ..shared.inference import count, found, size
 from ..shared.preprocessing import resize_and_crop
 
 # num_hidden_layers, num_attention_heads, intermediate_size over hidden_size, hidden_size
@@ -121,24 +122,41 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    inferred = {}
+    inferred = infer_encoder(tensors)
     if "classifier.fc.bias" in tensors:
         inferred["num_labels"] = tensors["classifier.fc.bias"].numel()
-    if is_text(fields):
-        inferred |= infer_words(tensors, fields)
+    inferred |= infer_words(tensors, fields) if is_text(fields) else infer_convolutions(tensors)
     table = tensors.get("classifier.positional_emb")
     if table is None:
         return inferred  # loading says so, unless the model is asked for without positions
     inferred["position_embedding_type"] = "sine" if is_sine(table, num_zero_rows=int(is_text(fields))) else "learned"
-    size = text_size if is_text(fields) else image_size
-    return inferred | size(table.shape[1], fields | inferred)
+    size_of = text_size if is_text(fields) else image_size
+    return inferred | size_of(table.shape[1], fields | inferred)
+
+
+def infer_encoder(tensors: dict[str, torch.Tensor]) -> dict:
+    return found(
+        hidden_size=size(tensors, "classifier.norm.weight", 0, 1),
+        num_hidden_layers=count(tensors, "classifier.blocks."),
+        intermediate_size=size(tensors, "classifier.blocks.0.linear1.weight", 0, 2),
+    )
+
+
+def infer_convolutions(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return what the tensors record of an image model's tokenizer; its strides and borders are in none."""
+    number, first = count(tensors, "tokenizer.conv_layers."), "tokenizer.conv_layers.0.0."
+    return found(
+        num_conv_layers=number,
+        conv_hidden_size=size(tensors, f"{first}weight", 0, 4) if number and number > 1 else None,
+        num_channels=size(tensors, f"{first}weight", 1, 4),
+    )
 
 
 def infer_words(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {}
     table, weight = tensors.get("embedder.embeddings.weight"), tensors.get("tokenizer.conv_layers.0.weight")
-    if table is not None and table.ndim == 2:
-        inferred["vocab_size"] = len(table)
+    if table is not None and table.ndim == 2 and table.numel():
+        inferred |= {"vocab_size": len(table), "word_embedding_size": table.shape[1]}
     if fields["use_convolution"] and weight is not None:
         is_cct = fields.get("use_max_pool", True)
         inferred |= convolution_fields(weight.shape[2]) if is_cct else patch_fields(weight.shape[2])
@@ -161,7 +179,7 @@ def image_size(num_positions: int, fields: dict) -> dict:
         embeddings = CctEmbeddings(CctConfig(**fields | {"position_embedding_type": "none"}))
     side = math.isqrt(max(0, num_positions - int(fields.get("pooling") == "token")))
     sizes = (fields["image_size"], *range(4096, 0, -1))
-    return first_fitting("image_size", sizes, lambda size: embeddings.grid(*pair(size)) == (side, side))
+    return first_fitting("image_size", sizes, lambda pixels: embeddings.grid(*pair(pixels)) == (side, side))
 
 
 def text_size(num_positions: int, fields: dict) -> dict:
@@ -171,15 +189,15 @@ def text_size(num_positions: int, fields: dict) -> dict:
         embeddings = CctTextEmbeddings(config)
     wanted = num_positions - 1 - config.num_prefix_tokens
     sizes = (config.max_position_embeddings, *range(1, 4097))
-    return first_fitting("max_position_embeddings", sizes, lambda size: embeddings.count(size) == wanted)
+    return first_fitting("max_position_embeddings", sizes, lambda words: embeddings.count(words) == wanted)
 
 
 def first_fitting(name: str, sizes: Iterable, fits: Callable[..., bool]) -> dict:
     """{name: the first of `sizes` that fits}, {} where none does; a size that is not legal does not fit."""
-    for size in sizes:
+    for value in sizes:
         try:
-            if fits(size):
-                return {name: size}
+            if fits(value):
+                return {name: value}
         except ValueError:
             continue
     return {}

@@ -12,6 +12,7 @@ from hf_vits.layers.position import interpolate_positions
 from hf_vits.models.cmt.configuration_cmt import CmtConfig
 from hf_vits.models.cmt.modeling_cmt import CmtForImageClassification, grid_of
 
+from ..shared.inference import count, found, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -44,10 +45,33 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    inferred = {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    stages = "abcd"
+    widths = whole([size(tensors, f"patch_embed_{stage}.proj.weight", 0, 4) for stage in stages])
+    mlps = whole([size(tensors, f"blocks_{stage}.0.mlp.conv1.0.weight", 0, 4) for stage in stages])
+    expected = fields.get("mlp_ratio", CmtConfig.mlp_ratio)
+    inferred = found(
+        stem_hidden_size=size(tensors, "stem_conv1.weight", 0, 4),
+        num_channels=size(tensors, "stem_conv1.weight", 1, 4),
+        depths=whole([count(tensors, f"blocks_{stage}.") for stage in stages]),
+        hidden_sizes=widths,
+        num_attention_heads=whole([size(tensors, f"relative_pos_{stage}", 0, 3) for stage in stages]),
+        sequence_reduction_ratios=[size(tensors, f"blocks_{stage}.0.attn.sr.0.weight", 2, 4) or 1 for stage in stages],
+        mlp_ratio=common_ratio(mlps, widths, expected) if mlps and widths else None,
+        pooler_hidden_size=size(tensors, "_fc.weight", 0, 4),
+        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+    )
     if "relative_pos_a" in tensors:
         inferred["image_size"] = 4 * isqrt(tensors["relative_pos_a"].shape[1])
     return inferred
+
+
+def common_ratio(widths: list[int], over: list[int], expected: int | float) -> int | float | None:
+    """Return the ratio of which all `widths` are the rounded down products: the expected one, or a round number."""
+    rounded = (round(widths[-1] / over[-1], digits) for digits in range(1, 5))
+    for value in (expected, widths[-1] // over[-1], *rounded):
+        if [int(size * value) for size in over] == widths:
+            return value
+    return None
 
 
 class FitPositionBias(ConversionOps):

@@ -8,6 +8,7 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.coat.configuration_coat import CoatConfig
 from hf_vits.models.coat.modeling_coat import CoatBackbone, CoatForImageClassification
 
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 COAT = {"num_parallel_layers": 6, "mlp_ratios": [4, 4, 4, 4], "num_labels": 1000}
@@ -67,9 +68,34 @@ def shared_key(key: str) -> str:
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     """A file without a head is a detector's, which reads the maps of every scale."""
+    inferred = infer_sizes(tensors, fields)
     if not any(HEAD.match(key) for key in tensors):
-        return {"out_features": CoatConfig(**fields).stage_names[1:], "num_labels": 0}
-    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+        config = CoatConfig(**fields | inferred | {"out_features": None})
+        return inferred | {"out_features": config.stage_names[1:], "num_labels": 0}
+    return inferred | {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+
+
+def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    scales = range(1, 1 + (count(tensors, "serial_blocks", first=1) or 0))
+    widths = whole([size(tensors, f"cls_token{scale}", 2, 3) for scale in scales])
+    mlps = [size(tensors, f"serial_blocks{scale}.0.mlp.fc1.weight", 0, 2) for scale in scales]
+    qkv = "serial_blocks1.0.factoratt_crpe.qkv."
+    inferred = found(
+        depths=whole([count(tensors, f"serial_blocks{scale}.") for scale in scales]),
+        hidden_sizes=widths,
+        num_parallel_layers=count(tensors, "parallel_blocks.") or 0,
+        mlp_ratios=whole([ratio(*pair) for pair in zip(mlps, widths or [], strict=False)]),
+        num_channels=size(tensors, "patch_embed1.proj.weight", 1, 4),
+        patch_size=size(tensors, "patch_embed1.proj.weight", 2, 4),
+        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+    )
+    windows = [f"crpe1.conv_list.{index}.weight" for index in range(count(tensors, "crpe1.conv_list.") or 0)]
+    num_heads = fields.get("num_attention_heads", CoatConfig.num_attention_heads)
+    channels = whole([size(tensors, window, 0, 4) for window in windows])
+    if channels and widths and all(part * num_heads % widths[0] == 0 for part in channels):
+        inferred["relative_window_sizes"] = [size(tensors, window, 2, 4) for window in windows]
+        inferred["relative_window_heads"] = [part * num_heads // widths[0] for part in channels]
+    return inferred
 
 
 def transforms(config: CoatConfig) -> list:

@@ -10,6 +10,7 @@ from hf_vits.models.cvt.configuration_cvt import CvtConfig
 from hf_vits.models.cvt.modeling_cvt import CvtForImageClassification, CvtModel
 
 from ..core import build
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop, stretch
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
 
@@ -34,7 +35,48 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    stages = [f"stage{stage}." for stage in range(count_stages(tensors))]
+    mlps = [f"{stage}blocks.0.mlp.fc1.weight" for stage in stages]
+    qkv, reduction = "stage0.blocks.0.attn.proj_q.", "stage0.blocks.0.attn.conv_proj_"
+    inferred = infer_stages(tensors, [f"{stage}patch_embed.proj." for stage in stages])
+    inferred |= found(
+        depths=whole([count(tensors, f"{stage}blocks.") for stage in stages]),
+        mlp_ratios=whole([ratio(size(tensors, mlp, 0, 2), size(tensors, mlp, 1, 2)) for mlp in mlps]),
+        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+    )
+    if any(key.startswith("stage0.blocks.0.attn.") for key in tensors):
+        kept = any(key.startswith(reduction) for key in tensors)
+        inferred["key_value_projection"] = "convolution" if kept else "average"
+    return inferred | {
+        "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        "use_class_token": any(key.endswith(".cls_token") for key in tensors),
+    }
+
+
+def count_stages(tensors: dict[str, torch.Tensor], prefix: str = "") -> int:
+    return count(tensors, f"{prefix}stage") or 0
+
+
+def infer_stages(tensors: dict[str, torch.Tensor], embeddings: list[str]) -> dict:
+    """Return the sizes of the convolutions, whose keys begin with `embeddings`, before each stage."""
+    kernels = [f"{embedding}weight" for embedding in embeddings]
+    return found(
+        num_channels=size(tensors, kernels[0], 1, 4) if kernels else None,
+        hidden_sizes=whole([size(tensors, kernel, 0, 4) for kernel in kernels]),
+        patch_sizes=whole([size(tensors, kernel, 2, 4) for kernel in kernels]),
+    )
+
+
+def infer_windowed(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
+    """Return the fields of microsoft/esvit's CvT that its tensors, whose keys begin with `prefix`, record."""
+    stages = [f"{prefix}stage{stage}." for stage in range(count_stages(tensors, prefix))]
+    mlps = [f"{stage}1.layers.0.1.fn.net.0.weight" for stage in stages]
+    qkv = f"{prefix}stage0.1.layers.0.0.fn.qkv.pw."
+    return infer_stages(tensors, [f"{stage}0.proj." for stage in stages]) | found(
+        depths=whole([count(tensors, f"{stage}1.layers.") for stage in stages]),
+        mlp_ratios=whole([ratio(size(tensors, mlp, 0, 2), size(tensors, mlp, 1, 2)) for mlp in mlps]),
+        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+    )
 
 
 def transforms(config: CvtConfig) -> list:

@@ -3,6 +3,8 @@
 Variants have the names of its factory functions (models.py, models_v2.py).
 """
 
+from math import isqrt
+
 import torch
 from transformers import DeiTConfig as TransformersDeiTConfig
 from transformers import DeiTForImageClassification as TransformersDeiTForImageClassification
@@ -18,9 +20,13 @@ from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.deit.modeling_deit import DeiTForImageClassification, DeiTModel
 
 from ..core import build
+from ..shared.inference import size
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import infer_vit
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
 from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout
+
+LAYER_SCALE = 1e-4  # its initial gain
 
 
 def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, patch_size: int = 16, **more) -> dict:
@@ -37,7 +43,7 @@ def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, p
 
 def later_fields(*sizes: int, layer_scale: bool = True, **more) -> dict:
     """models_v2.py: the class token has no position, stochastic depth is the same in every layer."""
-    scale = {"layer_scale_init_value": 1e-4} if layer_scale else {}
+    scale = {"layer_scale_init_value": LAYER_SCALE} if layer_scale else {}
     return fields(*sizes, position_embedding_prefix=False, drop_path_schedule="constant", **scale, **more)
 
 
@@ -82,14 +88,32 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    inferred = {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    inferred = infer_vit(tensors) | {
+        "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        "distilled": "dist_token" in tensors,
+    }
+    if any(key.startswith("blocks.0.norm") for key in tensors):
+        inferred["num_parallel_branches"] = 2 if "blocks.0.norm11.weight" in tensors else 1
+        if "blocks.0.gamma_1" not in tensors:
+            inferred["layer_scale_init_value"] = None
+        elif fields.get("layer_scale_init_value") is None:
+            inferred["layer_scale_init_value"] = LAYER_SCALE
     if "patch_embed.proj.1.running_var" in tensors:
         inferred["stem"] = "hierarchical_mlp"
-    if "pos_embed" in tensors:
-        prefix = 1 + fields.get("distilled", False) if fields.get("position_embedding_prefix", True) else 0
-        side = round((tensors["pos_embed"].shape[1] - prefix) ** 0.5)
-        inferred["image_size"] = side * pair(fields["patch_size"])[0]
-    return inferred
+    return inferred | infer_positions(tensors, fields | inferred)
+
+
+def infer_positions(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    """Return the size of a square image, and whether the table has rows for the prefix tokens, if one can see it."""
+    num_positions = size(tensors, "pos_embed", 1, 3) or 0
+    for num_tokens, has_prefix in ((0, False), (1 + fields["distilled"], True)):
+        side = isqrt(max(num_positions - num_tokens, 0))
+        if side and side**2 == num_positions - num_tokens:
+            return {
+                "image_size": side * pair(fields["patch_size"])[0],
+                "position_embedding_prefix": has_prefix,
+            }
+    return {}
 
 
 def transforms(config: DeiTConfig) -> list:

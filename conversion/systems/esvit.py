@@ -16,7 +16,9 @@ from ..shared.self_distillation import (
     backbone_class,
     backbone_renamings,
     cvt,
+    full_backbone,
     full_renamings,
+    infer_backbone,
     infer_head,
     is_full,
     prepare_branches,
@@ -69,8 +71,11 @@ def named_part(key: str) -> str:
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     if not is_full(fields):
-        return {}
-    return infer_head(tensors) | {"use_regions": "student.region_head.last_layer.weight_g" in tensors}
+        return infer_backbone(tensors, fields)
+    return infer_head(tensors) | {
+        "use_regions": "student.region_head.last_layer.weight_g" in tensors,
+        "backbone_config": full_backbone(tensors, fields),
+    }
 
 
 def transforms(config) -> list:

@@ -3,6 +3,7 @@
 The original's levit_c.py is the same network, its linear layers written as 1x1 convolutions.
 """
 
+from itertools import pairwise
 from math import isqrt
 
 import torch
@@ -17,6 +18,7 @@ from hf_vits.models.levit.configuration_levit import LevitConfig
 from hf_vits.models.levit.modeling_levit import STEM_STRIDE, LevitForImageClassification, LevitModel, grid_of
 
 from ..core import build
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
 
@@ -55,7 +57,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    inferred = {
+    inferred = infer_stages(tensors) | {
         "num_labels": len(tensors["head.l.bias"]) if "head.l.bias" in tensors else 0,
         "distilled": "head_dist.l.bias" in tensors,
     }
@@ -67,6 +69,40 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
                 f"the checkpoint has attention biases for image_size={side}, and nothing resizes them to {wanted}: "
                 "leave image_size out; smaller images run on the model as it is"
             )
+    return inferred
+
+
+def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return sizes of the stages, which the attentions without residual branch, that shrink the map, come between.
+
+    Queries, keys and values of a head have as many channels in every stage here.
+    """
+    blocks = [f"blocks.{index}." for index in range(count(tensors, "blocks.") or 0)]
+    shrinking = [block for block in blocks if f"{block}kv.c.weight" in tensors]
+    bounds = [-1, *(blocks.index(block) for block in shrinking), len(blocks)]
+    firsts = [f"blocks.{bounds[0] + 1}.m."] + [f"blocks.{bound + 2}.m." for bound in bounds[1:-1]]
+    heads = whole([size(tensors, f"{first}attention_biases", 0, 2) for first in firsts])
+    if not heads:
+        return {}
+    depths = [(end - start - 1) // 2 for start, end in pairwise(bounds)]
+    values, widths = (
+        size(tensors, f"{firsts[0]}proj.1.c.weight", 1, 2),
+        [size(tensors, f"{first}qkv.c.weight", 1, 2) for first in firsts],
+    )
+    qkv = size(tensors, f"{firsts[0]}qkv.c.weight", 0, 2)
+    inferred = found(depths=None if 0 in depths else depths, hidden_sizes=whole(widths), num_attention_heads=heads)
+    inferred |= found(
+        num_channels=size(tensors, "patch_embed.0.c.weight", 1, 4),
+        mlp_ratio=ratio(size(tensors, "blocks.1.m.0.c.weight", 0, 2), widths[0]),
+    )
+    if qkv and values and qkv > values:
+        key_dim = inferred["key_dim"] = (qkv - values) // heads[0] // 2
+        inferred["attention_ratio"] = ratio(values, heads[0] * key_dim)
+        if shrinking and (shrunk := size(tensors, f"{shrinking[0]}proj.1.c.weight", 1, 2)):
+            queries = size(tensors, f"{shrinking[0]}q.1.c.weight", 0, 2) or size(
+                tensors, f"{shrinking[0]}q.c.weight", 0, 2
+            )
+            inferred |= found(downsampling_attention_ratio=ratio(shrunk, queries))
     return inferred
 
 

@@ -12,6 +12,7 @@ from transformers.core_model_loading import Concatenate, WeightConverter, Weight
 from hf_vits.models.locally_sag.configuration_locally_sag import LocallySagConfig
 from hf_vits.models.locally_sag.modeling_locally_sag import LocallySagForImageClassification
 
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -46,6 +47,8 @@ VARIANTS = {
     "cifar_base": cifar(768, 12, depths=(3, 3, 3, 3)),
 }
 
+SHIFTS = {10: "pad", 18: "roll"}  # by the number of shifted images
+
 CIFAR10 = ([0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616])
 CIFAR100 = ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761])
 
@@ -79,7 +82,27 @@ def joined(by_shift: dict[int, torch.Tensor]) -> torch.Tensor:
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": tensors["mlp_head.bias"].numel() if "mlp_head.bias" in tensors else 0}
+    stages = [f"layers.{stage}.0." for stage in range(count(tensors, "layers.") or 0)]
+    tables = [f"{stage}pos_emb" for stage in stages]
+    widths = whole([size(tensors, table, -1) for table in tables])
+    first = f"{stages[0] if stages else ''}layers.0."
+    key_value = size(tensors, f"{first}0.Wkv_even.weight", 0, 2)
+    return found(
+        depths=whole([count(tensors, f"{stage}layers.") for stage in stages]),
+        hidden_sizes=widths,
+        num_channels=size(tensors, "to_patch_embedding.weight", 1, 4),
+        patch_size=size(tensors, "to_patch_embedding.weight", 2, 4),
+        shift_type=SHIFTS.get(size(tensors, tables[0], 0, 3)) if tables else None,
+        multi_query=key_value < 2 * widths[0] if key_value and widths and has_heads(fields) else None,
+        mlp_ratio=ratio(size(tensors, f"{first}1.fc1.weight", 0, 2), widths[0] if widths else None),
+        qkv_bias=f"{first}0.Wkv_even.bias" in tensors if key_value else None,
+        num_labels=tensors["mlp_head.bias"].numel() if "mlp_head.bias" in tensors else 0,
+    )
+
+
+def has_heads(fields: dict) -> bool:
+    """Whether the first stage has more heads than one, without which sharing a key means nothing."""
+    return fields.get("num_attention_heads", LocallySagConfig.num_attention_heads)[0] > 1
 
 
 def transforms(config: LocallySagConfig) -> list:

@@ -4,6 +4,7 @@ There is no architecture of this name: every variant is a model of its host, who
 of the feed-forward. Variants have the names of the original's factory functions (models/localvit*.py).
 """
 
+import re
 from collections.abc import Container
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from transformers.core_model_loading import WeightRenaming
 
 from hf_vits.configuration import LocalityConfig
 
+from ..shared.inference import found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 from . import deit, pvt, swin, t2t, tnt
 
@@ -58,7 +60,39 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return host(fields).infer(tensors, fields)
+    return host(fields).infer(tensors, fields) | infer_locality(tensors, fields)
+
+
+def infer_locality(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    """Return widths and options of the local feed-forward; the activation is in no tensor."""
+    layers = first_layers(tensors)
+    squeezed = whole(
+        [size(tensors, f"{layer}6.fc.0.weight") or size(tensors, f"{layer}3.fc.0.weight") for layer in layers]
+    )
+    widths = whole([size(tensors, f"{layer}0.weight", 0, 4) for layer in layers])
+    if widths is None:
+        return {}
+    inferred = {"depthwise_convolution": size(tensors, f"{layers[0]}3.weight", 2) == 3}
+    place = f"{layers[0]}{6 if inferred['depthwise_convolution'] else 3}."
+    if f"{place}fc.0.weight" in tensors:
+        inferred["channel_attention"] = "squeeze_excitation"
+    elif f"{place}conv.weight" not in tensors:
+        inferred["channel_attention"] = "none"
+    elif not fields.get("channel_attention", "").startswith("efficient"):
+        inferred["channel_attention"] = "efficient"
+    hosted = host(fields)
+    if hosted in (pvt, swin):
+        over = [size(tensors, f"{layer}0.weight", 1, 4) for layer in layers]
+        ratios = [ratio(*pair) for pair in zip(widths, over, strict=True)]
+        inferred |= {"mlp_ratios": ratios} if hosted is pvt else {"mlp_ratio": ratios[0]}
+        return inferred | found(squeeze_sizes=squeezed)
+    return inferred | {"intermediate_size": widths[0]} | found(squeeze_size=squeezed[0] if squeezed else None)
+
+
+def first_layers(tensors: dict[str, torch.Tensor]) -> list[str]:
+    """Return what the keys of the feed-forward in the first layer, or in that of each stage, begin with."""
+    pattern = re.compile(r"((?:blocks|block\d+|layers\.\d+\.blocks)\.0\.conv\.conv\.)0\.weight")
+    return sorted(match[1] for key in tensors if (match := pattern.fullmatch(key)))
 
 
 def transforms(config: LocalityConfig) -> list:

@@ -15,8 +15,9 @@ from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
 
 from ..core import build
+from ..shared.inference import count, found, size
 from ..shared.preprocessing import resize_and_crop
-from ..shared.timm_vit import vit_renamings
+from ..shared.timm_vit import infer_vit, vit_renamings
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
 from ..shared.transformers_vit import SHARED_FIELDS, their_fields, vit_layout
 
@@ -78,13 +79,19 @@ def fold_probe(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    inferred = {}
-    if "pos_embed" in tensors:
-        inferred["image_size"] = round((tensors["pos_embed"].shape[1] - 1) ** 0.5) * fields["patch_size"]
-    if not has_decoder(fields):
-        inferred["num_labels"] = len(tensors["head.bias"]) if "head.bias" in tensors else 0
-        if "fc_norm.weight" in tensors:  # fine-tuned on the mean of the patches
-            inferred |= {"pooling": "mean", "norm_after_pooling": True}
+    inferred = infer_vit(tensors)
+    if num_positions := size(tensors, "pos_embed", 1, 3):
+        patch_size = inferred.get("patch_size", fields["patch_size"])
+        inferred["image_size"] = round(max(num_positions - 1, 0) ** 0.5) * pair(patch_size)[0]
+    if has_decoder(fields):
+        return inferred | found(
+            decoder_hidden_size=size(tensors, "decoder_embed.weight", 0, 2),
+            decoder_num_hidden_layers=count(tensors, "decoder_blocks."),
+            decoder_intermediate_size=size(tensors, "decoder_blocks.0.mlp.fc1.weight", 0, 2),
+        )
+    inferred["num_labels"] = len(tensors["head.bias"]) if "head.bias" in tensors else 0
+    if "fc_norm.weight" in tensors:  # fine-tuned on the mean of the patches
+        inferred |= {"pooling": "mean", "norm_after_pooling": True}
     return inferred
 
 

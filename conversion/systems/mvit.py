@@ -6,6 +6,7 @@ detector becomes an `MvitBackbone` with windows and the maps of all stages; neck
 """
 
 import re
+from itertools import accumulate, groupby
 
 import torch
 from PIL.Image import Resampling
@@ -17,6 +18,7 @@ from hf_vits.models.mvit.configuration_mvit import MvitConfig
 from hf_vits.models.mvit.modeling_mvit import MvitBackbone, MvitForImageClassification, MvitForVideoClassification
 from hf_vits.processing.video import VitsVideoProcessor
 
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import IMAGENET_MEAN, IMAGENET_STD, resize_and_crop, slowfast_clips
 
 TINY = {"depths": [1, 2, 5, 2]}
@@ -147,9 +149,11 @@ def fuse_projections(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    config = MvitConfig(**fields)
+    stages = infer_stages(tensors)
+    config = MvitConfig(**fields | stages)
     last = sum(config.depths) - 1
     inferred = {
+        **stages,
         "pool_all_queries": "blocks.0.attn.pool_q.weight" in tensors,
         "pool_all_keys": f"blocks.{last}.attn.pool_k.weight" in tensors,
         **infer_widening(tensors, config),
@@ -158,6 +162,33 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     if DETECTOR_STAGE_NORM in tensors:
         return inferred | DETECTION
     return inferred | {"num_labels": len(tensors["head.projection.bias"]) if "head.projection.bias" in tensors else 0}
+
+
+def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return sizes of the stages, each of which has wider attention than the one before; and of patches and MLPs."""
+    blocks = [f"blocks.{index}." for index in range(count(tensors, "blocks.") or 0)]
+    widths = whole([size(tensors, f"{block}attn.qkv.weight", 0, 2) for block in blocks])
+    patch = tensors.get("patch_embed.proj.weight")
+    kernel, qkv = (list(patch.shape[2:]) if patch is not None and patch.ndim > 3 else None), "blocks.0.attn.qkv."
+    is_relative, is_absolute = (any(part in key for key in tensors) for part in (".attn.rel_pos_", "pos_embed"))
+    mlp = size(tensors, "blocks.0.mlp.fc1.weight", 0, 2), size(tensors, "blocks.0.mlp.fc1.weight", 1, 2)
+    inferred = found(
+        patch_size=kernel,
+        num_channels=size(tensors, "patch_embed.proj.weight", 1),
+        mlp_ratio=ratio(*mlp),
+        position_embedding_type="relative" if is_relative else "absolute" if is_absolute else None,
+        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+    )
+    if not widths:
+        return inferred
+    groups = [(width // 3, len(list(group))) for width, group in groupby(widths)]
+    starts = accumulate([0, *(depth for _, depth in groups[:-1])])
+    pooled = [size(tensors, f"blocks.{start}.attn.pool_k.weight", 0) for start in starts]
+    if None not in pooled:
+        inferred["num_attention_heads"] = [
+            width // per_head for (width, _), per_head in zip(groups, pooled, strict=True)
+        ]
+    return inferred | {"hidden_sizes": [width for width, _ in groups], "depths": [depth for _, depth in groups]}
 
 
 def infer_widening(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:

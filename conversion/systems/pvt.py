@@ -1,11 +1,14 @@
 """Checkpoints of whai362/PVT, first version; variants have the names of its factory functions (pvt.py)."""
 
+from math import isqrt
+
 import torch
 from transformers.core_model_loading import WeightRenaming
 
 from hf_vits.models.pvt.configuration_pvt import PvtConfig
 from hf_vits.models.pvt.modeling_pvt import PvtForImageClassification
 
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 VARIANTS = {
@@ -25,7 +28,27 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    numbers = range(1, 1 + (count(tensors, "patch_embed", first=1) or 0))
+    kernels = [f"patch_embed{number}.proj.weight" for number in numbers]
+    blocks = [f"block{number}." for number in numbers]
+    reductions = [size(tensors, f"{block}0.attn.sr.weight", 2, 4) or 1 for block in blocks]
+    widths = whole([size(tensors, kernel, 0, 4) for kernel in kernels])
+    mlps = [size(tensors, f"{block}0.mlp.fc1.weight", 0, 2) for block in blocks]
+    qkv = "block1.0.attn.q."
+    inferred = found(
+        depths=whole([count(tensors, block) for block in blocks]),
+        hidden_sizes=widths,
+        patch_sizes=whole([size(tensors, kernel, 2, 4) for kernel in kernels]),
+        sequence_reduction_ratios=reductions or None,
+        mlp_ratios=whole([ratio(*pair) for pair in zip(mlps, widths or [], strict=False)]),
+        squeeze_sizes=[PvtConfig.squeeze_sizes[0]] * len(numbers) or None,
+        num_channels=size(tensors, "patch_embed1.proj.weight", 1, 4),
+        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+    )
+    if (num_positions := size(tensors, "pos_embed1", 1, 3)) and "patch_sizes" in inferred:
+        inferred["image_size"] = isqrt(num_positions) * inferred["patch_sizes"][0]
+    return inferred
 
 
 def transforms(config: PvtConfig) -> list:

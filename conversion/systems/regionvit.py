@@ -16,6 +16,7 @@ from transformers.core_model_loading import ConversionOps, WeightConverter, Weig
 from hf_vits.models.regionvit.configuration_regionvit import RegionViTConfig
 from hf_vits.models.regionvit.modeling_regionvit import RegionViTBackbone, RegionViTForImageClassification
 
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 TINY = {"num_labels": 1000}
@@ -66,14 +67,31 @@ def name_of_block(number: int) -> str:
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    inferred = {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    inferred = infer_sizes(tensors, fields)
+    inferred["num_labels"] = len(tensors["head.bias"]) if "head.bias" in tensors else 0
     if "norm.weight" not in tensors and not inferred["num_labels"]:  # a detector's
         inferred |= {"use_stage_norm": "norm0.weight" in tensors}
-        inferred |= {"out_features": RegionViTConfig(**fields).stage_names[1:]}
-    kernel = tensors.get("cls_token.proj.weight")
-    if kernel is not None and kernel.ndim == 4:
-        inferred["window_size"] = max(1, kernel.shape[-1] // 4)
+        inferred |= {"out_features": RegionViTConfig(**fields | inferred).stage_names[1:]}
     return inferred
+
+
+def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    stages = [f"layers.{stage}.block." for stage in range(count(tensors, "layers.") or 0)]
+    widths = whole([size(tensors, f"{stage}0.norm0.weight", 0, 1) for stage in stages])
+    kernel = size(tensors, "cls_token.proj.weight", 3, 4)
+    convolutions = {index for index in range(8) if f"patch_embed.proj.{index}.weight" in tensors}
+    mlp, qkv = size(tensors, "layers.0.block.0.mlp.fc1.weight", 0, 2), "layers.0.block.0.attn.qkv."
+    return found(
+        depths=whole([count(tensors, stage) for stage in stages]),
+        hidden_sizes=widths,
+        num_attention_heads=whole([size(tensors, f"{stage}0.attn.rel_pos", 0, 2) for stage in stages]),
+        window_size=max(1, kernel // fields.get("patch_size", RegionViTConfig.patch_size)) if kernel else None,
+        num_channels=size(tensors, "cls_token.proj.weight", 1, 4),
+        mlp_ratio=ratio(mlp, widths[0] if widths else None),
+        num_conv_layers=3 if len(convolutions) > 1 else 1 if "patch_embed.proj.weight" in tensors else None,
+        use_conv_position_embedding="layers.0.peg.weight" in tensors if stages else None,
+        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+    )
 
 
 class FitRegionalKernel(ConversionOps):

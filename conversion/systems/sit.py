@@ -18,7 +18,7 @@ from hf_vits.models.sit.modeling_sit_classifier import SiTForImageClassification
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS, SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
 
-from ..shared.self_distillation import BRANCHES, FULL, backbone_tensors, is_full, processor
+from ..shared.self_distillation import BRANCHES, FULL, backbone_tensors, infer_backbone, is_full, processor
 from ..shared.timm_vit import vit_renamings
 
 # hidden_size, num_attention_heads
@@ -123,7 +123,7 @@ def join_tokens(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict[str,
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     if is_full(fields):
         backbone = fields["backbone_config"]
-        inferred = {"backbone_config": infer_backbone(tensors, backbone, "student.backbone.") | backbone}
+        inferred = {"backbone_config": infer_backbone(tensors, backbone, "student.backbone.")}
         return inferred | infer_tasks(tensors, fields) | infer_head(tensors)
     inferred = infer_backbone(tensors, fields)
     return inferred | infer_classifier(tensors, fields) if is_finetuned(fields) else inferred
@@ -135,13 +135,6 @@ def infer_classifier(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {} if bias is None else {"num_labels": len(bias)}
     representation = tensors.get(f"{REPRESENTATIONS[0]}.fc.bias")
     return inferred if representation is None else inferred | {"representation_size": len(representation)}
-
-
-def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str = "") -> dict:
-    if (table := tensors.get(f"{prefix}pos_embed")) is None:
-        return {}
-    num_patches = table.shape[1] - 1 - fields["distilled"]
-    return {"image_size": round(num_patches**0.5) * fields["patch_size"]}
 
 
 def infer_tasks(tensors: dict[str, torch.Tensor], fields: dict) -> dict:

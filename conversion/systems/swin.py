@@ -1,11 +1,14 @@
 """Checkpoints of microsoft/Swin-Transformer, first version; variants have the names of its files."""
 
+from math import isqrt
+
 import torch
 from transformers.core_model_loading import WeightRenaming
 
 from hf_vits.models.swin.configuration_swin import SwinConfig
 from hf_vits.models.swin.modeling_swin import SwinForImageClassification
 
+from ..shared.inference import count, found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 BASE = {"depths": [2, 2, 18, 2], "hidden_sizes": [128, 256, 512, 1024], "num_attention_heads": [4, 8, 16, 32]}
@@ -33,7 +36,30 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    return infer_swin(tensors) | {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+
+
+def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
+    """Return the fields of an encoder that its tensors, whose keys begin with `prefix`, record.
+
+    Where a stage's map is smaller than a window, its table is of the smaller window.
+    """
+    stages = [f"{prefix}layers.{stage}.blocks." for stage in range(count(tensors, f"{prefix}layers.") or 0)]
+    widths = [size(tensors, f"{stage}0.attn.proj.weight", 0, 2) for stage in stages]
+    tables = [f"{stage}0.attn.relative_position_bias_table" for stage in stages]
+    sides = whole([size(tensors, table, 0, 2) for table in tables])
+    qkv = f"{prefix}layers.0.blocks.0.attn.qkv."
+    return found(
+        depths=whole([count(tensors, stage) for stage in stages]),
+        hidden_sizes=whole(widths),
+        num_attention_heads=whole([size(tensors, table, 1, 2) for table in tables]),
+        window_size=(isqrt(max(sides)) + 1) // 2 if sides else None,
+        mlp_ratio=ratio(size(tensors, f"{prefix}layers.0.blocks.0.mlp.fc1.weight", 0, 2), (widths or [None])[0]),
+        squeeze_sizes=[SwinConfig.squeeze_sizes[0]] * len(stages) or None,
+        num_channels=size(tensors, f"{prefix}patch_embed.proj.weight", 1, 4),
+        patch_size=size(tensors, f"{prefix}patch_embed.proj.weight", 2, 4),
+        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+    )
 
 
 def transforms(config: SwinConfig) -> list:

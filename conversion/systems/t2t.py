@@ -1,11 +1,14 @@
 """Checkpoints of yitu-opensource/T2T-ViT; variants have the names of its factory functions (models/t2t_vit.py)."""
 
+from math import isqrt
+
 import torch
 from transformers.core_model_loading import WeightRenaming
 
 from hf_vits.models.t2t.configuration_t2t import T2TConfig
 from hf_vits.models.t2t.modeling_t2t import T2TForImageClassification
 
+from ..shared.inference import count, found, size
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -20,6 +23,7 @@ def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, m
     }
 
 
+SOFT_SPLIT, STRIDE = 7, 16  # side of the first windows and of a token, in pixels
 TRANSFORMER = {"token_layer": "transformer"}
 VARIANTS = {
     "t2t_vit_7": fields(256, 7, 4, 2),
@@ -45,7 +49,28 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    first = "tokens_to_token.attention1."
+    kind = (
+        "performer"
+        if f"{first}kqv.weight" in tensors
+        else "transformer"
+        if f"{first}attn.qkv.weight" in tensors
+        else None
+    )
+    inferred = found(
+        token_layer=kind,
+        token_size=size(tensors, f"{first}proj.weight" if kind == "performer" else f"{first}attn.proj.weight", 0, 2),
+        hidden_size=size(tensors, "cls_token", 2, 3),
+        num_hidden_layers=count(tensors, "blocks."),
+        intermediate_size=size(tensors, "blocks.0.mlp.fc1.weight", 0, 2),
+        qkv_bias="blocks.0.attn.qkv.bias" in tensors if "blocks.0.attn.qkv.weight" in tensors else None,
+        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+    )
+    if num_features := size(tensors, f"{first}norm1.weight", 0, 1):
+        inferred["num_channels"] = max(1, num_features // SOFT_SPLIT**2)
+    if num_positions := size(tensors, "pos_embed", 1, 3):
+        inferred["image_size"] = STRIDE * isqrt(num_positions - 1)
+    return inferred
 
 
 def transforms(config: T2TConfig) -> list:

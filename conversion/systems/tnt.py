@@ -1,11 +1,14 @@
 """Checkpoints of TNT as timm's first implementation has it, now its legacy one; variants have its names."""
 
+from math import isqrt
+
 import torch
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
 
 from hf_vits.models.tnt.configuration_tnt import TntConfig
 from hf_vits.models.tnt.modeling_tnt import TntForImageClassification
 
+from ..shared.inference import count, found, size
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -40,7 +43,24 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    """Positions inside a patch count the steps of the convolution, whose stride is in no tensor."""
+    qk = "blocks.0.attn_in.qk."
+    inferred = found(
+        hidden_size=size(tensors, "cls_token", 2, 3),
+        num_hidden_layers=count(tensors, "blocks."),
+        intermediate_size=size(tensors, "blocks.0.mlp.fc1.weight", 0, 2),
+        pixel_hidden_size=size(tensors, "pixel_embed.proj.weight", 0, 4),
+        pixel_intermediate_size=size(tensors, "blocks.0.mlp_in.fc1.weight", 0, 2),
+        num_channels=size(tensors, "pixel_embed.proj.weight", 1, 4),
+        qkv_bias=f"{qk}bias" in tensors if f"{qk}weight" in tensors else None,
+        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+    )
+    if num_pixels := size(tensors, "pixel_pos", 1, 3):
+        inferred["patch_size"] = isqrt(num_pixels) * fields.get("pixel_stride", TntConfig.pixel_stride)
+    if num_positions := size(tensors, "patch_pos", 1, 3):
+        patch_size = fields.get("patch_size", TntConfig.patch_size)
+        inferred["image_size"] = isqrt(num_positions - 1) * inferred.get("patch_size", patch_size)
+    return inferred
 
 
 def transforms(config: TntConfig) -> list:

@@ -20,7 +20,8 @@ from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 
 from ..core import build
-from ..shared.flax import torch_layout, unstack_scanned
+from ..shared.flax import infer_flax_heads, torch_layout, unstack_scanned
+from ..shared.inference import count, found, size
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
 from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout
 
@@ -125,10 +126,16 @@ def has_prefix_row(tensors: dict[str, torch.Tensor]) -> bool:
     return table is not None and round((table.shape[1] - 1) ** 0.5) ** 2 + 1 == table.shape[1]
 
 
+def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return the number of heads, which the kernels in the file have an axis for."""
+    return infer_flax_heads(tensors)
+
+
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
         "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
         "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
+        **infer_sizes(tensors),
     }
     if not fields.get("position_embedding_prefix", True):
         # big_vision's variants name sizes alone; pooling and positions are options of each training run.
@@ -141,8 +148,25 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     if "pos_embedding" in tensors:
         prefix = int(fields.get("position_embedding_prefix", True) and fields.get("use_class_token", True))
         side = round((tensors["pos_embedding"].shape[1] - prefix) ** 0.5)
-        inferred["image_size"] = side * pixels_per_token(fields)
+        inferred["image_size"] = side * pixels_per_token(fields | inferred)
+    if inferred.keys() & {"patch_size", "stem_depths"}:
+        inferred["encoder_stride"] = pixels_per_token(fields | inferred)
     return inferred
+
+
+def infer_sizes(tensors: dict[str, torch.Tensor]) -> dict:
+    height, width = (size(tensors, "embedding.weight", axis, 4) for axis in (2, 3))
+    sizes = found(
+        hidden_size=size(tensors, "Transformer.encoder_norm.weight", 0, 1),
+        num_hidden_layers=count(tensors, "Transformer.encoderblock_"),
+        intermediate_size=size(tensors, "Transformer.encoderblock_0.MlpBlock_0.Dense_0.weight", 0, 2),
+        patch_size=height if height == width else [height, width],
+    )
+    if "conv_root.weight" not in tensors:
+        return sizes | found(num_channels=size(tensors, "embedding.weight", 1, 4))
+    stages = range(1, 1 + (count(tensors, "block", first=1) or 0))
+    depths = [count(tensors, f"block{stage}.unit", first=1) or 0 for stage in stages]
+    return sizes | found(stem_depths=depths, num_channels=size(tensors, "conv_root.weight", 1, 4))
 
 
 def pixels_per_token(fields: dict) -> int:

@@ -20,7 +20,8 @@ from hf_vits.models.vivit.modeling_vivit import VivitForVideoClassification, Viv
 from hf_vits.processing.video import VitsVideoProcessor
 
 from ..core import build
-from ..shared.flax import torch_layout
+from ..shared.flax import infer_flax_heads, torch_layout
+from ..shared.inference import count, found, size
 from ..shared.preprocessing import scenic_clips
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
 
@@ -96,16 +97,39 @@ def own_layout(name: str, state: dict[str, torch.Tensor], fields: dict) -> dict[
     return state
 
 
+def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return the number of heads, which the kernels in the file have an axis for."""
+    return infer_flax_heads(tensors)
+
+
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
         "num_labels": len(tensors["output_projection.bias"]) if "output_projection.bias" in tensors else 0,
         "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
     }
+    encoder = "SpatialTransformer." if count(tensors, "SpatialTransformer.encoderblock_") else "Transformer."
+    layer = f"{encoder}encoderblock_0."
+    inferred |= found(
+        hidden_size=size(tensors, f"{encoder}encoder_norm.weight", 0, 1),
+        num_hidden_layers=count(tensors, f"{encoder}encoderblock_"),
+        num_temporal_layers=count(tensors, "TemporalTransformer.encoderblock_"),
+        intermediate_size=size(tensors, f"{layer}MlpBlock_0.Dense_0.weight", 0, 2)
+        or size(tensors, f"{layer}MlpBlock.Dense_0.weight", 0, 2),
+        num_channels=size(tensors, "embedding.weight", 1, 5),
+        attention_type=infer_attention(tensors),
+    )
     if inferred["num_labels"] != sum(fields.get("head_sizes") or ()):
         inferred["head_sizes"] = None
     if "embedding.weight" in tensors and tensors["embedding.weight"].ndim == 5:
         inferred["tubelet_size"] = list(tensors["embedding.weight"].shape[2:])
     return inferred | infer_clip(tensors, fields | inferred)
+
+
+def infer_attention(tensors: dict[str, torch.Tensor]) -> str | None:
+    """Return the one of the paper's models 2 to 4 that the file is of; None for the first, whose parts others have."""
+    if any(key.startswith("SpatialTransformer.") for key in tensors):
+        return "factorized_encoder"
+    return "factorized_self_attention" if any(f".{ATTENTION}time." in key for key in tensors) else None
 
 
 def infer_clip(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
@@ -123,9 +147,9 @@ def infer_clip(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
             inferred["num_frames"] = temporal_rows * depth
     if not rows or rows == frames * math.prod(sides):
         return inferred
-    for num_frames, size in PUBLISHED_CLIPS if frames > 1 else ():
-        if rows == num_frames // depth * (size // patch_size[0]) * (size // patch_size[1]):
-            return {"num_frames": num_frames, "image_size": size}
+    for num_frames, pixels in PUBLISHED_CLIPS if frames > 1 else ():
+        if rows == num_frames // depth * (pixels // patch_size[0]) * (pixels // patch_size[1]):
+            return {"num_frames": num_frames, "image_size": pixels}
     side = math.isqrt(rows // frames)
     if frames * side**2 == rows and patch_size[0] == patch_size[1]:
         inferred["image_size"] = side * patch_size[0]

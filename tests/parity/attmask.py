@@ -6,7 +6,7 @@ from hf_vits.objectives.masks import AttentionMask
 from hf_vits.pretraining.self_distillation import views_first
 
 from . import ibot
-from .golden import Case
+from .golden import Case, Config
 from .self_distillation import compute_backbone, compute_steps, views_of_step
 from .self_supervision import tensors
 
@@ -39,7 +39,7 @@ def strategy(name: str) -> str:
     return name.removeprefix("attmask_")
 
 
-def seeded(config: dict) -> torch.Generator:
+def seeded(config: Config) -> torch.Generator:
     return torch.Generator().manual_seed(config["torch_manual_seed"])
 
 

@@ -6,9 +6,10 @@ import torch
 
 from hf_vits.conversion import convert
 from hf_vits.conversion.systems.audiomer import processor
-from hf_vits.models.audiomer.configuration_audiomer import AudiomerConfig
+from hf_vits.models.audiomer.configuration_audiomer import KERNEL_SIZE, AudiomerConfig
+from hf_vits.processing.resample import LOWPASS_FILTER_WIDTH, ROLLOFF
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording
 
 
@@ -17,6 +18,7 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
     if "config" not in case.config:
         return preprocess(case, inputs)
     model = convert("audiomer", "audiomer_s_sc12", case.checkpoint(), **overrides(case.config))
+    check(case.config, model.config)
     encoder, first = model.model, model.model.layers[0]
     modules = {"block0_query": first.query, "block0_context": first.context}
     if first.attention is not None:
@@ -40,20 +42,36 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
 
 def preprocess(case: Case, clips: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     extractor = processor("audiomer_s_sc12", AudiomerConfig())
+    case.config.check(new_freq=extractor.sampling_rate, length=extractor.max_length)
+    case.config.check(lowpass_filter_width=LOWPASS_FILTER_WIDTH, rolloff=ROLLOFF, resampling_method="sinc_interp_hann")
     rate = case.config["orig_freq"]
     return {name: extractor(clip[0], rate, return_tensors="pt")["input_values"] for name, clip in clips.items()}
 
 
-def overrides(config: dict) -> dict:
-    """What a case says of its network; the checkpoint tells the rest."""
+def overrides(config: Config) -> dict:
+    """What no tensor records, or none where there is no attention."""
     return {
-        "hidden_sizes": config["config"][1:],
         "num_attention_heads": config["num_heads"],
         "head_dim": config["dim_head"],
         "mlp_ratio": config["expansion_factor"],
         "context_stride": 2 if config["equal_strides"] else 4,
         "pooling": {"cls": "class_samples", "mean": "mean", "none": "first"}[config["pool"]],
+        "classifier_dropout_prob": config["mlp_dropout"],
     }
+
+
+def check(config: Config, built: AudiomerConfig) -> None:
+    """Compare what the file recorded of the model, and what every model here has, with the case's configuration."""
+    config.check(
+        config=[1, *built.hidden_sizes],
+        kernel_sizes=[KERNEL_SIZE] * len(built.hidden_sizes),
+        num_classes=built.num_labels,
+        mlp_dim=built.hidden_sizes[-1],
+        depth=1,
+        use_residual=built.use_residual,
+        use_attention=built.use_attention,
+        use_se=built.use_squeeze_excitation,
+    )
 
 
 def with_frames(case: Case, computed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,21 +5,32 @@ import re
 import torch
 from torch import nn
 
-from hf_vits.conversion import convert, processor
-from hf_vits.conversion.shared.espnet import encoder_fields
+from hf_vits.conversion import convert, original_fields, processor
 from hf_vits.layers.sequence_losses import PADDING
 
-from .golden import Case
+from .golden import Case, Config
 from .record import eager_attentions, recording
+
+HEADS = {"hybrid": "transformer", "linear": "linear_decoder"}  # names of the decoders in ESPnet
+FRONT_END = ("fs", "n_fft", "win_length", "hop_length", "window", "center", "normalized", "onesided")
+FRONT_END += ("n_mels", "fmin", "fmax", "htk")
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     inputs = {name: torch.from_numpy(value) for name, value in case.inputs().items()}
-    conf = case.config.get("encoder", case.config)
-    model = convert("branchformer", "aishell_e24", case.checkpoint(), **overrides(case, conf))
+    config = case.config
+    conf = config.get("encoder", config)
+    if conf.get("merge_method") != "fixed_ave":
+        conf.unused("cgmlp_weight")
+    if conf.get("pos_enc_layer_type", "rel_pos") != "rel_pos" or conf.get("rel_pos_type") == "legacy":
+        conf.unused("zero_triu")
+    recipe, overrides = as_recipe(config, conf)
+    fields = original_fields("branchformer", recipe, **overrides)
+    model = convert("branchformer", "aishell_e24", case.checkpoint(), **fields)
+    check(config, conf, model.config)
     computed = {}
     if "speech" in inputs:
-        computed, features, mask = front_end(model, inputs)
+        computed, features, mask = front_end(model, recipe, inputs)
         labels = padded(inputs["text"], inputs["text_lengths"])
     else:
         features, mask = inputs["features"], frame_mask(inputs["features"], inputs["lengths"])
@@ -27,28 +38,36 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
     # Such a case was computed in training mode, its rates of dropout being 0.
     model.train(conf.get("attn_branch_drop_rate") == 1)
     computed |= encode(model, features, mask)
-    heads = {"hybrid": hybrid, "linear": classification}.get(case.config.get("decoder_type"), ctc)
-    return with_steps(case, computed | heads(model, features, mask, labels))
+    heads = {"hybrid": hybrid, "linear": classification}.get(config.get("decoder_type"), ctc)
+    return with_steps(case, computed | heads(config, model, features, mask, labels))
 
 
-# Fields of which no tensor tells.
-UNTOLD = ("num_mel_bins", "num_attention_heads", "position_embedding_type", "only_backward_positions", "gate_act")
-UNTOLD += ("mlp_branch_weight", "attention_branch_drop_rate", "drop_path_rate", "hidden_dropout_prob")
-UNTOLD += ("position_dropout_prob", "attention_probs_dropout_prob")
+def as_recipe(config: Config, conf: Config) -> tuple[dict, dict]:
+    """Return a config.yaml of ESPnet that says what the case does, and fields that ask for its decoder."""
+    recipe = {"encoder": "branchformer", "encoder_conf": conf}
+    if "frontend" in config:
+        recipe["frontend_conf"] = config["frontend"].renamed({name: name for name in FRONT_END})
+        recipe["normalize"] = config["normalize"]
+        words = [f"word{index}" for index in range(config["vocab_size"] - 3)]
+        recipe |= {"token_type": "word", "token_list": ["<blank>", "<unk>", *words, "<sos/eos>"]}
+    if "decoder_type" not in config:
+        return recipe, {}
+    recipe |= {"decoder": HEADS[config["decoder_type"]], "decoder_conf": config["decoder"], "model_conf": config}
+    is_hybrid = config["decoder_type"] == "hybrid"
+    return recipe, {"decoder_layers": config["decoder"]["num_blocks"]} if is_hybrid else {}
 
 
-def overrides(case: Case, conf: dict) -> dict:
-    """What a case says of its network; the checkpoint tells the rest."""
-    fields = {name: value for name, value in encoder_fields(conf).items() if name in UNTOLD}
-    if "frontend" in case.config:
-        fields["hop_length"] = case.config["frontend"]["hop_length"]
-    if case.config.get("decoder_type") == "linear":
-        fields["pooling"] = {"CLS": "first"}.get(case.config["decoder"]["pooling"], case.config["decoder"]["pooling"])
-    if case.config.get("decoder_type") == "hybrid":
-        decoder = case.config["decoder"]
-        fields |= {"decoder_layers": decoder["num_blocks"], "decoder_attention_heads": decoder["attention_heads"]}
-        fields["ctc_weight"], fields["label_smoothing"] = case.config["ctc_weight"], case.config["lsm_weight"]
-    return fields
+def check(config: Config, conf: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    branches = built.per_layer("branches")
+    conf.check(use_attn=set(branches) != {"mlp"}, use_cgmlp=set(branches) != {"attention"})
+    if config.get("decoder_type") == "linear":  # its tokens are the classes, blank, unknown, start and end
+        config.check(vocab_size=built.num_labels + 3, sos_eos_id=built.num_labels + 2, blank_id=0, ctc_weight=0.0)
+        config.unused("ignore_id")
+    else:
+        config.check(vocab_size=built.vocab_size, blank_id=built.pad_token_id)
+    if config.get("decoder_type") == "hybrid":
+        config.check(sos_eos_id=built.eos_token_id)
 
 
 def frame_mask(frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -59,9 +78,10 @@ def padded(targets: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return targets.long().masked_fill(~frame_mask(targets, lengths), PADDING)
 
 
-def front_end(model: nn.Module, inputs: dict[str, torch.Tensor]):
+def front_end(model: nn.Module, recipe: dict, inputs: dict[str, torch.Tensor]):
     """Outputs of the feature extractor, and what of them the model takes."""
-    extractor = processor("branchformer", "aishell_e24", model)
+    extractor = processor("branchformer", "aishell_e24", model, recipe)
+    extractor = getattr(extractor, "feature_extractor", extractor)
     features, mask = extractor.extract(inputs["speech"], inputs["speech_lengths"])
     extractor.normalization = None
     log_mel, _ = extractor.extract(inputs["speech"], inputs["speech_lengths"])
@@ -97,25 +117,25 @@ def encode(model: nn.Module, features: torch.Tensor, mask: torch.Tensor) -> dict
     }
 
 
-def ctc(model, features, mask, labels) -> dict[str, torch.Tensor]:
+def ctc(config, model, features, mask, labels) -> dict[str, torch.Tensor]:
     """The loss in double precision: of sums over so many frames, single holds no digit as small as the tolerance."""
     logits = model(features, mask).logits
     return {"ctc_logits": logits, "ctc_loss": model.double()(features, mask, labels=labels).loss[None]}
 
 
-def classification(model, features, mask, labels) -> dict[str, torch.Tensor]:
+def classification(config, model, features, mask, labels) -> dict[str, torch.Tensor]:
     """Target ids of ESPnet count blank and unknown before the classes."""
     logits, classes = model(features, mask).logits, labels[:, 0] - 2
-    loss = nn.functional.cross_entropy(logits, classes, label_smoothing=0.1)
+    loss = nn.functional.cross_entropy(logits, classes, label_smoothing=config["lsm_weight"])
     return {"logits": logits, "loss": loss[None], "acc": accuracy(logits, classes)}
 
 
-def hybrid(model, features, mask, labels) -> dict[str, torch.Tensor]:
+def hybrid(config, model, features, mask, labels) -> dict[str, torch.Tensor]:
     outputs = model(features, mask, labels=labels)
     inputs, targets = model.shifted(labels)
     return {
         "decoder_input_ids": inputs,
-        "decoder_target_ids": targets.masked_fill(targets < 0, -1),
+        "decoder_target_ids": targets.masked_fill(targets < 0, config["ignore_id"]),
         "decoder_logits": outputs.logits,
         "loss": outputs.loss[None],
         "loss_ctc": outputs.ctc_loss[None],

@@ -4,26 +4,29 @@ import torch
 
 from hf_vits.conversion import convert, variants
 
-from .golden import Case
+from .golden import Case, Config
 from .record import eager_attentions, recording
 
+# What no tensor records.
 OUR_FIELDS = {
     "img_size": "image_size",
-    "num_layers": "num_hidden_layers",
     "num_heads": "num_attention_heads",
-    "embedding_dim": "hidden_size",
-    "n_conv_layers": "num_conv_layers",
     "kernel_size": "kernel_size",
     "stride": "stride",
     "padding": "padding",
+    "pooling_kernel_size": "pool_kernel_size",
+    "pooling_stride": "pool_stride",
+    "pooling_padding": "pool_padding",
 }
-# A variant of each family whose fields a case's own configuration then replaces.
+POSITIONS = {"learnable": "learned", "sine": "sine", "none": "none"}
+# A variant of each family, whose other fields a case's own configuration replaces.
 FAMILIES = {"vit": "vit_7_4_32", "cvt": "cvt_7_4_32", "cct": "cct_7_3x1_32"}
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     variant, overrides = arguments(case)
     model = convert("cct", variant, case.checkpoint(), **overrides)
+    check(case.config, model.config)
     inputs = {name: torch.from_numpy(value) for name, value in case.inputs().items()}
     if "mask" in inputs:
         inputs["attention_mask"] = inputs.pop("mask")
@@ -52,13 +55,32 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
 
 
 def arguments(case: Case) -> tuple[str, dict]:
-    """The variant to convert as, and the fields in which the case differs from it."""
+    """The variant to convert as, and fields that no tensor records."""
     config, name = case.config, case.meta["variant"]
-    overrides = {"position_embedding_type": "none"} if config.get("positional_embedding") == "none" else {}
-    if "family" not in config:  # text: the file tells the rest
+    overrides = {} if config.get("positional_embedding") != "none" else {"position_embedding_type": "none"}
+    if size := config.get("run_img_size"):
+        config.unused("img_size")  # the file has a table for it, the model is of another
+        overrides["image_size"] = size
+    if "family" not in config:  # texts, whose configurations name neither family nor heads
         return max((known for known in variants("cct") if name.startswith(known)), key=len), overrides
-    overrides |= {ours: config[theirs] for theirs, ours in OUR_FIELDS.items() if theirs in config}
-    overrides["intermediate_size"] = int(config["embedding_dim"] * config["mlp_ratio"])
+    overrides = config.renamed(OUR_FIELDS) | overrides
     if config["family"] != "cct":
         overrides["stride"] = config["kernel_size"]
     return FAMILIES[config["family"]], overrides
+
+
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    positions = {ours: theirs for theirs, ours in POSITIONS.items()}
+    config.check(
+        num_layers=built.num_hidden_layers,
+        embedding_dim=built.hidden_size,
+        mlp_ratio=built.intermediate_size / built.hidden_size,
+        n_conv_layers=getattr(built, "num_conv_layers", 1),
+        num_classes=built.num_labels,
+        positional_embedding=positions[built.position_embedding_type],
+        vocab_size=getattr(built, "vocab_size", None),
+        word_embedding_dim=getattr(built, "word_embedding_size", None),
+        kernel_size=built.kernel_size,
+        patch_size=built.kernel_size,
+    )

@@ -1,16 +1,21 @@
 """Golden cases of ggjy/CMT.pytorch."""
 
 import torch
+from torch import nn
 
 from hf_vits.conversion import convert
 from hf_vits.layers.convolution import to_tokens
 
-from .golden import Case
+from .golden import Case, Config
 from .record import eager_attentions, recording
+
+# What no tensor records.
+OUR_FIELDS = {"mlp_ratio": "mlp_ratio", "head_dropout": "classifier_dropout_prob", "layer_norm_eps": "layer_norm_eps"}
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
-    model = convert("cmt", case.meta["variant"], case.checkpoint())
+    model = convert("cmt", "cmt_ti", case.checkpoint(), **case.config.renamed(OUR_FIELDS))
+    check(case.config, model)
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     encoder = model.model
     first = encoder.stages[0].layers[0]
@@ -34,3 +39,24 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
         "pooled": pooled,
         "logits": outputs.logits,
     }
+
+
+def check(config: Config, model) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    built, stages = model.config, model.model.stages
+    stem = model.model.embeddings
+    config.check(
+        img_size=built.image_size,
+        stem_channel=built.stem_hidden_size,
+        embed_dims=built.hidden_sizes,
+        depths=built.depths,
+        num_heads=built.num_attention_heads,
+        mlp_hidden=[int(size * built.mlp_ratio) for size in built.hidden_sizes],
+        sr_ratios=built.sequence_reduction_ratios,
+        qk_ratio=1,
+        qkv_bias=stages[0].layers[0].attention.query.bias is not None,
+        fc_dim=built.pooler_hidden_size,
+        num_classes=built.num_labels,
+        patch_embed_layer_norm_eps=next(part for part in stem.modules() if isinstance(part, nn.LayerNorm)).eps,
+        batch_norm_eps=next(part for part in stem.modules() if isinstance(part, nn.BatchNorm2d)).eps,
+    )

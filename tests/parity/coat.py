@@ -6,26 +6,16 @@ from hf_vits.conversion import convert
 from hf_vits.layers.convolution import to_map
 from hf_vits.models.coat.modeling_coat import CoatModel
 
-from .golden import Case
+from .golden import Case, Config
 
-OUR_FIELDS = {
-    "patch_size": "patch_size",
-    "embed_dims": "hidden_sizes",
-    "serial_depths": "depths",
-    "parallel_depth": "num_parallel_layers",
-    "num_heads": "num_attention_heads",
-    "mlp_ratios": "mlp_ratios",
-    "qkv_bias": "qkv_bias",
-    "layer_norm_eps": "layer_norm_eps",
-}
+# What no tensor records.
+OUR_FIELDS = {"num_heads": "num_attention_heads", "layer_norm_eps": "layer_norm_eps"}
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     config = case.config
-    overrides = {ours: config[theirs] for theirs, ours in OUR_FIELDS.items()}
-    overrides["relative_window_sizes"] = [int(window) for window in config["crpe_window"]]
-    overrides["relative_window_heads"] = list(config["crpe_window"].values())
-    model = convert("coat", case.meta["variant"], case.checkpoint(), **overrides)
+    model = convert("coat", "coat_lite_tiny", case.checkpoint(), **config.renamed(OUR_FIELDS))
+    check(config, model.config)
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     computed = scales(model.model, pixel_values)
     outputs = model(pixel_values)
@@ -33,6 +23,29 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
         pooled = model.model(pixel_values).pooler_output
         return {**computed, "logits": outputs.logits, "pooled": pooled}
     return {**computed, **{f"x{scale}_nocls": map_ for scale, map_ in enumerate(outputs.feature_maps, start=1)}}
+
+
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    windows = zip(map(str, built.relative_window_sizes), built.relative_window_heads, strict=True)
+    # A file without head makes a backbone; its original returned the maps of all scales.
+    maps = [f"x{scale}_nocls" for scale, _ in enumerate(built.depths, start=1)]
+    is_backbone = built.num_labels == 0
+    config.check(
+        patch_size=built.patch_size,
+        embed_dims=built.hidden_sizes,
+        serial_depths=built.depths,
+        parallel_depth=built.num_parallel_layers,
+        mlp_ratios=built.mlp_ratios,
+        qkv_bias=built.qkv_bias,
+        return_interm_layers=is_backbone,
+        out_features=maps if is_backbone else None,
+    )
+    assert dict(config["crpe_window"]) == dict(windows)
+    if not is_backbone:
+        config.check(num_classes=built.num_labels)
+    else:
+        config.unused("num_classes")
 
 
 def scales(encoder: CoatModel, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,13 +1,11 @@
 """Golden cases of facebookresearch/deit: models and losses."""
 
-import re
-
 import torch
 
-from hf_vits.conversion import convert, variants
+from hf_vits.conversion import convert
 from hf_vits.objectives import BinaryCrossEntropy, CoSubLoss, CrossEntropy, DistillationLoss
 
-from .golden import Case
+from .golden import Case, Config
 from .record import eager_attentions, recording
 
 BASE_LOSSES = {
@@ -24,13 +22,13 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
 
 def compute_model(case: Case) -> dict[str, torch.Tensor]:
     config = case.config
-    overrides = {
-        "hidden_size": config["embed_dim"],
-        "num_hidden_layers": config["depth"],
-        "num_attention_heads": config["num_heads"],
-        "intermediate_size": int(config["embed_dim"] * config["mlp_ratio"]),
-    }
-    model = convert("deit", variant(case), case.checkpoint(), **overrides)
+    # models_v2.py, whose configurations name the kind of block, has no distillation and other stochastic depth.
+    variant = "deit_tiny_patch16_LS" if "block" in config else "deit_tiny_patch16_224"
+    overrides = {"num_attention_heads": config["num_heads"], "layer_norm_eps": config["layer_norm_eps"]}
+    if size := config.get("run_img_size"):
+        overrides["image_size"] = size
+    model = convert("deit", variant, case.checkpoint(), **overrides)
+    check(config, model.config)
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     encoder = model.model
     modules = {"embeddings": encoder.embeddings, "pos_embed": encoder.embeddings.position_embedding}
@@ -53,20 +51,26 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
     }
 
 
-def variant(case: Case) -> str:
-    """The published variant that a case is of; a stand-in for none is built like its namesake with layer scale."""
-    name = case.meta["variant"].split()[0]
-    name = re.sub(r"(_\d+)?_to_\d+$", r"\1", name)
-    if name in variants("deit"):
-        return name
-    for candidate in (name.removesuffix("_384"), name.removesuffix("_224")):
-        if candidate in variants("deit"):
-            return candidate
-    return {384: "deit_small_patch16_LS", 192: "deit_tiny_patch16_LS", 768: "deit_base_patch16_LS"}[
-        case.config["embed_dim"]
-    ]
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    has_layer_scale = built.layer_scale_init_value is not None
+    parallel = "_paralx2" if built.num_parallel_branches == 2 else ""
+    config.check(
+        img_size=config.get("img_size") if "run_img_size" in config else built.image_size,
+        patch_size=built.patch_size,
+        embed_dim=built.hidden_size,
+        depth=built.num_hidden_layers,
+        mlp_ratio=built.intermediate_size / built.hidden_size,
+        qkv_bias=built.qkv_bias,
+        num_classes=built.num_labels,
+        distilled=built.distilled,
+        layer_scale=has_layer_scale,
+        block=("Layer_scale_init_Block" if has_layer_scale else "Block") + parallel,
+        patch_layer="hMLP_stem" if built.stem == "hierarchical_mlp" else "PatchEmbed",
+    )
 
 
+@torch.enable_grad()
 def compute_loss(case: Case) -> dict[str, torch.Tensor]:
     """losses.py (`DistillationLoss`) and engine.py (cosub): value and gradients at given logits."""
     tensors = {name: torch.from_numpy(value) for name, value in case.inputs().items()}

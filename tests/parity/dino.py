@@ -12,7 +12,16 @@ from hf_vits.optim.optimizers import Lars
 
 from .golden import Case
 from .record import eager_attentions
-from .self_distillation import compute_backbone, compute_steps, tiny_model, variant, views_of_step
+from .self_distillation import (
+    backbone_fields,
+    check_backbone,
+    check_head,
+    compute_backbone,
+    compute_steps,
+    full_model,
+    tiny_model,
+    views_of_step,
+)
 from .self_supervision import compute_dino_loss, compute_schedules, tensors
 
 
@@ -22,19 +31,25 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
 
 def compute_full(case: Case) -> dict[str, torch.Tensor]:
     """One entry of a full checkpoint, on views of two sizes."""
-    model = convert("dino", f"{variant(case.config)}_full", case.checkpoint())
+    model = full_model(case)
+    check_head(case.config, model.config)
     inputs = tensors(case)
     globals_, locals_ = (torch.cat([inputs[f"{kind}{index}"] for index in (1, 2)]) for kind in ("global", "local"))
     student = model.student
     features = torch.cat([student.backbone(views).pooler_output for views in (globals_, locals_)])
     bottleneck = student.head.bottleneck(features)
-    probabilities = model.objective.center.sharpen(model.teacher.head(features[:2]), 0.04)
+    teacher = model.teacher.head(features[:2])
+    outputs = case.meta["outputs"]
+    shapes = {name: outputs[name]["shape"] for name in outputs if name.startswith("teacher_probs_t")}
     projection = model(globals_[None], locals_[None]).logits[:, 0]
     return {
         "features": features,
         "bottleneck": bottleneck,
         "projection": projection,
-        "teacher_probs_t0.04": probabilities[:, :2048],
+        **{
+            name: model.objective.center.sharpen(teacher, float(name.removeprefix("teacher_probs_t")))[:, : shape[-1]]
+            for name, shape in shapes.items()
+        },
     }
 
 
@@ -81,11 +96,11 @@ def compute_neighbours(case: Case) -> dict[str, torch.Tensor]:
 
 def compute_attention(case: Case) -> dict[str, torch.Tensor]:
     """Of an image whose sides are multiples of the patch size, normalised as everywhere."""
-    patch_size = case.config["patch_size"]
-    sizes = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}  # ViT-T, which is not published
-    model = convert("dino", f"vit_small_patch{patch_size}", case.checkpoint(), **sizes)
+    name, fields = backbone_fields(case.config)
+    model = convert("dino", name, case.checkpoint(), **fields)
+    check_backbone(case.config, model.config)
     image = tensors(case)["image_uint8"]
-    processor = conversion.processor("dino", f"vit_small_patch{patch_size}", model)
+    processor = conversion.processor("dino", name, model)
     pixel_values = processor(image, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
     grid = model.embeddings.grid(*pixel_values.shape[-2:])
     attention = eager_attentions(model, pixel_values=pixel_values)[-1][0, :, 0, 1:]

@@ -1,9 +1,9 @@
 """Golden cases of microsoft/esvit: backbones, full checkpoints, losses, steps, schedules."""
 
-import re
 from itertools import groupby
 
 import torch
+from transformers import PreTrainedModel
 
 from hf_vits.conversion import convert
 from hf_vits.models.cvt.modeling_cvt import CvtModel
@@ -11,25 +11,82 @@ from hf_vits.objectives import EsViTLoss
 from hf_vits.objectives.esvit import match_regions
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_features
 
-from .golden import Case
+from .golden import Case, Config
 from .record import eager_attentions, recording
-from .self_distillation import compute_steps, views_of_step
-from .self_supervision import compute_dino_loss, compute_schedules, set_center, temperatures, tensors
+from .self_distillation import check_head, compute_steps, head_fields, views_of_step
+from .self_supervision import (
+    LOSS_FIELDS,
+    compute_dino_loss,
+    compute_schedules,
+    set_center,
+    temperatures,
+    tensors,
+)
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     return COMPUTE.get(case.path.stem.split("_")[0], compute_backbone)(case)
 
 
-def variant(case: Case) -> str:
-    """By the name of the original's configuration file, which a case begins its variant with."""
-    if swin := re.match(r"swin/swin_(\w+)_patch4_window(\d+)_224\.yaml", case.meta["variant"]):
-        return "swin_{}_window{}".format(*swin.groups())
-    return {"cvt_v4/s1.yaml": "cvt_tiny_window7"}[case.meta["variant"].split()[0]]
+# What no tensor records. Configurations of CvT have their names in small letters or in capitals.
+SWIN_FIELDS = {"window_size": "window_size", "img_size": "image_size", "drop_path_rate": "drop_path_rate"}
+CVT_FIELDS = {
+    "num_heads": "num_attention_heads",
+    "patch_stride": "patch_strides",
+    "patch_padding": "patch_paddings",
+    "drop_path_rate": "drop_path_rate",
+}
+
+
+def backbone_fields(config: Config) -> tuple[str, dict]:
+    """A variant of the kind of backbone, and what no tensor records of the one that a case describes."""
+    if "depths" in config:
+        return "swin_tiny_window7", config.renamed(SWIN_FIELDS)
+    fields = config.renamed(CVT_FIELDS) | config.renamed({name.upper(): ours for name, ours in CVT_FIELDS.items()})
+    windows = config["window_size"] if "window_size" in config else config["WINDOW_SIZE"]
+    return "cvt_tiny_window7", fields | {"window_size": windows[0]}
+
+
+def check_backbone(config: Config, built) -> None:
+    """Compare what the file recorded of a backbone, and what all here have, with the case's configuration."""
+    if "depths" in config:
+        width = built.hidden_sizes[0]
+        config.check(
+            patch_size=built.patch_size,
+            dim_embed=width,
+            embed_dim=width,
+            depths=built.depths,
+            num_heads=built.num_attention_heads,
+            mlp_ratio=built.mlp_ratio,
+            qkv_bias=built.qkv_bias,
+            drop_rate=built.hidden_dropout_prob,
+            attn_drop_rate=built.attention_probs_dropout_prob,
+            use_ape=False,
+            patch_norm=True,
+        )
+        return
+    stages = len(built.depths)
+    fields = {
+        "init": "trunc_norm",
+        "num_stages": stages,
+        "rel_pos_embed": False,
+        "shift": [False] * stages,
+        "patch_size": built.patch_sizes,
+        "window_size": [built.window_size] * stages,
+        "dim_embed": built.hidden_sizes,
+        "depth": built.depths,
+        "mlp_ratio": built.mlp_ratios,
+        "qkv_bias": [built.qkv_bias] * stages,
+        "kernel_qkv": [3] * stages,
+        "padding_qkv": [1] * stages,
+    }
+    config.check(**fields, **{name.upper(): value for name, value in fields.items()})
 
 
 def compute_backbone(case: Case) -> dict[str, torch.Tensor]:
-    model = convert("esvit", variant(case), case.checkpoint())
+    name, fields = backbone_fields(case.config)
+    model = convert("esvit", name, case.checkpoint(), **fields)
+    check_backbone(case.config, model.config)
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     modules = {f"stage{index}_last_block": stage.layers[-1] for index, stage in enumerate(model.stages)}
     if isinstance(model, CvtModel):
@@ -48,7 +105,8 @@ def compute_backbone(case: Case) -> dict[str, torch.Tensor]:
 
 def compute_full(case: Case) -> dict[str, torch.Tensor]:
     """One entry of a full checkpoint, on crops of two sizes."""
-    model = convert("esvit", f"{variant(case)}_full", case.checkpoint())
+    model = full_model(case, case.config)
+    check_head(case.config, model.config)
     crops = groupby(tensors(case).values(), key=lambda crop: crop.shape[-1])
     logits, regions = model.teacher([torch.cat(list(same_size)) for _, same_size in crops])
     return {
@@ -73,7 +131,8 @@ def compute_region_loss(case: Case) -> dict[str, torch.Tensor]:
         return [part.unflatten(0, (batch, -1)) for part in flat.split([size * batch for size in sizes])]
 
     views, student_regions = inputs["s_cls"].requires_grad_(), inputs["s_region"].requires_grad_()
-    objective = EsViTLoss(views.shape[-1], teacher_temperature=temperatures(config)[config["epoch"]])
+    temperature = temperatures(config)[config["epoch"]]
+    objective = EsViTLoss(views.shape[-1], teacher_temperature=temperature, **config.renamed(LOSS_FIELDS))
     set_center(objective.center, inputs["center"])
     set_center(objective.region_center, inputs["center_grid"])
     student_features = split(inputs["s_fea"])
@@ -97,43 +156,22 @@ def compute_region_loss(case: Case) -> dict[str, torch.Tensor]:
     }
 
 
-def tiny_swin(config: dict) -> dict:
-    """`backbone_config` of the tiny Swin of a step."""
-    return {
-        "image_size": config["img_size"],
-        "patch_size": config["patch_size"],
-        "hidden_sizes": [config["embed_dim"] * 2**stage for stage in range(len(config["depths"]))],
-        "depths": config["depths"],
-        "num_attention_heads": config["num_heads"],
-        "squeeze_sizes": [1] * len(config["depths"]),
-        "window_size": config["window_size"],
-        "mlp_ratio": config["mlp_ratio"],
-        "drop_path_rate": config["drop_path_rate"],
-    }
-
-
-def tiny_cvt(config: dict) -> dict:
-    """`backbone_config` of the tiny CvT of a step."""
-    return {
-        "hidden_sizes": config["DIM_EMBED"],
-        "depths": config["DEPTH"],
-        "num_attention_heads": config["NUM_HEADS"],
-        "patch_sizes": config["PATCH_SIZE"],
-        "patch_strides": config["PATCH_STRIDE"],
-        "patch_paddings": config["PATCH_PADDING"],
-        "mlp_ratios": config["MLP_RATIO"],
-        "window_size": config["WINDOW_SIZE"][0],
-        "drop_path_rate": config["DROP_PATH_RATE"],
-    }
+def full_model(case: Case, config: Config) -> PreTrainedModel:
+    """The model in training that a case's checkpoint, or one branch of it, is of."""
+    name, fields = backbone_fields(config)
+    if "layer_norm_eps" in case.config:
+        fields["layer_norm_eps"] = case.config["layer_norm_eps"]
+    heads = head_fields(case.config.get("head", case.config))
+    model = convert("esvit", f"{name}_full", case.checkpoint(), backbone_config=fields, **heads)
+    check_backbone(config, model.config.backbone_config)
+    return model
 
 
 def compute_two_steps(case: Case) -> dict[str, torch.Tensor]:
-    config = case.config["model"]
-    if "img_size" in config:
-        name, backbone_config = "swin_tiny_window7_full", tiny_swin(config)
-    else:
-        name, backbone_config = "cvt_tiny_window7_full", tiny_cvt(config)
-    model = convert("esvit", name, case.checkpoint(), backbone_config=backbone_config)
+    model = full_model(case, case.config["model"])
+    check_head(case.config["head"], model.config)
+    case.config.check(use_dense_prediction=model.config.use_regions)
+    case.config.check(drop_path=model.config.backbone_config.drop_path_rate)
     centers = {"center": "center"}
     if case.config["use_dense_prediction"]:
         centers["center_grid"] = "region_center"

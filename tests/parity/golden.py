@@ -8,7 +8,9 @@ stored. The values come from numpy's frozen legacy generator.
 import json
 import re
 import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,58 @@ def fill(key: str, shape: list[int]) -> np.ndarray:
     return np.asarray(values, dtype=np.float32)
 
 
+class Config(Mapping):
+    """A case's configuration, the fields of the original's constructor, which records what has been read of it.
+
+    Parts that are mappings record for themselves. A list counts as read when anything of it is.
+    """
+
+    def __init__(self, fields: dict):
+        self._fields = {
+            name: Config(value) if isinstance(value, dict) and value else value for name, value in fields.items()
+        }
+        self._read: set[str] = set()
+
+    def __getitem__(self, name: str):
+        if name in self._fields:
+            self._read.add(name)
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._fields
+
+    def renamed(self, names: dict[str, str]) -> dict:
+        """Return {our name: value} of the fields that are there, by {the original's name: our name}."""
+        return {ours: self[theirs] for theirs, ours in names.items() if theirs in self}
+
+    def check(self, **built) -> None:
+        """Read the named fields that are there; AssertionError naming the first whose value is not the one built."""
+        for name, value in built.items():
+            if name in self:
+                value = list(value) if isinstance(value, tuple) else value
+                assert self[name] == value, f"the case has {name}={self[name]!r}, the model {value!r}"
+
+    def unused(self, *names: str) -> None:
+        """Declare fields that change nothing with the other options of this case."""
+        self._read.update(names)
+
+    def unread(self) -> list[str]:
+        """Return the dotted names of the fields that nothing has read."""
+        unread = []
+        for name, value in self._fields.items():
+            if name not in self._read:
+                unread.append(name)
+            elif isinstance(value, Config):
+                unread += [f"{name}.{part}" for part in value.unread()]
+        return unread
+
+
 @dataclass
 class Case:
     """A golden case, its description read, its tensors not yet.
@@ -56,9 +110,9 @@ class Case:
     def system(self) -> str:
         return self.path.parent.name
 
-    @property
-    def config(self) -> dict:
-        return self.meta["config"]
+    @cached_property
+    def config(self) -> Config:
+        return Config(self.meta["config"])
 
     def stored(self, group: str) -> dict[str, np.ndarray]:
         file = self.path.with_suffix(".safetensors")

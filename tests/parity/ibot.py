@@ -5,13 +5,20 @@ import random
 import numpy as np
 import torch
 
-from hf_vits.conversion import convert
 from hf_vits.objectives.masks import MaskRatio, block_mask, scattered_mask
 from hf_vits.pretraining.ibot.modeling_ibot import split_tokens
 
 from .golden import Case
 from .record import eager_attentions
-from .self_distillation import compute_backbone, compute_steps, tiny_model, variant, views_of_step, with_mean
+from .self_distillation import (
+    check_head,
+    compute_backbone,
+    compute_steps,
+    full_model,
+    tiny_model,
+    views_of_step,
+    with_mean,
+)
 from .self_supervision import compute_ibot_loss, compute_schedules, tensors
 
 
@@ -25,6 +32,8 @@ def compute_masks(case: Case) -> dict[str, torch.Tensor]:
     ratio = MaskRatio(config["pred_ratio"], config["pred_ratio_var"], config["pred_start_epoch"])
     grids = [(size // config["patch_size"],) * 2 for size in config["crop_sizes"]]
     masks = [[] for _ in grids]
+    if config["pred_shape"] != "block":
+        config.unused("pred_aspect_ratio")
     for seed in case.inputs()["seeds"]:
         generator, scatter = random.Random(int(seed)), np.random.RandomState(seed)
         for crop, grid in enumerate(grids):
@@ -40,7 +49,8 @@ def compute_masks(case: Case) -> dict[str, torch.Tensor]:
 def compute_full(case: Case) -> dict[str, torch.Tensor]:
     """One entry of a full checkpoint: a student, whose global views are masked, or a teacher."""
     is_student = case.config["student"]
-    model = convert(case.system, f"{variant(case.config)}_full", case.checkpoint())
+    model = full_model(case)
+    check_head(case.config["head"], model.config)
     branch = model.student if is_student else model.teacher
     inputs = tensors(case)
     views = torch.cat([inputs["global1"], inputs["global2"]])

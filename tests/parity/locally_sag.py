@@ -5,28 +5,23 @@ import torch
 from hf_vits.conversion import convert
 from hf_vits.layers.convolution import to_tokens
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording, with_channels
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     config = case.config
-    num_stages = config["num_hierarchies"]
-    heads = config["heads"] if isinstance(config["heads"], list) else [config["heads"]] * num_stages
+    num_stages, heads = config["num_hierarchies"], config["heads"]
     model = convert(
         "locally_sag",
-        "imagenet_tiny" if config["num_variants"] == 10 else "cifar_tiny",
+        "imagenet_tiny",
         case.checkpoint(),
         image_size=config["image_size"],
-        depths=config["num_layers_per_block"],
-        hidden_sizes=[into for into, _ in config["embedding_dim"]],
-        num_attention_heads=heads,
-        patch_size=config["kernel_size"],
+        num_attention_heads=heads if isinstance(heads, list) else [heads] * num_stages,
         patch_stride=config["stride_size"],
         patch_padding=config["padding_size"],
-        mlp_ratio=config["mlp_mult"],
-        qkv_bias=config["qkv_bias"],
     )
+    check(config, model.config)
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     if not case.meta["fp32_noise"]:
         # The rounding of the largest model was not measured, so the least tolerance applies, and that the original's
@@ -49,3 +44,21 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
         "logits": model(pixel_values).logits,
     }
     return with_channels(case, computed)
+
+
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    widths = list(built.hidden_sizes)
+    config.check(
+        num_variants={"pad": 10, "roll": 18}[built.shift_type],
+        embedding_dim=[list(sizes) for sizes in zip(widths, [*widths[1:], widths[-1]], strict=True)],
+        num_hierarchies=len(widths),
+        scaling_factor=4,  # a stage has a quarter of the tokens of the one before
+        init_patch_embed_size=1,
+        num_layers_per_block=built.depths,
+        num_classes=built.num_labels,
+        kernel_size=built.patch_size,
+        patch_size=built.patch_stride,
+        mlp_mult=built.mlp_ratio,
+        qkv_bias=built.qkv_bias,
+    )

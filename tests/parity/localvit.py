@@ -3,41 +3,49 @@
 import torch
 from torch import nn
 
-from hf_vits.conversion import convert, variants
+from hf_vits.conversion import convert
 from hf_vits.layers.convolution import to_map, to_tokens
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording
 
+# By the number of the original's option: its name there, our activation and channel attention.
 ACTIVATIONS = {
-    1: ("relu6", "none"),
-    2: ("hardswish", "none"),
-    3: ("hardswish", "squeeze_excitation"),
-    4: ("hardswish", "efficient"),
+    1: ("relu6", "relu6", "none"),
+    2: ("hs", "hardswish", "none"),
+    3: ("hs+se", "hardswish", "squeeze_excitation"),
+    4: ("hs+eca", "hardswish", "efficient"),
 }
-# Fields of the original's configurations under our names, where one is the other.
+OTHER_ACTIVATION = ("hs+ecah", "hardswish", "efficient_hard")
+# A published variant of each host, by a field that only its configurations have.
+HOSTS = {
+    "sr_ratios": "localvit_pvt_tiny",
+    "window_size": "localvit_swin_tiny_patch4_window7_224",
+    "in_dim": "localvit_tnt_t_patch16_224",
+    "tokens_type": "localvit_T2t_conv7",
+    "patch_size": "localvit_tiny_mlp4_act3_r192",
+}
+# What no tensor records.
 OUR_FIELDS = {
     "img_size": "image_size",
-    "depths": "depths",
-    "embed_dims": "hidden_sizes",
     "num_heads": "num_attention_heads",
-    "sr_ratios": "sequence_reduction_ratios",
-    "mlp_ratios": "mlp_ratios",
-    "window_size": "window_size",
-    "depth": "num_hidden_layers",
-    "in_dim": "pixel_hidden_size",
     "in_num_head": "pixel_num_attention_heads",
     "first_stride": "pixel_stride",
-    "tokens_type": "token_layer",
-    "token_dim": "token_size",
+    "window_size": "window_size",
     "layer_norm_eps": "layer_norm_eps",
-    "qkv_bias": "qkv_bias",
 }
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
-    variant = case.meta["variant"] if case.meta["variant"] in variants("localvit") else "localvit_tiny_mlp4_act3_r192"
-    model = convert("localvit", variant, case.checkpoint(), **overrides(case.config))
+    config = case.config
+    variant = next(name for field, name in HOSTS.items() if field in config)
+    overrides = config.renamed(OUR_FIELDS)
+    if "act" in config:
+        name, activation, attention = ACTIVATIONS.get(config["act"], OTHER_ACTIVATION)
+        overrides |= {"locality_act": activation, "channel_attention": attention}
+        config.check(act_name=name)
+    model = convert("localvit", variant, case.checkpoint(), **overrides)
+    check(config, model.config)
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     model.set_attn_implementation("eager")
     host = {"deit": isotropic, "tnt": tnt, "t2t": t2t, "pvt": pvt, "swin": swin}
@@ -51,24 +59,50 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
     }
 
 
-def overrides(config: dict) -> dict:
-    fields = {ours: config[theirs] for theirs, ours in OUR_FIELDS.items() if theirs in config}
-    if "act" in config:
-        activation, channel_attention = ACTIVATIONS.get(config["act"], ("hardswish", "efficient_hard"))
-        fields |= {"locality_act": activation, "channel_attention": channel_attention}
-    if config.get("wo_dp_conv"):
-        fields["depthwise_convolution"] = False
-    if "window_size" in config:
-        stages = range(len(config["depths"]))
-        fields["hidden_sizes"] = [config["embed_dim"] * 2**stage for stage in stages]
-        fields["mlp_ratio"] = config["mlp_ratio"]
-    elif "embed_dim" in config:
-        hidden_size = config["embed_dim"]
-        fields |= {"hidden_size": hidden_size, "intermediate_size": int(config["mlp_ratio"] * hidden_size)}
-        fields["squeeze_size"] = max(1, fields["intermediate_size"] // config["reduction"])
-        if "in_dim" in config:
-            fields["pixel_intermediate_size"] = 4 * config["in_dim"]
-    return fields
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    config.check(
+        num_classes=built.num_labels,
+        qkv_bias=built.qkv_bias,
+        wo_dp_conv=not built.depthwise_convolution,
+        dp_first=False,
+        ape=False,
+        patch_norm=True,
+        drop_path=built.drop_path_rate,
+    )
+    if hasattr(built, "depths"):
+        widths = list(built.hidden_sizes)
+        ratios = built.mlp_ratios if hasattr(built, "mlp_ratios") else [built.mlp_ratio] * len(widths)
+        config.check(
+            depths=built.depths,
+            embed_dims=widths,
+            embed_dim=widths[0],
+            mlp_ratios=ratios,
+            mlp_ratio=ratios[0],
+            sr_ratios=getattr(built, "sequence_reduction_ratios", None),
+            patch_size=built.patch_sizes[0] if hasattr(built, "patch_sizes") else built.patch_size,
+        )
+        hidden = [int(width * ratio) for width, ratio in zip(widths, ratios, strict=True)]
+        squeezed = built.squeeze_sizes
+    else:
+        widths, hidden, squeezed = [built.hidden_size], [built.intermediate_size], [built.squeeze_size]
+        config.check(
+            depth=built.num_hidden_layers,
+            embed_dim=built.hidden_size,
+            mlp_ratio=built.intermediate_size / built.hidden_size,
+            patch_size=getattr(built, "patch_size", None),
+            in_dim=getattr(built, "pixel_hidden_size", None),
+            tokens_type=getattr(built, "token_layer", None),
+            token_dim=getattr(built, "token_size", None),
+        )
+    if built.channel_attention != "squeeze_excitation":
+        config.unused("reduction")
+    else:
+        reduction = config["reduction"]
+        reductions = {"dim of the stage": widths, "dim//4 of the stage": [width // 4 for width in widths]}
+        reductions = reductions.get(reduction, [reduction] * len(widths))
+        expected = [max(1, width // by) for width, by in zip(hidden, reductions, strict=True)]
+        assert expected == list(squeezed), f"the case has reduction={reduction!r}, the model widths {squeezed}"
 
 
 def patch_map(tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -137,7 +171,7 @@ def pvt(encoder: nn.Module, pixel_values: torch.Tensor, outputs) -> dict[str, to
 def swin(encoder: nn.Module, pixel_values: torch.Tensor, outputs) -> dict[str, torch.Tensor]:
     """Stages end there with the merging that ours begin with."""
     first, *later = encoder.stages
-    modules = {"ffn0": first.layers[0].feed_forward, "block0": first.layers[0], "block1_shifted": first.layers[1]}
+    modules = {"ffn0": first.layers[0].feed_forward, "block0": first.layers[0], "block1_shifted": first.layers[-1]}
     modules |= {f"stage{index}": stage.merging for index, stage in enumerate(later)}
     with recording(modules) as seen:
         encoder(pixel_values)

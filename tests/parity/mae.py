@@ -17,39 +17,45 @@ from hf_vits.optim.optimizers import Lars, parameter_groups
 from hf_vits.optim.schedules import learning_rate
 from hf_vits.recipe import OptimizerRecipe, ScheduleRecipe
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
-    return COMPUTE.get(case.path.stem, compute_classifier)(case) if not is_pretraining(case) else compute_mae(case)
+    if "embed_dim" in case.config:
+        return compute_mae(case) if "decoder_depth" in case.config else compute_classifier(case)
+    return next(function for start, function in COMPUTE.items() if case.path.stem.startswith(start))(case)
 
 
-def is_pretraining(case: Case) -> bool:
-    return case.path.stem.startswith("pretrain")
-
-
-def sizes(config: dict) -> dict:
-    return {
-        "hidden_size": config["embed_dim"],
-        "num_hidden_layers": config["depth"],
-        "num_attention_heads": config["num_heads"],
-        "intermediate_size": int(config["embed_dim"] * config["mlp_ratio"]),
-    }
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    config.check(
+        patch_size=built.patch_size,
+        embed_dim=built.hidden_size,
+        depth=built.num_hidden_layers,
+        mlp_ratio=built.intermediate_size / built.hidden_size,
+        qkv_bias=built.qkv_bias,
+        image_size=built.image_size,
+    )
 
 
 def compute_mae(case: Case) -> dict[str, torch.Tensor]:
     config = case.config
     overrides = {
-        "decoder_hidden_size": config["decoder_embed_dim"],
-        "decoder_num_hidden_layers": config["decoder_depth"],
+        "num_attention_heads": config["num_heads"],
         "decoder_num_attention_heads": config["decoder_num_heads"],
-        "decoder_intermediate_size": int(config["decoder_embed_dim"] * config["mlp_ratio"]),
+        "layer_norm_eps": config["layer_norm_eps"],
         "mask_ratio": config["mask_ratio"],
         "normalize_targets": config["norm_pix_loss"],
     }
-    variant = case.meta["variant"].removesuffix("_dec512d8b")
-    model = convert("mae", variant, case.checkpoint(), **sizes(config), **overrides)
+    model = convert("mae", "mae_vit_base_patch16", case.checkpoint(), **overrides)
+    built = model.config
+    check(config, built)
+    config.check(
+        decoder_embed_dim=built.decoder_hidden_size,
+        decoder_depth=built.decoder_num_hidden_layers,
+        mlp_ratio=built.decoder_intermediate_size / built.decoder_hidden_size,
+    )
     image, noise = (torch.from_numpy(case.inputs()[name]) for name in ("image", "noise"))
     with recording({"hidden_block0": model.model.layers[0]}) as seen:
         outputs = model(image, noise)
@@ -70,7 +76,15 @@ def compute_mae(case: Case) -> dict[str, torch.Tensor]:
 
 
 def compute_classifier(case: Case) -> dict[str, torch.Tensor]:
-    model = convert("mae", case.meta["variant"], case.checkpoint(), **sizes(case.config))
+    config, checkpoint = case.config, case.checkpoint()
+    fields = {"num_attention_heads": config["num_heads"], "layer_norm_eps": config["layer_norm_eps"]}
+    model = convert("mae", "vit_base_patch16", checkpoint, **fields)
+    check(config, model.config)
+    config.check(
+        global_pool=model.config.pooling == "mean",
+        num_classes=model.config.num_labels,
+        head_batchnorm="head.0.running_mean" in checkpoint,
+    )
     encoder = model.model
     modules = {"hidden_block0": encoder.layers[0], "tokens_last_block": encoder.layers[-1]}
     with recording(modules) as seen:
@@ -79,20 +93,23 @@ def compute_classifier(case: Case) -> dict[str, torch.Tensor]:
 
 
 def compute_sincos(case: Case) -> dict[str, torch.Tensor]:
-    tables = {}
+    tables, config = {}, case.config
+    config.check(class_token_row="zeros, first")
+    row_step, width = config["row_step"], int(config["column_step"].removeprefix("dim // "))
     for name in case.meta["outputs"]:
         channels, side = map(int, re.findall(r"\d+", name))
         table = sine_cosine_positions_2d((side, side), channels, include_end=False)
         table = nn.functional.pad(table, (0, 0, 1, 0))[0]
-        tables[name] = table[::9, :: channels // 64]
+        tables[name] = table[::row_step, :: channels // width]
     return tables
 
 
 def compute_interpolation(case: Case) -> dict[str, torch.Tensor]:
     resized = {}
+    case.config.check(align_corners=False)
     for name, table in case.inputs().items():
         channels, old, new = map(int, re.findall(r"\d+", name))
-        table = interpolate_positions(torch.from_numpy(table), (old, old), (new, new), "bicubic")
+        table = interpolate_positions(torch.from_numpy(table), (old, old), (new, new), case.config["mode"])
         resized[name] = table[:, ::7, :: channels // 64]
     return resized
 

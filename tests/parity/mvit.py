@@ -1,8 +1,5 @@
 """Golden cases of facebookresearch/mvit and SlowFast, and of detectron2's backbones."""
 
-import re
-from itertools import pairwise
-
 import torch
 from torch import nn
 
@@ -10,7 +7,7 @@ from hf_vits.conversion import convert
 from hf_vits.layers.convolution import to_tokens
 from hf_vits.models.mvit.modeling_mvit import MvitModel
 
-from .golden import Case
+from .golden import Case, Config
 from .record import with_channels
 
 
@@ -20,7 +17,9 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
     if is_clip:
         pixel_values = pixel_values.transpose(1, 2)  # the original takes channels before frames
     variant = "mvitv2_s_16x4_k400" if is_clip else "mvitv2_t_in1k"
-    model = convert("mvit", variant, case.checkpoint(), **overrides(case.config, is_clip))
+    checkpoint = case.checkpoint()
+    model = convert("mvit", variant, checkpoint, **overrides(case.config, is_clip))
+    check(case.config, checkpoint, model.config)
     seen = record_tokens(model.model)
     encoded = model.model(pixel_values)
     logits = model.classifier(encoded.pooler_output)
@@ -34,25 +33,72 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
     return with_channels(case, computed)
 
 
-def overrides(config: dict, is_clip: bool) -> dict:
-    """What a case says of its network; the checkpoint tells the rest."""
-    fields = config["MVIT"]
-    bounds = [0, *(start for start, _ in fields["DIM_MUL"]), fields["DEPTH"]]
-    depths, kernel = [end - start for start, end in pairwise(bounds)], fields["POOL_KVQ_KERNEL"]
+def overrides(config: Config, is_clip: bool) -> dict:
+    """What no tensor records."""
+    fields, axes = config["MVIT"], 3 if is_clip else 2
+    kernel, adaptive, strides = (fields[f"POOL_{name}"] for name in ("KVQ_KERNEL", "KV_STRIDE_ADAPTIVE", "KV_STRIDE"))
     return {
-        "depths": depths,
-        "hidden_sizes": [fields["EMBED_DIM"] << stage for stage in range(len(depths))],
-        "num_attention_heads": [fields["NUM_HEADS"] << stage for stage in range(len(depths))],
-        "patch_size": fields["PATCH_KERNEL"],
-        "patch_stride": fields["PATCH_STRIDE"],
-        "mlp_ratio": fields["MLP_RATIO"],
-        "pooling_kernel_size": kernel if kernel is None or is_clip else kernel[-2:],
+        "patch_stride": fields["PATCH_STRIDE"][-axes:],
+        "pooling_kernel_size": kernel and kernel[-axes:],
+        "key_value_stride": (adaptive or strides[0])[-1],
         "use_class_token": fields["CLS_EMBED_ON"],
-        "position_embedding_type": "absolute" if fields["USE_ABS_POS"] else "relative",
         "residual_pooling": fields["RESIDUAL_POOLING"],
         "image_size": config["crop_size"],
         "num_frames": config["num_frames"] if is_clip else None,
     }
+
+
+def check(config: Config, checkpoint: dict, built) -> None:
+    """Compare what the file recorded of the model, and what every model here has, with the case's configuration."""
+    fields, axes = config["MVIT"], len(built.patch_size)
+    starts = [sum(built.depths[:stage]) for stage in range(1, len(built.depths))]
+    doubled, is_relative = [[start, 2.0] for start in starts], built.position_embedding_type == "relative"
+    fields.check(
+        PATCH_2D=axes == 2,
+        PATCH_KERNEL=built.patch_size,
+        PATCH_PADDING=[size // 2 for size in built.patch_size],
+        EMBED_DIM=built.hidden_sizes[0],
+        NUM_HEADS=built.num_attention_heads[0],
+        DEPTH=sum(built.depths),
+        MLP_RATIO=built.mlp_ratio,
+        QKV_BIAS=built.qkv_bias,
+        MODE="conv",
+        POOL_FIRST=False,
+        DIM_MUL=doubled,
+        HEAD_MUL=doubled,
+        USE_ABS_POS=not is_relative,
+        SEP_POS_EMBED=not is_relative and axes == 3,
+        REL_POS_SPATIAL=is_relative,
+        REL_POS_TEMPORAL=is_relative and axes == 3,
+        SEPARATE_QKV="blocks.0.attn.q.weight" in checkpoint,
+        USE_MEAN_POOLING=False,
+        NORM_STEM=False,
+    )
+    if max(built.depths) > 1:  # elsewhere one cannot see where widths change
+        fields.check(DIM_MUL_IN_ATT=built.expand_in_attention)
+    check_strides(fields, built, starts)
+    config.check(num_classes=built.num_labels)
+    if axes == 3:
+        config.unused("sampling_rate")  # of the frames that make a clip, which the case holds
+    elif "num_frames" in config:
+        config.unused("num_frames", "sampling_rate")
+
+
+def check_strides(fields: Config, built, starts: list[int]) -> None:
+    """Compare how queries, keys and values are pooled in every layer, along height and width."""
+    layers, first = sum(built.depths), built.key_value_stride
+    stages = [sum(start <= layer for start in starts) for layer in range(layers)]
+    halved = {layer: 2 if layer in starts else 1 for layer in range(layers)}
+    pooled = {layer: max(first >> stage, 1) for layer, stage in enumerate(stages)}
+    for name, expected, always in (
+        ("POOL_Q_STRIDE", halved, built.pool_all_queries),
+        ("POOL_KV_STRIDE", pooled, built.pool_all_keys),
+    ):
+        if fields[name] is not None:
+            listed = {layer: strides[-1] for layer, *strides in fields[name]}
+            assert all(set(strides[-2:]) == {strides[-1]} for _, *strides in fields[name]), fields[name]
+            expected = expected if always else {layer: stride for layer, stride in expected.items() if stride > 1}
+            assert listed == expected, f"the case has {name}={fields[name]}, the model {expected}"
 
 
 def record_tokens(encoder: MvitModel) -> dict[str, torch.Tensor]:
@@ -73,7 +119,6 @@ def record_tokens(encoder: MvitModel) -> dict[str, torch.Tensor]:
 
 def compute_detection(case: Case) -> dict[str, torch.Tensor]:
     """The backbone's maps, which a detector calls scale2 to scale5."""
-    size = re.search("mvitv2_(.)", case.config["config"])[1]
-    backbone = convert("mvit", f"mvitv2_{size}_in1k", case.checkpoint())
+    backbone = convert("mvit", "mvitv2_t_in1k", case.checkpoint())
     maps = backbone(torch.from_numpy(case.inputs()["pixel_values"])).feature_maps
     return with_channels(case, {f"backbone_scale{index}": map_ for index, map_ in enumerate(maps, start=2)})

@@ -1,5 +1,7 @@
 """Golden cases of moabarar/qna: models, single layers (`layer_`) and the resizing of tables (`tables_`)."""
 
+from math import isqrt
+
 import torch
 
 from hf_vits.conversion import convert
@@ -10,7 +12,7 @@ from hf_vits.layers.window import merge
 from hf_vits.models.qna.attention_qna import LearnedQueryAttention
 from hf_vits.models.qna.configuration_qna import QnaConfig
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording
 
 SCALES = {
@@ -33,7 +35,8 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
 def compute_model(case: Case) -> dict[str, torch.Tensor]:
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"]).permute(0, 3, 1, 2)
     fields = model_fields(case.config) | {"image_size": list(pixel_values.shape[-2:])}
-    model = convert("qna", case.meta["variant"], case.checkpoint(), **fields)
+    model = convert("qna", "qna_vit_tiny", case.checkpoint(), **fields)
+    check(case.config, model.config)
     encoder, last = model.model, len(model.model.stages) - 1
     modules = {"stem": encoder.embeddings, f"qna_stage_{last}": encoder.stages[last]}
     for index, stage in enumerate(encoder.stages):
@@ -52,7 +55,7 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
     return seen | {"pooled": encoder(pixel_values).pooler_output, "logits": outputs.logits}
 
 
-def model_fields(config: dict) -> dict:
+def model_fields(config: Config) -> dict:
     sizes = [config["base_dim"] * 2**stage for stage in range(config["n_stages"])]
     window_depths, query_depths = config["lsa_layers"], config["qna_layers"]
     return {
@@ -67,7 +70,27 @@ def model_fields(config: dict) -> dict:
         "attention_scale": SCALES[config["qna_attention_scale"]],
         "pooling": POOLINGS[config["classification_head_type"]],
         "layer_scale_init_value": config["layer_scale"],
+        "drop_path_rate": config["drop_path"],
+        "attention_probs_dropout_prob": config["lsa_attention_dropout"],
     }
+
+
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model, and what every model here has, with the case's configuration."""
+    config.check(
+        qna_normalize_q=[built.normalize_queries] * len(built.depths),
+        qna_pos_embedding_type="relative_pos",
+        lsa_pos_embedding_type="relative_pos",
+        qna_num_queries=built.num_queries,
+        qna_attention_dropout=0.0,
+        mlp_ratio=built.mlp_ratio,
+        mlp_dropout=0.0,
+        activation_fn={"gelu_pytorch_tanh": "gelu"}[built.hidden_act],
+        stem_type=built.stem_type,
+        qna_down_skip={"average": "avgpool", "convolution": "conv"}[built.shortcut_type],
+    )
+    # Ways to compute the same, and what changes training alone.
+    config.unused("qna_implementation", "qna_normalize_stop_grads", "drop_path_downsample")
 
 
 def compute_layer(case: Case) -> dict[str, torch.Tensor]:
@@ -98,6 +121,7 @@ def compute_layer(case: Case) -> dict[str, torch.Tensor]:
 
 def compute_tables(case: Case) -> dict[str, torch.Tensor]:
     bias, scale = unwrap(case.checkpoint()).values()
+    case.config.check(old_window=(isqrt(len(bias)) + 1) // 2, old_kernel=isqrt(scale.shape[-2]))
     side, kernel = 2 * case.config["new_window"] - 1, case.config["new_kernel"]
     resized = query_table(scale, 1, (kernel, kernel))  # of one query or two, its channels keep their order
     return {

@@ -2,34 +2,51 @@
 
 import torch
 
-from hf_vits.conversion import convert
+from hf_vits.conversion import convert, variants
 from hf_vits.conversion.systems.regionvit import resize_table
 from hf_vits.models.regionvit.modeling_regionvit import RegionViTModel
 
-from .golden import Case
+from .golden import Case, Config
 from .record import with_channels
-
-CONV_LAYERS = {"1conv": 1, "3conv": 3}
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
-    config, checkpoint = case.config, case.checkpoint()
-    model = convert(
-        "regionvit",
-        "regionvit_tiny_224",
-        checkpoint,
-        depths=config["depth"],
-        hidden_sizes=config["embed_dim"][1:],
-        num_attention_heads=config["num_heads"],
-        mlp_ratio=config["mlp_ratio"],
-        num_conv_layers=CONV_LAYERS[config["patch_conv_type"]],
-        use_conv_position_embedding=config.get("peg", False),
-        window_size=config.get("converted_kernel_sizes", config["kernel_sizes"])[0],
-    )
+    config, checkpoint, overrides = case.config, case.checkpoint(), {}
+    if "converted_kernel_sizes" in config:
+        overrides["window_size"] = only(config["converted_kernel_sizes"])
+        overrides["image_size"] = config["converted_img_size"]
+    model = convert("regionvit", "regionvit_tiny_224", checkpoint, patch_size=config["patch_size"], **overrides)
+    check(config, checkpoint, model.config)
     encoder, pixel_values = model.model, torch.from_numpy(case.inputs()["pixel_values"])
     computed = record_maps(encoder, pixel_values)
     computed |= {"pooled": encoder(pixel_values).pooler_output, "logits": model(pixel_values).logits}
     return with_channels(case, computed) | converted(checkpoint, encoder)
+
+
+def only(values: list):
+    """The value of which there is one for each stage, and which our models have once."""
+    (value,) = set(values)
+    return value
+
+
+def check(config: Config, checkpoint: dict, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    stages = len(built.depths)
+    config.check(
+        patch_conv_type=f"{built.num_conv_layers}conv",
+        embed_dim=[built.hidden_sizes[0], *built.hidden_sizes],
+        num_heads=built.num_attention_heads,
+        mlp_ratio=built.mlp_ratio,
+        depth=built.depths,
+        peg=built.use_conv_position_embedding,
+        downsampling=["c"] + ["sc"] * (stages - 1),
+        num_classes=built.num_labels,
+        kernel_sizes=[checkpoint["cls_token.proj.weight"].shape[-1] // built.patch_size] * stages,
+    )
+    if "converted_kernel_sizes" in config:
+        config.unused("img_size")  # of the model before its windows were changed
+    else:
+        config.check(img_size=built.image_size)
 
 
 def record_maps(encoder: RegionViTModel, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -60,6 +77,9 @@ def converted(checkpoint: dict, encoder: RegionViTModel) -> dict[str, torch.Tens
 
 def compute_detection(case: Case) -> dict[str, torch.Tensor]:
     """The backbone's maps, which a detector calls res2 to res5."""
-    backbone = convert("regionvit", case.config["backbone"], case.checkpoint())
+    config = case.config
+    name = config["backbone"] if config["backbone"] in variants("regionvit") else "regionvit_tiny_224"
+    backbone = convert("regionvit", name, case.checkpoint())
+    config.check(det_norm=backbone.config.use_stage_norm)
     maps = backbone(torch.from_numpy(case.inputs()["pixel_values"])).feature_maps
     return with_channels(case, {f"backbone_res{index}": map_ for index, map_ in enumerate(maps, start=2)})

@@ -16,22 +16,86 @@ from hf_vits.training.loop.self_distillation import (
     WeightDecaySchedule,
 )
 
-from .golden import Case
+from .golden import Case, Config
 from .record import eager_attentions, recording
 
+# Heads of the factory functions, which are 64 wide throughout.
+HEADS = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12, "vit_large": 16}
 
-def variant(config: dict) -> str:
-    if config["arch"].startswith("swin"):
-        return f"{config['arch']}_window{config['window_size']}"
-    return f"{config['arch']}_patch{config['patch_size']}"
+
+def backbone_fields(config: Config) -> tuple[str, dict]:
+    """A variant of the kind of backbone, and what no tensor records of the one that a case names."""
+    if "window_size" in config and config["window_size"] is not None:
+        return "swin_tiny_window7", config.renamed({"window_size": "window_size", "img_size": "image_size"})
+    heads = config["num_heads"] if "num_heads" in config else HEADS[config["arch"]]
+    return "vit_small_patch16", {"num_attention_heads": heads}
+
+
+def check_backbone(config: Config, built) -> None:
+    """Compare what the file recorded of a backbone with the case's configuration."""
+    config.check(
+        img_size=built.image_size,
+        patch_size=built.patch_size,
+        window_size=getattr(built, "window_size", None),
+        qkv_bias=built.qkv_bias,
+        layer_norm_eps=built.layer_norm_eps,
+    )
+    if hasattr(built, "depths"):
+        config.check(depths=built.depths, embed_dim=built.hidden_sizes[0], num_heads=built.num_attention_heads)
+        if "depths" not in config:
+            config.check(arch={(2, 2, 6, 2): "swin_tiny", (2, 2, 18, 2): "swin_small"}.get(tuple(built.depths)))
+        return
+    config.check(
+        embed_dim=built.hidden_size,
+        depth=built.num_hidden_layers,
+        mlp_ratio=built.intermediate_size / built.hidden_size,
+        drop_path=built.drop_path_rate,
+        drop_path_rate=built.drop_path_rate,
+    )
+    if "arch" in config:
+        assert built.hidden_size == 64 * HEADS[config["arch"]], f"{config['arch']} is not {built.hidden_size} wide"
+
+
+def head_fields(head: Config) -> dict:
+    """What no tensor records of the heads."""
+    return {"train_magnitude": not head["norm_last_layer"]}
+
+
+def check_head(head: Config, built) -> None:
+    """Compare what the file recorded of the heads with the case's configuration."""
+    head.check(
+        out_dim=built.num_prototypes,
+        patch_out_dim=getattr(built, "num_patch_prototypes", None),
+        hidden_dim=built.head_hidden_size,
+        bottleneck_dim=built.head_bottleneck_size,
+        nlayers=built.num_head_layers,
+        use_bn=built.head_norm == "batch_norm",
+        use_bn_in_head=built.head_norm == "batch_norm",
+        norm={"batch_norm": "bn", "layer_norm": "ln", None: None}[built.head_norm],
+        act="gelu",
+        shared_head=getattr(built, "share_head", None),
+        shared_head_teacher=getattr(built, "share_teacher_head", None),
+    )
+
+
+def full_model(case: Case, **overrides) -> PreTrainedModel:
+    """The model in training that a case's checkpoint, or one branch of it, is of."""
+    config = case.config
+    name, fields = backbone_fields(config)
+    overrides |= head_fields(config.get("head", config))
+    model = convert(case.system, f"{name}_full", case.checkpoint(), backbone_config=fields, **overrides)
+    check_backbone(config, model.config.backbone_config)
+    return model
 
 
 def compute_backbone(case: Case) -> dict[str, torch.Tensor]:
-    return compute_swin(case) if case.config["arch"].startswith("swin") else compute_vit(case)
+    name, fields = backbone_fields(case.config)
+    model = convert(case.system, name, case.checkpoint(), **fields)
+    check_backbone(case.config, model.config)
+    return compute_vit(case, model) if name.startswith("vit") else compute_swin(case, model)
 
 
-def compute_swin(case: Case) -> dict[str, torch.Tensor]:
-    model = convert(case.system, variant(case.config), case.checkpoint())
+def compute_swin(case: Case, model: PreTrainedModel) -> dict[str, torch.Tensor]:
     inputs = {name: torch.from_numpy(value) for name, value in case.inputs().items()}
     blocks = [layer for stage in model.stages for layer in stage.layers]
     with recording({f"block_{index}": block for index, block in enumerate(blocks[-4:])}) as seen:
@@ -59,8 +123,7 @@ def with_mean(tokens: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     return torch.cat([mean[:, None], tokens], dim=1)
 
 
-def compute_vit(case: Case) -> dict[str, torch.Tensor]:
-    model = convert(case.system, variant(case.config), case.checkpoint())
+def compute_vit(case: Case, model: PreTrainedModel) -> dict[str, torch.Tensor]:
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"])
     with recording({"pos_embed_used": model.embeddings.position_embedding}) as seen:
         outputs = model(pixel_values)
@@ -75,24 +138,13 @@ def compute_vit(case: Case) -> dict[str, torch.Tensor]:
     }
 
 
-def tiny_backbone(config: dict) -> dict:
-    """`backbone_config` of the tiny ViT of a step."""
-    return {
-        "hidden_size": config["embed_dim"],
-        "num_hidden_layers": config["depth"],
-        "num_attention_heads": config["num_heads"],
-        "intermediate_size": int(config["embed_dim"] * config["mlp_ratio"]),
-        "patch_size": config["patch_size"],
-        "position_interpolation": "bicubic_offset",
-    }
-
-
 def tiny_model(case: Case, **overrides) -> PreTrainedModel:
     """The model whose steps a case holds, as its checkpoint has it."""
-    loss = case.config["loss"]
+    config, loss = case.config, case.config["loss"]
     overrides |= {"student_temperature": loss["student_temp"], "center_momentum": loss["center_momentum"]}
-    name = "vit_small_patch16_full"
-    return convert(case.system, name, case.checkpoint(), backbone_config=tiny_backbone(case.config), **overrides)
+    model = full_model(case, **overrides)
+    check_head(config["head"], model.config)
+    return model
 
 
 class Names:
@@ -126,6 +178,10 @@ def compute_steps(case: Case, model: PreTrainedModel, centers: dict[str, str], f
         forward: from the number of the step to the model's output and further computed values.
     """
     config, names, state = case.config, Names(case, model.train()), TrainerState()
+    config.check(fp16=False, iterations_per_epoch=1)
+    assert config["optimizer"].startswith("AdamW"), f"no such optimizer here: {config['optimizer']}"
+    epochs, loss = config.get("epochs", range(len(config["lr"]))), config.get("loss", {})
+    assert max(epochs) < loss.get("nepochs", float("inf")), f"epochs {epochs} of {loss['nepochs']}"
     parameters = names.student_parameters()
     optimizer = torch.optim.AdamW(
         [
@@ -134,13 +190,13 @@ def compute_steps(case: Case, model: PreTrainedModel, centers: dict[str, str], f
         ]
     )
     before = [
-        TeacherTemperature(temperature_schedules(config["loss"])),
+        TeacherTemperature(temperature_schedules(loss)),
         WeightDecaySchedule(lambda step: config["weight_decay"][step]),
     ]
-    clip, freeze = ClipEachGradient(config["clip_grad"]), FrozenLastLayer(config["freeze_last_layer"])
+    clip, freeze = ClipEachGradient(config["clip_grad"]), FrozenLastLayer(config.get("freeze_last_layer", 0))
     follow = TeacherUpdate(lambda step: config["momentum_teacher"][step])
     computed = {}
-    for step, epoch in enumerate(config["epochs"]):
+    for step, epoch in enumerate(epochs):
         state.epoch = float(epoch)
         for callback in before:
             callback.on_step_begin(None, state, None, model=model, optimizer=optimizer)
@@ -179,7 +235,7 @@ def as_in_case(case: Case, name: str, value: torch.Tensor) -> torch.Tensor:
     return value.reshape(shape)
 
 
-def temperature_schedules(loss: dict) -> dict:
+def temperature_schedules(loss: Config | dict) -> dict:
     """{attribute of the objective: schedule}."""
     schedules = {}
     for attribute, infix in (("teacher_temperature", ""), ("teacher_patch_temperature", "patch_")):
@@ -197,4 +253,8 @@ def views_of_step(case: Case, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         kind: [torch.from_numpy(view) for name, view in inputs.items() if name.startswith(f"step{step + 1}_{kind}")]
         for kind in ("global", "local")
     }
+    counts = {kind: len(of_kind) for kind, of_kind in views.items()}
+    loss = case.config["loss"]
+    loss.check(ncrops=sum(counts.values()), ngcrops=counts["global"], nlcrops=counts["local"])
+    case.config.check(local_size=views["local"][0].shape[-1])
     return torch.stack(views["global"], dim=1), torch.stack(views["local"], dim=1)

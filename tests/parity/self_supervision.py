@@ -6,14 +6,16 @@ import torch
 from hf_vits.objectives import DINOLoss, IBOTLoss
 from hf_vits.optim.schedules import cosine, teacher_temperature
 
-from .golden import Case
+from .golden import Case, Config
+
+LOSS_FIELDS = {"student_temp": "student_temperature", "center_momentum": "center_momentum"}
 
 
 def tensors(case: Case) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(value) for name, value in case.inputs().items()}
 
 
-def temperatures(config: dict, suffix: str = "") -> np.ndarray:
+def temperatures(config: Config, suffix: str = "") -> np.ndarray:
     """The teacher's temperature of every epoch, as a loss's case configures it."""
     schedule = teacher_temperature(
         config[f"warmup_teacher_temp{suffix}"], config[f"teacher_temp{suffix}"], config["warmup_teacher_temp_epochs"]
@@ -29,7 +31,7 @@ def compute_schedules(case: Case) -> dict[str, torch.Tensor]:
     }
 
 
-def cosine_values(spec: dict | list) -> np.ndarray:
+def cosine_values(spec: Config | list) -> np.ndarray:
     if isinstance(spec, list):
         base, final, epochs, steps_per_epoch, *options = spec
         warmup_epochs = options[0]["warmup_epochs"] if options else 0
@@ -40,7 +42,7 @@ def cosine_values(spec: dict | list) -> np.ndarray:
     return np.array([schedule(step) for step in range(epochs * steps_per_epoch)])
 
 
-def temperature_values(spec: dict) -> np.ndarray:
+def temperature_values(spec: Config) -> np.ndarray:
     schedule = teacher_temperature(
         spec["warmup"], spec["final"], spec["warmup_epochs"], spec.get("mim_start_epoch", 0)
     )
@@ -56,7 +58,10 @@ def compute_dino_loss(case: Case) -> dict[str, torch.Tensor]:
     config, inputs = case.config, tensors(case)
     schedule = temperatures(config)
     student = inputs["student_output"].requires_grad_()
-    objective = DINOLoss(student.shape[1], teacher_temperature=schedule[config["epoch"]])
+    config.check(out_dim=student.shape[1])
+    objective = DINOLoss(
+        student.shape[1], teacher_temperature=schedule[config["epoch"]], **config.renamed(LOSS_FIELDS)
+    )
     set_center(objective.center, inputs["center"])
     crops = student.unflatten(0, (config["ncrops"], config["batch"]))
     loss, _ = objective(crops, inputs["teacher_output"].unflatten(0, (2, config["batch"])))
@@ -80,11 +85,14 @@ def compute_ibot_loss(case: Case) -> dict[str, torch.Tensor]:
         for name in ("student_cls", "student_patch", "student_local_cls")
         if name in inputs
     ]
+    num_local = len(student[2]) // config["batch"] if len(student) > 2 else 0
+    config.check(nlcrops=num_local)
     objective = IBOTLoss(
         student[0].shape[-1],
         student[1].shape[-1],
         teacher_temperature=schedule[config["epoch"]],
         teacher_patch_temperature=patch_schedule[config["epoch"]],
+        **config.renamed(LOSS_FIELDS | {"center_momentum2": "patch_center_momentum"}),
         class_weight=config.get("lambda1", 1.0),
         patch_weight=config.get("lambda2", 1.0),
     )

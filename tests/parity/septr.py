@@ -6,12 +6,13 @@ import torch
 
 from hf_vits.conversion import convert
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     model = convert("septr", "septr_vh", case.checkpoint(), **overrides(case.config))
+    check(case.config, model.config)
     encoder = model.model
     features, labels = (torch.from_numpy(case.inputs()[name]) for name in ("spectrogram", "labels"))
     features = features.transpose(2, 3)
@@ -46,15 +47,22 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
     return computed
 
 
-def overrides(config: dict) -> dict:
-    """What a case says of its network; the checkpoint tells the rest."""
-    bins, frames = config["input_size"]
-    return {
-        "num_attention_heads": config["heads"],
-        "pool_size": config["down_sample_input"],
-        "num_mel_bins": bins,
-        "num_frames": frames,
-    }
+def overrides(config: Config) -> dict:
+    """What no tensor records."""
+    return {"num_attention_heads": config["heads"], "pool_size": config["down_sample_input"]}
+
+
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    config.check(
+        channels=built.num_channels,
+        input_size=[built.num_mel_bins, built.num_frames],
+        num_classes=built.num_labels,
+        depth=built.num_hidden_layers,
+        mlp_dim=built.intermediate_size,
+        dim_head=built.head_dim,
+        dim=built.hidden_size,
+    )
 
 
 def spread_out(feature_map: torch.Tensor, pool_size: list[int] | None) -> torch.Tensor:

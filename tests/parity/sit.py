@@ -1,7 +1,6 @@
 """Golden cases of Sara-Ahmed/SiT, three generations: models, steps, losses, corruptions, schedules."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from hf_vits.objectives import corruptions as paint
 from hf_vits.objectives.sit import TASK_SCALES
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining, SiTOutput
 
-from .golden import Case
+from .golden import Case, Config
 from .record import eager_attentions
-from .self_distillation import compute_steps, tiny_backbone
+from .self_distillation import HEADS, check_backbone, compute_steps
 from .self_supervision import compute_schedules, tensors
 
 
@@ -51,6 +50,7 @@ class Recorded(np.random.RandomState):
 def compute_multi_task_loss(case: Case) -> dict[str, torch.Tensor]:
     inputs = tensors(case)
     names = ("rot_logits", "contr_1", "contr_2", "recon")
+    case.config.check(batch=len(inputs["contr_1"]), adjustments=TASK_SCALES)
     objective = SiTLoss("exponential", corrupted_only=False, temperature=case.config["temperature"])
     weights = {task: objective.weighting.weights[task] for task in TASK_SCALES}
     for weight, value in zip(weights.values(), inputs["weights"], strict=True):
@@ -111,11 +111,14 @@ def compute_first_corruption(case: Case) -> dict[str, torch.Tensor]:
         corrupted = paint.corrupt(image, [generator] * len(image), [noise] * len(image))
     else:
         corrupted = image.clone()
+        smallest = case.config.renamed({"tolr": "smallest"})
+        blur = case.config.renamed({"max_kernSz": "largest_kernel", "gauss": "largest_deviation"}) | smallest
+        blocks = case.config.renamed({"max_drop": "largest_fraction", "max_block_sz": "largest_side"}) | smallest
         {
-            "gray": lambda: paint.gray_block(corrupted, generator),
-            "blur": lambda: paint.blur_block(corrupted, generator),
-            "noise": lambda: paint.replace_blocks(corrupted, generator, noise=noise),
-            "replace": lambda: paint.replace_blocks(corrupted, generator, other=inputs["other"]),
+            "gray": lambda: paint.gray_block(corrupted, generator, **smallest),
+            "blur": lambda: paint.blur_block(corrupted, generator, **blur),
+            "noise": lambda: paint.replace_blocks(corrupted, generator, noise=noise, **blocks),
+            "replace": lambda: paint.replace_blocks(corrupted, generator, other=inputs["other"], **blocks),
         }[kind]()
     changed = (corrupted != image).any(dim=-3).float()
     return {"corrupted": corrupted, "changed": changed, "draws": torch.tensor(generator.drawn)}
@@ -160,13 +163,40 @@ def compute_replaced_list(case: Case) -> dict[str, torch.Tensor]:
 
 
 def generation(case: Case) -> int:
-    return int(case.path.stem[3])
+    """By the tokens that a checkpoint has."""
+    leaves = {key.rpartition(".")[2] for key in case.meta["keys"]}
+    return next((number for number, tokens in enumerate(sit.TOKENS, start=1) if leaves.issuperset(tokens)), 3)
+
+
+def backbone_fields(config: Config) -> dict:
+    """What no tensor records."""
+    return {"num_attention_heads": config["num_heads"] if "num_heads" in config else HEADS[config["arch"]]}
+
+
+def full_model(case: Case, **overrides) -> SiTForPreTraining:
+    config, name = case.config, f"gen{generation(case)}_vit_base_patch16_full"
+    fields = backbone_fields(config)
+    if "drop_path" in config:
+        fields["drop_path_rate"] = config["drop_path"]
+    if generation(case) > 1:
+        name = name.replace("base", "small")
+    model = convert("sit", name, case.checkpoint(), backbone_config=fields, **overrides)
+    built = model.config
+    check_backbone(config, built.backbone_config)
+    config.check(
+        contrastive_dim=built.embedding_size,
+        simCLR_outdim=built.embedding_size,
+        out_dim=built.embedding_size,
+        hidden_dim=built.head_hidden_size,
+        cls_hidden_dim=built.head_hidden_size,
+        training_mode="SSL",
+    )
+    return model
 
 
 def compute_model(case: Case) -> dict[str, torch.Tensor]:
     """A state of training, whose student sees an image."""
-    arch = case.config.get("arch", "vit_base")
-    model = convert("sit", f"gen{generation(case)}_{arch}_patch16_full", case.checkpoint())
+    model = full_model(case)
     pixel_values = tensors(case)["pixel_values"]
     logits, embeddings, painted = model.student(pixel_values)
     backbone = model.student.backbone
@@ -185,7 +215,9 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
 
 
 def compute_classifier(case: Case) -> dict[str, torch.Tensor]:
-    model = convert("sit", "gen1_vit_base_patch16_finetuned", case.checkpoint())
+    model = convert("sit", "gen1_vit_base_patch16_finetuned", case.checkpoint(), **backbone_fields(case.config))
+    check_backbone(case.config, model.config)
+    case.config.check(num_classes=model.config.num_labels, training_mode="finetune")
     pixel_values = tensors(case)["pixel_values"]
     outputs = model(pixel_values)
     rotation, contrastive = outputs.token_logits.unbind(1)
@@ -195,13 +227,6 @@ def compute_classifier(case: Case) -> dict[str, torch.Tensor]:
         "prediction": outputs.logits,
         "features": model.model(pixel_values).last_hidden_state,
     }
-
-
-def tiny_model(case: Case, size: str, **overrides) -> SiTForPreTraining:
-    """The model whose steps a case holds, in training."""
-    backbone = tiny_backbone({"mlp_ratio": 4} | case.config)
-    name = f"gen{generation(case)}_vit_{size}_patch16_full"
-    return convert("sit", name, case.checkpoint(), backbone_config=backbone, **overrides).train()
 
 
 def parts(outputs: SiTOutput) -> dict[str, torch.Tensor]:
@@ -223,7 +248,8 @@ def original(model: SiTForPreTraining, name: str, read) -> torch.Tensor:
 def compute_first_step(case: Case) -> dict[str, torch.Tensor]:
     """engine.py, `train_SSL`."""
     config, inputs = case.config, tensors(case)
-    model = tiny_model(case, "base")
+    config.check(optimizer="AdamW")
+    model = full_model(case).train()
     outputs = model(
         pixel_values=torch.stack([inputs["imgs1"], inputs["imgs2"]], dim=1),
         corrupted_pixel_values=torch.stack([inputs["imgs1_corrupted"], inputs["imgs2_corrupted"]], dim=1),
@@ -243,7 +269,9 @@ def compute_first_step(case: Case) -> dict[str, torch.Tensor]:
 def compute_second_step(case: Case) -> dict[str, torch.Tensor]:
     """main.py, `FullpiplineSiT`."""
     config, inputs = case.config, tensors(case)
-    model = tiny_model(case, "tiny", corrupted_only=bool(config["drop_only"]), temperature=config["simCLR_temp"])
+    overrides = {"corrupted_only": bool(config["drop_only"]), "temperature": config["simCLR_temp"]}
+    model = full_model(case, **overrides).train()
+    config.check(use_uncert=int(model.config.weighting is not None))
     clean, corrupted, mask = (
         torch.stack([inputs[f"{name}{view}"] for view in (1, 2)], dim=1) for name in ("im", "corr", "mask")
     )
@@ -265,7 +293,8 @@ def compute_second_step(case: Case) -> dict[str, torch.Tensor]:
 def compute_third_steps(case: Case) -> dict[str, torch.Tensor]:
     """main.py, `train_one_epoch`."""
     config, inputs = case.config, tensors(case)
-    model = tiny_model(case, "small", temperature=config["simclr_temp"], reconstruction_weight=float(config["lmbda"]))
+    overrides = {"temperature": config["simclr_temp"], "reconstruction_weight": float(config["lmbda"])}
+    model = full_model(case, **overrides).train()
 
     def forward(step: int):
         clean, corrupted, mask = (
@@ -275,9 +304,7 @@ def compute_third_steps(case: Case) -> dict[str, torch.Tensor]:
         outputs = model(clean, corrupted, one_channel(mask))
         return outputs, {"c_loss": outputs.contrastive_loss, "r_loss": outputs.reconstruction_loss}
 
-    # No layer is frozen, no temperature changes.
-    plain = {"loss": {}, "epochs": range(len(config["lr"])), "freeze_last_layer": 0}
-    return compute_steps(replace(case, meta=case.meta | {"config": config | plain}), model, {}, forward)
+    return compute_steps(case, model, {}, forward)
 
 
 def one_channel(mask: torch.Tensor) -> torch.Tensor:

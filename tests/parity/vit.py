@@ -6,24 +6,31 @@ import torch
 
 from hf_vits.conversion import convert
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording
+
+# Our pooling, and whether there is a class token, by the original's option.
+CLASSIFIERS = {
+    "token": ("token", True),
+    "token_unpooled": ("none", True),
+    "unpooled": ("none", False),
+    "gap": ("mean", False),
+}
+POOL_TYPES = {"tok": "token", "0": "first", "gap": "mean", "map": "map", "none": "none"}
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
-    config = case.config
-    overrides = {
-        "hidden_size": config.get("hidden_size", config.get("width")),
-        "num_hidden_layers": config.get("num_layers", config.get("depth")),
-        "intermediate_size": config["mlp_dim"],
-        "num_attention_heads": config["num_heads"],
-    }
-    if config.get("classifier", "").endswith("unpooled"):
-        overrides["pooling"] = "none"
-    if config.get("pool_type") in ("0", "none"):
-        overrides["pooling"] = config["pool_type"]
-    model = convert("vit", case.meta["variant"], case.checkpoint(), **overrides)
+    config, checkpoint = case.config, case.checkpoint()
+    is_big_vision = "pool_type" in config
+    overrides = {"num_attention_heads": config["num_heads"], "layer_norm_eps": config["layer_norm_eps"]}
+    if is_big_vision:
+        overrides["pooling"] = POOL_TYPES[config["pool_type"]]
+    else:
+        overrides["pooling"], overrides["use_class_token"] = CLASSIFIERS[config["classifier"]]
+    model = convert("vit", "Ti/16" if is_big_vision else "ViT-Ti_16", checkpoint, **overrides)
+    check(config, checkpoint, model.config)
     pixel_values = torch.from_numpy(case.inputs()["pixel_values"]).permute(0, 3, 1, 2)
+    config.check(target_image_size=pixel_values.shape[-1])
     encoder = model.model
     patch = encoder.embeddings.patch_embedding
     modules = {"patches": patch, "embeddings": encoder.embeddings, "positions": encoder.embeddings.position_embedding}
@@ -55,6 +62,35 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
         elif name.startswith("resnet_block"):
             computed[name] = seen[name].permute(0, 2, 3, 1)
     return computed
+
+
+def check(config: Config, checkpoint: dict, built) -> None:
+    """Compare what the file recorded of the model, and what every model here has, with the case's configuration."""
+    sides = built.patch_size if isinstance(built.patch_size, (list, tuple)) else [built.patch_size] * 2
+    depths = built.stem_depths
+    width, representation = built.hidden_size, built.representation_size
+    config.check(
+        patch_size=sides,
+        hidden_size=width,
+        width=width,
+        representation_size=representation,
+        rep_size={None: False, width: True}.get(representation, representation),
+        mlp_dim=built.intermediate_size,
+        num_layers=built.num_hidden_layers,
+        depth=built.num_hidden_layers,
+        num_classes=built.num_labels,
+        image_size=built.image_size,
+        posemb={"learned": "learn", "sincos2d": "sincos2d"}.get(built.position_embedding_type),
+        scan=any(key.startswith("Transformer/encoderblock/") for key in plain(checkpoint)),
+        activation={"gelu_pytorch_tanh": "gelu tanh approximation"}[built.hidden_act],
+        input_layout="NHWC",
+    )
+    if "resnet" in config:
+        config["resnet"].check(num_layers=depths, width_factor=1)
+
+
+def plain(checkpoint: dict) -> list[str]:
+    return [key.removeprefix("params/") for key in checkpoint]
 
 
 def pooled_before_representation(encoder, hidden_states: torch.Tensor) -> torch.Tensor:

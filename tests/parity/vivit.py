@@ -8,7 +8,7 @@ from hf_vits.layers.label_heads import joint_labels, joint_scores
 from hf_vits.models.vivit.modeling_vivit import VivitForVideoClassification
 from hf_vits.objectives import MultiHeadCrossEntropy
 
-from .golden import Case
+from .golden import Case, Config
 from .record import recording
 
 ATTENTION_TYPES = {
@@ -33,27 +33,45 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
         model = initialized(case, checkpoint)
     else:
         model = convert("vivit", "vivit_base_k400", checkpoint, **overrides(case.config))
+    check(case.config, model.config)
     return outputs(case, model) | parameters(model)
 
 
-def overrides(config: dict) -> dict:
-    """Configuration fields of a case's network."""
-    frames, height, width = config["clip"]
-    *patch_size, depth = config["patch_size"] if len(config["patch_size"]) == 3 else (*config["patch_size"], 1)
+def overrides(config: Config, clip: str = "clip", classifier: str = "classifier") -> dict:
+    """What no tensor records of a network.
+
+    Args:
+        clip, classifier: names of the fields that say the size of its input and its kind of pooling.
+    """
+    frames, height, width = config[clip]
     return {
         "attention_type": ATTENTION_TYPES[config["attention_type"]],
         "attention_order": config["attention_order"] or "time_space",
-        "tubelet_size": [depth, *patch_size],
         "num_sampled_frames": config["n_sampled_frames"],
         "num_frames": frames,
         "image_size": [height, width],
-        "hidden_size": config["hidden_size"],
-        "intermediate_size": config["mlp_dim"],
         "num_attention_heads": config["num_heads"],
-        "num_hidden_layers": config.get("spatial_num_layers", config["num_layers"]),
-        "num_temporal_layers": config.get("temporal_num_layers", 4),
-        "pooling": POOLING[config["classifier"]],
+        "layer_norm_eps": config["layer_norm_eps"],
+        "pooling": POOLING[config[classifier]],
     }
+
+
+def check(config: Config, built) -> None:
+    """Compare what the file recorded of the model with the case's configuration."""
+    depth, *sides = built.tubelet_size
+    is_sampled = built.num_sampled_frames is not None
+    config.check(
+        patch_size=sides if is_sampled else [*sides, depth],
+        temporal_encoding="temporal_sampling" if is_sampled else "3d_conv",
+        hidden_size=built.hidden_size,
+        mlp_dim=built.intermediate_size,
+        num_layers=built.num_hidden_layers,
+        spatial_num_layers=built.num_hidden_layers,
+        temporal_num_layers=built.num_temporal_layers,
+        representation_size=built.representation_size,
+        num_classes=built.num_labels,
+        activation={"gelu_pytorch_tanh": "gelu tanh approximation"}[built.hidden_act],
+    )
 
 
 def initialized(case: Case, checkpoint: dict[str, np.ndarray]) -> VivitForVideoClassification:
@@ -66,8 +84,9 @@ def initialized(case: Case, checkpoint: dict[str, np.ndarray]) -> VivitForVideoC
     model = convert("vivit", "vivit_base_k400", below["init"], **overrides(config))
     options = {"positions": config["positional_embed_size_change"]}
     if config["source_clip"] is not None:
-        clip = {"clip": config["source_clip"], "classifier": config["source_classifier"]}
-        source = convert("vivit", "vivit_base_k400", below["image"], **overrides(config | clip))
+        config.unused("kernel_init_method", "source_image_size")  # of images, which give way to a clip
+        fields = overrides(config, "source_clip", "source_classifier")
+        source = convert("vivit", "vivit_base_k400", below["image"], **fields)
     else:
         options["inflation"] = INFLATION[config["kernel_init_method"]]
         source = convert("vit", "ViT-B_16", below["image"], **image_overrides(config))
@@ -75,12 +94,10 @@ def initialized(case: Case, checkpoint: dict[str, np.ndarray]) -> VivitForVideoC
     return model
 
 
-def image_overrides(config: dict) -> dict:
-    fields = overrides(config)
-    names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+def image_overrides(config: Config) -> dict:
     has_token = config["source_classifier"] == "token"
-    return {name: fields[name] for name in names} | {
-        "patch_size": fields["tubelet_size"][1:],
+    return {
+        "num_attention_heads": config["num_heads"],
         "image_size": config["source_image_size"],
         "use_class_token": has_token,
         "pooling": "token" if has_token else "mean",
@@ -164,6 +181,7 @@ def compute_heads(case: Case) -> dict[str, torch.Tensor]:
     """Loss of two heads, and whether both are right: at once, or among the five most probable pairs."""
     inputs = {name: torch.from_numpy(value) for name, value in case.inputs().items()}
     logits, labels, sizes = inputs["logits"], inputs["labels"].long(), case.config["class_splits"]
+    assert len(case.config["split_names"]) == len(sizes)
     loss, _ = MultiHeadCrossEntropy(sizes, case.config["label_smoothing"])(logits, labels)
     best = joint_scores(logits, sizes).topk(5).indices
     hits = best == joint_labels(labels, sizes)[:, None]

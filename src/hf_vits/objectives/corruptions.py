@@ -46,21 +46,27 @@ def draw_block(
     return slice(None), slice(top, bottom), slice(left, right)
 
 
-def gray_block(image: Tensor, generator: np.random.RandomState) -> None:
+def gray_block(image: Tensor, generator: np.random.RandomState, smallest: float = SMALLEST_SIDE) -> None:
     """Replace a random block by the mean of its channels."""
-    block = draw_block(image, generator)
+    block = draw_block(image, generator, smallest=smallest)
     image[block] = image[block].mean(dim=0, keepdim=True)
 
 
-def blur_block(image: Tensor, generator: np.random.RandomState) -> None:
+def blur_block(
+    image: Tensor,
+    generator: np.random.RandomState,
+    largest_kernel: int = LARGEST_KERNEL,
+    largest_deviation: float = LARGEST_DEVIATION,
+    smallest: float = SMALLEST_SIDE,
+) -> None:
     """Blur a random block with a Gaussian of random size.
 
     The kernel is reduced to the largest that fits the block; the original fails there, which happens for images below
     about 160 pixels.
     """
-    kernel = 2 * (generator.randint(3, LARGEST_KERNEL + 1) // 2) + 1
-    deviation = generator.rand() * LARGEST_DEVIATION + 0.1
-    block = draw_block(image, generator)
+    kernel = 2 * (generator.randint(3, largest_kernel + 1) // 2) + 1
+    deviation = generator.rand() * largest_deviation + 0.1
+    block = draw_block(image, generator, smallest=smallest)
     height, width = image[block].shape[-2:]
     # Reflection needs more pixels than it pads.
     sizes = [min(kernel, 2 * side - 1) for side in (width, height)]
@@ -73,12 +79,15 @@ def replace_blocks(
     generator: np.random.RandomState,
     other: Tensor | None = None,
     noise: torch.Generator | None = None,
+    largest_fraction: float = LARGEST_FRACTION,
+    largest_side: float = LARGEST_SIDE,
+    smallest: float = SMALLEST_SIDE,
 ) -> None:
-    """Replace blocks by those of `other`, or by normal noise, up to 30% of the pixels; overlaps count twice."""
-    wanted = generator.uniform(0, LARGEST_FRACTION) * image[0].numel()
+    """Replace blocks by those of `other`, or by normal noise, up to a fraction of the pixels; overlaps count twice."""
+    wanted = generator.uniform(0, largest_fraction) * image[0].numel()
     taken = 0
     while taken < wanted:
-        block = draw_block(image, generator, largest=LARGEST_SIDE)
+        block = draw_block(image, generator, largest_side, smallest)
         image[block] = normal_like(image[block], noise) if other is None else other[block]
         taken += image[block][0].numel()
 

@@ -459,7 +459,7 @@ def test_checkpoints_that_do_not_fit_are_refused(name):
     else:
         model = CctForImageClassification(CctConfig(**fields))
     checkpoint = original_checkpoint(model)
-    for other in ("cct_4_3x2_32", "cvt_2_4_32", "text_cct_4", "text_vit_2"):
+    for other in ("cct_6_3x2_32", "cvt_2_4_32", "text_cct_6", "text_vit_2"):
         with pytest.raises(ValueError, match="does not fit"):
             convert("cct", other, checkpoint)
     for key, tensor in checkpoint.items():

@@ -22,7 +22,8 @@ class ViTConfig(VitsBackboneConfig):
             "bicubic" as in DeiT, "bicubic_offset" as in DINO, or "bilinear".
         use_class_token: whether there is a class token before the patches.
         use_mask_token: whether there is a mask token, which replaces masked patches.
-        pooling: input of the classifier: the class "token", the "mean" of the patches, "map" (multi-head attention
+        pooling: input of the classifier: the class "token", the "first" token of whatever kind, the "mean" of the
+            patches, "map" (multi-head attention
             pooling), or "none" for every token separately.
         norm_after_pooling: whether the last norm comes after pooling instead of before, as in MAE's fine-tuning;
             `last_hidden_state` is then not normalised.
@@ -60,7 +61,7 @@ class ViTConfig(VitsBackboneConfig):
     position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset"] = "bilinear_aligned"
     use_class_token: bool = True
     use_mask_token: bool = False
-    pooling: Literal["token", "mean", "map", "none"] = "token"
+    pooling: Literal["token", "first", "mean", "map", "none"] = "token"
     norm_after_pooling: bool = False
     representation_size: int | None = None
     layer_scale_init_value: float | int | None = None

@@ -117,7 +117,7 @@ class ViTPooler(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (batch, tokens, hidden_size) to (batch, channels); with pooling "none" to (batch, tokens, channels)."""
-        if self.pooling == "token":
+        if self.pooling in ("token", "first"):
             hidden_states = hidden_states[:, 0]
         elif self.pooling == "mean":
             hidden_states = hidden_states[:, self.num_prefix_tokens :].mean(dim=1)

@@ -1,0 +1,41 @@
+"""Sizes of a model, read from the names and shapes of its checkpoint's tensors.
+
+What is not there reads as None, so that a damaged file is reported by its keys when it is loaded, not here.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+
+def size(tensors: Mapping[str, torch.Tensor], key: str, axis: int = 0, num_axes: int | None = None) -> int | None:
+    """Return the length of an axis of a tensor; None if the tensor is missing, empty or has other than `num_axes`."""
+    tensor = tensors.get(key)
+    if tensor is None or not tensor.numel() or num_axes not in (None, tensor.ndim):
+        return None
+    return tensor.shape[axis] if -tensor.ndim <= axis < tensor.ndim else None
+
+
+def count(tensors: Mapping[str, torch.Tensor], prefix: str, first: int = 0) -> int | None:
+    """Return how many numbered parts, counted from `first`, follow `prefix` in the keys; None if there is none."""
+    pattern = re.compile(rf"{re.escape(prefix)}(\d+)\.")
+    numbers = {int(match[1]) for key in tensors if (match := pattern.match(key))}
+    return max(numbers) + 1 - first if numbers else None
+
+
+def ratio(width: int | None, over: int | None) -> int | float | None:
+    """Return width / over, an int where it is whole; None if either is unknown."""
+    if width is None or not over:
+        return None
+    return width // over if width % over == 0 else width / over
+
+
+def whole(values: list) -> list | None:
+    """Return the list, or None if it is empty or something in it is unknown."""
+    return None if not values or None in values else values
+
+
+def found(**fields) -> dict:
+    """Return the fields whose value is known."""
+    return {name: value for name, value in fields.items() if value is not None}
