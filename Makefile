@@ -17,7 +17,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint parity parity-ci conformance recipe-runs bench clean
+.PHONY: help env demo test lint cards parity parity-ci conformance recipe-runs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: lint ## ruff and all tests but conformance and recipe-runs
 lint: env ## ruff check and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+cards: env ## write what follows from facts and sizes in model_cards/ and README
+	@$(BIN)/python -m model_cards.generate
 
 # MKL's float32 exp differs by a unit in the last place between processors, which shows in tables of thousands of
 # positions; its compatible mode computes the same everywhere, as where the golden cases were made.

@@ -6,4 +6,3 @@ ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 CARDS = ROOT / "model_cards"
 PARITY_CASES = ROOT / "tests" / "parity_cases"
-SIZES = ROOT / "tests" / "sizes"

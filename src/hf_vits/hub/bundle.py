@@ -47,17 +47,17 @@ def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: A
     """Write the code of `model` and `processor` into `folder`, which holds them as `save_pretrained` left them.
 
     Their JSON files get the `auto_map` that leads the Auto classes to the code. A model that itself came from a
-    repository with `trust_remote_code=True` takes that repository's code along.
+    repository with `trust_remote_code=True` gets the code of that repository.
 
     Args:
         model: of an architecture of hf_vits, or loaded with `trust_remote_code=True`.
         folder: existing folder with `config.json`.
-        processor: processor, feature extractor or tokenizer saved there too, or a processor that joins such. What is
-            transformers' own needs no code and is left as it is.
+        processor: processor, feature extractor or tokenizer saved there too, or a processor that joins several.
+            Processors of transformers need no code and are left as they are.
 
     Returns:
-        Names of the Python files written. Of a model that only works where hf_vits is installed these are classes that
-        come from there, so that transformers tells who has it not to install it.
+        Names of the Python files written. For a model that only works where hf_vits is installed, the classes in these
+        files import it, so that transformers asks users to install it.
 
     Raises:
         ValueError: the class is neither hf_vits' nor a repository's, or its code cannot be made self-contained.
@@ -84,7 +84,7 @@ def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: A
 
 
 def remove_bundle(folder: str | os.PathLike) -> None:
-    """Take out of a saved model's folder the code and the `auto_map` that transformers itself may have put there."""
+    """Remove the code and the `auto_map` that transformers itself may have written to a saved model's folder."""
     for path in Path(folder).glob("*.py"):
         path.unlink()
     for name in ("config.json", *PROCESSOR_FILES):
@@ -97,7 +97,7 @@ def remove_bundle(folder: str | os.PathLike) -> None:
 
 
 def collect(modules: Iterable[str]) -> dict[str, str]:
-    """{file name: text} of the named modules of hf_vits and of all they import from it, flattened."""
+    """Return {file name: text} of the named modules of hf_vits and of all that they import from it, flattened."""
     origins: dict[str, str] = {}
     files: dict[str, str] = {}
     pending = sorted(set(modules))
@@ -115,7 +115,7 @@ def collect(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _parts(processor: Any) -> Iterator[tuple[Any, tuple[str, ...], str | None]]:
-    """(object, files that may describe it, under which key they do) of a processor and of those that it joins."""
+    """Yield (object, files that may describe it, their key for it) of a processor and of the processors it joins."""
     if isinstance(processor, ProcessorMixin):
         yield processor, (JOINT_FILE,), None
         for name in processor.get_attributes():
@@ -127,7 +127,7 @@ def _parts(processor: Any) -> Iterator[tuple[Any, tuple[str, ...], str | None]]:
 
 
 def _references(owner: Any) -> dict[str, str]:
-    """The `auto_map` of a model or processor: {Auto class: "module.Class"}.
+    """Return the `auto_map` of a model or processor: {Auto class: "module.Class"}.
 
     For a model it names every class of the architecture, so that its weights also load as backbone or without head.
     """
@@ -157,7 +157,7 @@ def _auto_class(processor: Any) -> str:
 
 
 def _sources(owner: Any, references: Iterable[str]) -> dict[str, str]:
-    """{file name: text} that the class of `owner`, and the classes that `references` name beside it, need."""
+    """Return {file name: text} of the modules that the class of `owner` and the classes in `references` need."""
     module = type(owner).__module__
     if module.startswith(f"{PACKAGE}."):
         classes = [type(owner), *([type(owner.config)] if hasattr(owner, "config") else [])]
@@ -176,10 +176,10 @@ def _sources(owner: Any, references: Iterable[str]) -> dict[str, str]:
 
 
 def _from_package(cls: type) -> str:
-    """Source of a class of the same name that takes everything from the package's.
+    """Return the source of a class of the same name that inherits everything from the package's class.
 
-    A class of its own, since transformers marks the classes that it loads from a repository: it saves their source
-    along with a model.
+    It is a subclass because transformers marks the classes that it loads from a repository, and saves their source
+    with a model.
     """
     body, configuration = "pass", ""
     if issubclass(cls, PreTrainedModel):
@@ -194,7 +194,7 @@ def _from_package(cls: type) -> str:
 
 
 def _flatten(module: str) -> tuple[str, set[str]]:
-    """Source of a module with its imports from hf_vits made one-level relative, and the modules these name."""
+    """Return a module's source, its imports from hf_vits made one-level relative, and the names of these modules."""
     lines = _path(module).read_bytes().splitlines(keepends=True)
     imported: set[str] = set()
     edits = []
@@ -222,7 +222,7 @@ def _rewritten(segment: bytes, homes: dict[str, list[str]], indent: bytes) -> by
 
 
 def _homes(node: ast.ImportFrom, module: str) -> dict[str, list[str]]:
-    """{module that defines it: ["name" or "name as other"]} for the names that an import statement brings."""
+    """Return {defining module: ["name" or "name as other"]} for the names of an import statement."""
     homes: dict[str, list[str]] = {}
     for alias in node.names:
         home, name = _definition(_target(node, module), alias.name, f"{module}, line {node.lineno}")
@@ -232,7 +232,7 @@ def _homes(node: ast.ImportFrom, module: str) -> dict[str, list[str]]:
 
 
 def _definition(target: str, name: str, where: str) -> tuple[str, str]:
-    """(module, name) that `name` of `target` stands for, through what packages re-export."""
+    """Return (module, name) of the definition of `name` in `target`, following re-exports of packages."""
     path = _path(target)
     if path.name != "__init__.py":
         return target, name
@@ -245,7 +245,7 @@ def _definition(target: str, name: str, where: str) -> tuple[str, str]:
 
 
 def _target(node: ast.ImportFrom, module: str) -> str:
-    """Absolute name of the module that an import statement in `module` names."""
+    """Return the absolute name of the module that an import statement in `module` names."""
     parent = module.split(".")[: -node.level] if node.level else []
     return ".".join([*parent, *([node.module] if node.module else [])])
 
@@ -260,7 +260,7 @@ def _path(module: str) -> Path:
 
 
 def _file_stem(module: str) -> str:
-    """File name, without ending, of a module in a bundle: `layers_attention` for `hf_vits.layers.attention`."""
+    """Return a module's file name in a bundle, without ending: `layers_attention` for `hf_vits.layers.attention`."""
     parts = module.split(".")
     if not _is_ours(module) or parts[1] == "models":
         return parts[-1]
@@ -268,7 +268,7 @@ def _file_stem(module: str) -> str:
 
 
 def _set_auto_map(path: Path, references: dict[str, str], part: str | None = None) -> None:
-    """Replace the `auto_map` of a JSON file, or of what stands in it under the key `part`."""
+    """Replace the `auto_map` of a JSON file, or of its object under the key `part`."""
     data = json.loads(path.read_text(encoding="utf-8"))
     described = data if part is None else data[part]
     described.pop("auto_map", None)
@@ -282,7 +282,7 @@ def _set_auto_map(path: Path, references: dict[str, str], part: str | None = Non
 
 
 def _check(folder: Path, files: Iterable[str]) -> None:
-    """Ask transformers' own reader of imports, which looks at text, whether it will find all of them."""
+    """Raise ValueError unless transformers' own parser of imports, which reads text, finds all imported files."""
     for name in files:
         missing = [needed for needed in get_relative_imports(folder / name) if not (folder / f"{needed}.py").exists()]
         if missing:

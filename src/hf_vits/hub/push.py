@@ -1,4 +1,4 @@
-"""Models to the Hub: everything they need to be used, and nothing else, in one commit."""
+"""Pushing a model to the Hub: everything that its use needs, and nothing else, in one commit."""
 
 import json
 import logging
@@ -25,17 +25,18 @@ from transformers import PreTrainedModel
 from hf_vits import __version__
 
 from .bundle import remove_bundle, write_bundle
-from .card import REPOSITORY, model_card, write_card
+from .card import model_card, write_card
+from .usage import REPOSITORY
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
-# The client itself retries uploads of large files and the question how to upload, but not the making of a repository
+# The client itself retries uploads of large files and the request how to upload, but not the creation of a repository
 # or of a commit, nor the check of a card.
 ATTEMPTS = 4
-LONGEST_WAIT = 300  # seconds; who is asked to wait longer is told so instead
+LONGEST_WAIT = 300  # seconds; longer waits that the Hub asks for end in an error
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
-# What a saved configuration says about where it was loaded from.
+# Keys of a saved configuration that name where it was loaded from.
 PRIVATE_KEYS = ("_name_or_path", "_commit_hash", "name_or_path")
 
 # The client reads the check of a card as JSON before it looks at the status, and so trips over a gateway's HTML page.
@@ -84,26 +85,26 @@ def push_to_hub(
     """Share a model on the Hub: configuration, safetensors, processor, card and its own code, in one commit.
 
     The repository is made if there is none. A second push uploads only what changed, and makes no commit if nothing
-    did. Nothing else goes up: no optimizer state, no paths, no tokens.
+    did. Nothing else is uploaded: no optimizer state, no paths, no tokens.
 
     Args:
         model: any model of hf_vits or transformers.
         repo_id: `"user/name"`; `"name"` alone means the namespace of the token's user.
         processor: image or video processor, feature extractor, or a processor that joins one and a tokenizer.
-        card: a card of `hf_vits.hub`, a `ModelCard`, its text, or the path of a README.md, whose images go up with
-            it. By default a repository without card gets one that says what the architecture is and how to load it,
-            and an existing card is left alone.
-        bundle: whether the modelling code goes along, so that `AutoModel.from_pretrained(repo_id,
+        card: a card of `hf_vits.hub`, a `ModelCard`, its text, or the path of a README.md, whose images are uploaded
+            with it. By default a repository without card gets one that says what the architecture is and how to load
+            it, and an existing card is left alone.
+        bundle: whether the modelling code is uploaded too, so that `AutoModel.from_pretrained(repo_id,
             trust_remote_code=True)` works where hf_vits is not installed.
         private: whether a repository made here is private; by default the account's own rule. True is refused for a
             repository that is public already.
-        token: by default that of `hf auth login` or the environment variable HF_TOKEN.
+        token: by default the token of `hf auth login` or of the environment variable HF_TOKEN.
         commit_message: by default "Upload <class name> with hf_vits".
         revision: existing branch to commit to, by default main.
-        endpoint: address of the Hub, by default that of huggingface_hub (environment variable HF_ENDPOINT).
+        endpoint: address of the Hub, by default huggingface_hub's (environment variable HF_ENDPOINT).
 
     Returns:
-        The commit: `.commit_url`, `.oid`. Of the branch's last commit, if nothing changed.
+        The commit, with `.commit_url` and `.oid`; the last commit of the branch if nothing changed.
 
     Raises:
         TypeError: `model` or `processor` is of another kind.
@@ -128,7 +129,9 @@ def _check_arguments(model: Any, processor: Any) -> None:
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model must be a PreTrainedModel, got {type(model).__name__}")
     if processor is not None and not hasattr(processor, "save_pretrained"):
-        raise TypeError(f"processor must have save_pretrained, as those of transformers do, got {type(processor)}")
+        raise TypeError(
+            f"processor must have save_pretrained, as transformers' processors have, got {type(processor)}"
+        )
 
 
 def _write(model: PreTrainedModel, folder: Path, processor: Any, card: Any, bundle: bool) -> None:
@@ -157,12 +160,14 @@ def _fill_in_repository(card: Path, repo_id: str) -> None:
 def _commit(
     api: HfApi, repo_id: str, folder: Path, message: str, revision: str | None, private: bool | None, keep_card: bool
 ) -> CommitInfo:
-    """Commit what differs from the remote state. Asks for that state anew at each attempt, so that one that was
-    carried out, and only its answer lost, is found done and not repeated."""
+    """Commit what differs from the remote state.
+
+    Each attempt asks for this state again: if a commit was made and only the response was lost, it is not repeated.
+    """
     remote = api.repo_info(repo_id, revision=revision)
     if private and not remote.private:
         raise ValueError(
-            f"{repo_id} exists and is public, so private=True cannot be had by pushing: make it private first, "
+            f"{repo_id} exists and is public, so a push cannot make it private: make it private first, "
             f"HfApi().update_repo_settings({repo_id!r}, private=True), or choose another name"
         )
     present = {file.rfilename for file in remote.siblings or ()}
@@ -177,7 +182,7 @@ def _commit(
 
 
 def _persistently(call: Callable[[], T]) -> T:
-    """The result of `call`, tried again where the Hub is busy, failing or out of reach for a moment."""
+    """Return the result of `call`; try again where the Hub is busy, fails or cannot be reached for a moment."""
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
@@ -191,7 +196,7 @@ def _persistently(call: Callable[[], T]) -> T:
 
 
 def _seconds_to_wait(error: Exception, attempt: int) -> float | None:
-    """How long to wait before the next attempt: what the Hub asks for, else 1, 2, 4... s; None to give up."""
+    """Return the seconds until the next attempt: what the Hub asks for, else 1, 2, 4...; None to give up."""
     if not isinstance(error, HfHubHTTPError):
         return 2 ** (attempt - 1)
     if error.response.status_code not in RETRIED_STATUSES:
@@ -207,7 +212,7 @@ def _seconds_to_wait(error: Exception, attempt: int) -> float | None:
 
 @contextmanager
 def _explained(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn the client's errors into ones that say what to do."""
+    """Replace the client's errors by errors that say what to do."""
     try:
         yield
     except RevisionNotFoundError as error:
@@ -248,8 +253,8 @@ def _token_advice(api: HfApi) -> str:
 
 def _failure(api: HfApi, repo_id: str, error: Exception) -> str:
     return (
-        f"pushing to {repo_id} at {api.endpoint} failed: {_first_line(error)}. The repository holds its last whole "
-        "commit; push again later, what has arrived is not sent twice."
+        f"pushing to {repo_id} at {api.endpoint} failed: {_first_line(error)}. The repository holds its last complete "
+        "commit; push again later, uploaded files are not sent twice."
     )
 
 
