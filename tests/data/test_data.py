@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2 as transforms
 
-from hf_vits.data.images import SOURCES, ArrayImages, read_idx
+from hf_vits.data.images import SOURCES, ArrayImages
+from hf_vits.data.images.sources.fashion_mnist import read_idx
 from hf_vits.data.splits import Split, load_classes
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe import AffineRecipe, AugmentationRecipe, DataRecipe, RandAugmentRecipe

@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from hf_vits.data.audio import TEXT_SOURCES
-from hf_vits.data.splits import load_source
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor
 from hf_vits.recipe import AudioRecipe, SpecAugmentRecipe, load_recipe
 from hf_vits.training import train
@@ -297,7 +296,7 @@ def test_a_run_of_speech_recognition(tmp_path, cache):
 
 def test_speech_features_are_normalised_by_the_training_recordings(tmp_path, cache):
     recipe = load_recipe(tiny(tmp_path, cache, "automatic-speech-recognition", BRANCHFORMER))
-    _, _, splits = load_source(recipe.data, TEXT_SOURCES)
+    _, _, splits = TEXT_SOURCES.load(recipe.data)
     fitted = fit_normalization(VitsSpectrogramFeatureExtractor(feature_size=20, sampling_rate=RATE), splits["train"])
     waveforms = [read(splits["train"], index, RATE) for index in range(48)]
     features = torch.cat([fitted(waveform, return_tensors="pt")["input_features"][0] for waveform in waveforms])
@@ -367,7 +366,7 @@ def test_wrong_audio_recipes_are_named(tmp_path, cache):
     with pytest.raises(ValueError, match="AutoModelForCTC"):
         train(base | {"model": AUDIOMER})
     wrong = tiny(tmp_path, cache, "audio-classification", AUDIOMER)
-    with pytest.raises(ValueError, match="'spoken_digits' is none of this task's: folder, csv"):
+    with pytest.raises(ValueError, match="this task has no source 'spoken_digits'"):
         train(wrong, ["data.source=spoken_digits"])
     with pytest.raises(ValueError, match="for spectrograms; VitsWaveformFeatureExtractor makes none"):
         train(wrong, ["audio.fit_normalization=true"])

@@ -12,11 +12,15 @@ from tqdm import tqdm
 
 from hf_vits.recipe import DataRecipe
 
-from .splits import choose_splits
+from .sources import required_path
+from .splits import Inputs, LabelledFiles, Loaded, choose_splits, in_files
 
 logger = logging.getLogger(__name__)
 
 _NAMED_FILES = 10
+
+# What every source `folder` reads of a recipe's data section.
+READS = ("path", "splits", "skip_unreadable")
 
 
 class Media(NamedTuple):
@@ -33,18 +37,20 @@ class Media(NamedTuple):
     problem: Callable[[Path], str | None]
 
 
-def load_class_folders(recipe: DataRecipe, media: Media) -> tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]]:
-    """`load_folder` of the directory data.path: of its split directories where it has any, else of itself."""
-    root = Path(recipe.path)
+def load_class_folders(recipe: DataRecipe, media: Media, inputs: Callable[[Sequence[Path]], Inputs]) -> Loaded:
+    """Load the directory data.path: its split directories where it has any, else itself as the training split.
+
+    Args:
+        inputs: makes the inputs of a list of paths.
+    """
+    root = required_path(recipe, "a directory with one directory per class, or per split with the classes below")
     if not root.is_dir():
         raise FileNotFoundError(f"data.path {root} is no directory")
     directories = choose_splits(recipe, {d.name: d for d in sorted(root.iterdir()) if d.is_dir()})
-    return load_folder(directories or {"train": root}, media, recipe.skip_unreadable)
+    return in_files(root.name, load_folder(directories or {"train": root}, media, recipe.skip_unreadable), inputs)
 
 
-def load_folder(
-    directories: dict[str, Path], media: Media, skip_unreadable: bool
-) -> tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]]:
+def load_folder(directories: dict[str, Path], media: Media, skip_unreadable: bool) -> LabelledFiles:
     """Class names, and per split the files, below their class's directory at any depth, with labels.
 
     Classes are the directories in `directories["train"]`, in alphabetical order. Every file is decoded once.

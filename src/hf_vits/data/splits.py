@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from hf_vits.recipe import DataRecipe
 
 from .label_groups import class_names_of
+from .sources import Sources
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -78,25 +80,44 @@ class Splits:
     head_sizes: Sequence[int] = ()
 
 
-# A source: from a recipe's data section to its name, class names ({column: class names} where an input has several
-# labels) and whatever splits it has.
-Source = Callable[[DataRecipe], tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]]
+# The class names of files, {column: class names} where they have several labels, and per split (files, labels).
+LabelledFiles = tuple[Sequence[str] | Mapping[str, Sequence[str]], dict[str, tuple[list[Path], np.ndarray]]]
 
 
-def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
-    """Load the labelled inputs that a recipe's data section names.
+class Loaded(NamedTuple):
+    """What a source loads.
 
-    Args:
-        sources: {name that data.source may have: what loads it}.
-
-    Raises:
-        FileNotFoundError: no such directory, or nothing in it.
-        OSError: unreadable or truncated files, counted and named.
-        ValueError: splits, columns, classes or labels that do not fit together.
+    Attributes:
+        name: of the data, for reports.
+        class_names: names of the classes, {column: class names} where an input has several labels; empty where the
+            labels are texts.
+        splits: the splits that the source has, "train" among them.
     """
-    name, class_names, splits = load_source(recipe, sources)
+
+    name: str
+    class_names: Sequence[str] | Mapping[str, Sequence[str]]
+    splits: dict[str, Split]
+
+
+def in_files(name: str, labelled: LabelledFiles, inputs: Callable[[Sequence[Path]], Inputs]) -> Loaded:
+    """Return labelled files as a source returns them; `inputs` makes the inputs of a list of paths."""
+    class_names, files = labelled
+    return Loaded(name, class_names, {kind: Split(inputs(paths), labels) for kind, (paths, labels) in files.items()})
+
+
+def load_classes(recipe: DataRecipe, sources: Sources) -> Splits:
+    """Load the labelled inputs that a recipe's data section names; errors are those of its source and `divide`."""
+    return divide(recipe, sources.load(recipe))
+
+
+def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
+    """Return the training, validation and test split of labelled inputs, each checked.
+
+    Raises ValueError where the number of classes, a label or a split does not fit.
+    """
+    name, class_names, splits = loaded
     head_sizes = ()
-    if isinstance(class_names, dict):
+    if isinstance(class_names, Mapping):
         head_sizes, class_names = [len(names) for names in class_names.values()], class_names_of(class_names)
     if min(head_sizes or [len(class_names)]) < 2:
         raise ValueError(
@@ -112,15 +133,6 @@ def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
     for split in (train, validation, test):
         _check_labels(name, split.labels, len(class_names))
     return Splits(name, class_names, train, validation, test, head_sizes)
-
-
-def load_source(
-    recipe: DataRecipe, sources: Mapping[str, Source]
-) -> tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]:
-    """Name, class names and splits of the recipe's source; ValueError for one that the task does not have."""
-    if recipe.source not in sources:
-        raise ValueError(f"data.source {recipe.source!r} is none of this task's: {', '.join(sources)}")
-    return sources[recipe.source](recipe)
 
 
 def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_class: bool) -> tuple[Split, Split, Split]:
@@ -162,30 +174,6 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
             f"{name}: {outside.sum()} of {len(labels)} labels lie outside 0 to {num_classes - 1} "
             f"(first: {labels[outside][0]}); is this split labelled? Choose others by data.splits"
         )
-
-
-def load_dataset_classes(recipe: DataRecipe, feature: type) -> tuple[str, Sequence[str], dict[str, Split]]:
-    """A source: a `datasets` dataset with a column of `feature` (datasets.Image, ...) and one of class labels."""
-    name = recipe.path
-    available = datasets.load_dataset(name, recipe.config)
-    loaded = choose_splits(recipe, available)
-    if not loaded:
-        raise ValueError(f"{name} has no training split, only {sorted(available)}; name one by data.splits.train")
-    splits, class_names = {}, {}
-    for kind, dataset in loaded.items():
-        inputs, labels = column_of(name, dataset, feature), column_of(name, dataset, datasets.ClassLabel)
-        splits[kind] = Split(ColumnInputs(dataset, inputs), dataset.with_format("numpy")[labels][:])
-        class_names[kind] = dataset.features[labels].names
-    if any(names != class_names["train"] for names in class_names.values()):
-        raise ValueError(f"the splits of dataset {name} have different classes: {class_names}")
-    return name, class_names["train"], splits
-
-
-def column_of(name: str, dataset: datasets.Dataset, feature: type) -> str:
-    for column, kind in dataset.features.items():
-        if isinstance(kind, feature):
-            return column
-    raise ValueError(f"dataset {name} has no {feature.__name__} column, only {dataset.features}")
 
 
 def choose_splits(recipe: DataRecipe, available: dict) -> dict:

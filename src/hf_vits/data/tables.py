@@ -10,10 +10,8 @@ import numpy as np
 from hf_vits.recipe import DataRecipe
 
 from .folders import Media, find_unreadable, report_unreadable
-from .splits import choose_splits
-
-# Class names; of several columns of labels those of each, by its name.
-ClassNames = list[str] | dict[str, list[str]]
+from .sources import required_path
+from .splits import LabelledFiles, choose_splits
 
 FILE_COLUMNS = ("path", "file", "file_name", "filename", "wav")
 LABEL_COLUMNS = ("label", "class", "category", "action", "intent", "keyword")
@@ -21,10 +19,15 @@ TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
 
 Row = dict[str, str]
 
+TABLE = "a table, or a directory of tables named as splits"
 
-def load_class_table(
-    recipe: DataRecipe, media: Media, file_column: str
-) -> tuple[ClassNames, dict[str, tuple[list[Path], np.ndarray]]]:
+
+def table_name(recipe: DataRecipe) -> str:
+    """Return the name of the data: the table's file name without its ending, or the directory's name."""
+    return required_path(recipe, TABLE).stem
+
+
+def load_class_table(recipe: DataRecipe, media: Media, file_column: str) -> LabelledFiles:
     """Class names, those of the training rows, in order, and per split the files with their labels: see `load_table`.
 
     Raises ValueError also for a class that training lacks.
@@ -32,7 +35,7 @@ def load_class_table(
     splits = load_table(recipe, media, file_column, "label", LABEL_COLUMNS)
     if isinstance(recipe.columns.get("label"), list):
         return combine_columns(recipe.columns["label"], splits)
-    class_names = sorted(set(splits["train"][1]), key=_natural)
+    class_names = sorted_classes(splits["train"][1])
     return class_names, {
         kind: (files, label_indices(recipe.path, kind, names, class_names)) for kind, (files, names) in splits.items()
     }
@@ -40,15 +43,13 @@ def load_class_table(
 
 def combine_columns(
     columns: Sequence[str], splits: dict[str, tuple[list[Path], list[tuple[str, ...]]]]
-) -> tuple[dict[str, list[str]], dict[str, tuple[list[Path], np.ndarray]]]:
+) -> LabelledFiles:
     """As `load_class_table` where a row has several classes; labels are those of `heads`.
 
     Classes are those of all splits, since among many combinations some have a class that no training row has.
     """
     rows = [row for _, targets in splits.values() for row in targets]
-    class_names = {
-        column: sorted({row[number] for row in rows}, key=_natural) for number, column in enumerate(columns)
-    }
+    class_names = {column: sorted_classes(row[number] for row in rows) for number, column in enumerate(columns)}
     classes = [(column, name) for column, names in class_names.items() for name in names]
     position = {pair: number for number, pair in enumerate(classes)}
     return class_names, {
@@ -89,7 +90,7 @@ def load_table(
 
 def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
     """The directory that file names start from, and the rows of each split."""
-    root = Path(recipe.path)
+    root = required_path(recipe, TABLE)
     if not root.is_dir():
         rows = read_table(root)
         parts = split_rows(rows, recipe.columns.get("split", "split")) or {"train": rows}
@@ -100,9 +101,7 @@ def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
     tables = {file.stem: file for file in sorted(root.glob(f"*.{recipe.source}"))}
     chosen = choose_splits(recipe, tables)
     if not chosen:
-        raise FileNotFoundError(
-            f"{root} has no train.{recipe.source}; data.path is a table, or a directory of tables named as splits"
-        )
+        raise FileNotFoundError(f"{root} has no train.{recipe.source}; data.path is {TABLE}")
     return root, {kind: read_table(file) for kind, file in chosen.items()}
 
 
@@ -152,7 +151,10 @@ def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[st
 
 def column_name(recipe: DataRecipe, available: Iterable[str], key: str, usual: Iterable[str]) -> str:
     """The column that data.columns names under `key`, or else one of a usual name; ValueError if there is none."""
-    return _find_column(recipe, available, key, [recipe.columns[key]] if key in recipe.columns else [key, *usual])
+    named = recipe.columns.get(key)
+    if isinstance(named, list):
+        raise ValueError(f"data.columns.{key}: the source {recipe.source} reads one column, got {named}")
+    return _find_column(recipe, available, key, [key, *usual] if named is None else [named])
 
 
 def _find_column(recipe: DataRecipe, available: Iterable[str], key: str, names: Sequence[str]) -> str:
@@ -173,6 +175,6 @@ def label_indices(source: str, kind: str, names: Sequence[str], class_names: Seq
     return np.asarray([index[name] for name in names], dtype=np.int64)
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
-    """Order of class names: numbers by their value, before words."""
-    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
+def sorted_classes(names: Iterable[str]) -> list[str]:
+    """Return the different names in order: numbers by their value, then words by the alphabet."""
+    return sorted(set(names), key=lambda name: (False, int(name), name) if name.isdecimal() else (True, 0, name))

@@ -10,9 +10,10 @@ from tqdm import tqdm
 from transformers.image_utils import load_image
 
 from hf_vits.data.images import IMAGES as MEDIA
+from hf_vits.data.images import image_mode
 from hf_vits.figures.runs import Prediction, draw_predictions
 
-from ..models import image_mode, load_classifier
+from ..models import load_classifier
 
 _MOST_DRAWN = 48
 
