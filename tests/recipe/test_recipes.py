@@ -7,8 +7,9 @@ import torch
 
 from hf_vits.optim.optimizers import build_optimizer
 from hf_vits.optim.schedules import learning_rate
-from hf_vits.recipe import load_recipe
+from hf_vits.recipe import flat, load_recipe
 from hf_vits.recipe.fields import steps_of
+from hf_vits.recipe.loading import RENAMED
 from hf_vits.training import tasks
 from hf_vits.training.building import build_model, mixing_steps, training_arguments
 from hf_vits.training.classification import label_fields
@@ -219,6 +220,15 @@ def test_a_wrong_key_or_value_is_named(tmp_path, override, message):
     base = tiny_recipe(tmp_path, train__seed=0)
     with pytest.raises(ValueError, match=message):
         load_recipe(base, [override])
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_former_name_of_a_key_is_answered_with_the_present_one(tmp_path, old, new):
+    with pytest.raises(ValueError, match=f"recipe: {old} is now called {new}"):
+        load_recipe(tiny_recipe(tmp_path), [f"{old}=0.5"])
+    with pytest.raises(ValueError, match="expected keys and values"):
+        load_recipe(tiny_recipe(tmp_path, **{old.split(".")[0]: 3}))
+    assert new in flat(load_recipe(tiny_recipe(tmp_path), [f"{new}=0.5"]).to_dict())
 
 
 def test_missing_sections_and_files_are_named(tmp_path):

@@ -120,7 +120,7 @@ def test_nothing_happens_that_the_recipe_does_not_have():
 
 @given(st.integers(0, 2**31), st.integers(8, 60), st.integers(0, 20))
 def test_masks_are_no_wider_than_they_may_be(seed, length, padding):
-    recipe = SpecAugmentRecipe(frequency_masks=1, frequency_width=5, time_masks=1, time_share=0.25)
+    recipe = SpecAugmentRecipe(frequency_masks=1, frequency_width=5, time_masks=1, time_fraction=0.25)
     features = torch.rand(length + padding, 16) + 1
     with seeded(seed):
         masked = augmentation.spec_augment(features, recipe, length)
@@ -232,7 +232,7 @@ TINY = {
         "audio": {
             **EVERYTHING,
             "fit_normalization": True,
-            "spec_augment": {"time_warp": 3, "frequency_masks": 1, "frequency_width": 3, "time_share": 0.1},
+            "spec_augment": {"time_warp": 3, "frequency_masks": 1, "frequency_width": 3, "time_fraction": 0.1},
         },
         "tokenizer": {"kind": "characters"},
     },
@@ -355,7 +355,7 @@ def test_wrong_audio_recipes_are_named(tmp_path, cache):
     for override, message in {
         "audio.speed=[0]": "audio.speed are factors such as 0.9 and 1.1",
         "audio.noise_decibels=[9, 1]": r"audio.noise_decibels is \[lowest, highest\]",
-        "audio.spec_augment.time_width=9": "either time_width or time_share",
+        "audio.spec_augment.time_width=9": "either time_width or time_fraction",
         "tokenizer.kind=bpe": "tokenizer.vocab_size goes with tokenizer.kind: bpe",
         "tokenizer.kind=words": "expected one of",
     }.items():

@@ -1,4 +1,4 @@
-"""What several fields of a recipe can be: durations, shares, ranges. Each checks what it is given."""
+"""Kinds of values that several fields of a recipe have, such as durations and fractions, and their checks."""
 
 import re
 
@@ -20,7 +20,7 @@ def duration(value: str | None):
 
 
 @as_validated_field
-def share(value: float | None):
+def fraction(value: float | None):
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"must lie between 0 and 1, got {value}")
 

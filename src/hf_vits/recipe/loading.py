@@ -12,6 +12,12 @@ from huggingface_hub.errors import StrictDataclassError
 
 from .recipe import Recipe
 
+# {former name of a key: its present name}, each from the top of the recipe.
+RENAMED = {
+    "audio.spec_augment.time_share": "audio.spec_augment.time_fraction",
+    "augmentation.mix_switch": "augmentation.cutmix_probability",
+}
+
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as {"section.key": value}."""
@@ -38,6 +44,7 @@ def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[
         values = _read_yaml(Path(recipe).read_text(encoding="utf-8"), name)
     for override in overrides:
         values = _override(values, override)
+    _check_names(values, name)
     return _build(Recipe, values, name)
 
 
@@ -62,6 +69,17 @@ def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
         target[section] = target = dict(inner or {})
     target[key] = _read_yaml(text, override)
     return values
+
+
+def _check_names(values: Any, where: str) -> None:
+    """Raise ValueError for a key that has another name now."""
+    for old, new in RENAMED.items():
+        *sections, key = old.split(".")
+        section = values
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if isinstance(section, dict) and key in section:
+            raise ValueError(f"{where}: {old} is now called {new}")
 
 
 def _build(cls: type, values: Any, where: str) -> Any:

@@ -82,7 +82,7 @@ def mixing(recipe: AugmentationRecipe, num_classes: int) -> transforms.Transform
     mixup = transforms.MixUp(alpha=recipe.mixup, num_classes=num_classes) if recipe.mixup else None
     cutmix = transforms.CutMix(alpha=recipe.cutmix, num_classes=num_classes) if recipe.cutmix else None
     if mixup and cutmix:
-        mix = transforms.RandomChoice([mixup, cutmix], p=[1 - recipe.mix_switch, recipe.mix_switch])
+        mix = transforms.RandomChoice([mixup, cutmix], p=[1 - recipe.cutmix_probability, recipe.cutmix_probability])
     else:
         mix = mixup or cutmix
     return mix and transforms.RandomApply([mix], p=recipe.mix_probability)
