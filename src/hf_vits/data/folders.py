@@ -1,4 +1,4 @@
-"""Folders of files: a directory per class, scanned before training so that no bad file ends a run halfway."""
+"""Folders of files, one directory per class; every file is checked first, so that none ends a run halfway."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ class Media(NamedTuple):
     """A kind of files.
 
     Attributes:
-        noun: what one is called: image, video, recording.
-        endings: of file names, each with its dot, in lower case.
-        problem: says why a file cannot be decoded, None if it can.
+        noun: name of one input: image, video or recording.
+        endings: endings of file names, each with its dot, in lower case.
+        problem: function from a path to why the file cannot be decoded, or to None if it can.
     """
 
     noun: str
@@ -41,7 +41,7 @@ def load_class_folders(recipe: DataRecipe, media: Media, inputs: Callable[[Seque
     """Load the directory data.path: its split directories where it has any, else itself as the training split.
 
     Args:
-        inputs: makes the inputs of a list of paths.
+        inputs: function from a list of paths to the inputs in these files.
     """
     root = required_path(recipe, "a directory with one directory per class, or per split with the classes below")
     if not root.is_dir():
@@ -51,14 +51,18 @@ def load_class_folders(recipe: DataRecipe, media: Media, inputs: Callable[[Seque
 
 
 def load_folder(directories: dict[str, Path], media: Media, skip_unreadable: bool) -> LabelledFiles:
-    """Class names, and per split the files, below their class's directory at any depth, with labels.
+    """Return class names, and per split the files at any depth below their class's directory, with their labels.
 
-    Classes are the directories in `directories["train"]`, in alphabetical order. Every file is decoded once.
+    Every file is decoded once, under a progress bar.
+
+    Args:
+        directories: {split: directory with one directory per class}. The classes are the directories of the training
+            split, in alphabetical order.
 
     Raises:
-        FileNotFoundError: a split or a class without files.
-        ValueError: a class in another split that training does not have.
-        OSError: files that cannot be decoded, unless `skip_unreadable`.
+        FileNotFoundError: a split, or a class of the training split, has no files.
+        ValueError: another split has a class that training lacks.
+        OSError: files cannot be decoded, unless `skip_unreadable`.
     """
     class_names = sorted(d.name for d in directories["train"].iterdir() if d.is_dir())
     if not class_names:
@@ -97,7 +101,7 @@ def _check_classes(
 
 
 def find_unreadable(paths: Sequence[Path], media: Media) -> dict[Path, str]:
-    """{file: why it cannot be decoded} of those that cannot, under a progress bar."""
+    """Decode files under a progress bar; return {file: why it cannot be decoded} of those that cannot."""
     with ThreadPoolExecutor() as pool:
         checked = pool.map(media.problem, paths)
         problems = list(tqdm(checked, total=len(paths), desc=f"Checking {media.noun}s", unit=media.noun))
@@ -105,7 +109,7 @@ def find_unreadable(paths: Sequence[Path], media: Media) -> dict[Path, str]:
 
 
 def report_unreadable(unreadable: dict[Path, str], media: Media, skip: bool) -> None:
-    """Name the unreadable files in a warning if they are to be skipped, in an OSError if not."""
+    """Log a warning that names the unreadable files, or raise an OSError that does unless `skip`."""
     listed = "\n".join(f"  {path}: {problem}" for path, problem in list(unreadable.items())[:_NAMED_FILES])
     more = f"\n  and {len(unreadable) - _NAMED_FILES} more" if len(unreadable) > _NAMED_FILES else ""
     found = f"{len(unreadable)} {media.noun} file(s) cannot be read:\n{listed}{more}"

@@ -1,4 +1,4 @@
-"""What every recipe's data section comes to, images or not: numbered inputs with labels, in three splits."""
+"""Training, validation and test splits: indexed inputs with labels, whatever the source and the kind of inputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _SPLIT_NAMES = {
 
 
 class Inputs(Protocol):
-    """Images, videos or recordings by their number."""
+    """Images, videos or recordings by index."""
 
     def __getitem__(self, index: int) -> Any: ...
 
@@ -40,7 +40,7 @@ class ColumnInputs:
 
 @dataclass(frozen=True)
 class ChosenInputs:
-    """Some of other inputs."""
+    """A selection of other inputs."""
 
     inputs: Inputs
     indices: np.ndarray
@@ -51,7 +51,12 @@ class ChosenInputs:
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and labels: `labels[i]` is the class of `inputs[i]` (int64), its classes (see `heads`) or its text."""
+    """Inputs and their labels.
+
+    Attributes:
+        labels: class indices (inputs,) of int64, or (inputs, heads) where an input has several labels (see
+            `label_groups`), or texts (inputs,).
+    """
 
     inputs: Inputs
     labels: np.ndarray
@@ -60,16 +65,18 @@ class Split:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> "Split":
-        """The inputs at `indices`, in that order."""
+        """Return the split of the inputs at `indices`, in that order."""
         return Split(ChosenInputs(self.inputs, indices), self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test part of one source; validation and test are the same object if it has one.
+    """The training, validation and test split; the last two are the same object where there is only one of them.
 
-    class_names: what the labels stand for; empty where they are texts.
-    head_sizes: where an input has several labels, how many of the classes belong to each, see `heads`.
+    Attributes:
+        name: of the data, for reports.
+        class_names: names of the classes; empty where the labels are texts.
+        head_sizes: number of classes of each head where an input has several labels (see `label_groups`), else empty.
     """
 
     name: str
@@ -80,7 +87,7 @@ class Splits:
     head_sizes: Sequence[int] = ()
 
 
-# The class names of files, {column: class names} where they have several labels, and per split (files, labels).
+# (class names, or {column: class names} where files have several labels; {split: (files, labels)}).
 LabelledFiles = tuple[Sequence[str] | Mapping[str, Sequence[str]], dict[str, tuple[list[Path], np.ndarray]]]
 
 
@@ -106,7 +113,7 @@ def in_files(name: str, labelled: LabelledFiles, inputs: Callable[[Sequence[Path
 
 
 def load_classes(recipe: DataRecipe, sources: Sources) -> Splits:
-    """Load the labelled inputs that a recipe's data section names; errors are those of its source and `divide`."""
+    """Load the labelled inputs that a recipe's data section names; raises what its source and `divide` raise."""
     return divide(recipe, sources.load(recipe))
 
 
@@ -136,9 +143,14 @@ def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
 
 
 def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_class: bool) -> tuple[Split, Split, Split]:
-    """Train, validation and test from the splits that exist, held out of training where they do not.
+    """Return the training, validation and test split, with those that a source lacks held out of training.
 
-    by_class: whether a held-out part has its share of every class; not where inputs have several.
+    Args:
+        name: of the data, for error messages.
+        splits: the splits of the source.
+        by_class: hold out the same fraction of every class; not done where inputs have several labels.
+
+    Raises ValueError where neither a validation nor a test split results, or training has too few inputs.
     """
     train, validation, test = (splits.get(kind) for kind in ("train", "validation", "test"))
     if test is None and recipe.test_fraction:
@@ -153,7 +165,7 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
 
 
 def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:
-    """`split` without and with a `fraction` of it."""
+    """Return `split` without a random fraction, and this fraction."""
     try:
         kept, taken = train_test_split(
             np.arange(len(split)),
@@ -177,9 +189,13 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
 
 
 def choose_splits(recipe: DataRecipe, available: dict) -> dict:
-    """The recipe's own choice of splits, or else those of a usual name, as train, validation and test.
+    """Return the splits to use under the names train, validation and test: those of data.splits, or of usual names.
 
-    Empty if none has a usual name.
+    Args:
+        available: {name of split: anything}.
+
+    Returns:
+        Values of `available`; empty if data.splits is empty and no split has a usual name.
     """
     for kind, name in recipe.splits.items():
         if name not in available:

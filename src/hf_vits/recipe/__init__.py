@@ -1,4 +1,4 @@
-"""What a training run is: one YAML file, read into dataclasses that check every key and value."""
+"""Recipes: the YAML file of a training run, read into dataclasses that check every key and value."""
 
 from .augmentation import (
     AffineRecipe,

@@ -1,4 +1,4 @@
-"""The sections of a recipe that say how training images, clips and recordings are augmented."""
+"""Sections of a recipe: augmentation of training images, clips and recordings, and views of videos."""
 
 from dataclasses import dataclass, field
 from typing import Literal

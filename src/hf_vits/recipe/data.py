@@ -1,4 +1,4 @@
-"""The sections of a recipe that say which data it trains and tests on."""
+"""Sections of a recipe: the data to train and test on."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The sections of a recipe that say which model is trained, from which it starts and from which it learns."""
+"""Sections of a recipe: the model, its initial weights, its teacher and its tokenizer."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -80,7 +80,7 @@ class ModelRecipe:
         if self.pretrained is None and (self.system is None or self.variant is None):
             raise ValueError("name either `system` and `variant`, or `pretrained`")
         if self.pretrained is not None and (self.system or self.variant or self.checkpoint):
-            raise ValueError("`pretrained` stands alone: leave out `system`, `variant` and `checkpoint`")
+            raise ValueError("`pretrained` excludes the others: leave out `system`, `variant` and `checkpoint`")
         if self.initialize_from is not None and (self.pretrained or self.checkpoint):
             raise ValueError("`initialize_from` is for new models: leave out `pretrained` and `checkpoint`")
 

@@ -1,4 +1,4 @@
-"""The sections of a recipe that say what is minimised, and how."""
+"""Sections of a recipe: loss, optimizer, learning rate and the run itself."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -135,7 +135,7 @@ class TrainRecipe:
 
     def validate_length(self):
         if steps_of(self.length, 1_000_000) == 0:
-            raise ValueError(f"train.length {self.length} is no training at all")
+            raise ValueError(f"train.length {self.length} trains for no step; make it longer")
 
     def validate_clipping(self):
         if self.clip_each and self.max_grad_norm is None:

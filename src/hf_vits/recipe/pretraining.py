@@ -1,4 +1,4 @@
-"""The sections of a recipe that pretrains without labels."""
+"""Sections of a recipe that pretrains without labels: views, masks, teacher and evaluation by neighbours."""
 
 from dataclasses import dataclass, field
 from typing import Literal

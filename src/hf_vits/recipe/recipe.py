@@ -1,4 +1,4 @@
-"""A whole recipe: what a training run is, section by section."""
+"""A whole recipe, section by section."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -77,7 +77,7 @@ class Recipe:
     def validate_randaugment(self):
         randaugment = self.augmentation.randaugment
         if randaugment and randaugment.policy == "scenic" and self.task != "video-classification":
-            raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, task is {self.task}")
+            raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, but the task is {self.task}")
 
     def validate_teacher(self):
         if (self.teacher is None) != (self.objective.distillation == "none"):
@@ -87,5 +87,5 @@ class Recipe:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every key with its value, defaults included, as `load_recipe` reads it."""
+        """Return every key with its value, defaults included, as `load_recipe` reads it."""
         return dataclasses.asdict(self)

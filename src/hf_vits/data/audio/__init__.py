@@ -1,7 +1,7 @@
 """Recordings that a recipe trains and tests on; their sources are the modules of `sources/`.
 
-An input is a recording as the audio processors take one: a path, or a dict with "array" and "sampling_rate" or with
-"bytes". Its target is a class (`CLASS_SOURCES`) or a text (`TEXT_SOURCES`).
+An input is a recording in a form that the audio processors take: a path, or a dict with "array" and "sampling_rate"
+or with "bytes". Its label is a class (`CLASS_SOURCES`) or a text (`TEXT_SOURCES`).
 """
 
 import io
