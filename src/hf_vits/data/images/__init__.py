@@ -9,6 +9,8 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_vits.processing.opening import open_image, to_mode
+
 from ..folders import Media
 from ..sources import Sources
 
@@ -32,7 +34,7 @@ class FileImages:
     paths: Sequence[Path]
 
     def __getitem__(self, index: int) -> Image.Image:
-        return Image.open(self.paths[index])
+        return open_image(self.paths[index])
 
 
 def backbone_config(model: PreTrainedModel) -> PreTrainedConfig:
@@ -56,6 +58,8 @@ def image_problem(path: Path) -> str | None:
             # A JPEG decodes several times faster at an eighth of its size, and still reads every byte.
             image.draft("RGB", (1, 1))
             image.load()
+            if image.mode not in ("L", "RGB"):
+                to_mode(image, "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return str(error)
     return None

@@ -11,6 +11,7 @@ from torchvision.transforms import v2 as transforms
 
 from hf_vits.data.splits import Split
 from hf_vits.objectives.classification import as_distribution
+from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import AugmentationRecipe
 
 from .batches import Draw
@@ -32,7 +33,7 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         with seeded(draw.seed):
-            pixel_values = self.transform(self.split.inputs[draw.index].convert(self.mode))
+            pixel_values = self.transform(to_mode(self.split.inputs[draw.index], self.mode))
         return {"pixel_values": pixel_values, "labels": int(self.split.labels[draw.index]), "mixture": draw.mixture}
 
 
@@ -46,7 +47,7 @@ class EvaluationImages(Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = self.split.inputs[index].convert(self.mode)
+        image = to_mode(self.split.inputs[index], self.mode)
         pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
         return {"pixel_values": pixel_values, "labels": int(self.split.labels[index])}
 
