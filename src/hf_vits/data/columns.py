@@ -50,8 +50,9 @@ def input_column(recipe: DataRecipe, dataset: datasets.Dataset, key: str, featur
     for name in [named] if named is not None else dataset.features:
         if isinstance(dataset.features[name], feature):
             return name
-    which = f"column {named!r} of {recipe.path}" if named is not None else f"{recipe.path}"
-    raise ValueError(f"{which} has no column of type {feature.__name__}, only {_listed(dataset)}")
+    if named is not None:
+        raise ValueError(f"data.columns.{key}: column {named!r} of {recipe.path} is not of type {feature.__name__}")
+    raise ValueError(f"{recipe.path} has no column of type {feature.__name__}, only {_listed(dataset)}")
 
 
 def _listed(dataset: datasets.Dataset) -> str:

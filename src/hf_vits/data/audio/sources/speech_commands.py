@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_vits.data.folders import is_hidden
 from hf_vits.data.sources import required_path
 from hf_vits.data.splits import Loaded, Split
 from hf_vits.data.synthetic.speech import DIGITS, KEYWORDS
@@ -45,7 +46,7 @@ def _listed(root: Path) -> dict[str, list[str]]:
         raise FileNotFoundError(f"{missing[0]} is missing; data.path is the unpacked archive of Speech Commands V2")
     names = {kind: path.read_text().split() for kind, path in lists.items()}
     held_out = {name for group in names.values() for name in group}
-    every = (path.relative_to(root).as_posix() for path in sorted(root.glob("*/*.wav")))
+    every = (path.relative_to(root).as_posix() for path in sorted(root.glob("*/*.wav")) if not is_hidden(path.name))
     return names | {"train": [name for name in every if name not in held_out]}
 
 
