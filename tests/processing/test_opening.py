@@ -169,6 +169,18 @@ def test_levels_without_a_known_range_are_refused_before_training(processor, tmp
     assert "expected 0 to" in image_problem(path)
 
 
+def test_files_that_are_no_images_are_named(tmp_path, monkeypatch):
+    whole = save(colour().resize((200, 200)), tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    for name, problem in (("cut.jpg", "truncated"), ("text.png", "cannot identify")):
+        with pytest.raises(OSError, match=rf"cannot open the image .*{name}: .*{problem}"):
+            open_image(tmp_path / name)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10_000)
+    with pytest.raises(OSError, match=r"cannot open the image .*whole\.jpg: .*decompression bomb"):
+        open_image(tmp_path / "whole.jpg")
+
+
 @pytest.fixture
 def address(tmp_path):
     """Address of a server of the files in tmp_path."""

@@ -45,12 +45,16 @@ def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Imag
         mode: Pillow's mode to convert to, such as "RGB" or "L". None: as stored.
 
     Raises:
-        OSError: there is no image, or it is damaged.
+        OSError: there is no image, or it is damaged or larger than Pillow allows.
         ValueError: `source` is none of these, or the image's levels have no known range.
     """
     name = os.fspath(source)
-    with Image.open(_file(name)) as image:
-        image.load()
+    file = _file(name)
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise OSError(f"cannot open the image {name[:200]}: {error}") from error
     try:
         turn = _turn(image)
         image = eight_bits(image)
