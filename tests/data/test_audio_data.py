@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from hf_vits.conversion.systems.audiomer import CLASSES
 from hf_vits.data.audio import CLASS_SOURCES, TEXT_SOURCES, clip_seconds
-from hf_vits.data.splits import hold_out, load_classes, load_source
+from hf_vits.data.splits import hold_out, load_classes
 from hf_vits.data.synthetic import speech
 from hf_vits.data.synthetic.espeak import Espeak
 from hf_vits.recipe import DataRecipe, SpeechRecipe
@@ -165,7 +165,7 @@ def test_spoken_sources(tmp_path):
     assert waveform.shape == (RATE,)
     assert 0.05 < waveform.abs().max() <= 1
     assert read(splits.train, 0, 2 * RATE).shape == (2 * RATE,)
-    _, _, texts = load_source(DataRecipe(source="spoken_digits", speech=small(tmp_path)), TEXT_SOURCES)
+    _, _, texts = TEXT_SOURCES.load(DataRecipe(source="spoken_digits", speech=small(tmp_path)))
     assert set(" ".join(texts["test"].labels).split()) <= set(speech.DIGITS)
     lengths = [len(read(texts["test"], index, RATE)) / RATE for index in range(20)]
     assert clip_seconds(texts["test"].inputs) == pytest.approx(lengths)
@@ -236,7 +236,7 @@ def test_a_directory_of_tables_with_texts(tones):
     rows = tone_rows(tones)
     for name, part in (("train", rows[:8]), ("dev", rows[8:10]), ("test", rows[10:])):
         write_table(tones / f"{name}.csv", part)
-    name, classes, splits = load_source(DataRecipe(source="csv", path=str(tones)), TEXT_SOURCES)
+    name, classes, splits = TEXT_SOURCES.load(DataRecipe(source="csv", path=str(tones)))
     assert (name, len(classes)) == (tones.name, 0)
     assert {kind: len(split) for kind, split in splits.items()} == {"train": 8, "validation": 2, "test": 2}
     assert splits["test"].labels[0] == rows[10]["text"]
@@ -245,7 +245,7 @@ def test_a_directory_of_tables_with_texts(tones):
 def test_texts_without_splits_are_held_out(tones):
     write_table(tones / "all.csv", [{key: row[key] for key in ("file", "text")} for row in tone_rows(tones)])
     recipe = DataRecipe(source="csv", path=str(tones / "all.csv"), validation_fraction=0.25)
-    name, _, splits = load_source(recipe, TEXT_SOURCES)
+    name, _, splits = TEXT_SOURCES.load(recipe)
     train, validation, test = hold_out(name, splits, recipe, by_class=False)
     assert (len(train), len(validation), len(test)) == (9, 3, 3)
     assert clip_seconds(validation.inputs) == pytest.approx([0.2] * 3)
@@ -256,13 +256,13 @@ def test_wrong_tables_are_named(tones):
     table = tones / "tones.csv"
     recipe = DataRecipe(source="csv", path=str(table))
     with pytest.raises(FileNotFoundError):
-        load_source(recipe, TEXT_SOURCES)
+        TEXT_SOURCES.load(recipe)
     write_table(table, [{"file": row["file"], "word": row["text"]} for row in rows])
     with pytest.raises(ValueError, match=r"no column text or .*, only file, word; name it by data\.columns\.text"):
-        load_source(recipe, TEXT_SOURCES)
+        TEXT_SOURCES.load(recipe)
     write_table(table, [{"file": row["file"].replace("0", "00"), "text": row["text"]} for row in rows])
     with pytest.raises(OSError, match=r"2 recording file\(s\) cannot be read"):
-        load_source(recipe, TEXT_SOURCES)
+        TEXT_SOURCES.load(recipe)
 
 
 def test_folders_and_bad_recordings(tones):
@@ -305,7 +305,7 @@ def test_datasets_with_names_or_texts(stored):
     assert len(splits.train) == 9
     assert read(splits.train, 0, RATE).shape == (round(0.2 * RATE),)
     assert clip_seconds(splits.train.inputs) == pytest.approx([0.2] * 9)
-    _, _, texts = load_source(DataRecipe(source="datasets", path=path), TEXT_SOURCES)
+    _, _, texts = TEXT_SOURCES.load(DataRecipe(source="datasets", path=path))
     assert set(texts["train"].labels) == {"it is low", "it is high"}
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2 as transforms
 
-from hf_vits.data.images import SOURCES, ArrayImages, read_idx
+from hf_vits.data.images import SOURCES, ArrayImages
+from hf_vits.data.images.sources.fashion_mnist import read_idx
 from hf_vits.data.splits import Split, load_classes
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe import AffineRecipe, AugmentationRecipe, DataRecipe, RandAugmentRecipe
@@ -284,6 +285,62 @@ def test_a_datasets_dataset(tmp_path):
     )
     assert only.validation is only.test
     assert len(only.test) == 2
+
+
+def write_columns(directory, **kinds):
+    """A dataset of 8 images beside the columns in `kinds`, {name: (type, values)}."""
+    features = datasets.Features({"photo": datasets.Image()} | {name: kind for name, (kind, _) in kinds.items()})
+    rows = {"photo": [picture(i) for i in range(8)]} | {name: values for name, (_, values) in kinds.items()}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(directory / "train-00000-of-00001.parquet")
+    return str(directory)
+
+
+FINE = (datasets.ClassLabel(names=["oak", "pine", "cat", "dog"]), [0, 1, 2, 3] * 2)
+COARSE = (datasets.ClassLabel(names=["plant", "animal"]), [0, 0, 1, 1] * 2)
+
+
+@pytest.mark.usefixtures("datasets_cache")
+@pytest.mark.parametrize(
+    ("columns", "kinds", "classes", "labels"),
+    [
+        ({}, {"fine": FINE, "coarse": COARSE}, ["oak", "pine", "cat", "dog"], FINE[1]),
+        ({"label": "coarse"}, {"fine": FINE, "coarse": COARSE}, ["plant", "animal"], COARSE[1]),
+        (
+            {"label": "word"},
+            {"fine": FINE, "word": (datasets.Value("string"), ["b", "a"] * 4)},
+            ["a", "b"],
+            [1, 0] * 4,
+        ),
+        ({}, {"label": (datasets.Value("int64"), [10, 9] * 4)}, ["9", "10"], [1, 0] * 4),
+        ({"image": "photo"}, {"label": COARSE}, ["plant", "animal"], COARSE[1]),
+        ({"image": "photo"}, {"first": (datasets.Image(), [picture(9)] * 8), "label": COARSE}, None, COARSE[1]),
+    ],
+)
+def test_columns_of_a_datasets_dataset(tmp_path, columns, kinds, classes, labels):
+    recipe = DataRecipe(source="datasets", path=write_columns(tmp_path, **kinds), columns=columns)
+    _, class_names, splits = SOURCES.load(recipe)
+    assert class_names == (classes or ["plant", "animal"])
+    assert splits["train"].labels.tolist() == labels
+    assert np.array_equal(np.asarray(splits["train"].inputs[3]), np.asarray(picture(3)))
+
+
+@pytest.mark.usefixtures("datasets_cache")
+@pytest.mark.parametrize(
+    ("columns", "kinds", "message"),
+    [
+        ({"label": "kind"}, {"label": COARSE}, "has no column kind, only photo, label; name it by data.columns.label"),
+        ({"label": ["label", "fine"]}, {"label": COARSE, "fine": FINE}, "the source datasets reads one column, got"),
+        ({"image": "picture"}, {"label": COARSE}, r"data.columns.image: .* has no column 'picture', only photo"),
+        ({"image": "label"}, {"label": COARSE}, "column 'label' of .* is not of type Image"),
+        ({}, {"label": (datasets.Value("float32"), [0.5] * 8)}, "column 'label' is of type float32; classes are"),
+        ({}, {"label": (datasets.Value("string"), ["a", None] * 4)}, "4 of 8 rows have no value in column 'label'"),
+        ({}, {"rank": (datasets.Value("int64"), [1] * 8)}, "has no column label or class .*name it by data.columns"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(tmp_path, columns, kinds, message):
+    recipe = DataRecipe(source="datasets", path=write_columns(tmp_path, **kinds), columns=columns)
+    with pytest.raises(ValueError, match=message):
+        load_images(recipe)
 
 
 @pytest.mark.usefixtures("datasets_cache")

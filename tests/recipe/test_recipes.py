@@ -7,8 +7,9 @@ import torch
 
 from hf_vits.optim.optimizers import build_optimizer
 from hf_vits.optim.schedules import learning_rate
-from hf_vits.recipe import load_recipe
+from hf_vits.recipe import flat, load_recipe
 from hf_vits.recipe.fields import steps_of
+from hf_vits.recipe.loading import RENAMED
 from hf_vits.training import tasks
 from hf_vits.training.building import build_model, mixing_steps, training_arguments
 from hf_vits.training.classification import label_fields
@@ -184,9 +185,9 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
             r"train: there is no key 'batchsize'; did you mean batch_size or evaluation_batch_size\?",
         ),
         ("trian.length=3", r"there is no key 'trian'; did you mean train"),
-        ("train.length=30", r"train: .* '30' is no duration; write a number and its unit, as '300 epochs'"),
+        ("train.length=30", r"train: .* '30' is no duration; write a number and its unit, as in '300 epochs'"),
         ("train.length=30 days", "'30 days' is no duration"),
-        ("train.length=0 epochs", "train.length 0 epochs is no training at all"),
+        ("train.length=0 epochs", "train.length 0 epochs trains for no step"),
         ("train.batch_size=many", "'batch_size' expected int, got str"),
         ("train.batch_size=0", "must be positive, got 0"),
         ("train.seed=-1", "must not be negative, got -1"),
@@ -202,15 +203,16 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
             "augmentation.randaugment.magnitude=15",
             "randaugment.magnitude of policy timm must lie between 0 and 10, got 15.0",
         ),
-        ("model.pretrained=somewhere", "`pretrained` stands alone"),
+        ("model.pretrained=somewhere", "`pretrained` excludes the others"),
         ("model.variant=null", "name either `system` and `variant`, or `pretrained`"),
-        ("data.source=folder", "data.source: folder needs data.path"),
-        ("data.source=floppy", "expected one of"),
+        ("data.columns.sound=a", "data.columns has the keys image, video, audio, label, text, split, not sound"),
+        ("data.columns.label=[a, a]", "a list of two or more, got"),
+        ("data.columns.audio=[a, b]", "data.columns.audio is one column"),
         ("data.splits.dev=a", "data.splits maps train, validation and test"),
         ("data.test_fraction=0.95", "leave nothing to train on"),
         ("train=3", "train: expected keys and values, got 3"),
         ("train.seed.more=3", "seed is a value, it has no keys"),
-        ("train.seed", "an override reads section.key=value, got 'train.seed'"),
+        ("train.seed", "an override has the form section.key=value, got 'train.seed'"),
         ("train.seed=[", "is not valid YAML"),
     ],
 )
@@ -218,6 +220,15 @@ def test_a_wrong_key_or_value_is_named(tmp_path, override, message):
     base = tiny_recipe(tmp_path, train__seed=0)
     with pytest.raises(ValueError, match=message):
         load_recipe(base, [override])
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_former_name_of_a_key_is_answered_with_the_present_one(tmp_path, old, new):
+    with pytest.raises(ValueError, match=f"recipe: {old} is now called {new}"):
+        load_recipe(tiny_recipe(tmp_path), [f"{old}=0.5"])
+    with pytest.raises(ValueError, match="expected keys and values"):
+        load_recipe(tiny_recipe(tmp_path, **{old.split(".")[0]: 3}))
+    assert new in flat(load_recipe(tiny_recipe(tmp_path), [f"{new}=0.5"]).to_dict())
 
 
 def test_missing_sections_and_files_are_named(tmp_path):

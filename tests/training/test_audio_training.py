@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from hf_vits.data.audio import TEXT_SOURCES
-from hf_vits.data.splits import load_source
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor
 from hf_vits.recipe import AudioRecipe, SpecAugmentRecipe, load_recipe
 from hf_vits.training import train
@@ -121,7 +120,7 @@ def test_nothing_happens_that_the_recipe_does_not_have():
 
 @given(st.integers(0, 2**31), st.integers(8, 60), st.integers(0, 20))
 def test_masks_are_no_wider_than_they_may_be(seed, length, padding):
-    recipe = SpecAugmentRecipe(frequency_masks=1, frequency_width=5, time_masks=1, time_share=0.25)
+    recipe = SpecAugmentRecipe(frequency_masks=1, frequency_width=5, time_masks=1, time_fraction=0.25)
     features = torch.rand(length + padding, 16) + 1
     with seeded(seed):
         masked = augmentation.spec_augment(features, recipe, length)
@@ -233,7 +232,7 @@ TINY = {
         "audio": {
             **EVERYTHING,
             "fit_normalization": True,
-            "spec_augment": {"time_warp": 3, "frequency_masks": 1, "frequency_width": 3, "time_share": 0.1},
+            "spec_augment": {"time_warp": 3, "frequency_masks": 1, "frequency_width": 3, "time_fraction": 0.1},
         },
         "tokenizer": {"kind": "characters"},
     },
@@ -297,7 +296,7 @@ def test_a_run_of_speech_recognition(tmp_path, cache):
 
 def test_speech_features_are_normalised_by_the_training_recordings(tmp_path, cache):
     recipe = load_recipe(tiny(tmp_path, cache, "automatic-speech-recognition", BRANCHFORMER))
-    _, _, splits = load_source(recipe.data, TEXT_SOURCES)
+    _, _, splits = TEXT_SOURCES.load(recipe.data)
     fitted = fit_normalization(VitsSpectrogramFeatureExtractor(feature_size=20, sampling_rate=RATE), splits["train"])
     waveforms = [read(splits["train"], index, RATE) for index in range(48)]
     features = torch.cat([fitted(waveform, return_tensors="pt")["input_features"][0] for waveform in waveforms])
@@ -356,7 +355,7 @@ def test_wrong_audio_recipes_are_named(tmp_path, cache):
     for override, message in {
         "audio.speed=[0]": "audio.speed are factors such as 0.9 and 1.1",
         "audio.noise_decibels=[9, 1]": r"audio.noise_decibels is \[lowest, highest\]",
-        "audio.spec_augment.time_width=9": "either time_width or time_share",
+        "audio.spec_augment.time_width=9": "either time_width or time_fraction",
         "tokenizer.kind=bpe": "tokenizer.vocab_size goes with tokenizer.kind: bpe",
         "tokenizer.kind=words": "expected one of",
     }.items():
@@ -367,7 +366,7 @@ def test_wrong_audio_recipes_are_named(tmp_path, cache):
     with pytest.raises(ValueError, match="AutoModelForCTC"):
         train(base | {"model": AUDIOMER})
     wrong = tiny(tmp_path, cache, "audio-classification", AUDIOMER)
-    with pytest.raises(ValueError, match="'spoken_digits' is none of this task's: folder, csv"):
+    with pytest.raises(ValueError, match="this task has no source 'spoken_digits'"):
         train(wrong, ["data.source=spoken_digits"])
     with pytest.raises(ValueError, match="for spectrograms; VitsWaveformFeatureExtractor makes none"):
         train(wrong, ["audio.fit_normalization=true"])

@@ -33,7 +33,6 @@ INPUTS = {
     "input_features": "{1} frames of {2} bins",
     "input_ids": "{1} words",
 }
-IMAGE_MODES = {1: "L", 3: "RGB"}
 # {file of a saved processor: class that reads it}
 PROCESSORS = {
     PROCESSOR_NAME: AutoProcessor,
@@ -142,14 +141,6 @@ def load_with(auto_processor: type, source: str) -> tuple[PreTrainedModel, Any]:
     processor = auto_processor.from_pretrained(source)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     return load_model(source).to(device), processor
-
-
-def image_mode(model: PreTrainedModel) -> str:
-    """PIL's mode of the images that a model takes."""
-    num_channels = getattr(model.config, "num_channels", 3)
-    if num_channels not in IMAGE_MODES:
-        raise ValueError(f"the model takes images of {num_channels} channels; image files have 1 or 3")
-    return IMAGE_MODES[num_channels]
 
 
 def load_processor(source: str) -> Any:

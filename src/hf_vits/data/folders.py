@@ -1,31 +1,35 @@
-"""Folders of files: a directory per class, scanned before training so that no bad file ends a run halfway."""
+"""Folders of files, one directory per class; every file is checked first, so that none ends a run halfway."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torchvision.datasets.folder import make_dataset
 from tqdm import tqdm
 
 from hf_vits.recipe import DataRecipe
 
-from .splits import choose_splits
+from .sources import required_path
+from .splits import Inputs, LabelledFiles, Loaded, choose_splits, in_files
 
 logger = logging.getLogger(__name__)
 
 _NAMED_FILES = 10
+
+# What every source `folder` reads of a recipe's data section.
+READS = ("path", "splits", "skip_unreadable")
 
 
 class Media(NamedTuple):
     """A kind of files.
 
     Attributes:
-        noun: what one is called: image, video, recording.
-        endings: of file names, each with its dot, in lower case.
-        problem: says why a file cannot be decoded, None if it can.
+        noun: name of one input: image, video or recording.
+        endings: endings of file names, each with its dot, in lower case.
+        problem: function from a path to why the file cannot be decoded, or to None if it can.
     """
 
     noun: str
@@ -33,28 +37,65 @@ class Media(NamedTuple):
     problem: Callable[[Path], str | None]
 
 
-def load_class_folders(recipe: DataRecipe, media: Media) -> tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]]:
-    """`load_folder` of the directory data.path: of its split directories where it has any, else of itself."""
-    root = Path(recipe.path)
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder was made by a system or an editor, not by whoever collected the data.
+
+    Such are .ipynb_checkpoints, .DS_Store and all others with a leading dot, AppleDouble files (._photo.jpg) among
+    them, and __MACOSX, which archives of macOS contain.
+    """
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def class_directories(directory: Path) -> list[Path]:
+    """Return the directories in a directory that are not hidden, in alphabetical order."""
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def visible_files(directory: Path) -> list[Path]:
+    """Return the files at any depth of a directory that are not hidden, nor in a hidden folder, in order.
+
+    Links to folders are followed, each folder once.
+    """
+    found, entered = [], set()
+    for root, folders, files in os.walk(directory, followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        if (real := os.path.realpath(root)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        found += [(root, name) for name in files if not is_hidden(name)]
+    return [Path(root, name) for root, name in sorted(found)]
+
+
+def load_class_folders(recipe: DataRecipe, media: Media, inputs: Callable[[Sequence[Path]], Inputs]) -> Loaded:
+    """Load the directory data.path: its split directories where it has any, else itself as the training split.
+
+    Args:
+        inputs: function from a list of paths to the inputs in these files.
+    """
+    root = required_path(recipe, "a directory with one directory per class, or per split with the classes below")
     if not root.is_dir():
         raise FileNotFoundError(f"data.path {root} is no directory")
-    directories = choose_splits(recipe, {d.name: d for d in sorted(root.iterdir()) if d.is_dir()})
-    return load_folder(directories or {"train": root}, media, recipe.skip_unreadable)
+    named = {name: root / name for name in recipe.splits.values() if (root / name).is_dir()}
+    directories = choose_splits(recipe, {d.name: d for d in class_directories(root)} | named)
+    return in_files(root.name, load_folder(directories or {"train": root}, media, recipe.skip_unreadable), inputs)
 
 
-def load_folder(
-    directories: dict[str, Path], media: Media, skip_unreadable: bool
-) -> tuple[list[str], dict[str, tuple[list[Path], np.ndarray]]]:
-    """Class names, and per split the files, below their class's directory at any depth, with labels.
+def load_folder(directories: dict[str, Path], media: Media, skip_unreadable: bool) -> LabelledFiles:
+    """Return class names, and per split the files at any depth below their class's directory, with their labels.
 
-    Classes are the directories in `directories["train"]`, in alphabetical order. Every file is decoded once.
+    Every file is decoded once, under a progress bar.
+
+    Args:
+        directories: {split: directory with one directory per class}. The classes are the directories of the training
+            split, in alphabetical order; what `is_hidden` is none.
 
     Raises:
-        FileNotFoundError: a split or a class without files.
-        ValueError: a class in another split that training does not have.
-        OSError: files that cannot be decoded, unless `skip_unreadable`.
+        FileNotFoundError: a split, or a class of the training split, has no files.
+        ValueError: another split has a class that training lacks.
+        OSError: files cannot be decoded, unless `skip_unreadable`.
     """
-    class_names = sorted(d.name for d in directories["train"].iterdir() if d.is_dir())
+    class_names = [d.name for d in class_directories(directories["train"])]
     if not class_names:
         raise FileNotFoundError(
             f"{directories['train']} has no directories; each class needs one, with its {media.noun}s"
@@ -70,12 +111,16 @@ def load_folder(
 
 
 def _list_files(directory: Path, class_names: Sequence[str], media: Media) -> tuple[list[Path], np.ndarray]:
-    unknown = sorted({d.name for d in directory.iterdir() if d.is_dir()} - set(class_names))
+    unknown = sorted({d.name for d in class_directories(directory)} - set(class_names))
     if unknown:
         raise ValueError(f"{directory} has classes that the training {media.noun}s lack: {', '.join(unknown)}")
-    class_index = {name: label for label, name in enumerate(class_names)}
-    samples = make_dataset(str(directory), class_index, extensions=media.endings, allow_empty=True)
-    return [Path(path) for path, _ in samples], np.asarray([label for _, label in samples], dtype=np.int64)
+    found = [
+        (path, label)
+        for label, name in enumerate(class_names)
+        for path in visible_files(directory / name)
+        if path.name.lower().endswith(media.endings)
+    ]
+    return [path for path, _ in found], np.asarray([label for _, label in found], dtype=np.int64)
 
 
 def _check_classes(
@@ -91,7 +136,7 @@ def _check_classes(
 
 
 def find_unreadable(paths: Sequence[Path], media: Media) -> dict[Path, str]:
-    """{file: why it cannot be decoded} of those that cannot, under a progress bar."""
+    """Decode files under a progress bar; return {file: why it cannot be decoded} of those that cannot."""
     with ThreadPoolExecutor() as pool:
         checked = pool.map(media.problem, paths)
         problems = list(tqdm(checked, total=len(paths), desc=f"Checking {media.noun}s", unit=media.noun))
@@ -99,7 +144,7 @@ def find_unreadable(paths: Sequence[Path], media: Media) -> dict[Path, str]:
 
 
 def report_unreadable(unreadable: dict[Path, str], media: Media, skip: bool) -> None:
-    """Name the unreadable files in a warning if they are to be skipped, in an OSError if not."""
+    """Log a warning that names the unreadable files, or raise an OSError that does unless `skip`."""
     listed = "\n".join(f"  {path}: {problem}" for path, problem in list(unreadable.items())[:_NAMED_FILES])
     more = f"\n  and {len(unreadable) - _NAMED_FILES} more" if len(unreadable) > _NAMED_FILES else ""
     found = f"{len(unreadable)} {media.noun} file(s) cannot be read:\n{listed}{more}"

@@ -1,7 +1,7 @@
-"""Several labels of an input, such as the noun and the verb of an action: a head of the classifier for each.
+"""Inputs with several labels, such as the noun and the verb of an action: the classifier has one head per label.
 
-The classes of all heads stand one head after the other, named after the column that they come from: "noun: cup",
-"verb: wash". The labels of an input are positions among all of these classes, one for each head.
+The classes of all heads form one list, head after head. Each class is named after the column of its labels and its
+own name, such as "noun: cup" and "verb: wash". The labels of an input are one index into this list per head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,18 @@ _SEPARATOR = ": "
 
 
 def class_names_of(columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names of the classes of all heads, of {column: names of its classes}."""
+    """Return the class names of all heads as one list.
+
+    Args:
+        columns: {column of labels: names of its classes}.
+    """
     return [f"{column}{_SEPARATOR}{name}" for column, names in columns.items() for name in names]
 
 
 def heads_of(config: PreTrainedConfig) -> dict[str, int]:
-    """{name: how many classes} of the heads of a model; none of a model that has but one.
+    """Return {name of head: number of classes} of a model with several heads; empty for a model with one.
 
-    They are numbered where the names of their classes do not tell the column.
+    A head is named after its column of labels, or head1, head2, ... where its class names contain no common column.
     """
     sizes = getattr(config, "head_sizes", None) or ()
     found = {}
@@ -35,29 +39,37 @@ def heads_of(config: PreTrainedConfig) -> dict[str, int]:
 
 
 def first_classes(head_sizes: Sequence[int]) -> list[int]:
-    """Position of each head's first class."""
+    """Return the index of each head's first class in the list of all classes."""
     return [sum(head_sizes[:number]) for number in range(len(head_sizes))]
 
 
 def combined(labels: np.ndarray, head_sizes: Sequence[int]) -> np.ndarray:
-    """Labels (inputs, heads) as positions (inputs,) among the combinations of `layers.label_heads.joint_scores`."""
+    """Return labels (inputs, heads) as indices (inputs,) of combinations of one class per head.
+
+    The combinations are in the order of `layers.label_heads.joint_scores`.
+    """
     within_heads = labels - np.array(first_classes(head_sizes))
     return np.ravel_multi_index(within_heads.T, tuple(head_sizes))
 
 
 def taken_apart(combinations: np.ndarray, head_sizes: Sequence[int]) -> np.ndarray:
-    """The reverse of `combined`."""
+    """Return indices (inputs,) of combinations as labels (inputs, heads), the inverse of `combined`."""
     within_heads = np.stack(np.unravel_index(combinations, tuple(head_sizes)), axis=-1)
     return within_heads + np.array(first_classes(head_sizes))
 
 
 def class_probabilities(config: PreTrainedConfig, logits: Tensor) -> Tensor:
-    """(..., classes) of logits (..., classes); of each head they sum up to one."""
+    """Return the probabilities (..., classes) of logits (..., classes); those of each head sum up to one."""
     return log_probabilities(logits.float(), getattr(config, "head_sizes", None)).exp()
 
 
 def most_probable(config: PreTrainedConfig, probabilities: Tensor, count: int) -> list[dict[str, Any]]:
-    """{label, score} of so many classes, or combinations of one class of each head, of probabilities (classes,)."""
+    """Return {label, score} of the most probable classes, or combinations of one class per head.
+
+    Args:
+        probabilities: (classes,), as `class_probabilities` returns them.
+        count: number of classes or combinations.
+    """
     sizes = getattr(config, "head_sizes", None)
     scores = probabilities if sizes is None else joint_scores(probabilities.log()[None], sizes)[0]
     best, found = scores.topk(min(count, len(scores)))
@@ -71,7 +83,7 @@ def most_probable(config: PreTrainedConfig, probabilities: Tensor, count: int) -
 def most_probable_of_heads(
     config: PreTrainedConfig, probabilities: Tensor, count: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """{name of a head: its most probable classes as `most_probable` has them} of probabilities (classes,)."""
+    """Return {name of head: its most probable classes}, with arguments and entries as of `most_probable`."""
     heads, found = heads_of(config), {}
     for (name, size), start in zip(heads.items(), first_classes(list(heads.values())), strict=True):
         best, classes = probabilities[start : start + size].topk(min(count, size))

@@ -1,8 +1,9 @@
-"""What every recipe's data section comes to, images or not: numbered inputs with labels, in three splits."""
+"""Training, validation and test splits: indexed inputs with labels, whatever the source and the kind of inputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from hf_vits.recipe import DataRecipe
 
 from .label_groups import class_names_of
+from .sources import Sources
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -20,7 +22,7 @@ _SPLIT_NAMES = {
 
 
 class Inputs(Protocol):
-    """Images, videos or recordings by their number."""
+    """Images, videos or recordings by index."""
 
     def __getitem__(self, index: int) -> Any: ...
 
@@ -38,7 +40,7 @@ class ColumnInputs:
 
 @dataclass(frozen=True)
 class ChosenInputs:
-    """Some of other inputs."""
+    """A selection of other inputs."""
 
     inputs: Inputs
     indices: np.ndarray
@@ -49,7 +51,12 @@ class ChosenInputs:
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and labels: `labels[i]` is the class of `inputs[i]` (int64), its classes (see `heads`) or its text."""
+    """Inputs and their labels.
+
+    Attributes:
+        labels: class indices (inputs,) of int64, or (inputs, heads) where an input has several labels (see
+            `label_groups`), or texts (inputs,).
+    """
 
     inputs: Inputs
     labels: np.ndarray
@@ -58,16 +65,18 @@ class Split:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> "Split":
-        """The inputs at `indices`, in that order."""
+        """Return the split of the inputs at `indices`, in that order."""
         return Split(ChosenInputs(self.inputs, indices), self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test part of one source; validation and test are the same object if it has one.
+    """The training, validation and test split; the last two are the same object where there is only one of them.
 
-    class_names: what the labels stand for; empty where they are texts.
-    head_sizes: where an input has several labels, how many of the classes belong to each, see `heads`.
+    Attributes:
+        name: of the data, for reports.
+        class_names: names of the classes; empty where the labels are texts.
+        head_sizes: number of classes of each head where an input has several labels (see `label_groups`), else empty.
     """
 
     name: str
@@ -78,25 +87,44 @@ class Splits:
     head_sizes: Sequence[int] = ()
 
 
-# A source: from a recipe's data section to its name, class names ({column: class names} where an input has several
-# labels) and whatever splits it has.
-Source = Callable[[DataRecipe], tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]]
+# (class names, or {column: class names} where files have several labels; {split: (files, labels)}).
+LabelledFiles = tuple[Sequence[str] | Mapping[str, Sequence[str]], dict[str, tuple[list[Path], np.ndarray]]]
 
 
-def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
-    """Load the labelled inputs that a recipe's data section names.
+class Loaded(NamedTuple):
+    """What a source loads.
 
-    Args:
-        sources: {name that data.source may have: what loads it}.
-
-    Raises:
-        FileNotFoundError: no such directory, or nothing in it.
-        OSError: unreadable or truncated files, counted and named.
-        ValueError: splits, columns, classes or labels that do not fit together.
+    Attributes:
+        name: of the data, for reports.
+        class_names: names of the classes, {column: class names} where an input has several labels; empty where the
+            labels are texts.
+        splits: the splits that the source has, "train" among them.
     """
-    name, class_names, splits = load_source(recipe, sources)
+
+    name: str
+    class_names: Sequence[str] | Mapping[str, Sequence[str]]
+    splits: dict[str, Split]
+
+
+def in_files(name: str, labelled: LabelledFiles, inputs: Callable[[Sequence[Path]], Inputs]) -> Loaded:
+    """Return labelled files as a source returns them; `inputs` makes the inputs of a list of paths."""
+    class_names, files = labelled
+    return Loaded(name, class_names, {kind: Split(inputs(paths), labels) for kind, (paths, labels) in files.items()})
+
+
+def load_classes(recipe: DataRecipe, sources: Sources) -> Splits:
+    """Load the labelled inputs that a recipe's data section names; raises what its source and `divide` raise."""
+    return divide(recipe, sources.load(recipe))
+
+
+def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
+    """Return the training, validation and test split of labelled inputs, each checked.
+
+    Raises ValueError where the number of classes, a label or a split does not fit.
+    """
+    name, class_names, splits = loaded
     head_sizes = ()
-    if isinstance(class_names, dict):
+    if isinstance(class_names, Mapping):
         head_sizes, class_names = [len(names) for names in class_names.values()], class_names_of(class_names)
     if min(head_sizes or [len(class_names)]) < 2:
         raise ValueError(
@@ -114,19 +142,15 @@ def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
     return Splits(name, class_names, train, validation, test, head_sizes)
 
 
-def load_source(
-    recipe: DataRecipe, sources: Mapping[str, Source]
-) -> tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]:
-    """Name, class names and splits of the recipe's source; ValueError for one that the task does not have."""
-    if recipe.source not in sources:
-        raise ValueError(f"data.source {recipe.source!r} is none of this task's: {', '.join(sources)}")
-    return sources[recipe.source](recipe)
-
-
 def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_class: bool) -> tuple[Split, Split, Split]:
-    """Train, validation and test from the splits that exist, held out of training where they do not.
+    """Return the training, validation and test split, with those that a source lacks held out of training.
 
-    by_class: whether a held-out part has its share of every class; not where inputs have several.
+    Args:
+        name: of the data, for error messages.
+        splits: the splits of the source.
+        by_class: hold out the same fraction of every class; not done where inputs have several labels.
+
+    Raises ValueError where neither a validation nor a test split results, or training has too few inputs.
     """
     train, validation, test = (splits.get(kind) for kind in ("train", "validation", "test"))
     if test is None and recipe.test_fraction:
@@ -141,7 +165,7 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
 
 
 def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:
-    """`split` without and with a `fraction` of it."""
+    """Return `split` without a random fraction, and this fraction."""
     try:
         kept, taken = train_test_split(
             np.arange(len(split)),
@@ -164,34 +188,14 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
         )
 
 
-def load_dataset_classes(recipe: DataRecipe, feature: type) -> tuple[str, Sequence[str], dict[str, Split]]:
-    """A source: a `datasets` dataset with a column of `feature` (datasets.Image, ...) and one of class labels."""
-    name = recipe.path
-    available = datasets.load_dataset(name, recipe.config)
-    loaded = choose_splits(recipe, available)
-    if not loaded:
-        raise ValueError(f"{name} has no training split, only {sorted(available)}; name one by data.splits.train")
-    splits, class_names = {}, {}
-    for kind, dataset in loaded.items():
-        inputs, labels = column_of(name, dataset, feature), column_of(name, dataset, datasets.ClassLabel)
-        splits[kind] = Split(ColumnInputs(dataset, inputs), dataset.with_format("numpy")[labels][:])
-        class_names[kind] = dataset.features[labels].names
-    if any(names != class_names["train"] for names in class_names.values()):
-        raise ValueError(f"the splits of dataset {name} have different classes: {class_names}")
-    return name, class_names["train"], splits
-
-
-def column_of(name: str, dataset: datasets.Dataset, feature: type) -> str:
-    for column, kind in dataset.features.items():
-        if isinstance(kind, feature):
-            return column
-    raise ValueError(f"dataset {name} has no {feature.__name__} column, only {dataset.features}")
-
-
 def choose_splits(recipe: DataRecipe, available: dict) -> dict:
-    """The recipe's own choice of splits, or else those of a usual name, as train, validation and test.
+    """Return the splits to use under the names train, validation and test: those of data.splits, or of usual names.
 
-    Empty if none has a usual name.
+    Args:
+        available: {name of split: anything}.
+
+    Returns:
+        Values of `available`; empty if data.splits is empty and no split has a usual name.
     """
     for kind, name in recipe.splits.items():
         if name not in available:

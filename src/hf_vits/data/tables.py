@@ -1,4 +1,4 @@
-"""Tables of files, in CSV or JSON lines: a row per file, with its class or text."""
+"""Tables of files in CSV or JSON Lines: one row per file, with its class or text."""
 
 import csv
 import json
@@ -10,10 +10,8 @@ import numpy as np
 from hf_vits.recipe import DataRecipe
 
 from .folders import Media, find_unreadable, report_unreadable
-from .splits import choose_splits
-
-# Class names; of several columns of labels those of each, by its name.
-ClassNames = list[str] | dict[str, list[str]]
+from .sources import required_path
+from .splits import LabelledFiles, choose_splits
 
 FILE_COLUMNS = ("path", "file", "file_name", "filename", "wav")
 LABEL_COLUMNS = ("label", "class", "category", "action", "intent", "keyword")
@@ -21,18 +19,23 @@ TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
 
 Row = dict[str, str]
 
+TABLE = "a table, or a directory of tables named as splits"
 
-def load_class_table(
-    recipe: DataRecipe, media: Media, file_column: str
-) -> tuple[ClassNames, dict[str, tuple[list[Path], np.ndarray]]]:
-    """Class names, those of the training rows, in order, and per split the files with their labels: see `load_table`.
 
-    Raises ValueError also for a class that training lacks.
+def table_name(recipe: DataRecipe) -> str:
+    """Return the name of the data: the table's file name without its ending, or the directory's name."""
+    return required_path(recipe, TABLE).stem
+
+
+def load_class_table(recipe: DataRecipe, media: Media, file_column: str) -> LabelledFiles:
+    """Return the class names of the training rows, and per split the files with their labels; see `load_table`.
+
+    Raises ValueError also where another split has a class that training lacks.
     """
     splits = load_table(recipe, media, file_column, "label", LABEL_COLUMNS)
     if isinstance(recipe.columns.get("label"), list):
         return combine_columns(recipe.columns["label"], splits)
-    class_names = sorted(set(splits["train"][1]), key=_natural)
+    class_names = sorted_classes(splits["train"][1])
     return class_names, {
         kind: (files, label_indices(recipe.path, kind, names, class_names)) for kind, (files, names) in splits.items()
     }
@@ -40,15 +43,17 @@ def load_class_table(
 
 def combine_columns(
     columns: Sequence[str], splits: dict[str, tuple[list[Path], list[tuple[str, ...]]]]
-) -> tuple[dict[str, list[str]], dict[str, tuple[list[Path], np.ndarray]]]:
-    """As `load_class_table` where a row has several classes; labels are those of `heads`.
+) -> LabelledFiles:
+    """Return what `load_class_table` does for rows with several classes; labels are described in `label_groups`.
 
-    Classes are those of all splits, since among many combinations some have a class that no training row has.
+    The classes are collected from all splits: of many combinations, some have a class that no training row has.
+
+    Args:
+        columns: the columns of classes.
+        splits: {split: (files, for each file its class in every column)}.
     """
     rows = [row for _, targets in splits.values() for row in targets]
-    class_names = {
-        column: sorted({row[number] for row in rows}, key=_natural) for number, column in enumerate(columns)
-    }
+    class_names = {column: sorted_classes(row[number] for row in rows) for number, column in enumerate(columns)}
     classes = [(column, name) for column, names in class_names.items() for name in names]
     position = {pair: number for number, pair in enumerate(classes)}
     return class_names, {
@@ -60,19 +65,20 @@ def combine_columns(
 def load_table(
     recipe: DataRecipe, media: Media, file_column: str, target: str, usual: Iterable[str]
 ) -> dict[str, tuple[list[Path], list]]:
-    """Per split the files and what a column says of each, or a tuple of what several columns say.
+    """Return per split the files, and for each file its value in one column, or a tuple of values in several.
 
-    data.path is one table, divided by its column `split` if it has one, or a directory of tables that are named as
-    splits. File names are relative to the table's directory.
+    data.path is one table, divided by its column `split` if it has one, or a directory of tables named as splits.
+    File names are relative to the table's directory.
 
     Args:
-        file_column: the key of data.columns for the column of file names, and one of its usual names.
-        target, usual: likewise for the column of classes or texts, and its other usual names.
+        file_column: key of data.columns for the column of file names, and one of that column's usual names.
+        target: key of data.columns for the column of classes or texts, and one of that column's usual names.
+        usual: further usual names of that column.
 
     Raises:
-        FileNotFoundError: no such table, or no table in the directory.
-        ValueError: a wrong row, a column or split that is not there.
-        OSError: files that cannot be decoded, unless data.skip_unreadable.
+        FileNotFoundError: there is no such table, or no table in the directory.
+        ValueError: a row is wrong, or a column or split is missing.
+        OSError: files cannot be decoded, unless data.skip_unreadable.
     """
     folder, tables = _tables(recipe)
     files = {
@@ -88,10 +94,12 @@ def load_table(
 
 
 def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
-    """The directory that file names start from, and the rows of each split."""
-    root = Path(recipe.path)
+    """Return the directory that file names are relative to, and the rows of each split."""
+    root = required_path(recipe, TABLE)
     if not root.is_dir():
         rows = read_table(root)
+        if "split" in recipe.columns:
+            column_name(recipe, rows[0], "split", ())  # a column that is named must be there
         parts = split_rows(rows, recipe.columns.get("split", "split")) or {"train": rows}
         chosen = choose_splits(recipe, parts)
         if not chosen:
@@ -100,14 +108,12 @@ def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
     tables = {file.stem: file for file in sorted(root.glob(f"*.{recipe.source}"))}
     chosen = choose_splits(recipe, tables)
     if not chosen:
-        raise FileNotFoundError(
-            f"{root} has no train.{recipe.source}; data.path is a table, or a directory of tables named as splits"
-        )
+        raise FileNotFoundError(f"{root} has no train.{recipe.source}; data.path is {TABLE}")
     return root, {kind: read_table(file) for kind, file in chosen.items()}
 
 
 def split_rows(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
-    """Rows by what they have in the column `name`; none at all without that column."""
+    """Return {value in the column `name`: its rows}; empty without that column."""
     parts: dict[str, list[Row]] = {}
     for row in rows:
         if name in row:
@@ -116,9 +122,9 @@ def split_rows(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
 
 
 def read_table(path: Path) -> list[Row]:
-    """Rows of a CSV file with a header, or of a JSONL file, all with the columns of the first.
+    """Return the rows of a CSV file with a header, or of a JSON Lines file; all have the columns of the first.
 
-    Raises FileNotFoundError where it is not there, ValueError where it is empty or a row is wrong, which is named.
+    Raises FileNotFoundError where there is no such file, ValueError where it is empty or a row, which is named, wrong.
     """
     rows: list[Row] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -141,7 +147,7 @@ def _checked(row: Mapping, first: Mapping) -> Row:
 
 
 def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[str]) -> list:
-    """Values of the column that `column_name` chooses; tuples where data.columns names several."""
+    """Return the values in the column that `column_name` chooses; tuples where data.columns names several."""
     named = recipe.columns.get(key)
     if isinstance(named, list):
         found = [_find_column(recipe, rows[0], key, [name]) for name in named]
@@ -151,8 +157,14 @@ def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[st
 
 
 def column_name(recipe: DataRecipe, available: Iterable[str], key: str, usual: Iterable[str]) -> str:
-    """The column that data.columns names under `key`, or else one of a usual name; ValueError if there is none."""
-    return _find_column(recipe, available, key, [recipe.columns[key]] if key in recipe.columns else [key, *usual])
+    """Return the column that data.columns names under `key`, or else the first of a usual name.
+
+    Raises ValueError where there is no such column, or data.columns names several.
+    """
+    named = recipe.columns.get(key)
+    if isinstance(named, list):
+        raise ValueError(f"data.columns.{key}: the source {recipe.source} reads one column, got {named}")
+    return _find_column(recipe, available, key, [key, *usual] if named is None else [named])
 
 
 def _find_column(recipe: DataRecipe, available: Iterable[str], key: str, names: Sequence[str]) -> str:
@@ -166,13 +178,18 @@ def _find_column(recipe: DataRecipe, available: Iterable[str], key: str, names: 
 
 
 def label_indices(source: str, kind: str, names: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
-    """Class names as indices (int64); ValueError for one that training lacks."""
+    """Return the indices (rows,) of class names, int64; ValueError for a class that training lacks.
+
+    Args:
+        source, kind: names of the data and the split, for the error message.
+        names: class of each row.
+    """
     if unknown := sorted(set(names) - set(class_names)):
         raise ValueError(f"{source}: the {kind} split has classes that training lacks: {', '.join(unknown[:10])}")
     index = {name: number for number, name in enumerate(class_names)}
     return np.asarray([index[name] for name in names], dtype=np.int64)
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
-    """Order of class names: numbers by their value, before words."""
-    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
+def sorted_classes(names: Iterable[str]) -> list[str]:
+    """Return the distinct names: numbers in numerical order, then words in alphabetical order."""
+    return sorted(set(names), key=lambda name: (False, int(name), name) if name.isdecimal() else (True, 0, name))

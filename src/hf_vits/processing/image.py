@@ -19,10 +19,10 @@ from transformers.image_utils import (
     PILImageResampling,
     SizeDict,
     is_valid_image,
-    load_image,
 )
 from transformers.processing_utils import ImagesKwargs
 
+from .opening import open_image
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
 from .settings import check_channels, check_size
@@ -63,8 +63,9 @@ class VitsImageProcessor(TorchvisionBackend):
     - big_vision: size={"shortest_edge": 256}, crop_size=224, resample=BOX, all mean and std 0.5.
       Source: google-research/big_vision, pp/ops_image.py and pp/ops_general.py.
 
-    Takes PIL images, arrays and tensors, alone or in lists, see `hf_vits.processing.pixels.to_pixels`; also paths and
-    URLs, which transformers' `load_image` opens (and turns upright by EXIF; images given as such are not turned).
+    Takes PIL images, arrays and tensors, alone or in lists, see `hf_vits.processing.pixels.to_pixels`; also paths,
+    URLs and base64 strings, which `hf_vits.processing.opening.open_image` opens. It applies EXIF orientation, which is
+    not applied to PIL images that the caller opened.
     Returns `pixel_values`, float32 of shape (batch, channels, height, width) with return_tensors="pt".
 
     Float images, and all images on a `device` other than the CPU, are resized by torchvision's kernels instead of
@@ -94,11 +95,11 @@ class VitsImageProcessor(TorchvisionBackend):
         super().__init__(**kwargs)
 
     def fetch_images(self, images: Any) -> Any:
-        """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision's decoders give other pixels."""
+        """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision's decoders return other pixels."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
         if isinstance(images, (str, os.PathLike)):
-            return load_image(os.fspath(images))
+            return open_image(images)
         if is_valid_image(images):
             return images
         raise TypeError(

@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
+from .opening import eight_bits
+
 RGB_SOURCES = (1, 3, 4)  # channels from which RGB can be made: grey, RGB, RGB with alpha
 
 
@@ -19,9 +21,10 @@ def to_pixels(
 
     image: a PIL image, or an array or tensor of shape (height, width), (height, width, channels) or (channels,
     height, width). Integers must lie in 0..255, apart from unsigned 16-bit images, which keep their high byte as
-    when TensorFlow (and Pillow, for colour) reads a 16-bit PNG file.
+    when TensorFlow (and Pillow, for colour) reads a 16-bit PNG file. Levels of a PIL image that was read from a file
+    are scaled as `opening.eight_bits` says.
     to_rgb: grey becomes three equal channels and alpha is dropped, as `Image.convert("RGB")` does and the originals'
-    decoders do. EXIF orientation is not applied; that is for whoever loads the file.
+    decoders do. EXIF orientation is not applied: `opening.open_image` does.
 
     Raises TypeError for a type or dtype that holds no pixels, ValueError for a shape or values that are no image's.
     """
@@ -54,7 +57,9 @@ def check_scale(image: torch.Tensor, rescale_factor: float) -> None:
 
 
 def _from_pil(image: Image.Image, to_rgb: bool) -> np.ndarray:
-    # Pillow's own conversion cuts 16 and 32 bit off at 255; their values are judged as an array's are.
+    if image.format:
+        image = eight_bits(image)
+    # In memory: Pillow's own conversion cuts 16 and 32 bit off at 255; their values are judged as an array's are.
     if image.mode.startswith(("I", "F")):
         return np.array(image)
     if to_rgb:

@@ -1,4 +1,4 @@
-"""What a training run is: one YAML file, read into dataclasses that check every key and value."""
+"""Recipes: the YAML file of a training run, read into dataclasses that check every key and value."""
 
 from .augmentation import (
     AffineRecipe,
@@ -9,6 +9,7 @@ from .augmentation import (
     VideoRecipe,
 )
 from .data import DataRecipe, SpeechRecipe
+from .descriptions import field_descriptions
 from .loading import flat, load_recipe
 from .model import InitializationRecipe, ModelRecipe, ProbeRecipe, TeacherRecipe, TokenizerRecipe
 from .optimization import ObjectiveRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
@@ -39,6 +40,7 @@ __all__ = [
     "TrainRecipe",
     "VideoRecipe",
     "ViewsRecipe",
+    "field_descriptions",
     "flat",
     "load_recipe",
 ]

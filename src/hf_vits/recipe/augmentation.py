@@ -1,20 +1,23 @@
-"""The sections of a recipe that say how training images, clips and recordings are augmented."""
+"""Sections of a recipe: augmentation of training images, clips and recordings, and views of videos."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .fields import check_range, duration, not_negative, positive, share
+from .fields import check_range, duration, fraction, not_negative, positive
 
 
 @strict
 @dataclass(kw_only=True)
 class RandAugmentRecipe:
-    """RandAugment (arXiv 1909.13719): `ops` operations at `magnitude` of 10, varied by `std` from image to image.
+    """RandAugment (arXiv 1909.13719): a few random operations on each training image.
 
-    policy: whose operations. `timm` bends, moves and recolours, as in timm and SlowFast; `scenic` is for clips: it
-        recolours them and cuts squares out, as for ViViT, with magnitudes up to 20 and without std.
+    ops: number of operations applied to each image, one after the other.
+    magnitude: mean strength of the operations, 0 to 10 with policy timm, 0 to 20 with policy scenic.
+    std: standard deviation of the strength, drawn anew for each image; 0: always `magnitude`. Policy timm only.
+    policy: set of operations. `timm` changes geometry and colours, as in timm and SlowFast. `scenic` changes colours
+        and cuts out squares, as in ViViT; it is for clips.
     """
 
     ops: int = positive(default=2)
@@ -35,37 +38,51 @@ class RandAugmentRecipe:
 @strict
 @dataclass(kw_only=True)
 class AffineRecipe:
-    """Random rotation up to `degrees`, shift up to `translate` of the size, scale up to 1 -/+ `scale`, shear."""
+    """A random affine transform of each training image; what the image does not fill is black.
+
+    degrees: largest rotation in either direction, in degrees.
+    translate: largest shift in either direction, as a fraction of the image's width and height.
+    scale: largest relative change of size; the factor is drawn between 1 - scale and 1 + scale.
+    shear: largest shear along the x axis in either direction, in degrees.
+    """
 
     degrees: float = 0.0
-    translate: float = share(default=0.0)
-    scale: float = share(default=0.0)
+    translate: float = fraction(default=0.0)
+    scale: float = fraction(default=0.0)
     shear: float = 0.0
 
 
 @strict
 @dataclass(kw_only=True)
 class AugmentationRecipe:
-    """What happens to training images; evaluation images only pass the image processor.
+    """Augmentation of training images and clips; evaluation images only pass the image processor.
 
-    crop_scale: share of the area that a random crop, then resized, covers; none: the whole image resized.
-    crop_ratio: aspect ratios of that crop.
-    crop_clipped: that crop is drawn once and cut to what the image has, not drawn anew until it fits (MAE's probe).
-    crop_padding: resize, pad by so many reflected pixels, crop at random; instead of crop_scale.
-    short_side: fewest and most pixels that the shorter side is resized to, then crop at random; instead of crop_scale.
-    interpolation: of resizing; `random` draws bilinear or bicubic, none is the image processor's.
+    At most one of crop_scale, crop_padding and short_side is given; with none the whole image is resized.
+
+    crop_scale: smallest and largest fraction of the image's area that a random crop covers; the crop is resized to the
+        model's image size. None: no such crop.
+    crop_ratio: smallest and largest aspect ratio, width / height, of the crops of crop_scale.
+    crop_clipped: draw the crop of crop_scale once and clip it to the image, as MAE's linear probe does, in place of
+        drawing again until it fits.
+    crop_padding: pixels of reflected padding on each side of the resized image, before a random crop. None: no such
+        crop.
+    short_side: smallest and largest length of the image's shorter side after resizing, in pixels, before a random
+        crop. None: no such crop.
+    interpolation: filter of resizing; `random` draws bilinear or bicubic for each image. None: the image processor's.
     flip: probability of a horizontal flip.
-    affine, randaugment: see there.
-    three_augment: one of grey, solarize, Gaussian blur (DeiT III, arXiv 2204.07118).
-    color_jitter: strength of brightness, contrast and saturation changes.
-    grey: probability of losing all colour.
-    erasing: probability of erasing a rectangle with noise (arXiv 1708.04896).
-    mixup, cutmix: alpha of each (arXiv 1710.09412, 1905.04899); 0 turns it off.
-    mix_probability: share of batches that are mixed.
-    mix_switch: share of mixed batches, if both are on, that CutMix mixes.
-    mix_until: when mixing ends; none: never.
-    repeats: how many times in a row an epoch takes the same image, differently augmented (arXiv 1902.05509); the
-        epoch keeps its length, so it sees fewer images.
+    affine: random affine transform. None: off.
+    randaugment: RandAugment. None: off.
+    three_augment: apply one of greyscale, solarization and Gaussian blur to each image (DeiT III, arXiv 2204.07118).
+    color_jitter: largest relative change of brightness, of contrast and of saturation; 0: off.
+    grey: probability of a conversion to greyscale.
+    erasing: probability of replacing a rectangle by noise (random erasing, arXiv 1708.04896).
+    mixup: alpha of MixUp (arXiv 1710.09412); 0: off.
+    cutmix: alpha of CutMix (arXiv 1905.04899); 0: off.
+    mix_probability: probability that a batch is mixed, by MixUp or CutMix.
+    cutmix_probability: probability that a mixed batch is mixed by CutMix, where both are on.
+    mix_until: point of the run after which batches are no longer mixed, such as "200 epochs". None: the run's end.
+    repeats: number of times that an epoch contains each image it draws, augmented differently (repeated augmentation,
+        arXiv 1902.05509). The epoch keeps its length, so it contains fewer images.
     """
 
     crop_scale: list[float] | None = None
@@ -74,17 +91,17 @@ class AugmentationRecipe:
     crop_padding: int | None = None
     short_side: list[int] | None = None
     interpolation: Literal["bilinear", "bicubic", "random"] | None = None
-    flip: float = share(default=0.0)
+    flip: float = fraction(default=0.0)
     affine: AffineRecipe | None = None
     randaugment: RandAugmentRecipe | None = None
     three_augment: bool = False
     color_jitter: float = not_negative(default=0.0)
-    grey: float = share(default=0.0)
-    erasing: float = share(default=0.0)
+    grey: float = fraction(default=0.0)
+    erasing: float = fraction(default=0.0)
     mixup: float = not_negative(default=0.0)
     cutmix: float = not_negative(default=0.0)
-    mix_probability: float = share(default=1.0)
-    mix_switch: float = share(default=0.5)
+    mix_probability: float = fraction(default=1.0)
+    cutmix_probability: float = fraction(default=0.5)
     mix_until: str | None = duration(default=None)
     repeats: int = positive(default=1)
 
@@ -101,14 +118,13 @@ class AugmentationRecipe:
 @strict
 @dataclass(kw_only=True)
 class VideoRecipe:
-    """How many views of a video decide its class once the model is trained.
+    """Views of a video that the trained model is evaluated on; their predictions are averaged.
 
-    Averaged are their probabilities, as in SlowFast, or where the processor's convention is "scenic" their logits.
+    Averaged are probabilities, as in SlowFast, or logits where the processor's convention is "scenic". During
+    training, validation uses one view: the central clip, with a central crop of its frames.
 
-    During training validation looks at one view: the central clip, its frames cropped at their centre.
-
-    clips: spread evenly over the video.
-    crops: of each clip's frames: 1, or 3 along the longer side.
+    clips: number of clips, spread evenly over the video.
+    crops: number of crops of each clip's frames: 1, or 3 along the longer side.
     """
 
     clips: int = positive(default=1)
@@ -118,12 +134,15 @@ class VideoRecipe:
 @strict
 @dataclass(kw_only=True)
 class SpecAugmentRecipe:
-    """SpecAugment (arXiv 1904.08779): warped time, and bands of frequency and time without content.
+    """SpecAugment (arXiv 1904.08779) of training spectrograms: time warping, masks over frequency and time.
 
-    time_warp: most frames that a moment moves by; 0: none does.
-    frequency_masks, frequency_width: how many bands, and how wide they are at most, in bins.
-    time_masks, time_width: how many stretches, and how long they are at most, in frames.
-    time_share: how long they are at most as a share of the clip's frames (arXiv 1912.05533); instead of time_width.
+    time_warp: largest shift of the point in time that is moved, in frames; 0: off.
+    frequency_masks: number of masks over frequency.
+    frequency_width: largest width of a frequency mask, in bins.
+    time_masks: number of masks over time.
+    time_width: largest length of a time mask, in frames. None: time_fraction is given.
+    time_fraction: largest length of a time mask, as a fraction of the recording's frames (arXiv 1912.05533). None:
+        time_width is given.
     """
 
     time_warp: int = not_negative(default=0)
@@ -131,44 +150,47 @@ class SpecAugmentRecipe:
     frequency_width: int = not_negative(default=27)
     time_masks: int = not_negative(default=2)
     time_width: int | None = not_negative(default=None)
-    time_share: float | None = share(default=None)
+    time_fraction: float | None = fraction(default=None)
 
     def validate_time(self):
-        if self.time_masks and (self.time_width is None) == (self.time_share is None):
-            raise ValueError("audio.spec_augment: time masks need either time_width or time_share")
+        if self.time_masks and (self.time_width is None) == (self.time_fraction is None):
+            raise ValueError("audio.spec_augment: time masks need either time_width or time_fraction")
 
 
 @strict
 @dataclass(kw_only=True)
 class AudioRecipe:
-    """What happens to training recordings, in this order; those of evaluation only pass the processor.
+    """Augmentation of training recordings, in the order of the fields; evaluation only uses the processor.
 
-    fit_normalization: normalise spectrograms, in evaluation too, by the mean and standard deviation of each bin of the
-        training recordings.
-    speed: factors of which each recording draws one; 1.1 is faster and higher.
-    shift: most seconds that a recording moves to either side; silence fills the gap.
-    polarity: probability of turning the waveform upside down.
-    reverb: probability of the sound of a room; its reverberation falls by 60 dB in reverb_seconds, drawn between two.
-    gain: probability of another level, by gain_decibels, drawn between two.
-    noise: probability of white noise, at noise_decibels of signal over noise, drawn between two.
-    spec_augment: of spectrograms, see there.
-    mixup: alpha of mixing the batch's recordings (arXiv 1710.09412), as the model gets them, and their classes.
-    mix_probability: share of batches that are mixed.
+    fit_normalization: normalise spectrograms, in evaluation too, by the mean and standard deviation of each frequency
+        bin over the training recordings.
+    speed: factors, one of which is drawn for each recording; 1.1 makes it faster and higher. Empty: off.
+    shift: largest shift in time in either direction, in seconds; the gap is silent. 0: off.
+    polarity: probability of changing the waveform's sign.
+    reverb: probability of adding a room's reverberation.
+    reverb_seconds: shortest and longest time in which the reverberation falls by 60 dB, in seconds.
+    gain: probability of changing the level.
+    gain_decibels: lowest and highest change of the level, in dB.
+    noise: probability of adding white noise.
+    noise_decibels: lowest and highest signal-to-noise ratio, in dB.
+    spec_augment: SpecAugment, for models of spectrograms. None: off.
+    mixup: alpha of MixUp (arXiv 1710.09412) of the model's inputs and of their classes; 0: off.
+    mix_probability: probability that a batch is mixed.
     """
 
     fit_normalization: bool = False
     speed: list[float] = field(default_factory=list)
     shift: float = not_negative(default=0.0)
-    polarity: float = share(default=0.0)
-    reverb: float = share(default=0.0)
+    polarity: float = fraction(default=0.0)
+    reverb: float = fraction(default=0.0)
     reverb_seconds: list[float] = field(default_factory=lambda: [0.05, 0.5])
-    gain: float = share(default=0.0)
+    gain: float = fraction(default=0.0)
     gain_decibels: list[float] = field(default_factory=lambda: [-20.0, -1.0])
-    noise: float = share(default=0.0)
+    noise: float = fraction(default=0.0)
     noise_decibels: list[float] = field(default_factory=lambda: [5.0, 30.0])
     spec_augment: SpecAugmentRecipe | None = None
     mixup: float = not_negative(default=0.0)
-    mix_probability: float = share(default=1.0)
+    mix_probability: float = fraction(default=1.0)
 
     def validate_ranges(self):
         for name in ("reverb_seconds", "gain_decibels", "noise_decibels"):

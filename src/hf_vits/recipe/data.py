@@ -1,27 +1,29 @@
-"""The sections of a recipe that say which data it trains and tests on."""
+"""Sections of a recipe: the data to train and test on."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .fields import check_range, not_negative, positive, share
+from .fields import check_range, fraction, not_negative, positive
 
 
 @strict
 @dataclass(kw_only=True)
 class SpeechRecipe:
-    """Speech made with espeak-ng, for data.source spoken_keywords and spoken_digits.
+    """Speech made with espeak-ng, for the data sources spoken_keywords and spoken_digits.
 
-    train, validation, test: how many clips; the voices of each speak in no other.
-    seconds: length of a keyword's clip. Digits have clips as long as their speech and `margin`.
-    margin: seconds of silence around digits, in all.
-    digits: fewest and most digits of a clip.
-    rate: slowest and fastest speech, in words per minute.
-    noise: lowest and highest signal to noise ratio, in dB.
-    sampling_rate: of the clips; best that of the model.
-    seed: another seed makes other clips.
-    cache: directory that keeps the clips; none: `hf_vits` in Hugging Face's cache directory.
+    train: number of training recordings. The voices of each split speak in no other split.
+    validation: number of validation recordings.
+    test: number of test recordings.
+    seconds: length of a recording of a keyword, in seconds. Recordings of digits are as long as their speech and
+        `margin`.
+    margin: silence before and after the digits of a recording together, in seconds.
+    digits: fewest and most digits of a recording.
+    rate: slowest and fastest speech, in words per minute, 80 to 450.
+    noise: lowest and highest signal-to-noise ratio, in dB.
+    sampling_rate: sampling rate of the recordings, in Hz; the model's own avoids resampling.
+    seed: random seed of texts, voices, speeds and noise.
+    cache: directory that keeps the recordings. None: `hf_vits` in Hugging Face's cache directory.
     """
 
     train: int = positive(default=4000)
@@ -48,72 +50,50 @@ class SpeechRecipe:
 @strict
 @dataclass(kw_only=True)
 class DataRecipe:
-    """Images and labels.
+    """Data to train, validate and test on.
 
-    source: `digits` (1,797 scans inside scikit-learn), `fashion_mnist` (idx files), `folder` (a directory per class,
-        below split directories if there are any), `datasets` (whatever `datasets.load_dataset` loads), `csv` and
-        `jsonl` (a table of video files with labels or of audio files with labels or texts, or a directory of such
-        tables, one per split), `moving_digits` (1,797 videos made here; data.columns.label is direction or digit),
-        `speech_commands` (the unpacked archive, V2; num_classes: 35, 20 or 12), `spoken_keywords` and `spoken_digits`
-        (made with espeak-ng, see `speech`).
-    path: directory of the files, the table, or name of the dataset; of moving_digits where they are kept, by default
-        in Hugging Face's cache directory.
-    config: configuration name of a `datasets` dataset.
-    splits: which of the source's splits are train, validation and test; none: those that are called so.
-    validation_fraction: share of the training images held out, class by class, where the source has no validation
-        split; with 0 the test split validates.
-    test_fraction: likewise for the test split; with 0 the validation split tests.
-    split_seed: seed of these held-out shares.
-    num_classes: how many classes there must be; another number is an error.
-    skip_unreadable: leave out image files that cannot be decoded, instead of refusing to start.
-    columns: which columns of a table, or of a `datasets` dataset of recordings, hold `audio` or `video` (file names,
-        relative to the table's directory), `label` or `text`, and `split`; those not named here have usual names.
-        Several columns as `label`, [noun, verb], are for ViViT: its classifier gets a head for each.
-    speech: what espeak-ng says.
+    source: name of the data source. Each module of `hf_vits/data/images/sources` is one for images, those of
+        `data/videos/sources` and `data/audio/sources` for videos and recordings; its docstring describes the data. A
+        setting below that a source does not read is an error.
+    path: directory of the files, the table of files, or the name of a dataset on the Hub, as the source needs it.
+        None: for sources that need no files.
+    config: configuration name of a dataset on the Hub. None: its only or default one.
+    splits: names of the source's splits to use as `train`, `validation` and `test`, such as {train: train, test: dev}.
+        Empty: the splits that have these names or usual other ones, such as val.
+    validation_fraction: fraction of the training inputs, of every class alike, that is held out for validation where
+        the source has no validation split. With 0 the test split is used for validation.
+    test_fraction: fraction of the training inputs, of every class alike, that is held out for testing where the source
+        has no test split. With 0 the validation split is used for testing.
+    split_seed: random seed of the held-out fractions.
+    num_classes: number of classes that the data must have; another number is an error. None: any number.
+    skip_unreadable: leave out files that cannot be decoded, in place of refusing to start.
+    columns: names of the columns of a table or dataset, by what they contain: `image`, `video` or `audio` (in tables:
+        file names relative to the table's directory), `label`, `text` and `split`. Keys that are left out have usual
+        names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each of these columns.
+    speech: speech to make, for the sources spoken_keywords and spoken_digits.
     """
 
-    source: Literal[
-        "digits",
-        "fashion_mnist",
-        "folder",
-        "datasets",
-        "csv",
-        "jsonl",
-        "moving_digits",
-        "speech_commands",
-        "spoken_keywords",
-        "spoken_digits",
-    ]
+    source: str
     path: str | None = None
     config: str | None = None
     splits: dict[str, str] = field(default_factory=dict)
-    validation_fraction: float = share(default=0.1)
-    test_fraction: float = share(default=0.0)
+    validation_fraction: float = fraction(default=0.1)
+    test_fraction: float = fraction(default=0.0)
     split_seed: int = 0
     num_classes: int | None = positive(default=None)
     skip_unreadable: bool = False
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
 
-    def validate_path(self):
-        if self.path is None and self.source not in ("digits", "moving_digits", "spoken_keywords", "spoken_digits"):
-            raise ValueError(f"data.source: {self.source} needs data.path")
-
     def validate_columns(self):
-        if unknown := set(self.columns) - {"audio", "video", "label", "text", "split"}:
-            raise ValueError(f"data.columns names the columns of audio, video, label, text and split, not {unknown}")
+        keys = ("image", "video", "audio", "label", "text", "split")
+        if unknown := set(self.columns) - set(keys):
+            raise ValueError(f"data.columns has the keys {', '.join(keys)}, not {', '.join(sorted(unknown))}")
         for key, names in self.columns.items():
-            if isinstance(names, list):
-                self._check_several(key, names)
-
-    def _check_several(self, key: str, names: list[str]):
-        if key != "label" or self.source not in ("csv", "jsonl", "moving_digits"):
-            raise ValueError(
-                f"data.columns.{key} is one column; only the label of data.source csv, jsonl and moving_digits can be "
-                f"several, got {names} of data.source {self.source}"
-            )
-        if len(set(names)) != len(names) or len(names) < 2:
-            raise ValueError(f"data.columns.label is one column, or a list of two and more, got {names}")
+            if isinstance(names, list) and key != "label":
+                raise ValueError(f"data.columns.{key} is one column, got {names}; only label can be several")
+            if isinstance(names, list) and (len(set(names)) != len(names) or len(names) < 2):
+                raise ValueError(f"data.columns.label is one column, or a list of two or more, got {names}")
 
     def validate_splits(self):
         if unknown := set(self.splits) - {"train", "validation", "test"}:

@@ -1,4 +1,4 @@
-"""What several fields of a recipe can be: durations, shares, ranges. Each checks what it is given."""
+"""Kinds of values that several fields of a recipe have, such as durations and fractions, and their checks."""
 
 import re
 
@@ -8,7 +8,7 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(epochs?|steps?)\s*")
 
 
 def steps_of(duration: str, steps_per_epoch: int) -> int:
-    """Optimizer steps in a duration such as `"300 epochs"`, `"0.5 epochs"` or `"10000 steps"`."""
+    """Return the optimizer steps in a duration such as `"300 epochs"`, `"0.5 epochs"` or `"10000 steps"`."""
     amount, unit = _DURATION.fullmatch(duration).groups()
     return round(float(amount) * (steps_per_epoch if unit.startswith("epoch") else 1))
 
@@ -16,11 +16,11 @@ def steps_of(duration: str, steps_per_epoch: int) -> int:
 @as_validated_field
 def duration(value: str | None):
     if value is not None and not _DURATION.fullmatch(value):
-        raise ValueError(f"{value!r} is no duration; write a number and its unit, as '300 epochs' or '10000 steps'")
+        raise ValueError(f"{value!r} is no duration; write a number and its unit, as in '300 epochs' or '10000 steps'")
 
 
 @as_validated_field
-def share(value: float | None):
+def fraction(value: float | None):
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"must lie between 0 and 1, got {value}")
 
@@ -38,6 +38,6 @@ def positive(value: float | None):
 
 
 def check_range(name: str, values: list[float]) -> None:
-    """Raise ValueError unless `values` are a lowest and a highest one."""
+    """Raise ValueError unless `values` is [lowest, highest]."""
     if len(values) != 2 or values[0] > values[1]:
         raise ValueError(f"{name} is [lowest, highest], got {values}")

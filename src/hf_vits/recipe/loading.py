@@ -1,4 +1,4 @@
-"""Reading a recipe from YAML, with every key and value checked."""
+"""Reading recipes from YAML; every key and value is checked."""
 
 import dataclasses
 import difflib
@@ -12,9 +12,15 @@ from huggingface_hub.errors import StrictDataclassError
 
 from .recipe import Recipe
 
+# {former name of a key: its present name}, each from the top of the recipe.
+RENAMED = {
+    "audio.spec_augment.time_share": "audio.spec_augment.time_fraction",
+    "augmentation.mix_switch": "augmentation.cutmix_probability",
+}
+
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as {"section.key": value}."""
+    """Return nested sections as one dict, {"section.key": value}."""
     pairs = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -28,8 +34,9 @@ def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[
     """Read a recipe from a YAML file or a dict and apply overrides such as `"train.batch_size=64"`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not YAML, a key that does not exist (named, with the nearest ones that do), a value not allowed.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not YAML, a key does not exist (the error names similar ones), or a value is not
+            allowed.
     """
     if isinstance(recipe, dict):
         values, name = recipe, "recipe"
@@ -38,6 +45,7 @@ def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[
         values = _read_yaml(Path(recipe).read_text(encoding="utf-8"), name)
     for override in overrides:
         values = _override(values, override)
+    _check_names(values, name)
     return _build(Recipe, values, name)
 
 
@@ -49,10 +57,10 @@ def _read_yaml(text: str, name: str) -> Any:
 
 
 def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of nested `values` with one `section.key=value` set."""
+    """Return a copy of nested `values` with one `section.key=value` set."""
     path, separator, text = override.partition("=")
     if not separator or not path:
-        raise ValueError(f"an override reads section.key=value, got {override!r}")
+        raise ValueError(f"an override has the form section.key=value, got {override!r}")
     *sections, key = path.strip().split(".")
     values = target = dict(values)
     for section in sections:
@@ -64,8 +72,19 @@ def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
     return values
 
 
+def _check_names(values: Any, where: str) -> None:
+    """Raise ValueError for a key that has been renamed."""
+    for old, new in RENAMED.items():
+        *sections, key = old.split(".")
+        section = values
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if isinstance(section, dict) and key in section:
+            raise ValueError(f"{where}: {old} is now called {new}")
+
+
 def _build(cls: type, values: Any, where: str) -> Any:
-    """An instance of dataclass `cls` from a mapping; `where` names its place in error messages."""
+    """Return an instance of dataclass `cls` made from a mapping; `where` is its place, for error messages."""
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected keys and values, got {values!r}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -90,7 +109,7 @@ def _build(cls: type, values: Any, where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """`value` as field type `hint` wants it: sections as dataclasses, numbers as floats or as text."""
+    """Return `value` converted to field type `hint`: mappings to dataclasses, numbers to floats or text."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None:
         return None
@@ -107,7 +126,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _as_float(value: Any) -> Any:
-    """Integers, and text such as 1e-3, which YAML 1.1 does not take for a number, as floats; all else unchanged."""
+    """Return integers, and text such as 1e-3 that YAML 1.1 does not read as a number, as floats; others unchanged."""
     if isinstance(value, bool):
         return value
     try:

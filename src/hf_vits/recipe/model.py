@@ -1,4 +1,4 @@
-"""The sections of a recipe that say which model is trained, from which it starts and from which it learns."""
+"""Sections of a recipe: the model, its initial weights, its teacher and its tokenizer."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,11 +11,19 @@ from .fields import positive
 @strict
 @dataclass(kw_only=True)
 class InitializationRecipe:
-    """The image model, or the one of other clips, that a model of clips starts from.
+    """Weights of a trained model from which a new model of clips (ViViT, MViT) starts.
 
-    pretrained: its directory or Hub repository; a ViT or DeiT may be transformers' own.
-    inflation, positions, temporal_attention: see `initialize_from` of the model's class, which may not have them all;
-        none: as the original does it.
+    The trained model is an image model, or a model of other clips.
+
+    A field other than None needs a model whose `initialize_from` method has it.
+
+    pretrained: directory or Hub repository of the model to start from; a ViT or DeiT may be of transformers.
+    inflation: conversion of the patch embedding's kernel to several frames, see `hf_vits.layers.inflation`. None: the
+        default of the model's original code.
+    positions: adaptation of the position embedding: repeat it for every frame (`tile`), resize it (`resize`), or both
+        (`resize_tile`). None: the default of the model's original code.
+    temporal_attention: weights of the attention across frames of a factorised self-attention ViViT: those of the image
+        model (`copy`), or zeros, so that it adds nothing at first (`zero`). None: the default of the original code.
     """
 
     pretrained: str
@@ -27,12 +35,12 @@ class InitializationRecipe:
 @strict
 @dataclass(kw_only=True)
 class ProbeRecipe:
-    """A linear classifier on the features of a frozen encoder, as MAE and DINO judge theirs.
+    """A linear classifier on the features of a frozen encoder (linear probing), as in MAE and DINO.
 
-    num_layers: how many of the last layers give features: class tokens, or means where there is none; with 1 it is
-        what the encoder pools.
-    patch_mean: whether the mean of the last layer's patches is a feature too.
-    batch_norm: whether a batch norm without parameters stands before the classifier.
+    num_layers: number of last layers whose features are concatenated: their class tokens, or the means of their tokens
+        where there is no class token. With 1 the features are the encoder's pooled output.
+    patch_mean: also concatenate the mean of the last layer's patch tokens.
+    batch_norm: apply a batch norm without learned parameters before the classifier.
     """
 
     num_layers: int = positive(default=1)
@@ -43,16 +51,20 @@ class ProbeRecipe:
 @strict
 @dataclass(kw_only=True)
 class ModelRecipe:
-    """Where the model comes from: `system` and `variant` (from scratch), these and `checkpoint`, or `pretrained`.
+    """The model to train and its initial weights.
 
-    system, variant: a published variant by name (`hf-vits list` shows them).
-    checkpoint: an original checkpoint file of that variant, converted as `hf-vits convert` does.
-    pretrained: directory or Hub repository of any transformers image classifier.
-    initialize_from: an image model whose weights a model of clips (ViViT, MViT) starts from, in place of random ones.
-    probe: train a linear classifier on the model's encoder, which stays as it is; the model may be of any kind, such
-        as one that was pretrained without labels.
-    config: configuration fields that differ from the variant's or the pretrained model's.
-    processor: image processor fields that differ, such as image_mean.
+    Give `system` and `variant` (random weights), these two and `checkpoint`, or `pretrained`.
+
+    system: architecture, by its name in `hf-vits list`. None: `pretrained` is given.
+    variant: published variant of that architecture, by its name in `hf-vits list`. None: `pretrained` is given.
+    checkpoint: checkpoint file of the original code for that variant, converted as `hf-vits convert` does. None:
+        random weights.
+    pretrained: directory or Hub repository of a model in transformers' format. None: `system` and `variant` are given.
+    initialize_from: image model whose weights a new model of clips (ViViT, MViT) starts from. None: random weights.
+    probe: train only a linear classifier on the model's frozen encoder, which may have been pretrained without labels.
+        None: train the whole model.
+    config: configuration fields that differ from the variant's or the pretrained model's, by name.
+    processor: fields of the processor that differ from the model's own, by name, such as image_mean.
     """
 
     system: str | None = None
@@ -68,7 +80,7 @@ class ModelRecipe:
         if self.pretrained is None and (self.system is None or self.variant is None):
             raise ValueError("name either `system` and `variant`, or `pretrained`")
         if self.pretrained is not None and (self.system or self.variant or self.checkpoint):
-            raise ValueError("`pretrained` stands alone: leave out `system`, `variant` and `checkpoint`")
+            raise ValueError("`pretrained` excludes the others: leave out `system`, `variant` and `checkpoint`")
         if self.initialize_from is not None and (self.pretrained or self.checkpoint):
             raise ValueError("`initialize_from` is for new models: leave out `pretrained` and `checkpoint`")
 
@@ -76,7 +88,11 @@ class ModelRecipe:
 @strict
 @dataclass(kw_only=True)
 class TeacherRecipe:
-    """The classifier to distil from: directory or Hub repository, and where it is pinned, its revision."""
+    """The trained classifier to distil from.
+
+    pretrained: directory or Hub repository of the classifier.
+    revision: branch, tag or commit of the Hub repository. None: its default branch.
+    """
 
     pretrained: str
     revision: str | None = None
@@ -85,11 +101,11 @@ class TeacherRecipe:
 @strict
 @dataclass(kw_only=True)
 class TokenizerRecipe:
-    """The tokens of speech recognition, learned from the training texts; for a model that comes without any.
+    """The tokenizer of a speech recognition model that has none, learned from the training texts.
 
-    kind: a token per character, or subwords by byte-pair encoding (bpe).
-    vocab_size: of subwords.
-    lowercase: whether texts are lowercased.
+    kind: `characters`, one token per character, or `bpe`, subwords by byte-pair encoding.
+    vocab_size: number of subwords, with `bpe` only. None: with `characters`, which need no number.
+    lowercase: convert all texts to lower case.
     """
 
     kind: Literal["characters", "bpe"] = "characters"

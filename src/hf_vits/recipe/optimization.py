@@ -1,11 +1,11 @@
-"""The sections of a recipe that say what is minimised, and how."""
+"""Sections of a recipe: loss, optimizer, learning rate and the run itself."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .fields import duration, not_negative, positive, share, steps_of
+from .fields import duration, fraction, not_negative, positive, steps_of
 
 
 @strict
@@ -13,21 +13,21 @@ from .fields import duration, not_negative, positive, share, steps_of
 class ObjectiveRecipe:
     """The loss.
 
-    loss: softmax cross-entropy; `binary` per class, mean over elements, targets made 0 or 1 (DeiT III); `sigmoid`
-        per class, summed over classes, soft targets (big_vision).
-    label_smoothing: of the softmax cross-entropy.
-    cosub: co-train two submodels on every batch (arXiv 2212.04884), by binary cross-entropies, mean over elements;
-        the targets are soft with loss: sigmoid, 0 or 1 with loss: binary.
-    distillation: how the `teacher` is followed (arXiv 2012.12877).
-    alpha: weight of the distillation term.
-    temperature: of soft distillation.
+    loss: `cross_entropy`, softmax cross-entropy; `binary`, binary cross-entropy, mean over classes, with targets made
+        0 or 1 (DeiT III); `sigmoid`, binary cross-entropy, sum over classes, with soft targets (big_vision).
+    label_smoothing: label smoothing of cross_entropy, 0 to 1; 0: off.
+    cosub: co-train two submodels on every batch (arXiv 2212.04884), with loss binary or sigmoid.
+    distillation: form of distillation from `teacher` (arXiv 2012.12877): its class probabilities (`soft`), its most
+        probable class (`hard`), or `none`.
+    alpha: weight of the distillation term, 0 to 1; the other term has 1 - alpha.
+    temperature: softmax temperature of soft distillation.
     """
 
     loss: Literal["cross_entropy", "binary", "sigmoid"] = "cross_entropy"
-    label_smoothing: float = share(default=0.0)
+    label_smoothing: float = fraction(default=0.0)
     cosub: bool = False
     distillation: Literal["none", "soft", "hard"] = "none"
-    alpha: float = share(default=0.5)
+    alpha: float = fraction(default=0.5)
     temperature: float = positive(default=1.0)
 
     def validate_smoothing(self):
@@ -42,17 +42,20 @@ class ObjectiveRecipe:
 @strict
 @dataclass(kw_only=True)
 class OptimizerRecipe:
-    """The optimizer and which parameters it treats differently.
+    """The optimizer, and the parameters that it treats differently.
 
-    Biases, norms, gains and all else of at most one dimension never decay.
+    Biases, norm weights, layer scale gammas and all other parameters of at most one dimension have no weight decay.
 
-    learning_rate: at its peak, for the global batch as it is: nothing scales it.
-    weight_decay: relative to the learning rate, as in AdamW.
-    head_weight_decay: of the classifier, if it differs (Scaling ViT, arXiv 2106.04560).
-    final_weight_decay: where the weight decay gets to, along half a cosine (DINO, arXiv 2104.14294); none: it stays.
-    no_decay: regular expressions of further parameter names that do not decay.
-    layer_decay: factor of the learning rate from each layer to the one below it (arXiv 2003.10555).
-    options: further keyword arguments of the optimizer, such as betas.
+    name: optimizer; `adamw` and `sgd` are PyTorch's, `lamb`, `adafactor` and `lars` those of
+        `hf_vits.optim.optimizers`.
+    learning_rate: peak learning rate, for the global batch size as given; nothing scales it.
+    weight_decay: weight decay, multiplied by the learning rate at each step, as in AdamW.
+    head_weight_decay: weight decay of the classifier (Scaling ViT, arXiv 2106.04560). None: weight_decay.
+    final_weight_decay: weight decay at the run's end, reached along half a cosine (DINO, arXiv 2104.14294). None: it
+        stays constant.
+    no_decay: regular expressions; parameters whose names match one have no weight decay.
+    layer_decay: factor from each layer's learning rate to the rate of the layer below (arXiv 2003.10555); 1: off.
+    options: further keyword arguments of the optimizer by name, such as betas.
     """
 
     name: Literal["adamw", "sgd", "lamb", "adafactor", "lars"] = "adamw"
@@ -68,12 +71,17 @@ class OptimizerRecipe:
 @strict
 @dataclass(kw_only=True)
 class ScheduleRecipe:
-    """The learning rate over time, step by step.
+    """The learning rate over the run, changed at every step.
 
-    kind: after the warm-up, `cosine` or `linear` down to min_learning_rate; `closed_cosine` is a cosine whose warm-up
-        includes both of its ends (DINO); `rsqrt` falls as 1 / sqrt(1 + steps / timescale); `constant` stays.
-    warmup: linear from warmup_learning_rate to the optimizer's learning rate.
-    cooldown: last part of the run: at min_learning_rate after a cosine or linear decay, linearly down to it otherwise.
+    kind: decay after the warm-up. `cosine` and `linear` fall to min_learning_rate; `closed_cosine` is DINO's cosine,
+        whose linear warm-up contains both of its ends; `rsqrt` falls as 1 / sqrt(1 + steps / timescale); `constant`
+        stays.
+    warmup: duration of the linear warm-up from warmup_learning_rate to the peak, such as "5 epochs".
+    warmup_learning_rate: learning rate of the first step of the warm-up.
+    min_learning_rate: learning rate at the end of the decay and of the cooldown.
+    cooldown: duration of the last part of the run: constant at min_learning_rate after a cosine or linear decay, a
+        linear fall to it after the other kinds.
+    timescale: duration in which the learning rate of `rsqrt` falls to 1 / sqrt(2) of its peak.
     """
 
     kind: Literal["cosine", "closed_cosine", "linear", "rsqrt", "constant"] = "cosine"
@@ -87,22 +95,25 @@ class ScheduleRecipe:
 @strict
 @dataclass(kw_only=True)
 class TrainRecipe:
-    """The run.
+    """Length, batches, precision and checkpoints of the run.
 
-    length: for how long to train.
-    batch_size: images per optimizer step, over all processes and accumulated parts.
-    accumulation: in how many parts a process takes its share of a batch.
-    seed: of initialisation, order, augmentation and dropout.
-    precision: `auto` is bfloat16 autocast on devices that have it, else float32.
-    max_grad_norm: gradients are clipped to this norm; none: not at all.
-    clip_each: the gradient of each parameter is clipped by itself, not all of them as one.
-    ema_decay: keep an exponential moving average of the weights, in the checkpoints.
-    use_ema: evaluate and save that average as the result.
-    evaluate_every, save_every, log_every: when to validate, to write a checkpoint to resume from, to log.
-    evaluation_batch_size: images per evaluation step and process.
-    workers: processes per process that load images.
+    length: duration of the run, such as "300 epochs" or "10000 steps".
+    batch_size: inputs per optimizer step, over all processes and accumulation steps.
+    accumulation: number of forward and backward passes, on each process, for one optimizer step.
+    seed: random seed of the initial weights, the order of inputs, augmentation and dropout.
+    precision: `fp32`, `bf16` (autocast), or `auto`: bf16 on devices that support it, else fp32.
+    max_grad_norm: largest norm of the gradient; larger gradients are clipped to it. None: no clipping.
+    clip_each: clip the gradient of each parameter by its own norm, not all of them by their common one.
+    ema_decay: decay of an exponential moving average (EMA) of the weights, kept in the checkpoints. None: no EMA.
+    use_ema: evaluate and save the EMA weights.
+    evaluate_every: duration between evaluations on the validation split. None: never during training.
+    save_every: duration between checkpoints, from which an interrupted run resumes. None: no checkpoints.
+    log_every: duration between log entries of the loss and learning rate.
+    evaluation_batch_size: inputs per evaluation step on each process.
+    workers: number of worker processes that load inputs, for each process; 0: the process itself.
     activation_checkpointing: recompute activations in the backward pass, to save memory.
-    deterministic: use deterministic kernels on accelerators too, which is slower. On CPU every run is.
+    deterministic: use deterministic kernels on accelerators too, which is slower. Runs on the CPU are always
+        deterministic.
     """
 
     length: str = duration()
@@ -112,7 +123,7 @@ class TrainRecipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_grad_norm: float | None = positive(default=None)
     clip_each: bool = False
-    ema_decay: float | None = share(default=None)
+    ema_decay: float | None = fraction(default=None)
     use_ema: bool = False
     evaluate_every: str | None = duration(default="1 epoch")
     save_every: str | None = duration(default="1 epoch")
@@ -124,7 +135,7 @@ class TrainRecipe:
 
     def validate_length(self):
         if steps_of(self.length, 1_000_000) == 0:
-            raise ValueError(f"train.length {self.length} is no training at all")
+            raise ValueError(f"train.length {self.length} trains for no step; make it longer")
 
     def validate_clipping(self):
         if self.clip_each and self.max_grad_norm is None:

@@ -1,30 +1,34 @@
-"""The sections of a recipe that pretrains without labels."""
+"""Sections of a recipe that pretrains without labels: views, masks, teacher and evaluation by neighbours."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .fields import check_range, not_negative, positive, share
+from .fields import check_range, fraction, not_negative, positive
 
 
 @strict
 @dataclass(kw_only=True)
 class ViewsRecipe:
-    """Several views of each image, for methods that compare them; `augmentation` is for those that take one.
+    """Several views of each training image, for methods that compare them.
 
-    The defaults are DINO's (arXiv 2104.14294; facebookresearch/dino, main_dino.py, `DataAugmentationDINO`). Three
-    probabilities are of the first global view, the other global views, and the local views.
+    The defaults are DINO's (arXiv 2104.14294; facebookresearch/dino, main_dino.py, `DataAugmentationDINO`). The
+    section `augmentation` is for methods with one view per image. A list of three probabilities is for the first
+    global view, the other global views, and the local views.
 
-    num_global, num_local: how many there are; global views have the backbone's image size.
-    local_size: side of a local view in pixels.
-    global_scale, local_scale: fewest and most of the image's area that a view covers.
+    num_global: number of global views, of the backbone's image size; 2 or more.
+    num_local: number of local views.
+    local_size: height and width of a local view, in pixels.
+    global_scale: smallest and largest fraction of the image's area that a global view covers.
+    local_scale: smallest and largest fraction of the image's area that a local view covers.
     flip: probability of a horizontal flip.
-    color_jitter: probability of another brightness, contrast, saturation and hue.
-    jitter: how far each of these four may move, as torchvision's `ColorJitter` counts it.
-    grey: probability of losing all colour.
-    blur: probabilities of a Gaussian blur.
-    solarize: probabilities of inverting the bright half.
+    color_jitter: probability of changing brightness, contrast, saturation and hue.
+    jitter: largest relative changes of brightness, contrast and saturation, and largest shift of the hue (at most
+        0.5), as in torchvision's `ColorJitter`.
+    grey: probability of a conversion to greyscale.
+    blur: three probabilities of a Gaussian blur.
+    solarize: three probabilities of inverting all levels of 128 and above.
     """
 
     num_global: int = positive(default=2)
@@ -32,10 +36,10 @@ class ViewsRecipe:
     local_size: int = positive(default=96)
     global_scale: list[float] = field(default_factory=lambda: [0.4, 1.0])
     local_scale: list[float] = field(default_factory=lambda: [0.05, 0.4])
-    flip: float = share(default=0.5)
-    color_jitter: float = share(default=0.8)
+    flip: float = fraction(default=0.5)
+    color_jitter: float = fraction(default=0.8)
     jitter: list[float] = field(default_factory=lambda: [0.4, 0.4, 0.2, 0.1])
-    grey: float = share(default=0.2)
+    grey: float = fraction(default=0.2)
     blur: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.5])
     solarize: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.0])
 
@@ -61,12 +65,15 @@ class ViewsRecipe:
 @strict
 @dataclass(kw_only=True)
 class MaskRecipe:
-    """Which patches of the global views iBOT's student does not see; with AttMask the model itself masks them.
+    """Masks over the patches of iBOT's global views, which hide them from the student.
 
-    shape: `blocks` (BEiT's rectangles) or `scattered` patches.
-    ratios, spreads: part of the patches, drawn from ratio - spread to ratio + spread for each view; of several ranges
-        one is chosen.
-    first_epoch: nothing is masked before.
+    AttMask takes no such section: its model chooses the masks.
+
+    shape: `blocks`, rectangles as in BEiT, or `scattered`, single patches.
+    ratios: mean fractions of masked patches. One of them is chosen at random for each view.
+    spreads: largest deviation from each of the ratios, one for all or one per ratio. The fraction is drawn between
+        ratio - spread and ratio + spread.
+    first_epoch: number of epochs at the beginning without masks.
     """
 
     shape: Literal["blocks", "scattered"] = "blocks"
@@ -82,14 +89,16 @@ class MaskRecipe:
 @strict
 @dataclass(kw_only=True)
 class MomentumTeacherRecipe:
-    """How a teacher follows its student. The defaults are DINO's.
+    """The teacher of a self-distillation method: an exponential moving average (EMA) of the student.
 
-    momentum: weight of the teacher's own weights at each step, first and last, along half a cosine.
-    temperature: of its outputs, first and last, linear over temperature_warmup epochs.
-    patch_temperature: likewise of its outputs for patches (iBOT); none: as temperature. With masks.first_epoch it
-        stays at the first value until then.
-    temperature_warmup: in epochs.
-    frozen_last_layer: for how many epochs the last layer of the student's head stays as it is.
+    The defaults are DINO's.
+
+    momentum: first and last decay of the EMA, changed along half a cosine over the run.
+    temperature: first and last softmax temperature of the teacher's outputs, changed linearly over temperature_warmup.
+    patch_temperature: first and last temperature of the teacher's outputs for patches (iBOT); with masks.first_epoch
+        it stays at the first until then. None: `temperature`.
+    temperature_warmup: duration of the change of the temperatures, in epochs.
+    frozen_last_layer: number of epochs at the beginning in which the last layer of the student's head is not trained.
     """
 
     momentum: list[float] = field(default_factory=lambda: [0.996, 1.0])
@@ -110,11 +119,11 @@ class MomentumTeacherRecipe:
 @strict
 @dataclass(kw_only=True)
 class NeighboursRecipe:
-    """Nearest neighbours, by which the features are judged whenever the run evaluates (DINO, eval_knn.py).
+    """The k-nearest-neighbour classifier that measures the features at every evaluation (DINO, eval_knn.py).
 
-    number: how many neighbours vote.
-    temperature: divides their similarities.
-    bank: how many of the training images are searched for neighbours, spread evenly; none: all of them.
+    number: number of neighbours that vote (k).
+    temperature: temperature that divides the neighbours' cosine similarities.
+    bank: number of training images to search, spread evenly over the training split. None: all of them.
     """
 
     number: int = positive(default=20)

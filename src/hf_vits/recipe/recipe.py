@@ -1,4 +1,4 @@
-"""A whole recipe: what a training run is, section by section."""
+"""A whole recipe, section by section."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, Vi
 @strict
 @dataclass(kw_only=True)
 class OutputRecipe:
-    """Where results go.
+    """Files that the run writes.
 
-    directory: model, processor, card, figures, history and checkpoints.
-    keep_checkpoints: how many to keep; the last one is enough to resume.
-    push_to_hub: repository to push the finished model to.
-    private: whether that repository is made private.
+    directory: directory for the model, its processor, card, figures, history and checkpoints.
+    keep_checkpoints: number of newest checkpoints to keep; one is enough to resume.
+    push_to_hub: Hub repository to push the finished model to. None: nothing is pushed.
+    private: create that repository as private (true) or public (false). None: the default of the user or organisation.
     """
 
     directory: str
@@ -34,9 +34,26 @@ class OutputRecipe:
 @strict
 @dataclass(kw_only=True)
 class Recipe:
-    """A training run; each section is described by its class.
+    """A training run: one section per aspect, each a dataclass that describes its own keys.
 
-    task: what the model does, by the name of transformers' pipeline for it, or `pretraining` without labels.
+    model: model to train and its initial weights.
+    data: data to train, validate and test on.
+    optimizer: optimizer and its parameters.
+    train: length, batches, precision and checkpoints of the run.
+    output: files that the run writes.
+    task: what the model is trained for: transformers' name of its pipeline, such as image-classification, or
+        `pretraining`, without labels.
+    augmentation: augmentation of training images and clips.
+    audio: augmentation of training recordings.
+    video: views of a video in the final evaluation.
+    objective: loss to minimise.
+    teacher: classifier to distil from. None: no distillation.
+    tokenizer: tokenizer to learn for speech recognition. None: the pretrained model's.
+    views: views of each image, for self-supervised methods that compare them. None: one view per image.
+    masks: masks over patches, for iBOT. None: for all other methods.
+    momentum_teacher: teacher of a self-distillation method. None: for methods without a teacher.
+    neighbours: k-nearest-neighbour classifier at every evaluation of a pretraining run. None: off.
+    schedule: learning rate over the run.
     """
 
     model: ModelRecipe
@@ -60,7 +77,7 @@ class Recipe:
     def validate_randaugment(self):
         randaugment = self.augmentation.randaugment
         if randaugment and randaugment.policy == "scenic" and self.task != "video-classification":
-            raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, task is {self.task}")
+            raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, but the task is {self.task}")
 
     def validate_teacher(self):
         if (self.teacher is None) != (self.objective.distillation == "none"):
@@ -70,5 +87,5 @@ class Recipe:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every key with its value, defaults included, as `load_recipe` reads it."""
+        """Return every key with its value, defaults included, as `load_recipe` reads it."""
         return dataclasses.asdict(self)

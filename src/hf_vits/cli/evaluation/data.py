@@ -28,18 +28,18 @@ def load_data(args: argparse.Namespace, task, recipe):
 def load_splits(args: argparse.Namespace, recipe):
     """Images to learn from and to measure on; some are held out only of data that come as one."""
     from hf_vits.data.images import SOURCES
-    from hf_vits.data.splits import load_classes, load_source
+    from hf_vits.data.splits import divide, load_classes
 
     if recipe is not None:
         return load_classes(recipe.data, SOURCES)
     source = source_of(args)
     try:
-        loaded = load_source(source, SOURCES)
+        loaded = SOURCES.load(source)
     except OSError as error:
         add_note(error)
         raise
-    source = replace(source, validation_fraction=HELD_OUT if len(loaded[2]) == 1 else 0.0)
-    return load_classes(source, {source.source: lambda _: loaded})
+    source = replace(source, validation_fraction=HELD_OUT if len(loaded.splits) == 1 else 0.0)
+    return divide(source, loaded)
 
 
 def source_of(args: argparse.Namespace):

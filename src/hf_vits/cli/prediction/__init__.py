@@ -11,7 +11,7 @@ from types import ModuleType
 
 from transformers import PreTrainedModel
 
-from hf_vits.data.folders import Media, find_unreadable
+from hf_vits.data.folders import Media, find_unreadable, visible_files
 
 # {end of a model's class name: module below}
 _KINDS = {
@@ -33,11 +33,14 @@ def kind_of(source: str, model_class: type[PreTrainedModel]) -> ModuleType:
 
 
 def find_files(arguments: list[Path], media: Media) -> list[Path]:
-    """Files as they are named, and those in folders that have the kind's endings, each once."""
+    """Return the files that are named, and those at any depth of folders with the kind's endings, each once.
+
+    Hidden files in folders are left out, see `hf_vits.data.folders.is_hidden`.
+    """
     found: dict[Path, None] = {}
     for argument in arguments:
         if argument.is_dir():
-            inside = [path for path in sorted(argument.rglob("*")) if path.is_file()]
+            inside = sorted(visible_files(argument))
             fitting = [path for path in inside if path.name.lower().endswith(media.endings)]
             if not fitting:
                 raise FileNotFoundError(

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers.image_utils import load_image
 
 from hf_vits.data.images import IMAGES as MEDIA
+from hf_vits.data.images import image_mode
 from hf_vits.figures.runs import Prediction, draw_predictions
+from hf_vits.processing.opening import open_image
 
-from ..models import image_mode, load_classifier
+from ..models import load_classifier
 
 _MOST_DRAWN = 48
 
@@ -33,7 +34,7 @@ def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -
     with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
-            images = [load_image(str(path)).convert(mode) for path in batch]
+            images = [open_image(path, mode) for path in batch]
             pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
             scores, classes = model(pixel_values).logits.float().softmax(-1).topk(top_k)
             for path, row, indices in zip(batch, scores.tolist(), classes.tolist(), strict=True):
@@ -44,7 +45,7 @@ def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -
 
 
 def draw(predictions: list[dict[str, Any]], figure: Path) -> None:
-    best = [(load_image(row["file"]), row["predictions"][0]) for row in predictions]
+    best = [(open_image(row["file"], "RGB"), row["predictions"][0]) for row in predictions]
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw_predictions([Prediction(image, None, top["label"], top["score"]) for image, top in best], figure)
 

@@ -1,4 +1,4 @@
-"""Speech from espeak-ng, through the library and voice data that the Python package `espeakng-loader` brings."""
+"""Speech synthesis by espeak-ng, with the library and voices of the Python package `espeakng-loader`."""
 
 import ctypes
 import shutil
@@ -16,13 +16,13 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """A fresh espeak-ng: what it says is a function of what it was told since it was made.
+    """A new instance of espeak-ng; its speech depends only on the calls of `speak` so far.
 
-    The library keeps its state (the flutter of voices, noise) in static variables that nothing resets, so each object
-    loads a copy of its own. Close it after use, or use it in a `with` statement.
+    The library keeps state (flutter of voices, noise) in static variables that cannot be reset, so each object loads
+    its own copy of it. Close the object after use, or use it in a `with` statement.
 
     Attributes:
-        sampling_rate: of what `speak` returns, in samples per second.
+        sampling_rate: sampling rate of the speech, in Hz.
     """
 
     def __init__(self):
@@ -40,7 +40,7 @@ class Espeak:
             raise OSError(f"espeak-ng cannot read its voices in {data} (or that path is longer than 140 characters)")
         self._speakers = {file.name for file in Path(data, "voices", "!v").iterdir()}
         self._pieces: list[np.ndarray] = []
-        self._callback = _CALLBACK(self._receive)  # held here: the library only has its address
+        self._callback = _CALLBACK(self._receive)  # a reference that keeps it alive: the library has only its address
         self._library.espeak_SetSynthCallback(self._callback)
         self._library.espeak_ng_SetRandSeed(1)
 
@@ -59,17 +59,17 @@ class Espeak:
         return 0
 
     def speak(self, text: str, voice: str, rate: int = 175, pitch: int = 50, pitch_range: int = 50) -> np.ndarray:
-        """Waveform (samples,) of int16.
+        """Return the waveform of a spoken text, (samples,), int16.
 
         Args:
-            voice: a language or accent, then + and a speaker: "en-us+f3", "en-gb-scotland+Andy"; British is "en".
-            rate: words per minute, 80 to 450.
-            pitch, pitch_range: 0 to 100; 50 is the voice's own.
+            voice: language or accent, "+" and speaker, such as "en-us+f3" or "en-gb-scotland+Andy"; "en" is British.
+            rate: speed in words per minute, 80 to 450.
+            pitch, pitch_range: 0 to 100; 50 is the voice's default.
 
-        Raises ValueError for a voice that espeak-ng does not have, or a text of which it says nothing.
+        Raises ValueError for a voice that espeak-ng does not have, or a text for which it makes no sound.
         """
         speaker = voice.partition("+")[2]
-        # The library takes a speaker that it does not know for none.
+        # The library ignores a speaker that it does not know.
         known = not speaker or speaker in self._speakers
         if not known or self._library.espeak_ng_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
@@ -85,7 +85,7 @@ class Espeak:
 
 
 def _own_copy(library: Path) -> ctypes.CDLL:
-    """The library from a file of its own, without which the loader would hand out the one that is there."""
-    # Where a loaded file cannot be removed it stays for the system's own cleaning.
+    """Load the library from a copy of its file: the loader returns the same instance for the same file."""
+    # Some systems cannot remove a loaded file; it stays in the temporary directory.
     with tempfile.TemporaryDirectory(prefix="espeak-", ignore_cleanup_errors=True) as directory:
         return ctypes.CDLL(shutil.copy(library, directory))

@@ -1,8 +1,8 @@
-"""A folder of videos made here: scikit-learn's scanned digits, each gliding over a dark frame in one direction.
+"""Videos made from scikit-learn's scanned digits, each moving over a dark frame in one direction.
 
-What leaves the frame on one side comes back on the other, from a random start, so that no single frame tells the
-direction: a model has to follow the digit through time. Each of the 1,797 scans is in one video, so held-out videos
-show digits that training never saw.
+A digit starts anywhere and re-enters the frame on the opposite side, so no single frame shows the direction: a model
+has to follow the digit through time. Each of the 1,797 scans is in one video, so held-out videos show digits that are
+not in the training videos.
 """
 
 import csv
@@ -26,18 +26,18 @@ _FRAME_SIDE, _DIGIT_SIDE = 32, 16
 _FRAME_RATE = 30
 _FEWEST_FRAMES, _MOST_FRAMES = 24, 40
 _SPEEDS = (1, 2)  # pixels per frame
-_BIT_RATE = 400_000  # so that next to nothing is lost
+_BIT_RATE = 400_000  # nearly lossless
 
 
 def moving_digits(folder: Path | None = None, seed: int = 0, count: int | None = None) -> Path:
-    """Path of a CSV that lists videos with columns path, direction and digit; written, with its videos, if need be.
+    """Return the path of a CSV table with columns path, direction and digit, written with its videos if missing.
 
-    The same seed gives the same videos. They appear whole or not at all, however many processes write them at once.
+    The same seed gives the same videos. They are written completely or not at all, also by several processes at once.
 
     Args:
-        folder: where they are kept, in a folder of their own; by default among the assets of the Hub's cache.
-        seed: of directions, starts, speeds and lengths.
-        count: how many of the scans; by default all.
+        folder: directory for a folder with the videos; by default among the assets of Hugging Face's cache.
+        seed: random seed of directions, starts, speeds and lengths.
+        count: number of scans to use; by default all.
     """
     folder = folder or cached_assets_path("hf_vits", "videos", "moving_digits")
     name = f"seed{seed}" if count is None else f"seed{seed}-first{count}"
@@ -54,7 +54,7 @@ def moving_digits(folder: Path | None = None, seed: int = 0, count: int | None =
 
 
 def _publish(partial: Path, target: Path) -> None:
-    """Give a finished folder its name, unless another process was faster."""
+    """Rename a finished folder, unless another process has finished first."""
     try:
         os.rename(partial, target)
     except OSError:
@@ -77,7 +77,7 @@ def _write(folder: Path, seed: int, count: int | None) -> None:
 
 
 def _glide(scan: np.ndarray, direction: str, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Frames (height, width) of uint8 with a scan of 8 x 8 grey levels, 0 to 16, that moves."""
+    """Draw a moving scan, frame by frame (height, width) of uint8; the scan has 8 x 8 levels from 0 to 16."""
     digit = Image.fromarray(np.rint(scan * (255 / 16)).astype(np.uint8))
     frame = np.zeros((_FRAME_SIDE, _FRAME_SIDE), np.uint8)
     frame[:_DIGIT_SIDE, :_DIGIT_SIDE] = digit.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BILINEAR)

@@ -1,8 +1,8 @@
 """Speech made with espeak-ng: single keywords, and strings of digits, in many voices, with noise.
 
-Nothing here needs a file: voices and accents come with the package `espeakng-loader`. The voices of validation and
-test speak nothing in training. A set of clips is a function of its `SpeechRecipe`; it is made once, in parallel, and
-kept below Hugging Face's cache directory.
+No files are needed: voices and accents come with the package `espeakng-loader`. The voices of validation and test are
+not in training. A set of clips is a function of its `SpeechRecipe`; it is made once, in parallel, and kept in Hugging
+Face's cache directory.
 """
 
 import hashlib
@@ -39,22 +39,23 @@ SPEAKERS = {
     "test": ("f5", "linda", "aunty", "m3", "m6", "Andy", "john", "robert"),
 }
 
-# Counted up when what the functions below make of a recipe changes.
+# Incremented whenever the functions below change the clips of a recipe.
 _VERSION = 1
 _FILES = ("samples.npy", "ends.npy", "utterances.json")
-# Utterances that one `Espeak` says in turn. Each depends on those before it in its chunk.
+# Utterances that one `Espeak` speaks in sequence. Each depends on the earlier ones of its chunk.
 _CHUNK = 100
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is said and how: `espeak.Espeak.speak` explains voice, rate, pitch and pitch_range.
+    """A text and how it is spoken; voice, rate, pitch and pitch_range are described in `espeak.Espeak.speak`.
 
-    start: where in the free part of its clip the speech begins, 0 to 1.
-    level: peak of the speech, 0 to 1.
-    noise: signal to noise ratio in dB.
-    color: exponent of the noise's spectrum; power falls as frequency ** -color (0 white, 1 pink, 2 brown).
-    seed: of the noise.
+    Attributes:
+        start: start of the speech, 0 (at the clip's beginning) to 1 (so late that it ends with the clip).
+        level: peak of the speech, 0 to 1.
+        noise: signal-to-noise ratio in dB.
+        color: exponent of the noise's spectrum; power falls as frequency ** -color (0 white, 1 pink, 2 brown).
+        seed: random seed of the noise.
     """
 
     text: str
@@ -71,10 +72,11 @@ class Utterance:
 
 @dataclass(frozen=True)
 class SpokenSplit:
-    """Clips one after another.
+    """The clips of a split, concatenated.
 
-    samples: (samples of all clips,), int16.
-    ends: (clips,), where each clip ends.
+    Attributes:
+        samples: samples of all clips, (samples,), int16.
+        ends: index after the last sample of each clip, (clips,).
     """
 
     samples: np.ndarray
@@ -85,13 +87,13 @@ class SpokenSplit:
         return len(self.ends)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Waveform (samples,) of int16."""
+        """Return the waveform of a clip, (samples,), int16."""
         start = self.ends[index - 1] if index else 0
         return self.samples[start : self.ends[index]]
 
 
 def spoken(kind: str, recipe: SpeechRecipe) -> dict[str, SpokenSplit]:
-    """The splits of `kind`, "keywords" or "digits", from the cache where they were made before.
+    """Return the splits of `kind`, "keywords" or "digits", from the cache if they were made before.
 
     Raises ImportError without the package espeakng-loader, OSError where the cache cannot be written.
     """
@@ -99,7 +101,7 @@ def spoken(kind: str, recipe: SpeechRecipe) -> dict[str, SpokenSplit]:
 
 
 def spoken_split(kind: str, split: str, recipe: SpeechRecipe) -> SpokenSplit:
-    """One of them."""
+    """Return one split, see `spoken`."""
     root = Path(recipe.cache or Path(constants.HF_HOME) / "hf_vits")
     directory = root / f"spoken_{kind}-{split}-{_key(kind, split, recipe)}"
     if not directory.is_dir():
@@ -113,7 +115,7 @@ def spoken_split(kind: str, split: str, recipe: SpeechRecipe) -> SpokenSplit:
 
 
 def plan(kind: str, split: str, recipe: SpeechRecipe) -> list[Utterance]:
-    """The utterances of a split, each a function of its number and the recipe; keywords in turn."""
+    """Return the utterances of a split, each a function of its index and the recipe; all keywords in turn."""
     return [_utterance(kind, split, number, recipe) for number in range(getattr(recipe, split))]
 
 
@@ -138,11 +140,11 @@ def _utterance(kind: str, split: str, number: int, recipe: SpeechRecipe) -> Utte
 
 
 def say(voice: Espeak, utterance: Utterance, sampling_rate: int, seconds: float | None, margin: float) -> np.ndarray:
-    """Clip (samples,) of int16: the utterance somewhere between silences, under noise.
+    """Return a clip of the utterance with silence around it and noise, (samples,), int16.
 
     Args:
-        seconds: length of the clip, whose end cuts longer speech; None: as the speech needs.
-        margin: seconds of silence around the speech, in all, where the clip has the length that the speech needs.
+        seconds: length of the clip in seconds; longer speech is cut. None: the length of the speech and `margin`.
+        margin: silence before and after the speech together, in seconds, where `seconds` is None.
     """
     speech = _speech(voice, utterance, sampling_rate)
     length = len(speech) + round(margin * sampling_rate) if seconds is None else round(seconds * sampling_rate)
@@ -156,11 +158,11 @@ def say(voice: Espeak, utterance: Utterance, sampling_rate: int, seconds: float 
 
 
 def _speech(voice: Espeak, utterance: Utterance, sampling_rate: int) -> np.ndarray:
-    """The speech alone, from its first to its last sample that can be heard, with its level as peak."""
+    """Return the speech from its first to its last audible sample, scaled to the utterance's level."""
     speech = voice.speak(
         utterance.text, utterance.voice, utterance.rate, utterance.pitch, utterance.pitch_range
     ).astype(np.float64)
-    # A ratio of small numbers needs a short filter; what it is off by, a ten-thousandth, nobody hears.
+    # A ratio of small numbers needs only a short filter; its error, 1e-4, is inaudible.
     ratio = Fraction(sampling_rate, voice.sampling_rate).limit_denominator(500)
     speech = resample_poly(speech, ratio.numerator, ratio.denominator)
     heard = np.flatnonzero(np.abs(speech) > 0.01 * np.abs(speech).max())
@@ -169,7 +171,7 @@ def _speech(voice: Espeak, utterance: Utterance, sampling_rate: int) -> np.ndarr
 
 
 def _noise(length: int, color: float, seed: int) -> np.ndarray:
-    """Gaussian noise (length,) of power 1."""
+    """Return Gaussian noise of power 1, (length,)."""
     spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(length))
     spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** (-color / 2)
     noise = np.fft.irfft(spectrum, length)
@@ -177,7 +179,7 @@ def _noise(length: int, color: float, seed: int) -> np.ndarray:
 
 
 def _key(kind: str, split: str, recipe: SpeechRecipe) -> str:
-    """A hash of all that a split depends on."""
+    """Return a hash of everything that determines a split."""
     fields = {name: value for name, value in asdict(recipe).items() if name not in ("cache", *SPLITS)}
     fields |= {"clips": getattr(recipe, split), "version": _VERSION, "espeak": metadata.version("espeakng-loader")}
     return hashlib.sha256(json.dumps([kind, split, fields], sort_keys=True).encode()).hexdigest()[:16]
@@ -203,7 +205,7 @@ def _say_all(utterances: Sequence[Utterance], *form) -> list[np.ndarray]:
 
 
 def _write(directory: Path, split: SpokenSplit) -> None:
-    """Write a split whole or not at all; where another process was faster, its files stay."""
+    """Write a split completely or not at all; the files of a process that finished first are kept."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".speaking-", dir=directory.parent) as aside:
         partial = Path(aside, directory.name)

@@ -11,6 +11,7 @@ from torchvision.transforms import v2 as transforms
 
 from hf_vits.data.splits import Split
 from hf_vits.objectives.classification import as_distribution
+from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import AugmentationRecipe
 
 from .batches import Draw
@@ -32,7 +33,7 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         with seeded(draw.seed):
-            pixel_values = self.transform(self.split.inputs[draw.index].convert(self.mode))
+            pixel_values = self.transform(to_mode(self.split.inputs[draw.index], self.mode))
         return {"pixel_values": pixel_values, "labels": int(self.split.labels[draw.index]), "mixture": draw.mixture}
 
 
@@ -46,7 +47,7 @@ class EvaluationImages(Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = self.split.inputs[index].convert(self.mode)
+        image = to_mode(self.split.inputs[index], self.mode)
         pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
         return {"pixel_values": pixel_values, "labels": int(self.split.labels[index])}
 
@@ -82,7 +83,7 @@ def mixing(recipe: AugmentationRecipe, num_classes: int) -> transforms.Transform
     mixup = transforms.MixUp(alpha=recipe.mixup, num_classes=num_classes) if recipe.mixup else None
     cutmix = transforms.CutMix(alpha=recipe.cutmix, num_classes=num_classes) if recipe.cutmix else None
     if mixup and cutmix:
-        mix = transforms.RandomChoice([mixup, cutmix], p=[1 - recipe.mix_switch, recipe.mix_switch])
+        mix = transforms.RandomChoice([mixup, cutmix], p=[1 - recipe.cutmix_probability, recipe.cutmix_probability])
     else:
         mix = mixup or cutmix
     return mix and transforms.RandomApply([mix], p=recipe.mix_probability)

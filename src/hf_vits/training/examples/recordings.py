@@ -137,7 +137,7 @@ def spec_augment(features: Tensor, recipe: SpecAugmentRecipe, length: int) -> Te
         features[:length] = warp_time(features[:length], recipe.time_warp)
     for _ in range(recipe.frequency_masks):
         features[:, _stretch(features.shape[1], recipe.frequency_width)] = 0
-    longest = recipe.time_width if recipe.time_share is None else math.floor(recipe.time_share * length)
+    longest = recipe.time_width if recipe.time_fraction is None else math.floor(recipe.time_fraction * length)
     for _ in range(recipe.time_masks):
         features[_stretch(length, longest)] = 0
     return features

@@ -13,6 +13,7 @@ from hf_vits.data.splits import Split
 from hf_vits.objectives.masks import MaskRatio, block_mask, scattered_mask
 from hf_vits.pretraining.sit.batches_sit import SiTBatches
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
+from hf_vits.processing.opening import to_mode
 from hf_vits.recipe.pretraining import MaskRecipe, ViewsRecipe
 
 from .batches import Draw
@@ -81,7 +82,7 @@ class Views(Dataset):
         return len(self.split)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        image = self.split.inputs[draw.index].convert(self.mode)
+        image = to_mode(self.split.inputs[draw.index], self.mode)
         with seeded(draw.seed):
             item = {
                 name: self.normalize(torch.stack([transform(image) for transform in views]))

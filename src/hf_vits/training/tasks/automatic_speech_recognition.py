@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from hf_vits.data.audio import TEXT_SOURCES, clip_seconds
-from hf_vits.data.splits import Split, Splits, hold_out, load_source
+from hf_vits.data.splits import Split, Splits, hold_out
 from hf_vits.figures.runs import draw_curves
 from hf_vits.hub.card import write_card
 from hf_vits.processing.speech import VitsCtcTokenizer, VitsSpeechProcessor
@@ -38,7 +38,7 @@ class AutomaticSpeechRecognition(Task):
     noun = "recording"
 
     def load_splits(self, recipe: DataRecipe) -> Splits:
-        name, class_names, splits = load_source(recipe, TEXT_SOURCES)
+        name, class_names, splits = TEXT_SOURCES.load(recipe)
         return Splits(name, class_names, *hold_out(name, splits, recipe, by_class=False))
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hf_vits.data.images import IMAGES, SOURCES, FileImages, image_mode
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.layers.patch import pair
+from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import DataRecipe, Recipe
 
 from ..classification import Classification
@@ -46,7 +47,7 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
     model, test, class_names = run.model.eval(), run.splits.test, run.splits.class_names
     count = min(_SHOWN_PREDICTIONS, len(test))
     for index in np.linspace(0, len(test) - 1, count).round().astype(int):
-        image = test.inputs[int(index)].convert(image_mode(model))
+        image = to_mode(test.inputs[int(index)], image_mode(model))
         with torch.no_grad():
             logits = model(**run.processor(images=image, return_tensors="pt").to(model.device)).logits[0].float()
         best = int(logits.argmax())

@@ -1,0 +1,85 @@
+"""Recordings that a recipe trains and tests on; their sources are the modules of `sources/`.
+
+An input is a recording in a form that the audio processors take: a path, or a dict with "array" and "sampling_rate"
+or with "bytes". Its label is a class (`CLASS_SOURCES`) or a text (`TEXT_SOURCES`).
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from hf_vits.processing.waveform import bytes_missing
+
+from ..folders import Media
+from ..sources import Sources
+from ..splits import ChosenInputs, Inputs
+from ..synthetic import speech
+
+CLASS_SOURCES = Sources(f"{__name__}.sources")
+TEXT_SOURCES = Sources(f"{__name__}.sources", "load_texts")
+
+_BLOCK = 1024  # samples read at a recording's end to check that it is whole
+
+
+@dataclass(frozen=True)
+class SpokenClips:
+    """Recordings made with espeak-ng."""
+
+    split: speech.SpokenSplit
+    sampling_rate: int
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"array": self.split[index], "sampling_rate": self.sampling_rate}
+
+
+@dataclass(frozen=True)
+class FileClips:
+    """Recordings in files."""
+
+    paths: Sequence[Path]
+
+    def __getitem__(self, index: int) -> Path:
+        return self.paths[index]
+
+
+def clip_seconds(inputs: Inputs) -> np.ndarray:
+    """Return the lengths of recordings in seconds, (recordings,), from the files' headers, under a progress bar."""
+    if isinstance(inputs, ChosenInputs):
+        return clip_seconds(inputs.inputs)[inputs.indices]
+    if isinstance(inputs, SpokenClips):
+        return np.diff(inputs.split.ends, prepend=0) / inputs.sampling_rate
+    count = len(inputs.paths if isinstance(inputs, FileClips) else inputs.dataset)
+    with ThreadPoolExecutor() as pool:
+        read = pool.map(lambda index: _seconds(inputs[index]), range(count))
+        return np.asarray(list(tqdm(read, total=count, desc="Measuring recordings", unit="recording")))
+
+
+def _seconds(clip: Path | Mapping[str, Any]) -> float:
+    if isinstance(clip, Mapping):
+        clip = clip["path"] if clip["bytes"] is None else io.BytesIO(clip["bytes"])
+    return soundfile.info(clip).duration
+
+
+def audio_problem(path: Path) -> str | None:
+    """Return why the recording cannot be read from its first to its last sample, None if it can."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.frames == 0:
+                return "it has no samples"
+            last = min(file.frames, _BLOCK)
+            file.seek(file.frames - last)
+            if bytes_missing(file) or len(file.read(last)) < last:
+                return "it is truncated"
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+AUDIO = Media("recording", (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au"), audio_problem)

@@ -1,0 +1,100 @@
+"""Columns of `datasets` datasets: which hold the inputs, which their class labels."""
+
+from collections.abc import Mapping
+
+import datasets
+import numpy as np
+
+from hf_vits.recipe import DataRecipe
+
+from .sources import required_path
+from .splits import ColumnInputs, Loaded, Split, choose_splits
+from .tables import LABEL_COLUMNS, column_name, label_indices, sorted_classes
+
+
+def load_dataset_splits(recipe: DataRecipe) -> dict[str, datasets.Dataset]:
+    """Load the dataset data.path and return the splits of it that the recipe uses, the training split among them."""
+    required_path(recipe, "the name of a dataset on the Hub or a local directory")
+    available = datasets.load_dataset(recipe.path, recipe.config)
+    loaded = choose_splits(recipe, available)
+    if not loaded:
+        raise ValueError(
+            f"{recipe.path} has no training split, only {sorted(available)}; name one by data.splits.train"
+        )
+    return loaded
+
+
+def load_dataset_classes(recipe: DataRecipe, key: str, feature: type) -> Loaded:
+    """Load a dataset with class labels.
+
+    Args:
+        key: key of data.columns for the column of inputs.
+        feature: type of that column, such as datasets.Image.
+    """
+    loaded = load_dataset_splits(recipe)
+    inputs = {
+        kind: ColumnInputs(dataset, input_column(recipe, dataset, key, feature)) for kind, dataset in loaded.items()
+    }
+    class_names, labels = _labels(recipe, loaded)
+    return Loaded(recipe.path, class_names, {kind: Split(inputs[kind], labels[kind]) for kind in loaded})
+
+
+def input_column(recipe: DataRecipe, dataset: datasets.Dataset, key: str, feature: type) -> str:
+    """Return the column that data.columns names under `key`, or else the first one of type `feature`.
+
+    Raises ValueError where there is no such column, or the one that is named has another type.
+    """
+    named = recipe.columns.get(key)
+    if named is not None and named not in dataset.features:
+        raise ValueError(f"data.columns.{key}: {recipe.path} has no column {named!r}, only {_listed(dataset)}")
+    for name in [named] if named is not None else dataset.features:
+        if isinstance(dataset.features[name], feature):
+            return name
+    if named is not None:
+        raise ValueError(f"data.columns.{key}: column {named!r} of {recipe.path} is not of type {feature.__name__}")
+    raise ValueError(f"{recipe.path} has no column of type {feature.__name__}, only {_listed(dataset)}")
+
+
+def _listed(dataset: datasets.Dataset) -> str:
+    return ", ".join(f"{name} ({getattr(kind, 'dtype', kind)})" for name, kind in dataset.features.items())
+
+
+def _labels(recipe: DataRecipe, loaded: Mapping[str, datasets.Dataset]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Return the class names, and per split the labels (rows,): -1 or another value outside marks a row without."""
+    columns = {kind: _label_column(recipe, dataset) for kind, dataset in loaded.items()}
+    kinds = {kind: dataset.features[columns[kind]] for kind, dataset in loaded.items()}
+    if all(isinstance(kind, datasets.ClassLabel) for kind in kinds.values()):
+        names = {kind: feature.names for kind, feature in kinds.items()}
+        if any(other != names["train"] for other in names.values()):
+            raise ValueError(f"the splits of dataset {recipe.path} have different classes: {names}")
+        values = {kind: dataset.with_format("numpy")[columns[kind]][:] for kind, dataset in loaded.items()}
+        return names["train"], {kind: np.asarray(found, dtype=np.int64) for kind, found in values.items()}
+    values = {kind: _names(recipe, dataset, columns[kind]) for kind, dataset in loaded.items()}
+    class_names = sorted_classes(values["train"])
+    return class_names, {kind: label_indices(recipe.path, kind, found, class_names) for kind, found in values.items()}
+
+
+def _label_column(recipe: DataRecipe, dataset: datasets.Dataset) -> str:
+    """Return the column that data.columns.label names, or else the first of class labels, or one of a usual name."""
+    if "label" not in recipe.columns:
+        for name, feature in dataset.features.items():
+            if isinstance(feature, datasets.ClassLabel):
+                return name
+    return column_name(recipe, dataset.features, "label", LABEL_COLUMNS)
+
+
+def _names(recipe: DataRecipe, dataset: datasets.Dataset, column: str) -> list[str]:
+    """Return the class name of each row: of a class label its name, else the value, a word or a whole number."""
+    feature, values = dataset.features[column], list(dataset[column])
+    if isinstance(feature, datasets.ClassLabel):
+        return [feature.int2str(value) for value in values]
+    kind = getattr(feature, "dtype", str(feature))
+    names = ("string", "large_string", "int", "uint", "bool")
+    if not isinstance(feature, datasets.Value) or not kind.startswith(names):
+        raise ValueError(
+            f"{recipe.path}: column {column!r} is of type {kind}; classes are class labels, words or whole numbers. "
+            "Name another column by data.columns.label"
+        )
+    if missing := values.count(None):
+        raise ValueError(f"{recipe.path}: {missing} of {len(values)} rows have no value in column {column!r}")
+    return [str(value) for value in values]

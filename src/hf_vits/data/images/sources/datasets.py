@@ -1,0 +1,14 @@
+"""A dataset that `datasets.load_dataset` loads, with a column of images and one of classes."""
+
+import datasets
+
+from hf_vits.data.columns import load_dataset_classes
+from hf_vits.data.splits import Loaded
+from hf_vits.recipe import DataRecipe
+
+READS = ("path", "config", "splits", "columns.image", "columns.label")
+
+
+def load(recipe: DataRecipe) -> Loaded:
+    """Load the dataset data.path, a name on the Hub or a local directory."""
+    return load_dataset_classes(recipe, "image", datasets.Image)
