@@ -135,7 +135,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
 
 
 def test_more_images_per_batch_than_there_are_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"1293 training images are fewer than train.batch_size 2000"):
+    with pytest.raises(ValueError, match=r"1293 training samples are fewer than train.batch_size 2000"):
         train(tiny_recipe(tmp_path, train__batch_size=2000))
 
 

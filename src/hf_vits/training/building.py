@@ -19,7 +19,7 @@ from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeFo
 from hf_vits.recipe import InitializationRecipe, ModelRecipe, Recipe, TrainRecipe
 from hf_vits.recipe.fields import steps_of
 
-from .loop.self_distillation import ClipEachGradient, WeightDecaySchedule
+from .loop.callbacks import ClipEachGradient, WeightDecaySchedule
 from .loop.teacher import load_teacher
 from .loop.trainer import RecipeTrainer
 from .report.output import CHECKPOINTS

@@ -66,7 +66,7 @@ class Task(ABC):
 
     @abstractmethod
     def training_set(self, recipe: Recipe, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:
-        """Augmented examples, each a function of its `Draw` alone."""
+        """Augmented examples, each a function of its `SampleKey` alone."""
 
     @abstractmethod
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:

@@ -21,7 +21,7 @@ from hf_vits.optim.schedules import build_schedule
 from hf_vits.recipe import Recipe
 
 from ..examples.batches import GlobalBatches
-from ..examples.randomness import Choice, PartOfBatch, seed_at, seed_everything
+from ..examples.randomness import PartOfBatch, RandomStream, seed_at, seed_everything
 from .teacher import Teacher
 
 _INCOMPLETE = "incomplete"
@@ -43,7 +43,7 @@ class RecipeTrainer(Trainer):
     A task's own trainer adds `compute_loss`, `prediction_step` and `metrics`.
 
     Args:
-        train_dataset: examples by their `Draw`.
+        train_dataset: examples by their `SampleKey`.
         eval_dataset: examples by their number.
         collator, evaluation_collator: from a list of such examples to a batch; None: PyTorch's own.
         batches: which examples make up this process's batches.
@@ -151,7 +151,7 @@ class RecipeTrainer(Trainer):
         """
         self._accumulated = self._accumulated + 1 if self._step == self.state.global_step else 0
         self._step = self.state.global_step
-        seed_everything(seed_at(self.recipe.train.seed, Choice.DROPOUT, self._step))
+        seed_everything(seed_at(self.recipe.train.seed, RandomStream.DROPOUT, self._step))
         with self._part_of_batch():
             loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):

@@ -22,7 +22,7 @@ from ..examples.audio_batches import LengthBatches, SpeechCollator, SpeechTraini
 from ..examples.audio_statistics import fit_normalization
 from ..examples.batches import GlobalBatches
 from ..examples.recordings import EvaluationRecordings, TrainingRecordings
-from ..loop.speech import ERROR_RATES, SpeechTrainer, transcripts
+from ..loop.speech_trainer import ERROR_RATES, SpeechTrainer, transcripts
 from ..report import output
 from ..report.card import training_card
 from ..task import FinishedRun, Task

@@ -14,7 +14,8 @@ from hf_vits.layers.patch import pair
 from hf_vits.recipe import DataRecipe, Recipe
 
 from ..classification import Classification
-from ..examples.images import EvaluationImages, TrainingImages, training_transform
+from ..examples.image_augmentation import training_transform
+from ..examples.images import EvaluationImages, TrainingImages
 from ..task import FinishedRun
 
 _SHOWN_PREDICTIONS = 24

@@ -14,18 +14,18 @@ from transformers import AutoImageProcessor, AutoModelForPreTraining, PreTrained
 from hf_vits.data.images import SOURCES, backbone_config, image_mode
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.evaluation.features import extract, plain_encoder
-from hf_vits.figures.pretraining import draw_what_it_sees
+from hf_vits.figures.features import draw_method
 from hf_vits.figures.runs import draw_curves
 from hf_vits.hub.card import write_card
 from hf_vits.layers.patch import pair, square_grid
 from hf_vits.optim.schedules import cosine, teacher_temperature
-from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 from hf_vits.recipe import DataRecipe, Recipe
 
-from ..examples.images import EvaluationImages, TrainingImages, training_transform
-from ..examples.views import CorruptingCollator, MaskedPatches, Views, collate_views
-from ..loop.pretraining import PICTURES, PretrainingTrainer, evenly, pixels
-from ..loop.self_distillation import FrozenLastLayer, TeacherTemperature, TeacherUpdate
+from ..examples.image_augmentation import training_transform
+from ..examples.images import EvaluationImages, TrainingImages
+from ..examples.views import MaskedPatches, Views
+from ..loop.callbacks import FrozenLastLayer, TeacherTemperature, TeacherUpdate
+from ..loop.pretraining_trainer import PICTURES, PretrainingTrainer, evenly, pixels
 from ..report import output
 from ..report.card import training_card
 from ..task import FinishedRun, Task
@@ -62,7 +62,7 @@ class Pretraining(Task):
         return EvaluationImages(split, processor, image_mode(model))
 
     def collator(self, recipe: Recipe, model: PreTrainedModel, processor, splits: Splits) -> Callable:
-        return CorruptingCollator(model.config) if isinstance(model.config, SiTConfig) else collate_views
+        return model.collator()
 
     def objective(self, recipe: Recipe) -> nn.Module:
         return nn.Identity()
@@ -112,7 +112,7 @@ class Pretraining(Task):
             draw_curves(run.history, curves)
             images = evenly(self.evaluation_set(run.recipe, run.model, run.processor, run.splits.test), _SHOWN_IMAGES)
             shown = torch.stack([images[index]["pixel_values"] for index in range(len(images))])
-            draw_what_it_sees(run.model, shown, run.processor, seen)
+            draw_method(run.model, shown, run.processor, seen)
             write_card(training_card(run, self.noun, [curves, seen]), run.directory)
 
 
@@ -125,20 +125,14 @@ def num_patches(model: PreTrainedModel, size: tuple[int, int]) -> int:
 
 
 def check_sections(recipe: Recipe, model: PreTrainedModel) -> None:
-    """Raise ValueError where the recipe lacks a section that the model needs, or has one that it does not."""
-    compares = "backbone_config" in model.config.to_dict()
-    masked = getattr(model.config, "masking", None) == "given"
-    follows = getattr(model, "teacher", None) is not None
-    needed = {"views": compares, "masks": masked, "momentum_teacher": follows}
-    for name, needs in needed.items():
+    """Raise ValueError where the recipe lacks a section that the method needs, or has one that it does not take."""
+    for name in ("views", "masks", "momentum_teacher"):
+        needs = name in model.recipe_sections
         if needs != (getattr(recipe, name) is not None):
             verb = "needs" if needs else "takes no"
             raise ValueError(f"{type(model).__name__} {verb} section `{name}` in its recipe")
-    if isinstance(model.config, SiTConfig) and (recipe.views.num_global, recipe.views.num_local) != (2, 0):
-        raise ValueError(
-            "SiT compares two views: views.num_global must be 2 and views.num_local 0, got "
-            f"{recipe.views.num_global} and {recipe.views.num_local}"
-        )
+    if recipe.views is not None:
+        model.check_number_of_views(recipe.views.num_global, recipe.views.num_local)
 
 
 def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) -> list[TrainerCallback]:

@@ -29,7 +29,7 @@ from hf_vits.recipe import DataRecipe, Recipe, VideoRecipe
 
 from ..classification import Classification, label_fields
 from ..examples.clips import EvaluationClips, TrainingClips, check_processor
-from ..examples.images import training_transform
+from ..examples.image_augmentation import training_transform
 from ..loop.trainer import ClassificationTrainer, RecipeTrainer
 from ..task import FinishedRun
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from hf_vits.evaluation import neighbours
 from hf_vits.evaluation.features import extract, plain_encoder
-from hf_vits.figures.pretraining import draw_what_it_sees
+from hf_vits.figures.features import draw_method
 from hf_vits.objectives.centering import Center, is_distributed
 from hf_vits.recipe.pretraining import NeighboursRecipe
 
@@ -63,9 +63,8 @@ class PretrainingTrainer(RecipeTrainer):
             dataset = self.eval_dataset if eval_dataset is None else eval_dataset
             judged = self.judge(partial(extract, plain_encoder(self.model)), dataset)
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in judged.items()}
-            draw_what_it_sees(
-                self.model, self.shown, self.processor, self.pictures / f"{self.state.global_step:06d}.png"
-            )
+            picture = self.pictures / f"{self.state.global_step:06d}.png"
+            draw_method(self.model, self.shown, self.processor, picture)
         self.accelerator.wait_for_everyone()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
