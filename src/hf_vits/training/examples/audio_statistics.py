@@ -1,12 +1,12 @@
 """Mean and standard deviation of the training spectrograms, for the processor's normalisation."""
 
-import numpy as np
 from tqdm import tqdm
 
 from hf_vits.data.splits import Split
 
 from .audio_batches import prepare
 from .recordings import read
+from .selection import spaced_indices
 
 # Enough for a standard error of a bin's mean of about a thousandth of its standard deviation.
 _MOST_RECORDINGS = 4000
@@ -26,10 +26,10 @@ def fit_normalization(processor, split: Split):
         )
     fields = processor.to_dict() | {"normalization": None}
     plain = type(processor).from_dict(fields)
-    chosen = np.linspace(0, len(split) - 1, min(len(split), _MOST_RECORDINGS)).round().astype(int)
+    chosen = spaced_indices(len(split), _MOST_RECORDINGS)
     count, total, squares = 0, 0.0, 0.0
     for index in tqdm(chosen, desc="Measuring spectrograms", unit="recording"):
-        (features,) = prepare(plain, [{"waveform": read(split, int(index), plain.sampling_rate)}])["input_features"]
+        (features,) = prepare(plain, [{"waveform": read(split, index, plain.sampling_rate)}])["input_features"]
         bins = features.double() if features.ndim == 2 else features[0].T.double()
         count += len(bins)
         total, squares = total + bins.sum(0), squares + bins.square().sum(0)

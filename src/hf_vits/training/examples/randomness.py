@@ -1,8 +1,9 @@
 """Seeds of a run's random numbers, so that these do not depend on processes, workers or restarts.
 
 Every random choice has a seed made from the recipe's seed, the kind of choice (its `RandomStream`) and its place:
-epoch and position for an augmentation, global batch for MixUp and CutMix, optimizer step for dropout. No choice depends
-on earlier ones, so a resumed run, and one divided among processes, repeats the choices of an uninterrupted single one.
+epoch and position for an augmentation, global batch for MixUp and CutMix, optimizer step for dropout. No choice
+depends on earlier ones, so a resumed run, and one divided among processes, repeats the choices of an uninterrupted
+single one.
 """
 
 import contextlib
@@ -59,8 +60,8 @@ class PartOfBatch(TorchDispatchMode):
     """Context in which random numbers of a batch's shape are drawn for the global batch, and only one part is kept.
 
     So dropout and stochastic depth of a process that computes one part are those that a single process would draw for
-    the same rows. Tensors whose first dimension is a multiple of `rows` count as batch-shaped. Kernels that draw random
-    numbers themselves, such as fused attention with dropout on accelerators, are not affected.
+    the same rows. Tensors whose first dimension is a multiple of `rows` count as batch-shaped. Kernels that draw
+    random numbers themselves, such as fused attention with dropout on accelerators, are not affected.
 
     Args:
         rows: number of samples of the part.

@@ -1,4 +1,4 @@
-"""The teacher of a distillation: any image classifier, fed with the student's images."""
+"""The teacher of a distillation: any image classifier, given the student's images."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from hf_vits.recipe import TeacherRecipe
 class Teacher(nn.Module):
     """A frozen classifier that takes images normalised for the student.
 
-    Images are denormalised, brought to the teacher's size where it differs (bilinear) and normalised for the teacher.
+    Images are denormalised, resized to the teacher's size if it differs (bilinear) and normalised for the teacher.
     """
 
     def __init__(self, model: nn.Module, processor, student_processor):
@@ -26,7 +26,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """(batch, channels, height, width), the student's, to the teacher's logits (batch, classes)."""
+        """Return the teacher's logits (batch, classes) of the student's images (batch, channels, height, width)."""
         images = pixel_values * self.student_std + self.student_mean
         if self.size is not None and self.size != tuple(images.shape[-2:]):
             images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
@@ -49,6 +49,6 @@ def load_teacher(recipe: TeacherRecipe, student_processor, num_labels: int) -> T
 
 
 def _statistics(processor) -> dict[str, Tensor]:
-    """Mean and standard deviation of a processor's normalisation, shaped to broadcast over images."""
+    """Return mean and std of a processor's normalisation, shaped to broadcast over images."""
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
     return {name: torch.tensor(value).reshape(-1, 1, 1) for name, value in {"mean": mean, "std": std}.items()}
