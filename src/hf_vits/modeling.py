@@ -71,6 +71,25 @@ def recorded_states(outputs: EncoderOutput) -> dict:
     return {name: outputs[name] for name in names if name in outputs}
 
 
+def classification_loss(model: PreTrainedModel, labels: torch.Tensor, logits: torch.Tensor, **kwargs) -> torch.Tensor:
+    """Return the loss of `model.loss_function`, with `num_items_in_batch` also for regression and several labels.
+
+    transformers' Trainer passes the number of labels of all accumulated parts, for whose sum it takes the losses;
+    transformers' own function only divides by it where each input has one class.
+    """
+    loss = model.loss_function(labels, logits, model.config, **kwargs)
+    if model.config.problem_type in ("regression", "multi_label_classification"):
+        loss = part_of_batch(loss, labels, **kwargs)
+    return loss
+
+
+def part_of_batch(
+    loss: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None, **kwargs
+) -> torch.Tensor:
+    """Weigh a mean loss by the fraction of a batch's labels that this part of it has; None: it is the whole batch."""
+    return loss if num_items_in_batch is None else loss * labels.numel() / num_items_in_batch
+
+
 def asks_for_states(model: PreTrainedModel, kwargs: dict) -> bool:
     """Whether arguments or configuration ask for hidden states, attentions or other states of the layers."""
     flags = (f"output_{name}" for name in model._can_record_outputs)
@@ -205,7 +224,7 @@ class ForClassification:
                 follows `config.problem_type` as everywhere in transformers.
         """
         logits = self.classifier(outputs.pooler_output)
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(self, labels, logits, **kwargs)
         return ClassifierOutput(loss=loss, logits=logits, **recorded_states(outputs))
 
 
@@ -268,7 +287,7 @@ class DistilledImageClassification(ForImageClassification):
         cls_logits = self.classifier(outputs.pooler_output)
         distillation_logits = self.distillation_classifier(self.distillation_features(outputs))
         logits = (cls_logits + distillation_logits) / 2
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(self, labels, logits, **kwargs)
         return DistilledClassifierOutput(
             loss=loss,
             logits=logits,

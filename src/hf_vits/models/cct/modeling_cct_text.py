@@ -19,7 +19,7 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple, mer
 from transformers.utils.output_capturing import capture_outputs
 
 from ...layers.position import SequencePositionEmbedding, SinePositionEmbedding
-from ...modeling import EncoderOutput
+from ...modeling import EncoderOutput, classification_loss
 from .configuration_cct_text import CctTextConfig
 from .modeling_cct import CctPreTrainedModel, make_layers, make_pooler
 from .tokenizer_cct import ConvTokenizer, Window
@@ -208,7 +208,7 @@ class CctForSequenceClassification(CctTextPreTrainedModel):
         logits = self.classifier(outputs.pooler_output)
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+            loss = classification_loss(self, labels, logits, **kwargs)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -28,6 +28,7 @@ from ...modeling import (
     asks_for_states,
     init_as_flax,
     is_watched,
+    part_of_batch,
 )
 from .attention_vivit import SpaceAttention, SpaceTimeAttention, TimeAttention
 from .configuration_vivit import VivitConfig
@@ -324,7 +325,7 @@ class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
 
 
 def loss_of_heads(labels: torch.Tensor, logits: torch.Tensor, config: VivitConfig, **kwargs) -> torch.Tensor:
-    return multi_head_cross_entropy(logits, labels, config.head_sizes)
+    return part_of_batch(multi_head_cross_entropy(logits, labels, config.head_sizes), labels, **kwargs)
 
 
 __all__ = ["VivitForVideoClassification", "VivitModel", "VivitPreTrainedModel"]

@@ -89,7 +89,7 @@ class RecipeTrainer(Trainer):
         )
         self.teacher = teacher.to(self.args.device) if teacher else None
         if average:
-            average.average.to(self.args.device)
+            average.to(self.args.device)
         # The objective is a mean over a part of the global batch, so Trainer has to divide it by the number of parts.
         self.model_accepts_loss_kwargs = False
 
