@@ -306,7 +306,7 @@ def test_a_teacher_of_other_classes_is_refused(run, tmp_path):
     recipe = tiny_recipe(
         tmp_path, teacher={"pretrained": str(tmp_path / "teacher")}, objective={"distillation": "hard"}
     )
-    with pytest.raises(ValueError, match="tells 3 classes, the data have 10"):
+    with pytest.raises(ValueError, match="has 3 classes, the data have 10"):
         train(recipe)
 
 

@@ -13,6 +13,7 @@ from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeFo
 from hf_vits.recipe import InitializationRecipe, ModelRecipe
 
 from ..task import Task
+from .fitting import fit_model
 
 
 def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[PreTrainedModel, Any]:
@@ -100,12 +101,7 @@ def _from_checkpoint(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, 
     state_dict = conversion.load_checkpoint(recipe.checkpoint)
     converted = conversion.convert(recipe.system, recipe.variant, state_dict, **recipe.config)
     processor = conversion.processor(recipe.system, recipe.variant, converted)
-    model = type(converted)(type(converted.config)(**converted.config.to_dict() | head))
-    fitting = converted.state_dict()
-    if any(fitting[key].shape != value.shape for key, value in model.state_dict().items()):
-        fitting = {key: value for key, value in fitting.items() if key.startswith(f"{model.base_model_prefix}.")}
-    model.load_state_dict(fitting, strict=False)
-    return model, processor
+    return fit_model(converted, type(converted.config)(**converted.config.to_dict() | head), fit_head=True), processor
 
 
 def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrainedModel, Any]:
@@ -115,8 +111,11 @@ def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTr
         return encoder, task.auto_processor.from_pretrained(recipe.pretrained)
     config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
     _check_config(config, recipe.config)
-    model = task.auto_model.from_pretrained(recipe.pretrained, config=config, ignore_mismatched_sizes=True)
-    return model, task.auto_processor.from_pretrained(recipe.pretrained)
+    trained, loaded = task.auto_model.from_pretrained(recipe.pretrained, output_loading_info=True)
+    base = f"{trained.base_model_prefix}."
+    if missing := sorted(name for name in loaded["missing_keys"] if name.startswith(base)):
+        raise ValueError(f"model.pretrained: {recipe.pretrained} lacks weights, such as {', '.join(missing[:5])}")
+    return fit_model(trained, config, fit_head=bool(head)), task.auto_processor.from_pretrained(recipe.pretrained)
 
 
 def _check_config(config: PreTrainedConfig, changes: dict) -> None:

@@ -44,7 +44,7 @@ def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor:
         batches=batches,
         processor=processor,
         objective=task.objective(recipe),
-        teacher=load_teacher(recipe.teacher, processor, model.config.num_labels) if recipe.teacher else None,
+        teacher=load_teacher(recipe.teacher, processor, splits.class_names) if recipe.teacher else None,
         average=WeightAverage(model, train.ema_decay) if train.ema_decay is not None else None,
     )
     for callback in step_callbacks(recipe, args.max_steps):
