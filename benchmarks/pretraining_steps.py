@@ -30,7 +30,7 @@ from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
-from hf_vits.training.loop.self_distillation import clip_each
+from hf_vits.training.loop.callbacks import clip_each
 
 from .originals import TIMM, definitions, start_one_process
 from .steps import Step

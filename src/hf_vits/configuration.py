@@ -19,6 +19,14 @@ class VitsConfig(PreTrainedConfig):
 
     rate_fields = ()
     size_fields = ()
+    # Outputs beside the logits, which transformers' Trainer does not pass to `compute_metrics`.
+    keys_to_ignore_at_inference = [
+        *("hidden_states", "attentions", "query_states", "key_states", "value_states", "layer_states"),
+        *("cls_logits", "distillation_logits", "token_logits", "lengths", "branch_weights"),
+        *("cache", "past_key_values", "decoder_hidden_states", "decoder_attentions", "cross_attentions"),
+        *("encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions"),
+        *("ctc_logits", "ctc_loss", "decoder_loss"),
+    ]
 
     def __post_init__(self, **kwargs):
         if not type(self).__module__.startswith("transformers_modules."):

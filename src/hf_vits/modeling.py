@@ -72,6 +72,25 @@ def recorded_states(outputs: EncoderOutput) -> dict:
     return {name: outputs[name] for name in names if name in outputs}
 
 
+def classification_loss(model: PreTrainedModel, labels: torch.Tensor, logits: torch.Tensor, **kwargs) -> torch.Tensor:
+    """Return the loss of `model.loss_function`, with `num_items_in_batch` also for regression and several labels.
+
+    transformers' Trainer passes the number of labels of all accumulated parts, for whose sum it takes the losses;
+    transformers' own function only divides by it where each input has one class.
+    """
+    loss = model.loss_function(labels, logits, model.config, **kwargs)
+    if model.config.problem_type in ("regression", "multi_label_classification"):
+        loss = part_of_batch(loss, labels, **kwargs)
+    return loss
+
+
+def part_of_batch(
+    loss: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None, **kwargs
+) -> torch.Tensor:
+    """Weigh a mean loss by the fraction of a batch's labels that this part of it has; None: it is the whole batch."""
+    return loss if num_items_in_batch is None else loss * labels.numel() / num_items_in_batch
+
+
 def only_pooled_is_read(model: PreTrainedModel, last_layer: nn.Module, kwargs: dict) -> bool:
     """Return whether nothing but the pooled token of the last layer's output is read.
 
@@ -264,7 +283,7 @@ class ForClassification:
                 depends on `config.problem_type` as everywhere in transformers.
         """
         logits = self.classifier(outputs.pooler_output)
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(self, labels, logits, **kwargs)
         return ClassifierOutput(loss=loss, logits=logits, **recorded_states(outputs))
 
 
@@ -326,7 +345,7 @@ class DistilledImageClassification(ForImageClassification):
         cls_logits = self.classifier(outputs.pooler_output)
         distillation_logits = self.distillation_classifier(self.distillation_features(outputs))
         logits = (cls_logits + distillation_logits) / 2
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(self, labels, logits, **kwargs)
         return DistilledClassifierOutput(
             loss=loss,
             logits=logits,

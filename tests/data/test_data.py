@@ -18,15 +18,13 @@ from hf_vits.data.splits import Split, load_classes
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe import AffineRecipe, AugmentationRecipe, DataRecipe, RandAugmentRecipe
 from hf_vits.training.examples.batches import GlobalBatches
-from hf_vits.training.examples.images import (
+from hf_vits.training.examples.image_augmentation import (
     ClippedResizedCrop,
-    EvaluationImages,
     RandAugment,
-    TrainingCollator,
-    TrainingImages,
     three_augment,
     training_transform,
 )
+from hf_vits.training.examples.images import EvaluationImages, TrainingCollator, TrainingImages
 
 
 def picture(seed, size=(20, 16)):
@@ -415,7 +413,7 @@ def test_repeats_of_an_image_fill_a_batch_without_being_neighbours():
 def test_mixing_ends_at_its_step():
     batches = GlobalBatches(64, 16, seed=0, mix_steps=6)
     batches.set_epoch(1)
-    assert [batch[0].mixture is not None for batch in batches] == [True, True, False, False]
+    assert [batch[0].mix_seed is not None for batch in batches] == [True, True, False, False]
 
 
 # augmentation

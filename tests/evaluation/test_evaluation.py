@@ -432,13 +432,14 @@ def sit() -> SiTForPreTraining:
 @pytest.mark.parametrize(
     ("draw", "model"),
     [
-        (pictures.draw_reconstructions, mae),
-        (pictures.draw_reconstructions, lambda: mae(normalize_targets=True)),
-        (pictures.draw_reconstructions, sit),
+        (pictures.draw_method, mae),
+        (pictures.draw_method, lambda: mae(normalize_targets=True)),
+        (pictures.draw_method, sit),
+        (pictures.draw_method, dino),
         (pictures.draw_attention, dino),
         (pictures.draw_attention, lambda: encoder("vit")),
-        (pictures.draw_masks, ibot),
-        (pictures.draw_masks, lambda: ibot(masking="high")),
+        (pictures.draw_method, ibot),
+        (pictures.draw_method, lambda: ibot(masking="high")),
         (pictures.draw_patch_components, lambda: encoder("swin")),
         (pictures.draw_patch_components, mae),
     ],
@@ -469,5 +470,5 @@ def test_what_is_hidden_and_shown():
     np.testing.assert_array_equal(seen[:, 4:], image[:, 4:])
     pixel_values = processor(torch.from_numpy(image).permute(0, 3, 1, 2).float(), do_rescale=False, do_resize=False,
                              return_tensors="pt")["pixel_values"]  # fmt: skip
-    np.testing.assert_allclose(pictures.as_shown(pixel_values, processor), image, atol=1e-6)
+    np.testing.assert_allclose(pictures.denormalized(pixel_values, processor), image, atol=1e-6)
     assert square_grid(28, (32, 56)) == (4, 7)

@@ -130,7 +130,7 @@ def test_only_a_model_with_heads_learns_several_labels(table, tmp_path):
 def test_labels_of_a_batch_are_a_distribution_for_each_head(mixup):
     labels = torch.tensor([[0, 2], [1, 4], [1, 3]])
     items = [
-        {"pixel_values": torch.zeros(2, 3, 8, 8), "labels": row, "mixture": 3 if mixup else None} for row in labels
+        {"pixel_values": torch.zeros(2, 3, 8, 8), "labels": row, "mix_seed": 3 if mixup else None} for row in labels
     ]
     batch = TrainingCollator(AugmentationRecipe(mixup=mixup), num_classes=5)(items)["labels"]
     assert batch.shape == (3 - bool(mixup), 5)  # of what is mixed the first is dropped

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from hf_vits import conversion
-from hf_vits.analysis.attention import heaviest
-from hf_vits.analysis.propagation import neighbourhood, propagate, stretch
+from hf_vits.analysis.attention import attended_region
+from hf_vits.analysis.propagation import neighbourhood, normalize_masks, propagate_labels
 from hf_vits.conversion import convert
 from hf_vits.evaluation.neighbours import top_accuracy, vote
 from hf_vits.optim.optimizers import Lars
@@ -106,7 +106,7 @@ def compute_attention(case: Case) -> dict[str, torch.Tensor]:
     attention = eager_attentions(model, pixel_values=pixel_values)[-1][0, :, 0, 1:]
     return {
         "attentions": attention.unflatten(1, grid),
-        "thresholded": heaviest(attention, case.config["threshold"]).float().unflatten(1, grid),
+        "thresholded": attended_region(attention, case.config["threshold"]).float().unflatten(1, grid),
         "pixel_values": pixel_values,
     }
 
@@ -114,7 +114,7 @@ def compute_attention(case: Case) -> dict[str, torch.Tensor]:
 def compute_propagation(case: Case) -> dict[str, torch.Tensor]:
     inputs, config = tensors(case), case.config
     radius, grid = config["size_mask_neighborhood"], (config["h"], config["w"])
-    labels = propagate(
+    labels = propagate_labels(
         inputs["target_features"],
         inputs["context_features"],
         inputs["context_segs"],
@@ -124,7 +124,7 @@ def compute_propagation(case: Case) -> dict[str, torch.Tensor]:
     )
     return {
         "seg_target": labels[None],
-        "normalised_masks": stretch(labels),
+        "normalised_masks": normalize_masks(labels),
         "neighbourhood_mask": neighbourhood(grid, radius).float(),
     }
 

@@ -8,7 +8,7 @@ from hf_vits.conversion import convert, system
 from hf_vits.conversion.core import apply_transforms
 from hf_vits.optim.schedules import teacher_temperature
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_features
-from hf_vits.training.loop.self_distillation import (
+from hf_vits.training.loop.callbacks import (
     ClipEachGradient,
     FrozenLastLayer,
     TeacherTemperature,

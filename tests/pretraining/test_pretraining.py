@@ -22,7 +22,7 @@ from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
-from hf_vits.training.loop.self_distillation import ClipEachGradient, FrozenLastLayer, TeacherUpdate
+from hf_vits.training.loop.callbacks import ClipEachGradient, FrozenLastLayer, TeacherUpdate
 
 from ..support.hub import TINY
 

@@ -11,7 +11,8 @@ from hf_vits.recipe import flat, load_recipe
 from hf_vits.recipe.fields import steps_of
 from hf_vits.recipe.loading import RENAMED
 from hf_vits.training import tasks
-from hf_vits.training.building import build_model, mixing_steps, training_arguments
+from hf_vits.training.building import build_model
+from hf_vits.training.building.trainer import mixing_steps, training_arguments
 from hf_vits.training.classification import label_fields
 from tests.support.paths import RECIPES
 

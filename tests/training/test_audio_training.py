@@ -26,7 +26,7 @@ from hf_vits.data.audio import TEXT_SOURCES
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor
 from hf_vits.recipe import AudioRecipe, SpecAugmentRecipe, load_recipe
 from hf_vits.training import train
-from hf_vits.training.examples import recordings as augmentation
+from hf_vits.training.examples import audio_augmentation as augmentation
 from hf_vits.training.examples.audio_batches import LengthBatches
 from hf_vits.training.examples.audio_statistics import fit_normalization
 from hf_vits.training.examples.randomness import seeded

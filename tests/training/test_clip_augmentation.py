@@ -9,7 +9,7 @@ from hf_vits import VitsVideoProcessor
 from hf_vits.recipe import AugmentationRecipe, RandAugmentRecipe, load_recipe
 from hf_vits.training.examples import clip_augmentation
 from hf_vits.training.examples.clip_augmentation import OPERATIONS, ClipRandAugment
-from hf_vits.training.examples.images import training_transform
+from hf_vits.training.examples.image_augmentation import training_transform
 
 from ..support.training import tiny_recipe
 

@@ -54,7 +54,7 @@ def test_accumulation_follows_the_curve_of_whole_batches(tmp_path, cosub):
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(
-        ValueError, match=r"batch_size 32 cannot be shared equally by 1 process.* x train.accumulation 5"
+        ValueError, match=r"batch_size 32 cannot be divided equally among 1 process.* x train.accumulation 5"
     ):
         train(tiny_recipe(tmp_path, train__accumulation=5))
 

@@ -8,11 +8,15 @@ import torch
 import yaml
 from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 
+from hf_vits.auto import PRETRAINING
+from hf_vits.figures.features import draw_method
+from hf_vits.pretraining.dino.modeling_dino import DINOForPreTraining
+from hf_vits.pretraining.method import Column
 from hf_vits.recipe import load_recipe
 from hf_vits.training import tasks, train
 from hf_vits.training.building import build_model, build_trainer
-from hf_vits.training.examples.batches import Draw
-from tests.support.paths import RECIPES
+from hf_vits.training.examples.batches import SampleKey
+from tests.support.paths import RECIPES, ROOT
 
 from ..support.training import changed, history, losses
 from .test_distributed import launch
@@ -232,8 +236,8 @@ def test_what_happens_at_each_step(tmp_path):
 
 def test_views_are_of_the_sizes_asked_for_and_repeat(tmp_path):
     trainer = trainer_of(tiny("ibot", tmp_path, masks={"ratios": [0.5], "spreads": [0.1], "first_epoch": 1}))
-    draw = Draw(index=3, seed=11, mixture=None, shared_seed=0, epoch=1)
-    item, again = trainer.train_dataset[draw], trainer.train_dataset[draw]
+    key = SampleKey(index=3, seed=11, mix_seed=None, shared_seed=0, epoch=1)
+    item, again = trainer.train_dataset[key], trainer.train_dataset[key]
     assert item["pixel_values"].shape == (2, 1, 8, 8)
     assert item["local_pixel_values"].shape == (2, 1, 4, 4)
     assert item.pop("seed") == again.pop("seed") == 11
@@ -241,8 +245,8 @@ def test_views_are_of_the_sizes_asked_for_and_repeat(tmp_path):
     assert not torch.equal(*item["pixel_values"])
     assert item["bool_masked_pos"].shape == (2, 16)
     assert 0 < item["bool_masked_pos"].sum() <= 16
-    assert not trainer.train_dataset[draw._replace(epoch=0)]["bool_masked_pos"].any()
-    other = trainer.train_dataset[draw._replace(seed=12)]
+    assert not trainer.train_dataset[key._replace(epoch=0)]["bool_masked_pos"].any()
+    other = trainer.train_dataset[key._replace(seed=12)]
     assert not torch.equal(other["pixel_values"], item["pixel_values"])
 
 
@@ -266,3 +270,43 @@ def test_views_are_of_the_sizes_asked_for_and_repeat(tmp_path):
 def test_recipes_that_do_not_fit_their_method_are_refused(tmp_path, method, changes, message):
     with pytest.raises(ValueError, match=message):
         trainer_of(tiny(method, tmp_path, **changes))
+
+
+def test_a_method_brings_its_collator_views_and_picture(tmp_path, monkeypatch):
+    """What a new method would declare reaches the run without a word about it in training or figures."""
+
+    def collator(self):
+        return lambda samples: {"pixel_values": torch.stack([sample["pixel_values"].flip(-1) for sample in samples])}
+
+    def check_number_of_views(self, num_global, num_local):
+        if num_local:
+            raise ValueError("this method takes no local views")
+
+    def picture(self, pixel_values):
+        return [Column("upside down", pixel_values.flip(-2))]
+
+    monkeypatch.setattr(DINOForPreTraining, "collator", collator)
+    monkeypatch.setattr(DINOForPreTraining, "picture", picture)
+    monkeypatch.setattr(DINOForPreTraining, "check_number_of_views", check_number_of_views)
+    with pytest.raises(ValueError, match="no local views"):
+        trainer_of(tiny("dino", tmp_path))
+    trainer = trainer_of(tiny("dino", tmp_path, views__num_local=0))
+    key = SampleKey(index=3, seed=11, mix_seed=None, shared_seed=0, epoch=1)
+    sample = trainer.train_dataset[key]
+    batch = trainer.data_collator([sample])
+    assert batch.keys() == {"pixel_values"}
+    assert torch.equal(batch["pixel_values"][0], sample["pixel_values"].flip(-1))
+    trainer.model.train()
+    draw_method(trainer.model, trainer.shown, trainer.processor, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    assert trainer.model.training
+
+
+def test_training_and_figures_know_no_method_by_name():
+    """A new method must not need edits there; `linear_probe` is the classifier on top of any of them."""
+    names = {method.folder for method in PRETRAINING}
+    for room in ("training", "figures"):
+        for path in (ROOT / "src" / "hf_vits" / room).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            known = [name for name in names if f"pretraining.{name}" in text or f"hf_vits_{name}" in text]
+            assert not known, f"{path} knows {known}"

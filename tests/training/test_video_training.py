@@ -32,7 +32,8 @@ from hf_vits.recipe import AugmentationRecipe, DataRecipe, RandAugmentRecipe
 from hf_vits.training import train
 from hf_vits.training.examples.batches import GlobalBatches
 from hf_vits.training.examples.clips import EvaluationClips, TrainingClips
-from hf_vits.training.examples.images import TrainingCollator, training_transform
+from hf_vits.training.examples.image_augmentation import training_transform
+from hf_vits.training.examples.images import TrainingCollator
 
 from ..support.training import losses
 
@@ -279,7 +280,7 @@ def test_repeats_show_one_clip_differently_and_are_functions_of_the_draw(table):
 
 @pytest.mark.parametrize("recipe", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_clips_are_mixed_whole(recipe):
-    items = [{"pixel_values": torch.full((3, 3, 16, 16), float(i)), "labels": i, "mixture": 7} for i in range(4)]
+    items = [{"pixel_values": torch.full((3, 3, 16, 16), float(i)), "labels": i, "mix_seed": 7} for i in range(4)]
     batch = TrainingCollator(AugmentationRecipe(**recipe), num_classes=4)(items)
     clips, labels = batch["pixel_values"], batch["labels"]
     assert type(clips) is torch.Tensor

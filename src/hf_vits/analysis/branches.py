@@ -1,4 +1,4 @@
-"""How much each layer of a Branchformer leans on attention and on its MLP, as arXiv 2207.02971 shows it."""
+"""Weights of the attention and MLP branches in each layer of a Branchformer (arXiv 2207.02971)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,15 +14,21 @@ BRANCHES = ("attention", "MLP")
 
 @torch.no_grad()
 def branch_weights(model: PreTrainedModel, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-    """The two branches' weights in every layer, for every recording: (recordings, layers, 2), attention first.
+    """Return the weights of the two branches in every layer for every recording.
 
-    Layers that learn to weigh tell by recording; those with fixed weights or one branch have the same for all.
+    Layers with learned weights have other weights for each recording; fixed weights are the same for all.
+
+    Example: `plot_branch_weights(branch_weights(model.eval(), [extractor(waveforms, return_tensors="pt")]))`.
 
     Args:
-        model: any Branchformer whose branches are averaged; it stays in its mode, and evaluation is what one wants.
-        batches: what a feature extractor gives: input_features and attention_mask. Anything else is left aside.
+        model: a Branchformer whose branches are averaged, in evaluation mode.
+        batches: outputs of the feature extractor, with input_features and attention_mask; other entries are ignored.
 
-    Raises ValueError for a model that concatenates its branches, and where there is no batch.
+    Returns:
+        (recordings, layers, 2), attention first.
+
+    Raises:
+        ValueError: the model concatenates its branches, or there are no batches.
     """
     encoder = model.base_model
     merges = [layer.merge for layer in encoder.layers]
@@ -43,7 +49,7 @@ def branch_weights(model: PreTrainedModel, batches: Iterable[Mapping[str, torch.
 
 
 def fixed_weights(layer: torch.nn.Module) -> torch.Tensor | None:
-    """Weights (2,) of a layer that does not learn them."""
+    """Return the branch weights (2,) of a layer with fixed weights, None for a layer that learns them."""
     if isinstance(layer.merge, SingleBranch):
         return torch.tensor([float(layer.attention_branch is not None), float(layer.mlp_branch is not None)])
     if isinstance(layer.merge, FixedAverageMerge):
@@ -56,10 +62,10 @@ def fixed_weights(layer: torch.nn.Module) -> torch.Tensor | None:
 
 
 def plot_branch_weights(weights: torch.Tensor) -> Figure:
-    """Mean and standard deviation over recordings, layer by layer.
+    """Plot mean and standard deviation over recordings of each layer's branch weights.
 
     Args:
-        weights: (recordings, layers, 2), of `branch_weights`.
+        weights: (recordings, layers, 2), from `branch_weights`.
     """
     layers = range(1, weights.shape[1] + 1)
     mean, deviation = weights.mean(dim=0), weights.std(dim=0, correction=0)

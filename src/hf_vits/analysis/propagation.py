@@ -1,6 +1,6 @@
-"""Labels that follow their objects through a video, by the similarity of patch features alone.
+"""Video object segmentation by label propagation: labels follow patches with similar features from frame to frame.
 
-Jabri et al., arXiv 2006.14613, section 4.1; facebookresearch/dino, eval_video_segmentation.py.
+Sources: Jabri et al., arXiv 2006.14613, section 4.1; facebookresearch/dino, eval_video_segmentation.py.
 """
 
 import torch
@@ -8,7 +8,11 @@ from torch import Tensor
 
 
 def neighbourhood(grid: tuple[int, int], radius: int, device: torch.device | str = "cpu") -> Tensor:
-    """(places, places), True between places of a grid that are at most `radius` rows and columns apart."""
+    """Return a mask (places, places), True between places of a grid at most `radius` rows and columns apart.
+
+    Args:
+        grid: (rows, columns); places are counted row by row.
+    """
     rows, columns = (
         (torch.arange(size, device=device)[:, None] - torch.arange(size, device=device)).abs() <= radius
         for size in grid
@@ -17,7 +21,7 @@ def neighbourhood(grid: tuple[int, int], radius: int, device: torch.device | str
 
 
 @torch.no_grad()
-def propagate(
+def propagate_labels(
     features: Tensor,
     context_features: Tensor,
     context_labels: Tensor,
@@ -25,20 +29,24 @@ def propagate(
     num_neighbours: int = 5,
     temperature: float = 0.1,
 ) -> Tensor:
-    """Labels of a frame's patches from those of earlier frames.
+    """Return the labels of a frame's patches, propagated from earlier frames.
 
-    Every patch takes the mean of the labels of its most similar patches near its own place, weighted by the
-    exponential of their cosine similarity over `temperature`; patches as similar as the last of them count too.
+    A patch's label is the mean of the labels of its most similar patches within `radius`, weighted by
+    exp(cosine similarity / temperature). Patches exactly as similar as the last of them count too.
+
+    Example: `propagate_labels(tokens[1], tokens[:1], masks[:1])` for tokens (frames, patches, channels) of an encoder
+    and masks (frames, classes, rows, columns).
 
     Args:
-        features: (patches, channels) of the frame.
-        context_features: (frames, patches, channels).
-        context_labels: (frames, classes, rows, columns), soft.
-        radius: how far a patch looks, in rows and columns; 0 for everywhere.
-        num_neighbours: how many patches of all frames together it takes.
+        features: of the frame, (patches, channels).
+        context_features: of earlier frames, (frames, patches, channels).
+        context_labels: probabilities (frames, classes, rows, columns).
+        radius: largest distance between patches in rows and columns; 0 for no limit.
+        num_neighbours: number of patches that are averaged, over all context frames.
+        temperature: divides cosine similarities.
 
     Returns:
-        (classes, rows, columns).
+        Probabilities (classes, rows, columns).
     """
     grid = context_labels.shape[-2:]
     features, context_features = (torch.nn.functional.normalize(f, dim=-1) for f in (features, context_features))
@@ -53,7 +61,7 @@ def propagate(
     return (affinity @ labels).T.unflatten(1, grid)
 
 
-def stretch(masks: Tensor) -> Tensor:
-    """Soft masks (classes, rows, columns), each brought to values from 0 to 1; an empty one stays as it is."""
+def normalize_masks(masks: Tensor) -> Tensor:
+    """Rescale each of the soft masks (classes, rows, columns) to values from 0 to 1; empty masks stay unchanged."""
     low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax(dim=(1, 2), keepdim=True)
     return torch.where(high > 0, (masks - low) / (high - low), masks)

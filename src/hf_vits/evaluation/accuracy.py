@@ -1,7 +1,7 @@
-"""Metrics of a classifier through the package's `evaluate` modules.
+"""Metrics of a classifier, computed by the package's `evaluate` modules.
 
-`heads` are those of a model with several, as `heads_of` tells them. Its inputs have a label for each, and what is
-ranked are combinations of their classes.
+A model with several heads has one for each label column of its inputs. `heads` is then {name: number of classes}, as
+`hf_vits.data.label_groups.heads_of` returns it, and combinations of one class of each head are ranked.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,15 @@ _ONE_HEAD: Mapping[str, int] = {}
 def rank(
     logits: torch.Tensor, labels: torch.Tensor, heads: Mapping[str, int] = _ONE_HEAD
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the metrics need of logits (batch, classes).
+    """Rank the classes of a batch and compute its losses.
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch,), or (batch, heads) positions among all classes.
 
     Returns:
-        The best five classes (batch, <= 5), or combinations of classes, and the cross-entropy of each input (batch,),
-        its mean over the heads.
+        The five best classes (batch, <= 5), or combinations of classes, best first; and the cross-entropy of each
+        input (batch,), averaged over heads.
     """
     if not heads:
         ranking = logits.topk(min(_RANKS, logits.shape[1]), dim=1).indices
@@ -42,25 +46,32 @@ def rank(
 
 
 def accuracy_metrics(prediction: EvalPrediction, heads: Mapping[str, int] = _ONE_HEAD) -> dict[str, float]:
-    """loss, accuracy and top5_accuracy of what `rank` made of a split.
+    """Return loss, accuracy and top5_accuracy of a split, whose predictions are the results of `rank`.
 
-    With several heads an input is right where all are; there also is the accuracy of each, by its name.
+    With several heads an input is right if all its labels are; `<head>_accuracy` is the accuracy of one head.
     """
     rankings, losses = prediction.predictions
-    labels, own = prediction.label_ids, {}
+    labels, of_each_head = prediction.label_ids, {}
     if heads:
         right = taken_apart(rankings[:, 0], list(heads.values())) == labels
-        own = {f"{name}_accuracy": float(column.mean()) for name, column in zip(heads, right.T, strict=True)}
+        of_each_head = {f"{name}_accuracy": float(column.mean()) for name, column in zip(heads, right.T, strict=True)}
         labels = combined(labels, list(heads.values()))
     metric = load_metric("top_k_accuracy")
     scores = metric.compute(predictions=rankings, references=labels, k=(1, _RANKS))
-    return {"loss": float(losses.mean()), **scores, **own}
+    return {"loss": float(losses.mean()), **scores, **of_each_head}
 
 
 def confusion(
     rankings: np.ndarray, labels: np.ndarray, num_classes: int, heads: Mapping[str, int] = _ONE_HEAD
 ) -> np.ndarray:
-    """Counts (true class, predicted class); with several heads each input counts once for each."""
+    """Return the confusion matrix, counts (true classes, predicted classes).
+
+    With several heads each input counts once for each head.
+
+    Args:
+        rankings: (inputs, ranks), best first, as `rank` returns them.
+        labels: (inputs,), or (inputs, heads).
+    """
     predicted = rankings[:, 0]
     if heads:
         predicted, labels = taken_apart(predicted, list(heads.values())).ravel(), labels.ravel()

@@ -1,4 +1,4 @@
-"""Features of images: what a frozen encoder makes of them."""
+"""Features of images from a frozen encoder."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,18 +19,20 @@ from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_feature
 
 
 def load_encoder(source: str, **fields) -> PreTrainedModel:
-    """The encoder alone of a saved model, of whatever kind: plain, pretraining, or a classifier.
+    """Load the image encoder of a saved model, which may be a plain encoder, a pretraining model or a classifier.
+
+    Example: `load_encoder("user/dino-vit-small")`.
 
     Args:
-        source: its directory or Hub repository; a ViT, DeiT or MAE may be transformers' own.
-        fields: of its configuration, that differ.
+        source: directory or Hub repository; a ViT, DeiT or MAE may be transformers' own.
+        fields: configuration fields to change.
 
     Raises:
-        ValueError: a model that does not encode images, or an architecture that hf_vits does not have.
+        ValueError: the model does not encode images, or hf_vits does not have its architecture.
     """
     config = AutoConfig.from_pretrained(source, **fields)
     kinds = [AutoModelForPreTraining, AutoModel, AutoModelForImageClassification]
-    if not config.model_type.startswith("hf_vits_"):  # whose plain ViT may come with a layer that was never trained
+    if not config.model_type.startswith("hf_vits_"):  # AutoModel would add an untrained pooler to a ViT
         kinds = [AutoModelForPreTraining, AutoModelForImageClassification]
     kind = next((kind for kind in kinds if type(config) in kind._model_mapping), None)
     if kind is None:
@@ -42,9 +44,12 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
 
 
 def plain_encoder(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder alone of any model: the export of one that pretrains, what a classifier stands on.
+    """Return the encoder of a model: `export()` of a pretraining model, the base model of a classifier.
 
-    Of transformers' own architectures it is ours; ValueError for those that we do not have.
+    A model of transformers is converted to hf_vits.
+
+    Raises:
+        ValueError: hf_vits does not have the architecture.
     """
     if hasattr(model, "export"):
         return model.export().to(model.device, model.dtype)
@@ -59,15 +64,20 @@ def extract(
     num_layers: int = 1,
     patch_mean: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Features and labels of labelled images, under a progress bar.
+    """Compute features of labelled images, with a progress bar.
+
+    Example: `features, labels = extract(load_encoder("user/dino-vit-small"), loader)`.
 
     Args:
-        model: a plain encoder, as `plain_encoder` gives; it computes in evaluation mode.
+        model: a plain encoder, see `plain_encoder`; it is set to evaluation mode meanwhile.
         loader: batches with pixel_values (batch, channels, height, width) and labels (batch,).
-        num_layers, patch_mean: what the features are, see `layer_features`; by default `pooler_output`.
+        num_layers, patch_mean: choice of features, see `layer_features`; by default `pooler_output`.
 
     Returns:
-        (images, channels) in float32 and (images,), both where the model is.
+        Features (images, channels) in float32 and labels (images,), both on the model's device.
+
+    Raises:
+        ValueError: the loader has no batches.
     """
     features, labels = [], []
     with torch.no_grad(), evaluating(model):
@@ -82,7 +92,7 @@ def extract(
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode for as long as it is entered."""
+    """Set a model to evaluation mode inside the context, and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:

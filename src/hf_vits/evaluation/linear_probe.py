@@ -1,6 +1,6 @@
-"""Linear probes on features that are computed once: quick, and without augmentation.
+"""Linear probes on features that are computed once: fast, without augmentation.
 
-A recipe with `model.probe` trains the same classifier on random crops, as the originals do, and leaves a model.
+A recipe with `model.probe` trains the same classifier on random crops, as the originals do, and saves a model.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from hf_vits.optim.schedules import learning_rate
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import EPSILON
 from hf_vits.recipe import ScheduleRecipe
 
-SMALLEST_EPOCH = 10  # steps; from fewer images batches are smaller
+SMALLEST_EPOCH = 10  # steps; with few images batches are made smaller to reach it
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How a probe is trained: momentum 0.9, no weight decay, the learning rate along half a cosine down to 0.
+    """Training settings of a probe. Momentum is 0.9, weight decay 0, and the learning rate falls to 0 along a cosine.
 
     Attributes:
-        learning_rate: for a batch of 256 images, to which the batch's own is in proportion.
-        warmup_epochs: epochs at first in which the learning rate rises from 0.
-        batch_norm: whether a batch norm without parameters stands before the classifier.
+        learning_rate: for a batch of 256 images; it is scaled in proportion to the batch size.
+        warmup_epochs: number of first epochs in which the learning rate rises from 0.
+        batch_norm: whether a batch norm without parameters precedes the classifier.
     """
 
     optimizer: Literal["lars", "sgd"]
@@ -48,12 +48,14 @@ SETTINGS = {
 def train_probe(
     features: Tensor, labels: Tensor, num_classes: int, settings: ProbeSettings, seed: int = 0
 ) -> nn.Sequential:
-    """A classifier of features, in evaluation mode; under a progress bar.
+    """Train a linear classifier of features, with a progress bar, and return it in evaluation mode.
+
+    Example: `probe = train_probe(features, labels, num_classes=10, settings=SETTINGS["dino"])`.
 
     Args:
         features: (images, channels).
         labels: (images,), from 0 to `num_classes` - 1.
-        seed: of its first weights and the order of images.
+        seed: of the initial weights and the order of images.
     """
     generator = torch.Generator().manual_seed(seed)
     linear = nn.Linear(features.shape[1], num_classes)
@@ -81,7 +83,7 @@ def train_probe(
 
 @torch.no_grad()
 def accuracy(probe: nn.Module, features: Tensor, labels: Tensor) -> dict[str, float]:
-    """loss, top1 and top5 of a probe on features (images, channels) and their labels (images,)."""
+    """Return loss, top1 and top5 (0 to 1) of a probe on features (images, channels) with labels (images,)."""
     logits = probe(features)
     return {
         "loss": nn.functional.cross_entropy(logits, labels).item(),

@@ -1,4 +1,4 @@
-"""Classification from few labelled images: a logistic regression on frozen features."""
+"""Low-shot classification: a logistic regression on frozen features of few labelled images."""
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -19,21 +19,25 @@ def accuracy(
     penalty: float = 0.1,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How well test images are told apart by what few training images teach, drawn at random several times.
+    """Return the accuracy on test images of classifiers trained on few training images, drawn at random.
 
-    As DINO and iBOT do it (bytedance/ibot, evaluation/eval_logistic_regression.py): features of length 1, no
-    intercept, a squared norm as penalty. Its weight is over the number of images, as the author of the solver had it
-    for DINO (facebookresearch/dino, issue 121); iBOT's script leaves that out, and its results are worse.
+    As in DINO and iBOT (bytedance/ibot, evaluation/eval_logistic_regression.py): features normalised to length 1, no
+    intercept, a squared norm as penalty. The penalty is divided by the number of images, as the solver's author
+    advised for DINO (facebookresearch/dino, issue 121); iBOT's script does not, with worse results.
+
+    Example: `accuracy(*extract(encoder, train_loader), *extract(encoder, test_loader), shots=5)["top1"]`.
 
     Args:
         train_features, test_features: (images, channels).
         train_labels, test_labels: (images,), from 0.
-        shots: images of each class, or as a float the share of each class; at least one image of each.
-        draws: over how many draws the accuracy is averaged.
+        shots: number of images of each class; a float is a fraction of each class, at least one image.
+        draws: number of random draws.
         penalty: weight of the penalty, times the number of images; MSN's is 0.00025.
+        seed: of the draws.
 
     Returns:
-        images in a draw; top1 and top5, each from 0 to 1 and a mean over draws; top1_deviation, over draws.
+        images, their number in a draw; top1 and top5, from 0 to 1, means over draws; top1_deviation, the standard
+        deviation over draws.
 
     Raises:
         ValueError: a class has fewer images than are to be drawn.
@@ -58,12 +62,12 @@ def accuracy(
 
 
 def fit(features: np.ndarray, labels: np.ndarray, penalty: float) -> LogisticRegression:
-    """The classifier of least mean loss plus half the squared norm times `penalty` / images."""
+    """Return the classifier that minimises mean loss + penalty / (2 * images) * squared norm of the weights."""
     return LogisticRegression(C=1 / penalty, fit_intercept=False, max_iter=1000).fit(features, labels)
 
 
 def choose(labels: np.ndarray, shots: int | float, generator: np.random.Generator) -> np.ndarray:
-    """Indices of so many, or such a share, of the images of each class, in ascending order."""
+    """Return indices of `shots` random images, or a fraction of the images, of each class, in ascending order."""
     chosen = []
     for label in np.unique(labels):
         images = np.flatnonzero(labels == label)

@@ -1,9 +1,9 @@
-"""Classification by nearest neighbours: what features know without being trained further."""
+"""k-nearest-neighbour (k-NN) classification of features, without training."""
 
 import torch
 from torch import Tensor
 
-SIMILARITIES = 2**26  # that are held at once, a quarter of a GiB
+SIMILARITIES = 2**26  # computed at a time: a quarter of a GiB
 
 
 @torch.no_grad()
@@ -15,19 +15,21 @@ def accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> dict[str, float]:
-    """How often the nearest training images tell the class of a test image (facebookresearch/dino, eval_knn.py).
+    """Return the accuracy of k-NN classification of test images (facebookresearch/dino, eval_knn.py).
+
+    Example: `accuracy(*extract(encoder, train_loader), *extract(encoder, test_loader), k=20)["top1"]`.
 
     Args:
-        train_features, test_features: (images, channels); their length does not matter.
+        train_features, test_features: (images, channels); they are normalised to length 1.
         train_labels, test_labels: (images,), from 0.
-        k: how many neighbours vote.
+        k: number of neighbours that vote.
         temperature: divides their cosine similarities.
 
     Returns:
-        top1 and top5, each from 0 to 1; with fewer than five neighbours top5 counts as many classes as there are.
+        top1 and top5, each from 0 to 1; with fewer than five neighbours top5 is top-k.
 
     Raises:
-        ValueError: fewer training images than neighbours are asked for.
+        ValueError: there are fewer training images than k.
     """
     return accuracies(train_features, train_labels, test_features, test_labels, [k], temperature)[k]
 
@@ -41,7 +43,7 @@ def accuracies(
     ks: list[int],
     temperature: float = 0.07,
 ) -> dict[int, dict[str, float]]:
-    """`accuracy` for several numbers of neighbours, {k: {"top1": ..., "top5": ...}}, which are searched for once."""
+    """Return `accuracy` for several k as {k: {"top1": ..., "top5": ...}}, with one search for neighbours."""
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     similarities, neighbours = nearest(test_features, train_features, max(ks))
     results = {}
@@ -55,33 +57,37 @@ def accuracies(
 def vote(
     features: Tensor, bank: Tensor, labels: Tensor, num_neighbours: int, num_classes: int, temperature: float = 0.07
 ) -> Tensor:
-    """Votes of the nearest neighbours, each with the exponential of its cosine similarity over `temperature`.
+    """Return the votes of the nearest neighbours, each weighted by exp(cosine similarity / temperature).
 
-    Wu et al., arXiv 1805.01978, section 3.4; facebookresearch/dino, eval_knn.py, `knn_classifier`.
+    Sources: Wu et al., arXiv 1805.01978, section 3.4; facebookresearch/dino, eval_knn.py, `knn_classifier`.
 
     Args:
         features: (images, channels).
-        bank: (known images, channels), with labels (known images,).
+        bank: features of known images, (known images, channels).
+        labels: classes of the known images, (known images,).
 
     Returns:
-        (images, num_classes); the class of most votes is the prediction.
+        (images, num_classes); the class with most votes is the prediction.
 
     Raises:
-        ValueError: the bank has fewer images than neighbours are asked for.
+        ValueError: the bank has fewer images than `num_neighbours`.
     """
     similarities, neighbours = nearest(features, bank, num_neighbours)
     return count(similarities, labels[neighbours], num_classes, temperature)
 
 
 def nearest(features: Tensor, bank: Tensor, num_neighbours: int) -> tuple[Tensor, Tensor]:
-    """Cosine similarities of the most similar images of the bank, most similar first, and which these are.
+    """Find the images of a bank with the highest cosine similarity.
 
     Args:
         features: (images, channels).
         bank: (known images, channels).
 
     Returns:
-        (images, num_neighbours) each.
+        Similarities and indices in the bank, (images, num_neighbours) each, most similar first.
+
+    Raises:
+        ValueError: the bank has fewer images than `num_neighbours`.
     """
     if not 1 <= num_neighbours <= len(bank):
         raise ValueError(f"{num_neighbours} neighbours cannot be found among {len(bank)} images")
@@ -93,12 +99,12 @@ def nearest(features: Tensor, bank: Tensor, num_neighbours: int) -> tuple[Tensor
 
 
 def count(similarities: Tensor, labels: Tensor, num_classes: int, temperature: float) -> Tensor:
-    """Votes (images, num_classes) of neighbours, whose similarities and labels are (images, neighbours)."""
+    """Return votes (images, num_classes) from the neighbours' similarities and labels (images, neighbours)."""
     votes = similarities.new_zeros(len(similarities), num_classes)
     return votes.scatter_add_(1, labels, (similarities / temperature).exp())
 
 
 def top_accuracy(votes: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Part of the images whose label (images,) is among the `k` classes of most votes (images, classes)."""
+    """Return the fraction of images whose label (images,) is among the `k` classes of most votes (images, classes)."""
     ranked = votes.sort(dim=1, descending=True).indices[:, :k]
     return (ranked == labels[:, None]).any(dim=1).double().mean().item()

@@ -1,4 +1,4 @@
-"""Pictures of recordings."""
+"""Pictures of recordings: spectrograms in decibels."""
 
 import matplotlib
 import numpy as np
@@ -6,25 +6,36 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-_SIZE = (192, 128)
+_SIZE = (192, 128)  # pixels
 _WINDOW_SECONDS = 0.025
-_DECIBELS = 70
+_RANGE = 70  # decibels between the loudest and the darkest colour
 
 
-def decibels(waveform: Tensor, window: int, hop: int) -> Tensor:
-    """Spectrogram (frequencies, columns) of a waveform (samples,), the loudest 70 dB; the others in samples."""
+def power_spectrogram(waveform: Tensor, window: int, hop: int) -> Tensor:
+    """Return the power spectrogram (frequencies, columns) of a waveform (samples,), in decibels.
+
+    Levels more than 70 dB below the loudest are raised to that level.
+
+    Args:
+        window, hop: length of a Hann window and distance between windows, in samples.
+    """
     window = min(window, len(waveform))
     spectrum = torch.stft(
         waveform, window, hop, window=torch.hann_window(window), pad_mode="constant", return_complex=True
     )
     levels = 20 * spectrum.abs().clamp(min=1e-7).log10()
-    return levels.clamp(min=levels.max() - _DECIBELS)
+    return levels.clamp(min=levels.max() - _RANGE)
 
 
-def picture(waveform: Tensor, sampling_rate: int) -> Image.Image:
-    """The spectrogram of a waveform (samples,), time to the right, frequency upwards."""
+def spectrogram_image(waveform: Tensor, sampling_rate: int) -> Image.Image:
+    """Return a picture of a waveform's spectrogram, 192 x 128 pixels, time to the right, frequency upwards.
+
+    Args:
+        waveform: (samples,).
+        sampling_rate: samples per second.
+    """
     window = max(round(_WINDOW_SECONDS * sampling_rate), 16)
-    levels = decibels(waveform, window, window // 4)
-    shares = (levels - levels.max()) / _DECIBELS + 1
-    colors = matplotlib.colormaps["magma"](shares.flip(0).numpy())
+    levels = power_spectrogram(waveform, window, window // 4)
+    brightness = (levels - levels.max()) / _RANGE + 1  # from 0 to 1
+    colors = matplotlib.colormaps["magma"](brightness.flip(0).numpy())
     return Image.fromarray(np.uint8(255 * colors[..., :3])).resize(_SIZE, Image.Resampling.BILINEAR)

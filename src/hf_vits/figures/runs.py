@@ -1,4 +1,4 @@
-"""Figures of a finished run."""
+"""Figures of a finished run: curves, confusion matrix, predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from PIL import Image
 
 _TRAIN, _EVALUATION = "#4c72b0", "#dd8452"
 _RIGHT, _WRONG = "#2e7d32", "#c62828"
-# Above so many classes the cells of a confusion matrix are too small for names and counts.
+# With more classes the cells of a confusion matrix are too small for names and counts.
 _MOST_NAMED_CLASSES = 25
 _GRID_WIDTH = 11.4  # inches
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image with its class (None where it is not known), the predicted class and its probability."""
+    """An image with its class (None if unknown), the predicted class and its probability."""
 
     image: Image.Image
     label: str | None
@@ -28,19 +28,19 @@ class Prediction:
 
 
 def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Loss, validation accuracy or error rates, and learning rate over the steps of Trainer's log history."""
+    """Draw loss, validation accuracy or error rates, and learning rate over the steps of Trainer's log history."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, measure, rate = figure.subplots(1, 3)
     _plot(loss, history, "loss", "training", _TRAIN)
     _plot(loss, history, "eval_loss", "validation", _EVALUATION)
     _plot(measure, history, "eval_accuracy", "top-1", _EVALUATION)
     _plot(measure, history, "eval_top5_accuracy", "top-5", _EVALUATION, linestyle=":")
-    _plot(measure, history, "eval_knn_accuracy", "neighbours", _EVALUATION)
+    _plot(measure, history, "eval_knn_accuracy", "k-NN", _EVALUATION)
     _plot(measure, history, "eval_word_error_rate", "words", _EVALUATION)
     _plot(measure, history, "eval_character_error_rate", "characters", _EVALUATION, linestyle=":")
     _plot(rate, history, "learning_rate", "learning rate", _TRAIN)
-    judged = "error rates" if any("eval_word_error_rate" in entry for entry in history) else "accuracy"
-    for axes, title in ((loss, "Loss"), (measure, f"Validation {judged}"), (rate, "Learning rate")):
+    measured = "error rates" if any("eval_word_error_rate" in entry for entry in history) else "accuracy"
+    for axes, title in ((loss, "Loss"), (measure, f"Validation {measured}"), (rate, "Learning rate")):
         axes.set(title=title, xlabel="optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(alpha=0.3)
@@ -62,28 +62,32 @@ def _plot(axes, history: Sequence[dict[str, Any]], key: str, label: str, color: 
 
 
 def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix, each row as shares of its true class; counts in the cells where there is room."""
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    """Draw a confusion matrix, coloured by the fraction of each true class, with counts in the cells if there is room.
+
+    Args:
+        matrix: counts (true classes, predicted classes).
+    """
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     named = len(class_names) <= _MOST_NAMED_CLASSES
     side = min(3 + 0.5 * len(class_names), 14) if named else 8
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    shown = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted class", ylabel="true class", title="Confusion matrix of the test split")
-    figure.colorbar(shown, ax=axes, label="share of the true class", shrink=0.8)
+    figure.colorbar(shown, ax=axes, label="fraction of the true class", shrink=0.8)
     if named:
         slanted = {} if max(map(len, class_names)) < 4 else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         axes.set_xticks(range(len(class_names)), class_names, **slanted)
         axes.set_yticks(range(len(class_names)), class_names)
         for (row, column), count in np.ndenumerate(matrix):
             if count:
-                color = "white" if shares[row, column] > 0.5 else "black"
+                color = "white" if fractions[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
     save_figure(figure, path)
 
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
-    """A grid of images, titled by predicted class and probability; green where right, else red with the true class."""
+    """Draw a grid of images titled by predicted class and probability, green if right, else red and corrected."""
     rows, width = -(-len(predictions) // columns), _GRID_WIDTH / columns
     shape = min(max(prediction.image.height / prediction.image.width for prediction in predictions), 1)
     figure = Figure(figsize=(_GRID_WIDTH, (width * shape + 0.4) * rows), layout="constrained")
@@ -101,6 +105,7 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int
 
 
 def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     partial = path.with_suffix(".partial.png")
     figure.savefig(partial, dpi=110)
     partial.replace(path)

@@ -23,13 +23,13 @@ _WIDTH = 12  # inches
 
 @dataclass(frozen=True)
 class WatchedVideo:
-    """What a model saw of a video and what it took it for.
+    """A classified video, to be drawn.
 
     Attributes:
-        title: of its part of the picture.
-        frames, seconds: some frames (frames, height, width, 3) of uint8, and the time (frames,) of each.
-        windows: start and end (windows, 2), in seconds, of the clips that were classified.
-        class_names, probabilities: the most probable classes, and how probable each is (windows, classes).
+        title: written above its part of the picture.
+        frames, seconds: some frames (frames, height, width, 3) of uint8, and the time of each in seconds (frames,).
+        windows: start and end (windows, 2) in seconds of the clips that were classified.
+        class_names, probabilities: the most probable classes, and their probabilities (windows, classes).
     """
 
     title: str
@@ -41,7 +41,7 @@ class WatchedVideo:
 
 
 def contact_sheet(frames: np.ndarray, columns: int) -> Image.Image:
-    """Frames (frames, height, width, 3) of uint8 side by side, row after row."""
+    """Return one image of frames (frames, height, width, 3) of uint8, side by side in rows."""
     rows = -(-len(frames) // columns)
     height, width = frames.shape[1] + _GAP, frames.shape[2] + _GAP
     sheet = np.full((rows * height - _GAP, columns * width - _GAP, 3), _GAP_LEVEL, np.uint8)
@@ -52,7 +52,7 @@ def contact_sheet(frames: np.ndarray, columns: int) -> Image.Image:
 
 
 def to_pictures(clip: Tensor, processor: VitsVideoProcessor) -> np.ndarray:
-    """A clip (frames, channels, height, width) as the model gets it, as frames (frames, height, width, 3) of uint8."""
+    """Return frames (frames, height, width, 3) of uint8 from a normalised clip (frames, channels, height, width)."""
     levels = clip.float().cpu()
     if processor.do_normalize:
         mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (processor.image_mean, processor.image_std))
@@ -64,7 +64,7 @@ def to_pictures(clip: Tensor, processor: VitsVideoProcessor) -> np.ndarray:
 
 
 def shrink(frames: np.ndarray) -> np.ndarray:
-    """Frames (frames, height, width, 3) no larger than a contact sheet needs."""
+    """Return frames (frames, height, width, 3) reduced to the size that they have on a contact sheet."""
     height, width = frames.shape[1:3]
     scale = _LONGEST_SIDE / max(height, width)
     if scale >= 1:
@@ -74,7 +74,7 @@ def shrink(frames: np.ndarray) -> np.ndarray:
 
 
 def draw_watched(videos: Sequence[WatchedVideo], path: Path) -> None:
-    """For each video its contact sheet, and below that the classes: over time, or as bars if one clip was all."""
+    """Draw each video's contact sheet, and below it its classes over time, or as bars if it is a single clip."""
     heights = [height for video in videos for height in (_sheet_height(video), _chart_height(video))]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.9 * len(videos)), layout="constrained")
     parts = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
@@ -85,7 +85,7 @@ def draw_watched(videos: Sequence[WatchedVideo], path: Path) -> None:
 
 
 def _sheet_height(video: WatchedVideo) -> float:
-    """Inches that the contact sheet takes at full width."""
+    """Return the height in inches of the contact sheet at full width."""
     rows = -(-len(video.frames) // _SHEET_COLUMNS)
     height, width = video.frames.shape[1:3]
     return rows * height / width * _WIDTH / _SHEET_COLUMNS

@@ -4,15 +4,15 @@ import datasets
 import evaluate
 from sklearn.metrics import confusion_matrix
 
-_DESCRIPTION = "How many examples of each class were taken for each class."
+_DESCRIPTION = "Number of samples of each true class that were predicted as each class."
 
 _INPUTS = """
 Args:
     predictions: predicted class indices.
     references: true class indices.
-    num_classes: number of classes, whether or not they occur.
+    num_classes: number of classes, including those that do not occur.
 Returns:
-    confusion_matrix: nested list of counts; row i, column j: examples of class i that were taken for class j.
+    confusion_matrix: nested list of counts; row i, column j: samples of class i predicted as class j.
 """
 
 

@@ -4,13 +4,13 @@ import datasets
 import evaluate
 import numpy as np
 
-_DESCRIPTION = "Share of examples whose true class is among the k classes that the model ranks highest."
+_DESCRIPTION = "Fraction of samples whose true class is among the k classes that the model ranks highest."
 
 _INPUTS = """
 Args:
-    predictions: per example, class indices from the most to the less probable.
+    predictions: for each sample, class indices in order of falling probability.
     references: true class indices.
-    k: the numbers of classes to look at; more than are ranked counts all that are.
+    k: values of k; one above the number of ranked classes counts all of them.
 Returns:
     accuracy for k = 1 and top<k>_accuracy for every other k, between 0 and 1.
 """

@@ -7,8 +7,8 @@ import evaluate
 from rapidfuzz.distance import Levenshtein
 
 _DESCRIPTION = (
-    "The fewest words that have to be replaced, deleted and inserted to make the recognised texts of the true ones, "
-    "over the number of true words in all texts together; and the same for characters."
+    "Smallest number of words to replace, delete and insert to turn the true texts into the recognised ones, divided "
+    "by the number of true words, over all texts together; and the same for characters."
 )
 
 _INPUTS = """
@@ -16,8 +16,8 @@ Args:
     predictions: recognised texts.
     references: true texts.
 Returns:
-    word_error_rate and character_error_rate, 0 or more; substitutions, deletions and insertions of words; words, how
-    many true ones there are. Words are what white space separates.
+    word_error_rate and character_error_rate, 0 or more; numbers of substituted, deleted and inserted words; words, the
+    number of true words. Words are separated by white space.
 """
 
 
@@ -35,11 +35,11 @@ class WordErrorRate(evaluate.Metric):
     def _compute(self, predictions, references):
         edits, words, character_edits, characters = Counter(), 0, 0, 0
         for prediction, reference in zip(predictions, references, strict=True):
-            said, heard = reference.split(), prediction.split()
-            edits.update(edit.tag for edit in Levenshtein.editops(said, heard))
-            words += len(said)
-            character_edits += Levenshtein.distance(" ".join(said), " ".join(heard))
-            characters += len(" ".join(said))
+            true, recognised = reference.split(), prediction.split()
+            edits.update(edit.tag for edit in Levenshtein.editops(true, recognised))
+            words += len(true)
+            character_edits += Levenshtein.distance(" ".join(true), " ".join(recognised))
+            characters += len(" ".join(true))
         if not words:
             raise ValueError(f"the {len(references)} references have no words, so there is no error rate")
         return {

@@ -1,54 +1,83 @@
-"""Exponential moving average of the weights, kept beside training."""
+"""Exponential moving average (EMA) of the weights, kept beside training."""
 
 import contextlib
+import copy
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
 _FILE = "averaged_weights.pt"
 
 
 class WeightAverage(TrainerCallback):
-    """After every optimizer step: average = decay x average + (1 - decay) x weights, from the initial weights on."""
+    """Averages the weights after every optimizer step: average = decay x average + (1 - decay) x weights.
+
+    It starts from the initial weights. Floating-point buffers, such as the statistics of batch norms, are averaged
+    too; other buffers, such as indices, are copied. What did not change stays as it is, to the last bit.
+
+    Args:
+        model: whose initial weights are copied.
+        decay: weight of the old average, from 0 to 1.
+
+    Attributes:
+        model: copy of the model that holds the average.
+    """
 
     def __init__(self, model: nn.Module, decay: float):
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-        self.average.n_averaged += 1
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False)
 
+    @torch.no_grad()
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.average.update_parameters(model)
+        parameters = defaultdict(lambda: ([], []))
+        for own, new in zip(self.model.parameters(), model.parameters(), strict=True):
+            owns, news = parameters[own.dtype, own.device]
+            owns.append(own)
+            news.append(new.detach())
+        for owns, news in parameters.values():
+            torch._foreach_lerp_(owns, news, 1 - self.decay)
+        for own, new in zip(self.model.buffers(), model.buffers(), strict=True):
+            # Equal infinities, as in masks, have no difference that could be averaged.
+            moved = torch.where(own == new, own, own.lerp(new, 1 - self.decay)) if own.is_floating_point() else new
+            own.copy_(moved)
+
+    def to(self, device: torch.device) -> None:
+        """Move the average to a device."""
+        self.model.to(device)
 
     def save(self, directory: str | Path) -> None:
-        torch.save(self.average.state_dict(), Path(directory) / _FILE)
+        """Write the average beside a checkpoint."""
+        torch.save(self.model.state_dict(), Path(directory) / _FILE)
 
     def load(self, directory: str | Path) -> None:
-        self.average.load_state_dict(torch.load(Path(directory) / _FILE, map_location="cpu", weights_only=True))
+        """Read the average that `save` wrote."""
+        self.model.load_state_dict(torch.load(Path(directory) / _FILE, map_location="cpu", weights_only=True))
 
     @contextlib.contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """Inside, `model` has the averaged weights; afterwards its own again, to the last bit."""
+        """Give `model` the averaged weights inside the context; afterwards restore its own, to the last bit."""
         own = [tensor.detach().clone() for tensor in _tensors(model)]
-        self._copy(_tensors(self.average.module), model)
+        self.copy_to(model)
         try:
             yield
         finally:
-            self._copy(own, model)
+            _copy(own, model)
 
     def copy_to(self, model: nn.Module) -> None:
-        """Give `model` the averaged weights for good."""
-        self._copy(_tensors(self.average.module), model)
-
-    @staticmethod
-    @torch.no_grad()
-    def _copy(tensors, model: nn.Module) -> None:
-        for target, source in zip(_tensors(model), tensors, strict=True):
-            target.copy_(source)
+        """Give `model` the averaged weights."""
+        _copy(_tensors(self.model), model)
 
 
-def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
     return chain(model.parameters(), model.buffers())
+
+
+@torch.no_grad()
+def _copy(tensors, model: nn.Module) -> None:
+    for target, source in zip(_tensors(model), tensors, strict=True):
+        target.copy_(source)

@@ -1,4 +1,4 @@
-"""Optimizers by name, two that PyTorch lacks, and the groups in which they treat parameters differently."""
+"""Optimizers by name, three that PyTorch lacks, and parameter groups by learning rate and weight decay."""
 
 import re
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from hf_vits.recipe import OptimizerRecipe
 
 
 class Lamb(Optimizer):
-    """Adam whose step is scaled, per parameter, to the parameter's own norm (You et al., arXiv 1904.00962).
+    """LAMB: Adam with the step of each parameter scaled to the parameter's norm (You et al., arXiv 1904.00962).
 
-    As NVIDIA's FusedLAMB, which DeiT III trains with, has it by default: bias correction, weight decay inside the
-    scaled step, no scaling of parameters that do not decay. FusedLAMB also clips gradients to a global norm of 1:
-    here that is train.max_grad_norm.
+    The defaults of NVIDIA's FusedLAMB, with which DeiT III trains: bias correction, weight decay inside the scaled
+    step, no scaling of parameters without weight decay. FusedLAMB also clips gradients to a global norm of 1, for
+    which recipes have train.max_grad_norm.
     """
 
     def __init__(self, params, lr: float, betas=(0.9, 0.999), eps: float = 1e-6, weight_decay: float = 0.0):
@@ -47,19 +47,19 @@ class Lamb(Optimizer):
 
 
 def _trust_ratio(parameter: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-    """Norm of the parameter over that of its update; 1 where either is zero."""
+    """Return the ratio of the norms of a parameter and its update; 1 if either is zero."""
     parameter_norm, update_norm = parameter.norm(), update.norm()
     ratio = parameter_norm / update_norm
     return torch.where((parameter_norm > 0) & (update_norm > 0), ratio, torch.ones_like(ratio))
 
 
 class Adafactor(Optimizer):
-    """Scaling ViT's Adafactor (arXiv 2106.04560, section 3.4; google-research/big_vision, optax.py).
+    """Adafactor as in Scaling ViT (arXiv 2106.04560, section 3.4; google-research/big_vision, optax.py).
 
-    Unlike PyTorch's: second moment factored only where both largest dimensions have at least 32 rows, its decay
-    1 - t^-0.8 capped at 0.999, momentum 0.9 kept in bfloat16, neither update clipping nor steps relative to the
-    parameter; decoupled weight decay times the learning rate. The original factors attention kernels as
-    (hidden, heads, head size), here they are matrices.
+    Unlike PyTorch's: the second moment is factored only if both largest dimensions are at least 32, its decay
+    1 - t^-0.8 is capped at 0.999, momentum 0.9 is kept in bfloat16, updates are neither clipped nor relative to the
+    parameter, and decoupled weight decay is multiplied by the learning rate. The original factors attention kernels as
+    (hidden, heads, head size); here they are matrices.
     """
 
     MINIMUM_TO_FACTOR = 32
@@ -95,7 +95,7 @@ class Adafactor(Optimizer):
         return loss
 
     def _inverse_root(self, state: dict, gradient: torch.Tensor) -> torch.Tensor:
-        """1 / square root of the running second moment, broadcastable to the gradient; updates `state`."""
+        """Update the running second moment in `state`, and return its inverse root, broadcastable to the gradient."""
         weight = 1 - min(self.DECAY_CAP, 1 - state["step"] ** -self.DECAY_EXPONENT)
         square = gradient.square() + self.EPSILON
         smaller, larger = _two_largest(gradient.shape) or (0, 0)
@@ -107,10 +107,10 @@ class Adafactor(Optimizer):
 
 
 class Lars(Optimizer):
-    """SGD whose step is scaled, per matrix, to the matrix's own norm (You et al., arXiv 1708.03888).
+    """LARS: SGD with the step of each matrix scaled to the matrix's norm (You et al., arXiv 1708.03888).
 
-    As for linear probes and ResNets in facebookresearch/mae (util/lars.py) and facebookresearch/dino (utils.py):
-    vectors are neither scaled nor decayed, and the momentum is of scaled steps before the learning rate.
+    As in facebookresearch/mae (util/lars.py) and facebookresearch/dino (utils.py), for linear probes and ResNets:
+    vectors are neither scaled nor decayed, and momentum accumulates scaled steps before the learning rate.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ def _running_sum(state: dict, update: torch.Tensor, momentum: float) -> torch.Te
 
 
 def _two_largest(shape: torch.Size) -> tuple[int, int] | None:
-    """Indices of the second largest and the largest dimension."""
+    """Return the indices of the second largest and the largest dimension, None if there are not two."""
     order = sorted(range(len(shape)), key=lambda i: shape[i])
     return (order[-2], order[-1]) if len(order) > 1 else None
 
@@ -170,7 +170,11 @@ OPTIMIZERS = {"adamw": AdamW, "sgd": SGD, "lamb": Lamb, "adafactor": Adafactor, 
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> Optimizer:
-    """The recipe's optimizer over `parameter_groups`."""
+    """Return the recipe's optimizer over `parameter_groups`.
+
+    Raises:
+        ValueError: `optimizer.options` that the optimizer does not have.
+    """
     groups = parameter_groups(model, recipe)
     try:
         return OPTIMIZERS[recipe.name](groups, lr=recipe.learning_rate, **recipe.options)
@@ -181,7 +185,7 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, recipe: OptimizerRecipe) -> list[dict]:
-    """Trainable parameters grouped by learning rate and weight decay, in the model's order of appearance."""
+    """Group trainable parameters by learning rate and weight decay, in the order of the model."""
     scale = layer_scales(model, recipe.layer_decay)
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
@@ -198,7 +202,7 @@ def parameter_groups(model: nn.Module, recipe: OptimizerRecipe) -> list[dict]:
 
 
 def weight_decay_of(name: str, parameter: nn.Parameter, model: nn.Module, recipe: OptimizerRecipe) -> float:
-    """Weight decay of one parameter; those of at most one dimension and those of `no_decay` have none."""
+    """Return the weight decay of a parameter; vectors, scalars and names that match `no_decay` have none."""
     if parameter.ndim <= 1 or any(re.search(pattern, name) for pattern in recipe.no_decay):
         return 0.0
     is_head = not name.startswith(f"{model.base_model_prefix}.")
@@ -206,10 +210,14 @@ def weight_decay_of(name: str, parameter: nn.Parameter, model: nn.Module, recipe
 
 
 def layer_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
-    """Function from a parameter's name to its factor of the learning rate.
+    """Return the function from a parameter's name to its factor of the learning rate (layer-wise decay).
 
-    The head and what follows the last layer have 1, each layer below `decay` times that of the one above it, the
-    embeddings that of a layer below the first. What a stage has besides its layers counts as part of its first.
+    The factor is 1 for the head and everything after the last layer; each layer has `decay` times the factor of the
+    layer above, and the embeddings count as one more layer. Modules of a stage beside its layers count as part of its
+    first layer.
+
+    Raises:
+        ValueError: the model has no layers, or more than one stack of them.
     """
     if decay == 1:
         return lambda name: 1.0
@@ -234,5 +242,5 @@ def layer_scales(model: nn.Module, decay: float) -> Callable[[str], float]:
 
 
 def place(match: re.Match) -> tuple[int, int]:
-    """(layer, 0), or (stage, layer) in a model in stages, of a match of `_LAYER`."""
+    """Return (layer, 0), or (stage, layer) of a model in stages, from a match of `_LAYER`."""
     return int(match["outer"]), int(match["inner"] or 0)

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a run."""
+"""Schedules over the steps of a run: learning rate, weight decay, momentum and temperature of a teacher."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from hf_vits.recipe.fields import steps_of
 def build_schedule(
     optimizer: Optimizer, recipe: ScheduleRecipe, peak: float, total_steps: int, steps_per_epoch: int
 ) -> LambdaLR:
-    """Scheduler that multiplies each group's own learning rate by that of the recipe over `peak`."""
+    """Return the scheduler that multiplies each group's learning rate by the schedule's value relative to `peak`."""
     rate = learning_rate(recipe, peak, total_steps, steps_per_epoch)
     return LambdaLR(optimizer, lambda step: rate(step) / peak)
 
@@ -21,10 +21,13 @@ def build_schedule(
 def learning_rate(
     recipe: ScheduleRecipe, peak: float, total_steps: int, steps_per_epoch: int
 ) -> Callable[[int], float]:
-    """Function from the number of steps done to the learning rate of the next.
+    """Return the function from the number of steps done to the learning rate of the next step.
 
     Sources: google-research/big_vision, utils.py, `create_learning_rate_schedule`; timm's cosine with warm-up and
-    cooldown, which however steps by epoch and counts the cosine from the start of the warm-up.
+    cooldown, which changes by epoch instead and counts the cosine from the start of the warm-up.
+
+    Raises:
+        ValueError: warm-up and cooldown are longer than the run.
     """
     warmup = steps_of(recipe.warmup, steps_per_epoch)
     cooldown = steps_of(recipe.cooldown, steps_per_epoch)
@@ -58,11 +61,14 @@ def learning_rate(
 def cosine(
     start: float, end: float, total_steps: int, warmup_steps: int = 0, warmup_start: float = 0.0
 ) -> Callable[[int], float]:
-    """Function from the number of steps done to a value that falls or rises along half a cosine.
+    """Return the function from the number of steps done to a value along half a cosine, after a linear warm-up.
 
-    As in DINO and what followed it (facebookresearch/dino, utils.py, `cosine_scheduler`), for learning rate, weight
-    decay and the teacher's momentum: the linear warm-up includes both of its ends, so that `start` comes twice, and
-    `end` would come one step after the last.
+    As in DINO and its successors (facebookresearch/dino, utils.py, `cosine_scheduler`), for learning rate, weight
+    decay and the teacher's momentum: the warm-up includes both its ends, so that `start` occurs twice, and `end` would
+    be reached one step after the last.
+
+    Raises:
+        ValueError: the warm-up is longer than the run.
     """
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(f"a warm-up of {warmup_steps} steps does not fit into a run of {total_steps}")
@@ -77,10 +83,10 @@ def cosine(
 
 
 def teacher_temperature(start: float, end: float, warmup_epochs: int, first_epoch: int = 0) -> Callable[[int], float]:
-    """Function from the number of epochs done to the temperature of a teacher.
+    """Return the function from the number of epochs done to the temperature of a teacher.
 
-    Linear over the warm-up, both ends included, then constant (facebookresearch/dino, main_dino.py). Up to
-    `first_epoch` it stays at the start, as iBOT's temperature of patches does while nothing is masked (bytedance/ibot,
+    Linear over the warm-up, both ends included, then constant (facebookresearch/dino, main_dino.py). Until
+    `first_epoch` it stays at `start`, as iBOT's patch temperature does while nothing is masked (bytedance/ibot,
     main_ibot.py).
     """
 

@@ -14,6 +14,7 @@ from ..modeling import VitsPreTrainedModel
 from ..models.vit.modeling_vit import ViTModel
 from ..objectives.centering import Center
 from .heads import WeightNormLinear
+from .method import PretrainingMethod
 
 
 def teacher_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -57,7 +58,7 @@ class Branch(nn.Module):
         self.head = head
 
 
-class SelfDistillationModel(VitsPreTrainedModel):
+class SelfDistillationModel(PretrainingMethod, VitsPreTrainedModel):
     """Base of models with a `student` and a `teacher`, each a `Branch`, and an `objective`.
 
     The teacher is not trained: `update_teacher` moves it after each step. `teacher` is None for a method without one
@@ -67,6 +68,10 @@ class SelfDistillationModel(VitsPreTrainedModel):
     base_model_prefix = ""
     # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
     needs_package = True
+
+    @property
+    def recipe_sections(self) -> set[str]:
+        return {"views"} if self.teacher is None else {"views", "momentum_teacher"}
 
     @torch.no_grad()
     def _init_weights(self, module):

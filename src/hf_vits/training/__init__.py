@@ -11,20 +11,20 @@ from typing import Any
 def train(recipe: str | Path | dict[str, Any], overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Train, evaluate and save the model of a recipe.
 
-    Started again after it was killed, a run goes on from its last checkpoint. A finished run returns its results.
+    Started again, a run that was killed resumes from its last checkpoint; a finished run returns its results.
 
     Args:
         recipe: YAML file, or its content as a dict; `hf_vits.recipe` describes the keys.
         overrides: changes to it, such as `"train.batch_size=64"`.
 
     Returns:
-        The content of results.json: numbers of steps, processes, images and parameters, and for `test`, and
-        `validation` if it is another split, loss, accuracy and top5_accuracy. The output directory holds the model
-        and its processor, which `from_pretrained` reads, README.md (its card) with figures, history.jsonl,
-        results.json, confusion_matrix.csv, recipe.yaml, and checkpoints to resume from.
+        The content of results.json: numbers of steps, processes, inputs and parameters, and the metrics of `test`, and
+        of `validation` if it is another split; for classifiers loss, accuracy and top5_accuracy. The output directory
+        holds the model and its processor for `from_pretrained`, README.md (the model card) with figures,
+        history.jsonl, results.json, recipe.yaml, checkpoints to resume from, and tables such as confusion_matrix.csv.
 
     Raises:
-        ValueError: the recipe is wrong, or the output directory holds a run of another one.
+        ValueError: the recipe is wrong, or the output directory holds a run of another recipe.
         OSError: data, checkpoint or model files are missing or unreadable.
     """
     from .run import run

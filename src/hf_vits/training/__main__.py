@@ -5,8 +5,8 @@ import json
 import os
 import sys
 
-# OpenMP's threads otherwise spin while they wait for one another: on busy cores a step then takes many times longer.
-# Read once, when torch is imported.
+# By default OpenMP's threads spin while they wait for one another, and on busy cores a step takes many times longer.
+# The variable is read once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from accelerate import PartialState

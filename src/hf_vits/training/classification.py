@@ -1,4 +1,4 @@
-"""What all classifiers share: classes, losses, accuracy, the confusion matrix."""
+"""The common part of all classification tasks: losses, accuracy, confusion matrix, report."""
 
 import tempfile
 from abc import abstractmethod
@@ -24,15 +24,15 @@ from .examples.images import TrainingCollator
 from .loop.trainer import ClassificationTrainer
 from .report import output
 from .report.card import training_card
-from .task import FinishedRun, Task
+from .task import FinishedRun, Task, evaluated_splits
 
 
 class Classification(Task):
-    """A task whose labels are classes. Subclasses load the data and draw some predictions.
+    """Base of tasks whose labels are classes. A subclass loads the data and draws predictions.
 
     Attributes:
-        media: the files that hold its inputs.
-        files: class of inputs in files, made from their paths.
+        media: kind of files that hold the inputs.
+        files: class that reads inputs from a list of paths.
     """
 
     trainer = ClassificationTrainer
@@ -41,7 +41,7 @@ class Classification(Task):
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         if splits.head_sizes:
-            raise ValueError(f"data.columns.label is one column where models classify {self.noun}s")
+            raise ValueError(f"data.columns.label must name one column for models that classify {self.noun}s")
         return label_fields(splits.class_names)
 
     def objective(self, recipe: Recipe) -> nn.Module:
@@ -61,18 +61,22 @@ class Classification(Task):
         return TrainingCollator(recipe.augmentation, len(splits.class_names))
 
     def final_set(self, recipe: Recipe | None, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:
-        """What a trained model is measured on, with or without its recipe: by default as during training."""
+        """Return the data set on which a trained model is measured; by default the one used during training.
+
+        Args:
+            recipe: None for a model without one, as in `hf-vits evaluate`.
+        """
         return self.evaluation_set(recipe, model, processor, split)
 
     def logits(self, model: PreTrainedModel, processor: Any, features: dict[str, Tensor]) -> Tensor:
-        """Logits (batch, classes) of a batch to evaluate, without its labels."""
+        """Return logits (batch, classes) of an evaluation batch without its labels."""
         return model(**features).logits
 
     def evaluate(self, trainer: ClassificationTrainer, processor, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
-        """What `accuracy_metrics` gives of the splits; the confusion matrix of the test split."""
+        """Return loss and accuracies of the splits, and the confusion matrix (classes, classes) of the test split."""
         results = {}
-        for name in ("test",) if splits.validation is splits.test else ("validation", "test"):
-            dataset = self.final_set(trainer.recipe, trainer.model, processor, getattr(splits, name))
+        for name, split in evaluated_splits(splits).items():
+            dataset = self.final_set(trainer.recipe, trainer.model, processor, split)
             prediction = trainer.predict(dataset, metric_key_prefix=name)
             measured = {key.removeprefix(f"{name}_"): value for key, value in prediction.metrics.items()}
             results[name] = {key: measured[key] for key in measured if key.endswith(("loss", "accuracy"))}
@@ -81,7 +85,7 @@ class Classification(Task):
         return results, confusion(rankings, prediction.label_ids, len(splits.class_names), heads)
 
     def write_report(self, run: FinishedRun) -> None:
-        """confusion_matrix.csv, and README.md with curves, confusion matrix and some predictions drawn beside it."""
+        """Write confusion_matrix.csv, and README.md with curves, confusion matrix and predictions as figures."""
         output.write_confusion(run.directory, run.details, run.splits.class_names)
         with tempfile.TemporaryDirectory() as drawn:
             figures = [Path(drawn, f"{name}.png") for name in ("curves", "confusion_matrix", "predictions")]
@@ -93,11 +97,11 @@ class Classification(Task):
 
     @abstractmethod
     def draw_predictions(self, run: FinishedRun, path: Path) -> None:
-        """A picture of some test inputs and what the model takes them for."""
+        """Draw some test inputs with their predicted classes."""
 
 
 def label_fields(class_names) -> dict[str, dict]:
-    """Configuration fields of a head for these classes."""
+    """Return the configuration fields id2label and label2id for these classes."""
     return {
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: index for index, name in enumerate(class_names)},

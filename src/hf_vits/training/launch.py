@@ -1,7 +1,7 @@
 """Several processes on a machine without accelerators.
 
-There `accelerate launch --num_processes N` starts a single process and says nothing (unless it is given mpirun's
-hosts), so the recipe command starts the others itself.
+There `accelerate launch --num_processes N` silently starts a single process (unless it is given mpirun's hosts), so
+the recipe command starts the others itself.
 """
 
 import os
@@ -18,13 +18,13 @@ _LAUNCHER = re.compile(r"^launch$|accelerate-launch$|accelerate[./]commands[./]l
 
 
 def prefer_cpu() -> None:
-    """Let accelerate connect the processes of a machine without accelerators, which it does only when told."""
+    """Let accelerate connect processes on a machine without accelerators, which it does only with this variable."""
     if not torch.accelerator.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"
 
 
 def missing_processes() -> int:
-    """How many processes `accelerate launch` was asked for, if it started this one alone; otherwise 0."""
+    """Return the number of processes asked of `accelerate launch` if it started only this one; otherwise 0."""
     # accelerate prepares the address of a group, and starts no group.
     alone = "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ
     on_cpu = not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU") == "True"
@@ -39,5 +39,5 @@ def missing_processes() -> int:
 
 
 def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
-    """Run `python -m module arguments` in `count` processes that work together, and wait for them."""
+    """Run `python -m module arguments` in `count` connected processes, and wait for them."""
     torchrun.main(["--standalone", f"--nproc-per-node={count}", "-m", module, *arguments])

@@ -1,4 +1,4 @@
-"""The training run that a recipe describes, from its file to a model that can be shared."""
+"""The training run of a recipe, from its YAML file to a saved model with its card."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ from .task import FinishedRun
 
 
 def run(recipe: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """See `hf_vits.training.train`."""
+    """Train, evaluate and save the model of a recipe; see `hf_vits.training.train`."""
     recipe = load_recipe(recipe, overrides)
     task = tasks.load(recipe.task)
     directory = Path(recipe.output.directory)

@@ -1,4 +1,4 @@
-"""What a recipe's task decides."""
+"""The interface of a task: how its data are loaded, its model trained, evaluated and reported."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from .loop.trainer import RecipeTrainer
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A trained model and all that a report tells of it.
+    """A trained model with everything that its report shows.
 
     Attributes:
-        directory: where results go.
+        directory: the run's output directory.
         results: content of results.json.
-        history: Trainer's log.
-        details: what `Task.evaluate` found beyond the results.
+        history: entries of Trainer's log.
+        details: second value of `Task.evaluate`, such as a confusion matrix.
     """
 
     directory: Path
@@ -38,13 +38,19 @@ class FinishedRun:
     details: Any
 
 
+def evaluated_splits(splits: Splits) -> dict[str, Split]:
+    """Return the splits that a run measures at its end by name: "validation", if it is another split, and "test"."""
+    named = {"validation": splits.validation, "test": splits.test}
+    return {"test": splits.test} if splits.validation is splits.test else named
+
+
 class Task(ABC):
     """Data, training and evaluation of one kind of model.
 
     Attributes:
-        auto_model, auto_processor: transformers' Auto classes of the model and of what prepares its inputs.
-        trainer: the Trainer's class.
-        noun: what one input is called: image, video, recording.
+        auto_model, auto_processor: transformers' Auto classes of the model and of its processor.
+        trainer: class of the Trainer.
+        noun: name of one input: image, video, recording.
     """
 
     auto_model: ClassVar[type]
@@ -54,50 +60,50 @@ class Task(ABC):
 
     @abstractmethod
     def load_splits(self, recipe: DataRecipe) -> Splits:
-        """The data that a recipe names."""
+        """Load the data that a recipe names."""
 
     @abstractmethod
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
-        """Configuration fields by which a model's head fits the data."""
+        """Return the configuration fields that fit a model's head to the data, such as id2label."""
 
     def fit_processor(self, recipe: Recipe, processor: Any, splits: Splits) -> Any:
-        """The processor for these data; where nothing about it depends on them, itself."""
+        """Return the processor adapted to the data, such as its normalisation; by default unchanged."""
         return processor
 
     @abstractmethod
     def training_set(self, recipe: Recipe, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:
-        """Augmented examples, each a function of its `Draw` alone."""
+        """Return the data set of augmented samples, indexed by `SampleKey`."""
 
     @abstractmethod
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:
-        """Examples as the processor makes them, with labels."""
+        """Return the data set of samples as the processor makes them, with labels, indexed by number."""
 
     @abstractmethod
     def objective(self, recipe: Recipe) -> nn.Module:
-        """The loss, as the trainer calls it."""
+        """Return the loss module that the trainer calls."""
 
-    def batches(self, recipe: Recipe, splits: Splits, **sharing: int) -> GlobalBatches:
-        """Which training examples meet in a batch; `sharing` says how processes share it, and how long it is mixed."""
+    def batches(self, recipe: Recipe, splits: Splits, **division: int) -> GlobalBatches:
+        """Return the sampler of training batches; `division` are the keyword arguments of `GlobalBatches`."""
         train = recipe.train
         return GlobalBatches(
-            len(splits.train), train.batch_size, train.seed, repeats=recipe.augmentation.repeats, **sharing
+            len(splits.train), train.batch_size, train.seed, repeats=recipe.augmentation.repeats, **division
         )
 
     def collator(self, recipe: Recipe, model: PreTrainedModel, processor: Any, splits: Splits) -> Callable | None:
-        """From a list of training examples to a batch; None: PyTorch's own."""
+        """Return the function from a list of training samples to a batch; None: PyTorch's `default_collate`."""
         return None
 
     def evaluation_collator(self, processor: Any) -> Callable | None:
-        """From a list of evaluation examples to a batch; None: PyTorch's own."""
+        """Return the function from a list of evaluation samples to a batch; None: PyTorch's `default_collate`."""
         return None
 
     def attach(self, trainer: RecipeTrainer, splits: Splits) -> None:  # noqa: B027 - most need nothing else
-        """Give the trainer what else the task needs, such as callbacks."""
+        """Add what the task needs beside the common arguments to the trainer, such as callbacks."""
 
     @abstractmethod
     def evaluate(self, trainer: RecipeTrainer, processor: Any, splits: Splits) -> tuple[dict[str, Any], Any]:
-        """({"test": metrics, and "validation" if it is another split}, details for the report)."""
+        """Return metrics {"test": ..., and "validation" if it is another split}, and details for the report."""
 
     @abstractmethod
     def write_report(self, run: FinishedRun) -> None:
-        """Write the model's card with its figures, and whatever tables belong beside it."""
+        """Write the model card with its figures, and tables beside it, into the output directory."""

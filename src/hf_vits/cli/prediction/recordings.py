@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from hf_vits.figures.audio import decibels
+from hf_vits.figures.audio import power_spectrogram
 from hf_vits.figures.runs import save_figure
 from hf_vits.processing.waveform import load_audio
 
@@ -109,7 +109,7 @@ def draw_recordings(
         axes = canvas.add_subplot(len(recordings), 1, number + 1)
         extent = (0, len(waveform) / sampling_rate, 0, sampling_rate / 2000)
         hop = max(sampling_rate // _COLUMNS_PER_SECOND, len(waveform) // _MOST_COLUMNS, 1)
-        levels = decibels(waveform, _LOOKED_AT, hop).numpy()
+        levels = power_spectrogram(waveform, _LOOKED_AT, hop).numpy()
         axes.imshow(levels, origin="lower", aspect="auto", extent=extent, cmap="magma")
         axes.set(ylabel="kHz", xlabel="s" if number == len(recordings) - 1 else None)
         axes.set_title(title, loc="left", fontsize=9)

@@ -205,6 +205,9 @@ class BranchformerModel(BranchformerPreTrainedModel):
 class BranchformerForCTC(BranchformerPreTrainedModel):
     """Branchformer with a CTC head, which predicts a token or blank for every frame."""
 
+    # The loss is a mean over recordings, not over tokens, so that Trainer has to average it over accumulated parts.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: BranchformerConfig):
         super().__init__(config)
         self.model = BranchformerModel(config)

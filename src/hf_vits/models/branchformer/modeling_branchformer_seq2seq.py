@@ -259,6 +259,9 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
     `generate` uses the decoder alone.
     """
 
+    # The loss is a mean over recordings, not over tokens, so that Trainer has to average it over accumulated parts.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: BranchformerSeq2SeqConfig):
         super().__init__(config)
         self.model = BranchformerModel(config)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from ...modeling import ClassifierOutput, only_pooled_is_read, recorded_states
+from ...modeling import ClassifierOutput, classification_loss, only_pooled_is_read, recorded_states
 from ..deit.modeling_deit import DeiTModel, DeiTPreTrainedModel
 from .configuration_sit_classifier import SiTClassifierConfig
 
@@ -102,7 +102,7 @@ class SiTForImageClassification(DeiTPreTrainedModel):
             answers, token_logits = [logits], None
         loss = None
         if labels is not None:
-            loss = sum(self.loss_function(labels, answer, self.config, **kwargs) for answer in answers)
+            loss = sum(classification_loss(self, labels, answer, **kwargs) for answer in answers)
         return SiTClassifierOutput(loss=loss, logits=logits, token_logits=token_logits, **recorded_states(outputs))
 
 

@@ -27,6 +27,7 @@ from ...modeling import (
     VitsPreTrainedModel,
     init_as_flax,
     only_pooled_is_read,
+    part_of_batch,
 )
 from .attention_vivit import SpaceAttention, SpaceTimeAttention, TimeAttention
 from .configuration_vivit import VivitConfig
@@ -328,7 +329,7 @@ class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
 
 def loss_of_heads(labels: torch.Tensor, logits: torch.Tensor, config: VivitConfig, **kwargs) -> torch.Tensor:
     """Compute the loss of several heads, in the form of a transformers `loss_function`."""
-    return multi_head_cross_entropy(logits, labels, config.head_sizes)
+    return part_of_batch(multi_head_cross_entropy(logits, labels, config.head_sizes), labels, **kwargs)
 
 
 __all__ = ["VivitForVideoClassification", "VivitModel", "VivitPreTrainedModel"]

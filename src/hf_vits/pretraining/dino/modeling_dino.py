@@ -12,7 +12,10 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from ...objectives.dino import DINOLoss
+from ..class_attention import class_attention_layer
 from ..heads import DINOHead
+from ..method import Column
+from ..pictures import attention_columns, component_columns
 from ..self_distillation import (
     Branch,
     SelfDistillationModel,
@@ -82,6 +85,12 @@ class DINOForPreTraining(SelfDistillationModel):
         teacher_logits = teacher_logits.unflatten(0, (num_views, batch))
         loss, _ = self.objective(logits, teacher_logits)
         return DINOOutput(loss=loss, logits=logits, teacher_logits=teacher_logits)
+
+    def picture(self, pixel_values: torch.Tensor) -> list[Column]:
+        """Return the class token's attention or, of a backbone without one, the components of patch features."""
+        backbone = self.teacher.backbone
+        columns_of = component_columns if class_attention_layer(backbone) is None else attention_columns
+        return columns_of(backbone, pixel_values)
 
 
 def make_head(config: DINOConfig, in_features: int) -> DINOHead:

@@ -15,6 +15,8 @@ from transformers.utils.generic import can_return_tuple
 from ...objectives.dino import DINOLoss
 from ...objectives.esvit import EsViTLoss
 from ..dino.modeling_dino import DINOOutput, make_head
+from ..method import Column
+from ..pictures import component_columns
 from ..self_distillation import (
     Branch,
     SelfDistillationModel,
@@ -141,6 +143,10 @@ class EsViTForPreTraining(SelfDistillationModel):
         else:
             loss, logged = self.objective(logits, teacher_logits, mixing)
         return EsViTOutput(loss=loss, logits=logits, teacher_logits=teacher_logits, **logged)
+
+    def picture(self, pixel_values: torch.Tensor) -> list[Column]:
+        """Return the principal components of the teacher's patch features."""
+        return component_columns(self.teacher.backbone, pixel_values)
 
 
 def each_crop(sizes: Sequence[torch.Tensor], batch: int) -> list[torch.Tensor]:

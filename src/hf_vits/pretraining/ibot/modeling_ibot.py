@@ -13,11 +13,14 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
-from ...layers.attention import QueryKeyValue
+from ...layers.patch import square_grid
 from ...objectives.ibot import IBOTLoss
-from ...objectives.masks import AttentionMask, MaskRatio
+from ...objectives.masks import AttentionMask, MaskRatio, block_mask
+from ..class_attention import LastAttention
 from ..dino.modeling_dino import DINOOutput
 from ..heads import IBOTHead
+from ..method import Column
+from ..pictures import class_attention, patch_tokens
 from ..self_distillation import (
     Branch,
     SelfDistillationModel,
@@ -126,6 +129,32 @@ class IBOTForPreTraining(SelfDistillationModel):
             **logged,
         )
 
+    @property
+    def recipe_sections(self) -> set[str]:
+        return super().recipe_sections | ({"masks"} if self.config.masking == "given" else set())
+
+    def picture(self, pixel_values: torch.Tensor, masks: torch.Tensor | None = None) -> list[Column]:
+        """Return the patches that are hidden from the student and, with AttMask, the attention that chooses them.
+
+        Args:
+            pixel_values: (images, channels, height, width), on the model's device.
+            masks: (images, patches), True where a patch is hidden. None: with AttMask, the masks of its strategy at
+                the mean ratio; otherwise blocks of that ratio.
+        """
+        backbone, ratio, columns = self.teacher.backbone, self.config.mask_ratio, []
+        if self.masking is not None:
+            attention = class_attention(backbone, pixel_values).mean(dim=1)
+            columns.append(Column("attention", attention, is_map=True))
+        if masks is not None:
+            masks = masks.unflatten(1, square_grid(masks.shape[1], pixel_values.shape[-2:]))
+        elif self.masking is not None:
+            masks = self.masking.by_attention(attention.flatten(1), ratio).view_as(attention)
+        else:
+            _, grid = patch_tokens(backbone, pixel_values[:1])
+            generator = random.Random(0)
+            masks = torch.stack([torch.from_numpy(block_mask(grid, ratio, generator)) for _ in pixel_values])
+        return [*columns, Column(f"{masks.float().mean():.0%} hidden", pixel_values, hidden=masks)]
+
     @torch.no_grad()
     def teacher_tokens(self, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
         """Return the teacher's features of views and patches, and the class token's attention if masks need it."""
@@ -171,40 +200,6 @@ class IBOTForPreTraining(SelfDistillationModel):
         pooled = torch.cat([pooled, *(pooled_features(backbone, local) for local in locals_first)])
         bottleneck = head.bottleneck(torch.cat([pooled, patches[mask]]))
         return head.last_layer(bottleneck[: len(pooled)]), head.patches(bottleneck[len(pooled) :])
-
-
-class LastAttention:
-    """Context manager that records queries and keys of a ViT's last layer, to compute its class token's attention."""
-
-    def __init__(self, backbone: PreTrainedModel):
-        layers = [module for module in backbone.modules() if isinstance(module, QueryKeyValue)]
-        if not layers or not backbone.config.num_prefix_tokens:
-            raise ValueError(
-                f"{type(backbone).__name__} has no class token that attends to all patches, so that its attention "
-                'cannot choose masks: use masking="given"'
-            )
-        self.layer = layers[-1]
-        self.num_prefix_tokens = backbone.config.num_prefix_tokens
-
-    def __enter__(self) -> "LastAttention":
-        self.handle = self.layer.register_forward_hook(self.record)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.handle.remove()
-
-    def record(self, module, arguments, output: tuple[torch.Tensor, ...]) -> None:
-        """Store the class token's query and all keys; a forward hook."""
-        self.query, self.key = output[0][:, :, :1], output[1]
-
-    def of_class_token(self) -> torch.Tensor:
-        """Return the class token's attention to patches, averaged over heads: (batch, patches)."""
-        return self.of_each_head().mean(dim=1)
-
-    def of_each_head(self) -> torch.Tensor:
-        """Return the class token's attention to patches: (batch, heads, patches)."""
-        scores = self.query @ self.key.transpose(-2, -1) * self.key.shape[-1] ** -0.5
-        return scores.float().softmax(dim=-1)[:, :, 0, self.num_prefix_tokens :]
 
 
 def split_tokens(backbone: PreTrainedModel, outputs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
 from ...layers.convolution import to_tokens
-from ...modeling import ClassifierOutput, VitsPreTrainedModel
+from ...modeling import ClassifierOutput, VitsPreTrainedModel, classification_loss
 from ..self_distillation import pooled_features
 from .configuration_linear_probe import LinearProbeConfig, layer_widths
 
@@ -145,7 +145,7 @@ class LinearProbeForImageClassification(VitsPreTrainedModel):
         with torch.no_grad():
             features = layer_features(self.backbone, pixel_values, self.config.num_layers, self.config.patch_mean)
         logits = self.classifier(self.norm(features))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(self, labels, logits, **kwargs)
         return ClassifierOutput(loss=loss, logits=logits)
 
 

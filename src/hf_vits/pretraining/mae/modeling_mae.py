@@ -19,6 +19,7 @@ from ...layers.transformer import TransformerLayer
 from ...models.vit.modeling_vit import ViTEmbeddings, ViTModel, ViTPreTrainedModel
 from ...objectives.masks import random_mask
 from ...objectives.reconstruction import MaskedPatchRegression
+from ..method import Column, PretrainingMethod
 from .configuration_mae import MAEConfig
 
 
@@ -116,7 +117,7 @@ class MAEEncoder(MAEPreTrainedModel, ViTModel):
     embeddings_class = MAEEmbeddings
 
 
-class MAEForPreTraining(MAEPreTrainedModel):
+class MAEForPreTraining(PretrainingMethod, MAEPreTrainedModel):
     """Masked autoencoder over a ViT; the encoder runs on the visible patches alone."""
 
     def __init__(self, config: MAEConfig):
@@ -171,6 +172,22 @@ class MAEForPreTraining(MAEPreTrainedModel):
             grid: (rows, columns) of patches.
         """
         return join_patches(logits, grid, pair(self.config.patch_size))
+
+    def picture(self, pixel_values: torch.Tensor) -> list[Column]:
+        """Return what the encoder sees and what the decoder paints; visible patches are drawn as they are.
+
+        With `config.normalize_targets` painted patches get the mean and variance of the image's own.
+        """
+        grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
+        noise = torch.rand(len(pixel_values), math.prod(grid), generator=torch.Generator().manual_seed(0))
+        outputs = self(pixel_values, noise=noise.to(pixel_values.device), return_dict=True)
+        patches, painted = cut_patches(pixel_values, pair(self.config.patch_size)), outputs.logits
+        if self.config.normalize_targets:
+            variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+            painted = painted * variance.sqrt() + mean
+        painted = self.paint(painted.where(outputs.mask[..., None], patches), grid)
+        seen = Column(f"{1 - self.config.mask_ratio:.0%} seen", pixel_values, hidden=outputs.mask.unflatten(1, grid))
+        return [seen, Column("painted", painted)]
 
     def export(self) -> ViTModel:
         """Return a copy of the encoder as a plain `ViTModel`, whose positions can be trained."""

@@ -1,35 +1,40 @@
-"""Batches of SiT: views of images, rotated and corrupted, with what tells how."""
+"""Batches of SiT: views of images, rotated and corrupted, with rotation labels and corruption masks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hf_vits.objectives import corruptions as paint
-from hf_vits.pretraining.sit.configuration_sit import SiTConfig
+from ...objectives import corruptions as paint
+from .configuration_sit import SiTConfig
 
 
 class SiTBatches:
-    """Makes of clean views what `SiTForPreTraining.forward` takes; to be called where images become a batch.
+    """Makes the arguments of `SiTForPreTraining.forward` from the clean views of a batch of images.
 
-    Each view has random numbers of its own. Blocks of another image come from the same view of one in the batch that
-    is given here, which is a process's part of the global one.
+    Each view has a random stream of its own. Blocks that replace a part of an image come from the same view of another
+    image of the given batch, which is a process's part of the global batch.
     """
 
     def __init__(self, config: SiTConfig):
         self.config = config
 
     def __call__(self, views: Sequence[Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Rotate and corrupt, as `config` says; the arguments are left as they are.
+        """Rotate and corrupt views as the configuration asks for; the arguments are not changed.
 
         Args:
-            views: of each image, (2, channels, height, width), normalised.
-            seeds: of each image, not negative.
+            views: two views of each image, each entry (2, channels, height, width), normalised.
+            seeds: a seed of each image, 0 or more.
 
         Returns:
             pixel_values and corrupted_pixel_values (batch, 2, channels, height, width); corruption_mask
-            (batch, 2, height, width), where blocks corrupt; rotation_labels (batch, 2), where rotation is a task.
+            (batch, 2, height, width), with `config.corruption` "blocks"; rotation_labels (batch, 2), with rotation
+            among the tasks.
+
+        Raises:
+            ValueError: as many seeds as images are needed, and square views where rotation is a task.
         """
         if len(views) != len(seeds):
             raise ValueError(f"each image needs a seed, got {len(views)} images and {len(seeds)} seeds")
@@ -42,7 +47,7 @@ class SiTBatches:
     def make(
         self, images: Tensor, generators: list[np.random.RandomState], noises: list[torch.Generator]
     ) -> dict[str, Tensor]:
-        """Of one view of every image, (batch, channels, height, width)."""
+        """Rotate and corrupt one view of every image, (batch, channels, height, width)."""
         made = {"pixel_values": images}
         if "rotation" in self.config.tasks:
             made = self.rotate(images, generators)
@@ -51,14 +56,14 @@ class SiTBatches:
     def corrupt(
         self, images: Tensor, generators: list[np.random.RandomState], noises: list[torch.Generator]
     ) -> dict[str, Tensor]:
-        """Corrupted copies of one view of every image and, where blocks corrupt, their masks."""
+        """Corrupt one view of every image (batch, channels, height, width); with blocks also return their masks."""
         if self.config.corruption == "distortions":
             return {"corrupted_pixel_values": paint.corrupt(images, generators, noises)}
         corrupted, mask = self.drop(images, generators, noises)
         return {"corrupted_pixel_values": corrupted, "corruption_mask": mask}
 
     def rotate(self, images: Tensor, generators: list[np.random.RandomState]) -> dict[str, Tensor]:
-        """Every image turned by 0 to 3 quarters, and by how many."""
+        """Rotate every image by 0 to 3 quarter turns, drawn at random, with the number as label."""
         height, width = images.shape[-2:]
         if height != width:
             raise ValueError(f"only square views can be turned by quarters and stay a batch, got {height}x{width}")
@@ -72,7 +77,7 @@ class SiTBatches:
     def drop(
         self, images: Tensor, generators: list[np.random.RandomState], noises: list[torch.Generator]
     ) -> tuple[Tensor, Tensor]:
-        """Copies with blocks over them, and masks (batch, height, width)."""
+        """Fill blocks of copies of the images; return them and masks (batch, height, width), True in a block."""
         config = self.config
         replaced = [
             bool(config.replaced_fraction) and generator.rand() < config.replacement_probability
@@ -95,11 +100,20 @@ class SiTBatches:
         )
 
 
-def generators_of(seeds: Sequence[int], view: int) -> tuple[list[np.random.RandomState], list[torch.Generator]]:
-    """For one view of each image, numpy's and torch's.
+class SiTCollator:
+    """Makes a batch of training samples, each with pixel_values (2, channels, height, width) and its seed."""
 
-    Not seeded with the seeds themselves: both kinds give the same numbers for the same seed, and the views may have
-    been drawn from these.
+    def __init__(self, config: SiTConfig):
+        self.batches = SiTBatches(config)
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return self.batches([sample["pixel_values"] for sample in samples], [sample["seed"] for sample in samples])
+
+
+def generators_of(seeds: Sequence[int], view: int) -> tuple[list[np.random.RandomState], list[torch.Generator]]:
+    """Return numpy's and torch's generators for one view of each image.
+
+    They are seeded with hashes: the same seed would repeat the random numbers that the views were drawn with.
     """
     derived = [np.random.SeedSequence((seed, view)).generate_state(2).tolist() for seed in seeds]
     generators = [np.random.RandomState(first) for first, _ in derived]

@@ -18,7 +18,9 @@ from ...modeling import init_as_torch
 from ...models.vit.modeling_vit import ViTModel
 from ...objectives.sit import MomentumSiTLoss, SiTLoss
 from ..heads import ReconstructionHead, contrastive_head, momentum_contrastive_head
+from ..method import Column
 from ..self_distillation import SelfDistillationModel, check_views, teacher_config, views_first
+from .batches_sit import SiTBatches, SiTCollator, generators_of
 from .configuration_sit import SiTConfig
 
 NUM_ROTATIONS = 4
@@ -192,6 +194,25 @@ class SiTForPreTraining(SelfDistillationModel):
         if self.student.reconstruction_head is None:
             raise ValueError(f"this model reconstructs nothing: reconstruction is not among tasks={self.config.tasks}")
         return self.student.paint(pixel_values)
+
+    def check_number_of_views(self, num_global: int, num_local: int) -> None:
+        if (num_global, num_local) != (2, 0):
+            raise ValueError(
+                "SiT compares two views: views.num_global must be 2 and views.num_local 0, got "
+                f"{num_global} and {num_local}"
+            )
+
+    def collator(self) -> SiTCollator:
+        return SiTCollator(self.config)
+
+    def picture(self, pixel_values: torch.Tensor) -> list[Column]:
+        """Return the corrupted images and, where reconstruction is a task, what the student paints of them."""
+        generators = generators_of(range(len(pixel_values)), view=0)
+        corrupted = SiTBatches(self.config).corrupt(pixel_values.cpu(), *generators)["corrupted_pixel_values"]
+        columns = [Column("corrupted", corrupted)]
+        if "reconstruction" in self.config.tasks:
+            columns.append(Column("painted", self.reconstruct(corrupted.to(pixel_values.device))))
+        return columns
 
     def update_teacher(self, momentum: float) -> None:
         """Move the teacher as in `SelfDistillationModel`; do nothing without a teacher."""

@@ -1,4 +1,4 @@
-"""Batches of recordings: prepared together by the model's processor, with labels; of like length where they differ."""
+"""Batches of recordings: grouped by length, turned into features by the model's processor, with labels."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from hf_vits.layers.sequence_losses import PADDING
 from hf_vits.objectives.classification import as_distribution
 from hf_vits.recipe import AudioRecipe
 
+from .audio_augmentation import augmented, mix_up
 from .batches import GlobalBatches
-from .randomness import Choice, seed_at, seeded
-from .recordings import augmented, mix_up
+from .randomness import RandomStream, seed_at, seeded
 
-# How many batches' recordings are sorted by length at a time: more waste less padding and mix less.
+# Recordings of so many batches are sorted by length together. More batches mean less padding and less shuffling.
 _BATCHES_SORTED = 50
 
 
 class LengthBatches(GlobalBatches):
-    """Global batches of recordings of like length, in an order that is drawn anew each epoch.
+    """Sampler of global batches of recordings of similar length, in random order, another in each epoch.
 
     Args:
         seconds: length of each recording, (recordings,).
-        options: of `GlobalBatches`.
+        args, options: arguments of `GlobalBatches` after the first.
     """
 
     def __init__(self, seconds: np.ndarray, *args, **options):
@@ -37,12 +37,12 @@ class LengthBatches(GlobalBatches):
         pools = [order[first : first + pool] for first in range(0, len(order), pool)]
         batches = np.concatenate([one[np.argsort(self.seconds[one], kind="stable")] for one in pools])
         batches = batches.reshape(self.batches_per_epoch, self.batch_size)
-        random = np.random.default_rng(seed_at(self.seed, Choice.BATCHES, self.epoch))
+        random = np.random.default_rng(seed_at(self.seed, RandomStream.BATCHES, self.epoch))
         return batches[random.permutation(len(batches))].ravel()
 
 
 class EvaluationCollator:
-    """Batch of `EvaluationRecordings`: what the processor makes of them, and labels (batch,)."""
+    """Makes a batch of the items of `EvaluationRecordings`: the processor's features, and labels (batch,)."""
 
     def __init__(self, processor):
         self.processor = processor
@@ -51,13 +51,14 @@ class EvaluationCollator:
         return prepare(self.processor, items) | {"labels": self.labels([item["target"] for item in items])}
 
     def labels(self, targets: list[Any]) -> Tensor:
+        """Return the targets of a batch as a tensor."""
         return torch.as_tensor(np.asarray(targets))
 
 
 class TrainingCollator(EvaluationCollator):
-    """Batch of `TrainingRecordings`: likewise, with masked spectrograms and mixed recordings.
+    """Makes a batch of the items of `TrainingRecordings`, with SpecAugment and MixUp where the recipe asks for them.
 
-    Labels are (batch,), or (batch, classes) in runs that mix.
+    Labels are (batch,) classes, or (batch, classes) distributions in runs that mix.
     """
 
     def __init__(self, processor, recipe: AudioRecipe, num_classes: int):
@@ -69,24 +70,24 @@ class TrainingCollator(EvaluationCollator):
         if not self.recipe.mixup:
             return batch
         batch["labels"] = as_distribution(batch["labels"], self.num_classes)
-        mixture = items[0]["mixture"]
-        if mixture is None:
+        mix_seed = items[0]["mix_seed"]
+        if mix_seed is None:
             return batch
-        with seeded(mixture):
+        with seeded(mix_seed):
             names = (self.processor.model_input_names[0], "labels")
             batch = mix_up(batch, self.recipe.mixup, self.recipe.mix_probability, names)
-        # The first is the last of the run of recordings before: see `GlobalBatches`.
+        # The first recording belongs to the part before and is only mixed with: see `GlobalBatches`.
         return {key: value[1:] for key, value in batch.items()}
 
 
 def prepare(processor, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """The model's inputs, of all recordings at once."""
+    """Return the model's inputs for a batch of items, as the processor makes them."""
     waveforms = [item["waveform"] for item in items]
     return dict(processor(waveforms, sampling_rate=processor.sampling_rate, return_tensors="pt"))
 
 
 def masked(batch: dict[str, Tensor], items: list[dict[str, Any]], processor, recipe: AudioRecipe) -> dict[str, Tensor]:
-    """A batch whose spectrograms (batch, frames, bins) went through SpecAugment where the recipe has it."""
+    """Apply SpecAugment to the batch's spectrograms (batch, frames, bins), if the recipe has it."""
     if recipe.spec_augment is None:
         return batch
     name = processor.model_input_names[0]
@@ -97,7 +98,7 @@ def masked(batch: dict[str, Tensor], items: list[dict[str, Any]], processor, rec
 
 
 class SpeechCollator(EvaluationCollator):
-    """Batch of `EvaluationRecordings` with texts: what the processor makes of them, and labels (batch, tokens).
+    """Makes a batch of recordings with texts: the processor's features, and labels (batch, tokens).
 
     Labels of shorter texts are padded with -100.
     """
@@ -107,12 +108,13 @@ class SpeechCollator(EvaluationCollator):
         self.tokenizer = processor.tokenizer
 
     def labels(self, targets: list[str]) -> Tensor:
+        """Return the token ids of texts (batch, tokens), padded with -100."""
         tokens = [torch.tensor(ids, dtype=torch.long) for ids in self.tokenizer(targets)["input_ids"]]
         return pad_sequence(tokens, batch_first=True, padding_value=PADDING)
 
 
 class SpeechTrainingCollator(SpeechCollator):
-    """Batch of `TrainingRecordings` with texts: likewise, with masked spectrograms."""
+    """Makes a batch of `TrainingRecordings` with texts, with SpecAugment where the recipe asks for it."""
 
     def __init__(self, processor, recipe: AudioRecipe):
         super().__init__(processor)

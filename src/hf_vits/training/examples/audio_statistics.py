@@ -1,30 +1,35 @@
-"""Mean and standard deviation of the training spectrograms, by which a processor normalises."""
+"""Mean and standard deviation of the training spectrograms, for the processor's normalisation."""
 
-import numpy as np
 from tqdm import tqdm
 
 from hf_vits.data.splits import Split
 
 from .audio_batches import prepare
 from .recordings import read
+from .selection import spaced_indices
 
-# Enough to know the mean of a bin to about a thousandth of its spread.
+# Enough for a standard error of a bin's mean of about a thousandth of its standard deviation.
 _MOST_RECORDINGS = 4000
 
 
 def fit_normalization(processor, split: Split):
-    """The spectrogram extractor with normalization "global", by the bins of a split's recordings.
+    """Return the extractor with normalization "global": mean and standard deviation of each bin over a split.
 
-    Of many recordings, 4,000 spread over the split are looked at. ValueError for a processor of waveforms.
+    At most 4,000 recordings, spread evenly over the split, are measured.
+
+    Raises:
+        ValueError: the processor makes no spectrograms.
     """
     if not hasattr(processor, "normalization"):
-        raise ValueError(f"audio.fit_normalization is for spectrograms; {type(processor).__name__} makes none")
+        raise ValueError(
+            f"audio.fit_normalization is for spectrograms; {type(processor).__name__} makes none: leave it out"
+        )
     fields = processor.to_dict() | {"normalization": None}
     plain = type(processor).from_dict(fields)
-    chosen = np.linspace(0, len(split) - 1, min(len(split), _MOST_RECORDINGS)).round().astype(int)
+    chosen = spaced_indices(len(split), _MOST_RECORDINGS)
     count, total, squares = 0, 0.0, 0.0
     for index in tqdm(chosen, desc="Measuring spectrograms", unit="recording"):
-        (features,) = prepare(plain, [{"waveform": read(split, int(index), plain.sampling_rate)}])["input_features"]
+        (features,) = prepare(plain, [{"waveform": read(split, index, plain.sampling_rate)}])["input_features"]
         bins = features.double() if features.ndim == 2 else features[0].T.double()
         count += len(bins)
         total, squares = total + bins.sum(0), squares + bins.square().sum(0)

@@ -1,7 +1,7 @@
-"""Which image goes into which batch, and with which seed it is augmented.
+"""The samples of each training batch and the seeds of their augmentation.
 
-The global batch is the unit: its images, their augmentation and how they are mixed do not depend on how many
-processes or accumulation steps share it.
+The unit is the global batch, the samples of one optimizer step: they, their augmentation and their mixing do not
+depend on how many processes and accumulation steps divide it.
 """
 
 from collections.abc import Iterator
@@ -10,44 +10,54 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from .randomness import Choice, seed_at
+from .randomness import RandomStream, seed_at
 
 
-class Draw(NamedTuple):
-    """One image of a batch.
+class SampleKey(NamedTuple):
+    """Identifies one sample of a batch: an input and the seeds of everything random about it.
 
-    index: which image.
-    seed: of its augmentation.
-    mixture: seed of the batch's MixUp or CutMix; None where nothing is mixed.
-    shared_seed: of what its repeats have in common, such as the part of a video that they show.
-    epoch: that the batch belongs to.
+    Training data sets are indexed by it; the same key always returns the same sample.
+
+    Attributes:
+        index: of the input in the training split.
+        seed: of the sample's augmentation.
+        mix_seed: of the batch's MixUp or CutMix; None if the batch is not mixed.
+        shared_seed: of what the repeats of an input have in common, such as the part of a video that they show.
+        epoch: to which the batch belongs.
     """
 
     index: int
     seed: int
-    mixture: int | None
+    mix_seed: int | None
     shared_seed: int
     epoch: int
 
 
 class GlobalBatches(Sampler):
-    """Batch sampler over one process's parts of the global batches of an epoch; the last incomplete one is dropped.
+    """Batch sampler of one process: lists of `SampleKey`, its parts of the global batches of an epoch.
 
-    A global batch is cut into `processes * accumulation` equal runs of images. Where a batch is mixed, image i meets
-    its neighbour i - 1, as torchvision's MixUp and CutMix pair them, so a run comes with the image before it as a
-    first, extra one, which the collator drops after mixing.
+    An incomplete last batch is dropped. A global batch is divided into `processes * accumulation` consecutive parts of
+    equal size. MixUp and CutMix, as torchvision's, mix sample i with sample i - 1; so the parts of a mixed batch begin
+    with one extra sample, the last of the part before, which the collator drops after mixing.
 
     Args:
-        num_images: size of the training split.
-        batch_size: images of a global batch.
-        repeats: how many differently augmented versions of an image follow one another in an epoch. Within a batch
-            they stand far apart, as on the different processes of facebookresearch/deit, samplers.py.
+        num_samples: size of the training split.
+        batch_size: number of samples of a global batch.
+        seed: of the recipe.
+        repeats: number of augmented versions of an input in a row of an epoch's order. Within a batch they are far
+            apart, as on the different processes of facebookresearch/deit, samplers.py.
+        accumulation: number of parts that this process takes of each global batch, one after the other.
+        processes: number of processes.
+        process: rank of this process.
         mix_steps: number of global batches, from the start of training, that are mixed.
+
+    Raises:
+        ValueError: the batch size is no multiple of the number of parts, or larger than the training split.
     """
 
     def __init__(
         self,
-        num_images: int,
+        num_samples: int,
         batch_size: int,
         seed: int,
         *,
@@ -60,12 +70,12 @@ class GlobalBatches(Sampler):
         self.parts = processes * accumulation
         if batch_size % self.parts:
             raise ValueError(
-                f"train.batch_size {batch_size} cannot be shared equally by {processes} process(es) "
+                f"train.batch_size {batch_size} cannot be divided equally among {processes} process(es) "
                 f"x train.accumulation {accumulation}"
             )
-        if num_images < batch_size:
-            raise ValueError(f"{num_images} training images are fewer than train.batch_size {batch_size}")
-        self.num_images = num_images
+        if num_samples < batch_size:
+            raise ValueError(f"{num_samples} training samples are fewer than train.batch_size {batch_size}")
+        self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
         self.repeats = repeats
@@ -77,16 +87,16 @@ class GlobalBatches(Sampler):
 
     @property
     def part_size(self) -> int:
-        """Images that a process takes at a time."""
+        """Return the number of samples that a process takes at a time."""
         return self.batch_size // self.parts
 
     @property
     def batches_per_epoch(self) -> int:
-        """Global batches of an epoch."""
-        return self.num_images // self.batch_size
+        """Return the number of global batches of an epoch."""
+        return self.num_samples // self.batch_size
 
     def part(self, accumulated: int) -> int:
-        """Which part of the global batch this process takes, after as many `accumulated` ones."""
+        """Return the index of the part of a global batch that this process takes after `accumulated` others."""
         return accumulated * self.processes + self.process
 
     def set_epoch(self, epoch: int) -> None:
@@ -95,28 +105,30 @@ class GlobalBatches(Sampler):
     def __len__(self) -> int:
         return self.batches_per_epoch * self.accumulation
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         order = self._order()
         for number in range(self.batches_per_epoch):
             step = self.epoch * self.batches_per_epoch + number
-            mixture = seed_at(self.seed, Choice.MIXTURE, step) if step < self.mix_steps else None
+            mix_seed = seed_at(self.seed, RandomStream.MIXING, step) if step < self.mix_steps else None
             first = number * self.batch_size
             positions = first + self._spread()
             for accumulated in range(self.accumulation):
                 start = self.part(accumulated) * self.part_size
-                places = range(start - (mixture is not None), start + self.part_size)
-                yield [self._draw(order, int(positions[place]), mixture) for place in places]
+                places = range(start - (mix_seed is not None), start + self.part_size)
+                yield [self._key(order, int(positions[place]), mix_seed) for place in places]
 
     def _order(self) -> np.ndarray:
-        shuffled = np.random.default_rng(seed_at(self.seed, Choice.ORDER, self.epoch)).permutation(self.num_images)
-        return np.repeat(shuffled, self.repeats)[: self.num_images]
+        shuffled = np.random.default_rng(seed_at(self.seed, RandomStream.ORDER, self.epoch)).permutation(
+            self.num_samples
+        )
+        return np.repeat(shuffled, self.repeats)[: self.num_samples]
 
     def _spread(self) -> np.ndarray:
-        """Places of a batch, reordered so that the repeats of an image are not neighbours."""
+        """Return the places of a batch, reordered so that the repeats of an input are not neighbours."""
         places = np.arange(self.batch_size)
         return np.concatenate([places[first :: self.repeats] for first in range(self.repeats)])
 
-    def _draw(self, order: np.ndarray, position: int, mixture: int | None) -> Draw:
-        seed = seed_at(self.seed, Choice.AUGMENTATION, self.epoch, position)
-        shared_seed = seed_at(self.seed, Choice.REPEATS, self.epoch, position // self.repeats)
-        return Draw(int(order[position]), seed, mixture, shared_seed, self.epoch)
+    def _key(self, order: np.ndarray, position: int, mix_seed: int | None) -> SampleKey:
+        seed = seed_at(self.seed, RandomStream.AUGMENTATION, self.epoch, position)
+        shared_seed = seed_at(self.seed, RandomStream.REPEATS, self.epoch, position // self.repeats)
+        return SampleKey(int(order[position]), seed, mix_seed, shared_seed, self.epoch)

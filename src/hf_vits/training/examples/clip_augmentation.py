@@ -1,7 +1,7 @@
-"""RandAugment of clips as google-research/scenic has it for ViViT: colours alone, and a square cut out.
+"""RandAugment for clips as in google-research/scenic for ViViT: colour operations and Cutout, no geometry.
 
 Sources: scenic/dataset_lib/video_ops.py (`distort_image_with_randaugment`) and tensorflow/models,
-official/vision/image_classification/augment.py. Magnitudes go on above 10, where the others end: 20 is twice as much.
+official/vision/image_classification/augment.py. Magnitudes may exceed 10, the usual maximum: 20 is twice as strong.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ _CUTOUT = 40  # half a side of the square at magnitude 10, in pixels
 
 
 class ClipRandAugment(transforms.Transform):
-    """So many operations one after the other, drawn with equal chances, each the same for all frames.
+    """Applies operations drawn at random with equal probability, each the same to all frames.
 
     Args:
-        ops: how many.
+        ops: number of operations, one after the other.
         magnitude: of all of them, 0 to 20.
     """
 
@@ -27,9 +27,9 @@ class ClipRandAugment(transforms.Transform):
         self.ops, self.level = ops, magnitude / 10
 
     def forward(self, clip: Tensor) -> Tensor:
-        """(frames, 3, height, width) of uint8 to the same."""
+        """Augment a clip (frames, 3, height, width) of uint8; the result has the same shape and type."""
         frames = len(clip)
-        # As in the original one image, frame below frame, so that what depends on all pixels is the same for all.
+        # As in the original, frames are joined to one tall image, so that statistics over pixels cover all frames.
         image = clip.transpose(0, 1).flatten(1, 2)
         for _ in range(self.ops):
             operation = OPERATIONS[int(torch.randint(len(OPERATIONS), ()))]
@@ -38,32 +38,33 @@ class ClipRandAugment(transforms.Transform):
 
 
 def enhancement(level: float) -> float:
-    """Factor of what is enhanced; unlike the others' it only grows with the magnitude."""
+    """Return the factor of saturation, brightness, sharpness or contrast at a level; it only grows with the level."""
     return 1.8 * level + 0.1
 
 
 def contrast(image: Tensor, level: float) -> Tensor:
-    """Away from a grey level, which in the original is a 256th of the number of pixels: white, but for tiny clips."""
+    """Scale differences to a grey level: the original takes pixels / 256, at most 255, so white but for tiny clips."""
     grey = min(image[0].numel() // 256, 255)
     return (grey + enhancement(level) * (image.float() - grey)).clamp(0, 255).byte()
 
 
 def posterize(image: Tensor, level: float) -> Tensor:
-    """Fewer bits the smaller the magnitude."""
+    """Reduce the bits of each channel; a smaller level keeps fewer."""
     return functional.posterize(image, min(int(4 * level), 8))
 
 
 def solarize(image: Tensor, level: float) -> Tensor:
-    """Bright levels turned around; the limit wraps around at 256, as a byte does."""
+    """Invert values at and above 256 * level, modulo 256 as the original's byte overflows."""
     return torch.where(image < int(256 * level) % 256, image, 255 - image)
 
 
 def solarize_add(image: Tensor, level: float) -> Tensor:
+    """Brighten values below 128 by 110 * level."""
     return torch.where(image < 128, (image.int() + int(110 * level)).clamp(max=255).byte(), image)
 
 
 def cut_out(image: Tensor, level: float, frames: int) -> Tensor:
-    """A black square anywhere, the part of it that lies in the frame, at the same place in every frame."""
+    """Fill a square at a random centre with black, at the same place in every frame and clipped to it."""
     clip = image.unflatten(1, (frames, -1)).clone()
     half = int(_CUTOUT * level)
     rows, columns = (

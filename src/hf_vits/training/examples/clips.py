@@ -1,4 +1,4 @@
-"""Training and evaluation clips of videos, decoded when they are asked for: in the worker processes of a loader."""
+"""Data sets of training and evaluation clips, decoded on access, so in the worker processes of a data loader."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,28 +12,29 @@ from hf_vits.processing.decoding import VideoReader
 from hf_vits.processing.sampling import sample_random_indices
 from hf_vits.processing.video import VitsVideoProcessor
 
-from .batches import Draw
+from .batches import SampleKey
 from .randomness import seeded
 
 
 def check_processor(processor: Any) -> VitsVideoProcessor:
-    """The processor itself; ValueError for one of another kind."""
+    """Return the processor; raise ValueError if it is no `VitsVideoProcessor`."""
     if isinstance(processor, VitsVideoProcessor):
         return processor
     raise ValueError(
-        f"the model's processor is a {type(processor).__name__}, which does not say which frames make a clip; save a "
+        f"the model's processor is a {type(processor).__name__}, which does not define the frames of a clip; save a "
         "VitsVideoProcessor beside the model, with its num_frames, sampling_rate, size, mean and std"
     )
 
 
 class TrainingClips(Dataset):
-    """Augmented clips: item `Draw` is a function of the draw alone.
+    """Data set of augmented clips, indexed by a `SampleKey` that decides everything random about them.
 
-    The repeats of a video in a batch are augmented versions of one clip, which is decoded once, as in SlowFast.
+    A sample is a dict of pixel_values (frames, channels, height, width), labels and mix_seed. The repeats of a video
+    in a batch are augmented versions of one clip, which is decoded once, as in SlowFast.
 
     Args:
-        transform: from a clip (frames, channels, height, width) of uint8 to one of floats, drawing once for a clip.
-        processor: whose clips to take: as many frames, as far apart.
+        transform: from a clip (frames, channels, height, width) of uint8 to floats; it draws once for all frames.
+        processor: defines number and distance of a clip's frames.
     """
 
     def __init__(self, split: Split, transform: Callable[[Tensor], Tensor], processor: VitsVideoProcessor):
@@ -42,24 +43,24 @@ class TrainingClips(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        return self.__getitems__([draw])[0]
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        return self.__getitems__([key])[0]
 
-    def __getitems__(self, draws: Sequence[Draw]) -> list[dict[str, Any]]:
-        """The items of a batch; loaders ask for them at once."""
+    def __getitems__(self, keys: Sequence[SampleKey]) -> list[dict[str, Any]]:
+        """Return the samples of a batch; PyTorch's data loader calls this instead of `__getitem__`."""
         clips, items = {}, []
-        for draw in draws:
-            source = draw.index, draw.shared_seed
+        for key in keys:
+            source = key.index, key.shared_seed
             if source not in clips:
                 clips[source] = self._read(*source)
-            with seeded(draw.seed):
+            with seeded(key.seed):
                 pixel_values = self.transform(clips[source])
-            labels = torch.as_tensor(self.split.labels[draw.index])
-            items.append({"pixel_values": pixel_values, "labels": labels, "mixture": draw.mixture})
+            labels = torch.as_tensor(self.split.labels[key.index])
+            items.append({"pixel_values": pixel_values, "labels": labels, "mix_seed": key.mix_seed})
         return items
 
     def _read(self, index: int, seed: int) -> Tensor:
-        """A clip that starts anywhere in the video, (frames, channels, height, width) of uint8."""
+        """Decode a clip that starts at a random frame, (frames, channels, height, width) of uint8."""
         settings = self.processor
         with VideoReader(self.split.inputs[index]) as video, seeded(seed):
             indices = sample_random_indices(
@@ -73,9 +74,13 @@ class TrainingClips(Dataset):
 
 
 class EvaluationClips(Dataset):
-    """Views of videos as the video processor makes them, with labels.
+    """Data set of videos as the video processor makes them, with labels.
 
     An item's pixel_values are (clips * crops, frames, channels, height, width).
+
+    Args:
+        clips: number of clips of a video, spread over its length.
+        crops: number of crops of each clip.
     """
 
     def __init__(self, split: Split, processor: VitsVideoProcessor, clips: int = 1, crops: int = 1):

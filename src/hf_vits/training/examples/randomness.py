@@ -1,8 +1,9 @@
-"""Randomness as a function of place: the same whatever process, worker or restart it is drawn in.
+"""Seeds of a run's random numbers, so that these do not depend on processes, workers or restarts.
 
-Every random choice of a run has a seed made of the recipe's seed and the place of the choice: epoch and position for
-an augmentation, global batch for a mixture, optimizer step for dropout. Nothing depends on how often a generator was
-used before, so a resumed run, and one split over processes, repeat the choices of an uninterrupted single one.
+Every random choice has a seed made from the recipe's seed, the kind of choice (its `RandomStream`) and its place:
+epoch and position for an augmentation, global batch for MixUp and CutMix, optimizer step for dropout. No choice
+depends on earlier ones, so a resumed run, and one divided among processes, repeats the choices of an uninterrupted
+single one.
 """
 
 import contextlib
@@ -17,25 +18,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 
 
-class Choice(IntEnum):
-    """What is chosen at random; choices of different kinds at the same place are independent."""
+class RandomStream(IntEnum):
+    """A kind of random choice; streams of different kinds are independent at the same place."""
 
     ORDER = 0
     AUGMENTATION = 1
-    MIXTURE = 2
+    MIXING = 2
     DROPOUT = 3
     REPEATS = 4
     BATCHES = 5
 
 
-def seed_at(seed: int, choice: Choice, *place: int) -> int:
-    """A 32-bit seed that is a hash of the run's seed, the kind of choice and its place."""
-    return int(np.random.SeedSequence((seed, choice, *place)).generate_state(1)[0])
+def seed_at(seed: int, stream: RandomStream, *place: int) -> int:
+    """Return a 32-bit seed, a hash of the run's seed, the random stream and the place in it."""
+    return int(np.random.SeedSequence((seed, stream, *place)).generate_state(1)[0])
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run with torch's CPU generator seeded, and give it its former state back."""
+    """Seed torch's CPU generator inside the context, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
@@ -44,11 +45,11 @@ def seeded(seed: int) -> Iterator[None]:
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch on all devices.
 
-    `torch.manual_seed` also notes, with a stack trace, to seed each kind of accelerator once it is there. In every
-    step that is slow and fills the memory, so it is used only where there is an accelerator.
+    Without an accelerator `torch.manual_seed` is avoided: each call stores a stack trace for devices that may be
+    initialised later, which in every step is slow and fills the memory.
     """
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what libraries draw from without asking
+    np.random.seed(seed)  # noqa: NPY002 - libraries draw from it
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
     else:
@@ -56,15 +57,18 @@ def seed_everything(seed: int) -> None:
 
 
 class PartOfBatch(TorchDispatchMode):
-    """Draw batch-shaped random numbers for the whole global batch and keep those of one part of it.
+    """Context in which random numbers of a batch's shape are drawn for the global batch, and only one part is kept.
 
-    A process that computes part `part` of `parts` of a batch, `rows` rows of it, then drops what a single process
-    would have dropped in these rows. Tensors whose first dimension is a multiple of `rows` count as batch-shaped.
-    Kernels that draw inside themselves, such as fused attention with dropout on accelerators, are out of reach.
+    So dropout and stochastic depth of a process that computes one part are those that a single process would draw for
+    the same rows. Tensors whose first dimension is a multiple of `rows` count as batch-shaped. Kernels that draw
+    random numbers themselves, such as fused attention with dropout on accelerators, are not affected.
 
     Args:
-        copies: how often the batch is stacked on itself (CoSub: 2); None: as often as there are multiples of `rows`,
-            as where several views of the images come one after the other.
+        rows: number of samples of the part.
+        part: index of the part.
+        parts: number of parts of the global batch.
+        copies: number of times the batch is stacked on itself (CoSub: 2); None: any number, as with several views of
+            each image one after the other.
     """
 
     def __init__(self, rows: int, part: int, parts: int, copies: int | None = 1):

@@ -1,4 +1,4 @@
-"""Views of images, for methods that compare them, and the patches hidden in them."""
+"""Views of images for methods that compare them, and masks of their patches."""
 
 import random
 from typing import Any
@@ -6,36 +6,36 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 from torchvision.transforms import v2 as transforms
 
 from hf_vits.data.splits import Split
 from hf_vits.objectives.masks import MaskRatio, block_mask, scattered_mask
-from hf_vits.pretraining.sit.batches_sit import SiTBatches
-from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 from hf_vits.processing.opening import to_mode
 from hf_vits.recipe.pretraining import MaskRecipe, ViewsRecipe
 
-from .batches import Draw
-from .images import normalization
+from .batches import SampleKey
+from .image_augmentation import gaussian_blur, normalization
 from .randomness import seeded
-
-# The Gaussian blur of PIL's radii 0.1 to 2, which are its deviations.
-_BLUR = {"kernel_size": 13, "sigma": (0.1, 2.0)}
 
 
 class MaskedPatches:
-    """Masks of an image's global views, drawn from its seed (bytedance/ibot, loader.py)."""
+    """Draws the patches to mask in an image's global views, from its seed (bytedance/ibot, loader.py).
+
+    Args:
+        num_views: number of global views.
+        grid: (rows, columns) of patches of a global view.
+    """
 
     def __init__(self, recipe: MaskRecipe, num_views: int, grid: tuple[int, int]):
         self.ratio = MaskRatio(recipe.ratios, recipe.spreads, recipe.first_epoch)
         self.blocks = recipe.shape == "blocks"
         self.num_views, self.grid = num_views, grid
 
-    def __call__(self, draw: Draw) -> Tensor:
-        """(views, patches), True where a patch is hidden."""
-        generator = random.Random(draw.seed)
-        masks = [self._mask(self.ratio.draw(generator, draw.epoch), generator) for _ in range(self.num_views)]
+    def __call__(self, key: SampleKey) -> Tensor:
+        """Return masks (global views, patches), True where a patch is masked."""
+        generator = random.Random(key.seed)
+        masks = [self._mask(self.ratio.draw(generator, key.epoch), generator) for _ in range(self.num_views)]
         return torch.from_numpy(np.stack(masks)).flatten(1)
 
     def _mask(self, ratio: float, generator: random.Random) -> np.ndarray:
@@ -45,14 +45,16 @@ class MaskedPatches:
 
 
 class Views(Dataset):
-    """Views of images: item `Draw` is a function of the draw alone.
+    """Data set of views of images, indexed by a `SampleKey` that decides everything random about them.
 
-    pixel_values (global views, channels, height, width), local_pixel_values likewise if there are any, with masks
-    bool_masked_pos (global views, patches), and the draw's seed.
+    A sample is a dict of pixel_values (global views, channels, height, width), local_pixel_values (local views,
+    channels, local size, local size) if the recipe has local views, bool_masked_pos (global views, patches) if
+    there are masks, and the key's seed.
 
     Args:
         size: (height, width) of global views.
-        mode: PIL's mode of the images that the model takes.
+        mode: PIL mode of the images that the model takes.
+        masks: draws the masks; None: patches are not masked.
     """
 
     def __init__(
@@ -81,44 +83,30 @@ class Views(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        image = to_mode(self.split.inputs[draw.index], self.mode)
-        with seeded(draw.seed):
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        image = to_mode(self.split.inputs[key.index], self.mode)
+        with seeded(key.seed):
             item = {
                 name: self.normalize(torch.stack([transform(image) for transform in views]))
                 for name, views in self.transforms.items()
                 if views
             }
         if self.masks is not None:
-            item["bool_masked_pos"] = self.masks(draw)
-        return item | {"seed": draw.seed}
-
-
-# What an item tells that no model takes.
-_ABOUT = ("labels", "mixture", "seed")
-
-
-def collate_views(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Batch of items of `Views`, or of `TrainingImages` without their labels."""
-    return default_collate([{name: value for name, value in item.items() if name not in _ABOUT} for item in items])
-
-
-class CorruptingCollator:
-    """Batch of items of `Views` as SiT takes it: rotated and corrupted by each image's seed."""
-
-    def __init__(self, config: SiTConfig):
-        self.batches = SiTBatches(config)
-
-    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        return self.batches([item["pixel_values"] for item in items], [item["seed"] for item in items])
+            item["bool_masked_pos"] = self.masks(key)
+        return item | {"seed": key.seed}
 
 
 def view_transform(
     recipe: ViewsRecipe, interpolation, size: tuple[int, int], scale: list[float], kind: int
 ) -> transforms.Transform:
-    """PIL image to a view (channels, *size) of bytes; `kind` 0 is the first global view, 1 are other, 2 local ones."""
+    """Return the transform from a PIL image to a view (channels, *size) of uint8.
+
+    Args:
+        scale: smallest and largest fraction of the image's area that a view covers.
+        kind: 0 for the first global view, 1 for the other global views, 2 for local views.
+    """
     crop = transforms.RandomResizedCrop(size, scale=tuple(scale), interpolation=interpolation)
-    jitter, blur = transforms.ColorJitter(*recipe.jitter), transforms.GaussianBlur(**_BLUR)
+    jitter, blur = transforms.ColorJitter(*recipe.jitter), gaussian_blur()
     steps = [
         (recipe.flip, transforms.RandomHorizontalFlip(recipe.flip)),
         (recipe.color_jitter, transforms.RandomApply([jitter], p=recipe.color_jitter)),

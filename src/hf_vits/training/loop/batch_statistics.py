@@ -1,4 +1,4 @@
-"""Batch norms over the batches of all processes."""
+"""Batch norm statistics over the batches of all processes."""
 
 import torch
 import torch.distributed as dist
@@ -7,11 +7,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class GlobalBatchStatistics(TorchFunctionMode):
-    """While entered, batch norms that train take mean and variance over the batches of all processes.
+    """Context in which batch norms in training mode compute mean and variance over the batches of all processes.
 
-    What the originals convert their models to `SyncBatchNorm` for. But modules stay what they are, whichever they
-    are, and any device will do. All processes must come by the same norms in the same order; with how many images
-    or tokens each, does not matter.
+    The originals convert their models to `SyncBatchNorm` for this; here modules are not replaced, and any device
+    works. All processes must reach the same norms in the same order; their batch sizes may differ.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -21,7 +20,7 @@ class GlobalBatchStatistics(TorchFunctionMode):
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; what each of them makes of it flows back to all."""
+    """Sum of a tensor over all processes; the gradients of all processes are summed too."""
 
     @staticmethod
     def forward(ctx, value: Tensor) -> Tensor:
@@ -44,11 +43,11 @@ def global_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """`torch.nn.functional.batch_norm`, in training with statistics over all processes.
+    """Compute `torch.nn.functional.batch_norm`, in training with statistics over all processes.
 
     Args:
-        input: (batch, channels, ...); the number of channels is the same everywhere.
-        running_mean, running_var: (channels,), moved in place towards the statistics in training; None for neither.
+        input: (batch, channels, ...).
+        running_mean, running_var: (channels,), updated in place in training; both may be None.
     """
     if not training:
         return nn.functional.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)

@@ -1,4 +1,4 @@
-"""The log of a run as a file of JSON lines, complete and without doubles however often the run was resumed."""
+"""The log of a run as JSON lines, complete and without duplicates however often the run was resumed."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ class HistoryFile(TrainerCallback):
         self.path = path
 
     def on_train_begin(self, args, state, control, **kwargs):
-        # A resumed run repeats what was logged after its checkpoint.
+        # A resumed run logs again what came after its checkpoint.
         self._write("w", state, state.log_history)
 
     def on_log(self, args, state, control, **kwargs):

@@ -1,4 +1,4 @@
-"""transformers' Trainer with runs that repeat exactly, and on top of it the one of classifiers."""
+"""transformers' Trainer for runs that repeat exactly, and its subclass for classifiers."""
 
 import contextlib
 import shutil
@@ -21,41 +21,41 @@ from hf_vits.optim.schedules import build_schedule
 from hf_vits.recipe import Recipe
 
 from ..examples.batches import GlobalBatches
-from ..examples.randomness import Choice, PartOfBatch, seed_at, seed_everything
+from ..examples.randomness import PartOfBatch, RandomStream, seed_at, seed_everything
 from .teacher import Teacher
 
 _INCOMPLETE = "incomplete"
 
 
 class TrainingLoader(DataLoader):
-    """Data loader that tells its batch sampler the epoch, as Trainer tells the loader."""
+    """Data loader that passes the epoch, which Trainer sets, on to its batch sampler."""
 
     def set_epoch(self, epoch: int) -> None:
         self.batch_sampler.set_epoch(epoch)
 
 
 class RecipeTrainer(Trainer):
-    """Trainer whose batches, augmentation and dropout are functions of the recipe's seed and the step alone.
+    """Trainer whose batches, augmentation and dropout depend only on the recipe's seed and the step.
 
-    So a run that was killed and resumed ends with the weights of an uninterrupted one, and a run over several
-    processes or accumulation steps follows the loss curve of a single one. Checkpoints appear whole or not at all.
+    So a run that was killed and resumed ends with the weights of an uninterrupted run, and a run on several processes
+    or with accumulation follows the loss curve of a single process. Checkpoints are written whole or not at all.
 
-    A task's own trainer adds `compute_loss`, `prediction_step` and `metrics`.
+    A task's subclass defines `compute_loss`, `prediction_step` and `metrics`.
 
     Args:
-        train_dataset: examples by their `Draw`.
-        eval_dataset: examples by their number.
-        collator, evaluation_collator: from a list of such examples to a batch; None: PyTorch's own.
-        batches: which examples make up this process's batches.
-        processor: what prepares the model's inputs.
-        objective: the loss, a module that returns (loss, logged).
+        train_dataset: samples indexed by `SampleKey`.
+        eval_dataset: samples indexed by number.
+        collator, evaluation_collator: functions from a list of samples to a batch; None: PyTorch's `default_collate`.
+        batches: sampler of this process's batches.
+        processor: of the model's inputs.
+        objective: module that returns the loss and a dict of values to log.
         teacher: of a distillation.
-        average: keeps an average of the weights; with recipe.train.use_ema evaluation uses it.
+        average: EMA of the weights; evaluation uses it if recipe.train.use_ema is set.
     """
 
-    # From transformers' EvalPrediction to {name: value}.
+    # Function from transformers' EvalPrediction to {name: value}.
     metrics: ClassVar[Callable | None] = None
-    # How often a batch is stacked on itself on its way through the model; None: it varies.
+    # Number of copies of a batch that go through the model as one; None: it varies.
     copies: int | None = 1
 
     def __init__(
@@ -89,12 +89,12 @@ class RecipeTrainer(Trainer):
         )
         self.teacher = teacher.to(self.args.device) if teacher else None
         if average:
-            average.average.to(self.args.device)
-        # The objective is a mean over a part of the batch, whatever keyword arguments the model takes.
+            average.to(self.args.device)
+        # The objective is a mean over a part of the global batch, so Trainer has to divide it by the number of parts.
         self.model_accepts_loss_kwargs = False
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs) -> TrainOutput:
-        """As in Trainer, but a checkpoint of the last step is only loaded: Trainer would take a step too many."""
+        """Train; from a checkpoint of the last step only load it, since Trainer would take one step more."""
         if resume_from_checkpoint is not None:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
             if state.global_step >= self.args.max_steps:
@@ -145,13 +145,14 @@ class RecipeTrainer(Trainer):
         return self.lr_scheduler
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """As in Trainer, with dropout and stochastic depth drawn for this step's part of the global batch.
+        """Compute loss and gradients of a part, with dropout and stochastic depth drawn for the global batch.
 
-        Raises FloatingPointError where the loss is no finite number.
+        Raises:
+            FloatingPointError: the loss is not finite.
         """
         self._accumulated = self._accumulated + 1 if self._step == self.state.global_step else 0
         self._step = self.state.global_step
-        seed_everything(seed_at(self.recipe.train.seed, Choice.DROPOUT, self._step))
+        seed_everything(seed_at(self.recipe.train.seed, RandomStream.DROPOUT, self._step))
         with self._part_of_batch():
             loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
@@ -168,12 +169,12 @@ class RecipeTrainer(Trainer):
         return PartOfBatch(self.batches.part_size, part, self.batches.parts, self.copies)
 
     def keep_for_log(self, logged: dict[str, Tensor]) -> None:
-        """Remember what an objective logs until the next line of the log."""
+        """Collect values that an objective returned for the next log entry."""
         for name, value in logged.items():
             self._logged[name].append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add what the objective logged since the last time, averaged over steps and processes."""
+        """Log, adding the collected values of the objective, averaged over steps and processes."""
         if "loss" in logs:
             for name, values in self._logged.items():
                 mean = self.accelerator.reduce(torch.stack(values).float().mean(), reduction="mean")
@@ -182,7 +183,7 @@ class RecipeTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args, **kwargs):
-        """As in Trainer, with the averaged weights where the recipe asks for them."""
+        """Evaluate as Trainer does, with the EMA weights if the recipe asks for them."""
         if self.average and self.recipe.train.use_ema:
             with self.average.applied_to(self.model):
                 return super().evaluation_loop(*args, **kwargs)
@@ -199,7 +200,7 @@ class RecipeTrainer(Trainer):
             self.average.load(checkpoint)
 
     def _get_output_dir(self, trial) -> str:
-        """Where Trainer writes a checkpoint: aside, until it is whole."""
+        """Return the temporary directory in which Trainer writes a checkpoint until it is complete."""
         return str(Path(self.args.output_dir) / _INCOMPLETE)
 
     def _save_checkpoint(self, model, trial) -> None:
@@ -218,10 +219,10 @@ class RecipeTrainer(Trainer):
 
 
 class ClassificationTrainer(RecipeTrainer):
-    """Trainer of a classifier, whatever it classifies.
+    """Trainer of a classifier of any kind of input.
 
-    A batch is the model's keyword arguments and `labels`: (batch,) classes or (batch, classes) shares. The objective
-    is a loss over (logits, labels), or with a teacher over (logits, distillation logits, labels, teacher logits).
+    A batch is the model's keyword arguments and `labels`: (batch,) classes or (batch, classes) distributions. The
+    objective takes (logits, labels), or with a teacher (logits, distillation logits, labels, teacher logits).
     """
 
     metrics = staticmethod(accuracy_metrics)
@@ -248,7 +249,7 @@ class ClassificationTrainer(RecipeTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """No loss of its own, `rank` of the logits as predictions, labels."""
+        """Return no loss, the `rank` of the logits as predictions, and the labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             logits = model(**features_of(inputs)).logits
@@ -256,5 +257,5 @@ class ClassificationTrainer(RecipeTrainer):
 
 
 def features_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A batch without its labels."""
+    """Return a batch without its labels."""
     return {name: value for name, value in inputs.items() if name != "labels"}

@@ -1,4 +1,4 @@
-"""What the card of a finished run tells."""
+"""The model card of a finished run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from hf_vits.recipe import Recipe, flat
 if TYPE_CHECKING:
     from ..task import FinishedRun
 
-# Sections of a recipe that tell how a model was made; the others tell where things lie.
-_TOLD_SECTIONS = (
+# Sections of a recipe whose settings the card lists; the others hold paths and names.
+_LISTED_SECTIONS = (
     "augmentation",
     "audio",
     "video",
@@ -24,7 +24,7 @@ _TOLD_SECTIONS = (
     "schedule",
     "train",
 )
-# What validation measures and the card's table shows.
+# Metrics of the validation split in the card's table.
 _MEASURES = (
     "eval_loss",
     "eval_accuracy",
@@ -36,14 +36,20 @@ _MEASURES = (
 )
 # Tasks whose models compute a loss of their own.
 _OWN_LOSS = ("automatic-speech-recognition", "pretraining")
-# What a reader wants to know even where it is as usual.
-_ALWAYS_TOLD = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
+# Settings that are listed even where they are the defaults.
+_ALWAYS_LISTED = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
 
 
 def training_card(
     run: "FinishedRun", noun: str, figures: list[Path], samples: Sequence[Mapping[str, Any]] = ()
 ) -> Card:
-    """The card of a finished run; `noun` is what one of its inputs is called, `samples` some of them, as rows."""
+    """Return the model card of a finished run.
+
+    Args:
+        noun: name of one input: image, video, recording.
+        figures: pictures to show.
+        samples: rows of a table, such as transcripts.
+    """
     recipe = run.recipe
     summary = TrainingSummary(
         dataset=run.splits.name,
@@ -51,7 +57,7 @@ def training_card(
         eval_size=run.results[f"test_{noun}s"],
         hyperparameters=_hyperparameters(recipe),
         metrics=run.results["test"],
-        history=_course(run.history),
+        history=_evaluations(run.history),
         figures=figures,
         samples=samples,
         dataset_id=_public(recipe.data.path) if recipe.data.source == "datasets" else None,
@@ -61,27 +67,27 @@ def training_card(
 
 
 def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's settings that are not the defaults, by their keys."""
-    told = {}
-    for section in _TOLD_SECTIONS:
+    """Return the recipe's settings that differ from the defaults, by their keys."""
+    listed = {}
+    for section in _LISTED_SECTIONS:
         settings = getattr(recipe, section)
         if settings is None:
             continue
         defaults = {f.name: _default(f) for f in dataclasses.fields(settings)}
         changed = {key: value for key, value in dataclasses.asdict(settings).items() if value != defaults[key]}
-        told |= flat(changed, f"{section}.")
+        listed |= flat(changed, f"{section}.")
     values = flat(recipe.to_dict())
     if recipe.task in _OWN_LOSS:
         del values["objective.loss"]
-    return {key: values[key] for key in _ALWAYS_TOLD if key in values} | told
+    return {key: values[key] for key in _ALWAYS_LISTED if key in values} | listed
 
 
 def _default(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _course(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """A row per evaluation, with the training loss logged last before it."""
+def _evaluations(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Return a row per evaluation, with the training loss logged last before it."""
     rows, loss = [], None
     for entry in history:
         loss = entry.get("loss", loss)
@@ -92,5 +98,5 @@ def _course(history: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _public(name: str | None) -> str | None:
-    """A repository's name; None for a local path, which is nobody else's business."""
+    """Return a repository's name; None for a local path, which must not be published."""
     return None if name is None or Path(name).exists() else name

@@ -1,4 +1,4 @@
-"""The output directory of a run: whose it is, what it holds, nothing in it ever half-written."""
+"""The output directory of a run: its files, written whole or not at all, and the check of its recipe."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ CONFUSION = "confusion_matrix.csv"
 CHECKPOINTS = "checkpoints"
 CARD = "README.md"
 
-# Keys that may change from one start to the next, as may those of `output`: results do not hang on them.
+# Keys that may change when a run is resumed, as may those of `output`: results do not depend on them.
 _FREE_KEYS = (
     "train.accumulation",
     "train.evaluate_every",
@@ -51,29 +51,30 @@ def check_directory(recipe: Recipe) -> None:
 
 
 def write_recipe(recipe: Recipe) -> None:
-    """Keep the whole recipe, defaults included, beside its results."""
+    """Write the whole recipe, defaults included, into the output directory."""
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     write_text(Path(recipe.output.directory) / RECIPE, text)
 
 
 def last_checkpoint(directory: Path) -> str | None:
-    """The latest checkpoint to resume from. Checkpoints get their name once they are whole, so any will do."""
+    """Return the latest checkpoint, or None. Checkpoints get their name once they are complete."""
     checkpoints = directory / CHECKPOINTS
     return get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
 
 
 def stored_results(directory: Path) -> dict[str, Any] | None:
-    """Results of a finished run; they are written last."""
+    """Return the results of a finished run, which are written last, or None."""
     path = directory / RESULTS
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def write_results(directory: Path, results: dict[str, Any]) -> None:
+    """Write results.json, which marks a run as finished."""
     write_text(directory / RESULTS, json.dumps(results, indent=2) + "\n")
 
 
 def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str]) -> None:
-    """Counts as CSV, a row per true class, a column per predicted one."""
+    """Write a confusion matrix (classes, classes) as CSV, a row per true class, a column per predicted class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["true", *class_names])
@@ -82,7 +83,7 @@ def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str])
 
 
 def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
-    """Write what `from_pretrained` reads."""
+    """Write model and processor for `from_pretrained`."""
     with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
@@ -91,7 +92,7 @@ def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a text file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""What recipes can train: every module of this folder is a task and holds it as `TASK`.
+"""The tasks that recipes can train: every module of this folder is one and holds it as `TASK`.
 
 A module is named as transformers names the pipeline for the task, with underscores for hyphens.
 """

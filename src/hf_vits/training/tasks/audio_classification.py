@@ -1,15 +1,14 @@
-"""Recordings to classes: keywords, sounds, emotions, intents."""
+"""Classification of recordings: keywords, sounds, emotions, intents."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 
 from hf_vits.data.audio import AUDIO, CLASS_SOURCES, FileClips
 from hf_vits.data.splits import Split, Splits, load_classes
-from hf_vits.figures.audio import picture
+from hf_vits.figures.audio import spectrogram_image
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.recipe import DataRecipe, Recipe
 
@@ -17,12 +16,15 @@ from ..classification import Classification
 from ..examples.audio_batches import EvaluationCollator, TrainingCollator, prepare
 from ..examples.audio_statistics import fit_normalization
 from ..examples.recordings import EvaluationRecordings, TrainingRecordings
+from ..examples.selection import spaced_indices
 from ..task import FinishedRun
 
 _SHOWN_PREDICTIONS = 24
 
 
 class AudioClassification(Classification):
+    """Task of classifying recordings."""
+
     auto_model = AutoModelForAudioClassification
     auto_processor = AutoFeatureExtractor
     noun = "recording"
@@ -52,18 +54,17 @@ class AudioClassification(Classification):
 
 
 def predict_some(run: FinishedRun) -> Iterator[Prediction]:
-    """Predictions of test recordings spread evenly over the split, each shown as its spectrogram."""
+    """Yield predictions of evenly spaced test recordings, each with a picture of its spectrogram."""
     model, test, class_names = run.model.eval(), run.splits.test, run.splits.class_names
     recordings = EvaluationRecordings(test, run.processor.sampling_rate)
-    count = min(_SHOWN_PREDICTIONS, len(test))
-    for index in np.linspace(0, len(test) - 1, count).round().astype(int):
-        item = recordings[int(index)]
+    for index in spaced_indices(len(test), _SHOWN_PREDICTIONS):
+        item = recordings[index]
         inputs = {name: value.to(model.device) for name, value in prepare(run.processor, [item]).items()}
         with torch.no_grad():
             logits = model(**inputs).logits[0].float()
         best = int(logits.argmax())
         yield Prediction(
-            image=picture(item["waveform"], run.processor.sampling_rate),
+            image=spectrogram_image(item["waveform"], run.processor.sampling_rate),
             label=class_names[item["target"]],
             predicted=class_names[best],
             probability=float(logits.softmax(0)[best]),

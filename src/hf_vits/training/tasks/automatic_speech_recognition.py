@@ -1,4 +1,4 @@
-"""Recordings to texts, by CTC."""
+"""Speech recognition by CTC: recordings to texts."""
 
 import csv
 import io
@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rapidfuzz.distance import Levenshtein
 from torch import nn
 from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, ProcessorMixin
@@ -22,16 +21,19 @@ from ..examples.audio_batches import LengthBatches, SpeechCollator, SpeechTraini
 from ..examples.audio_statistics import fit_normalization
 from ..examples.batches import GlobalBatches
 from ..examples.recordings import EvaluationRecordings, TrainingRecordings
-from ..loop.speech import ERROR_RATES, SpeechTrainer, transcripts
+from ..examples.selection import spaced_indices
+from ..loop.speech_trainer import ERROR_RATES, SpeechTrainer, transcripts
 from ..report import output
 from ..report.card import training_card
-from ..task import FinishedRun, Task
+from ..task import FinishedRun, Task, evaluated_splits
 
 _TRANSCRIPTS = "transcripts.csv"
 _SHOWN_TRANSCRIPTS = 12
 
 
 class AutomaticSpeechRecognition(Task):
+    """Task of writing down speech."""
+
     auto_model = AutoModelForCTC
     auto_processor = AutoProcessor
     trainer = SpeechTrainer
@@ -52,11 +54,11 @@ class AutomaticSpeechRecognition(Task):
         if recipe.tokenizer:
             return VitsSpeechProcessor(extractor, learn_tokenizer(recipe.tokenizer, splits.train))
         if not whole:
-            raise ValueError("this model comes without a tokenizer: say by `tokenizer` how to learn one")
+            raise ValueError("this model comes without a tokenizer: describe one to learn in the section `tokenizer`")
         return type(processor)(extractor, processor.tokenizer)
 
-    def batches(self, recipe: Recipe, splits: Splits, **sharing: int) -> GlobalBatches:
-        return LengthBatches(clip_seconds(splits.train.inputs), recipe.train.batch_size, recipe.train.seed, **sharing)
+    def batches(self, recipe: Recipe, splits: Splits, **division: int) -> GlobalBatches:
+        return LengthBatches(clip_seconds(splits.train.inputs), recipe.train.batch_size, recipe.train.seed, **division)
 
     def training_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> TrainingRecordings:
         return TrainingRecordings(split, recipe.audio, processor.feature_extractor.sampling_rate)
@@ -74,17 +76,17 @@ class AutomaticSpeechRecognition(Task):
         return ModelLoss()
 
     def evaluate(self, trainer: SpeechTrainer, processor, splits: Splits) -> tuple[dict[str, Any], list[dict]]:
-        """loss and error rates of the splits; {reference, prediction, word_errors} of each test recording."""
+        """Return loss and error rates of the splits; and references, predictions and word errors of the test."""
         results = {}
-        for name in ("test",) if splits.validation is splits.test else ("validation", "test"):
-            dataset = self.evaluation_set(trainer.recipe, trainer.model, processor, getattr(splits, name))
+        for name, split in evaluated_splits(splits).items():
+            dataset = self.evaluation_set(trainer.recipe, trainer.model, processor, split)
             prediction = trainer.predict(dataset, metric_key_prefix=name)
             results[name] = {key: prediction.metrics[f"{name}_{key}"] for key in ("loss", *ERROR_RATES)}
         references, predictions = transcripts(processor.tokenizer, prediction)
         return results, compare(references, predictions)
 
     def write_report(self, run: FinishedRun) -> None:
-        """transcripts.csv, and README.md with curves and some transcripts."""
+        """Write transcripts.csv, and README.md with curves and some transcripts."""
         table = io.StringIO()
         writer = csv.DictWriter(table, ["reference", "prediction", "word_errors"], lineterminator="\n")
         writer.writeheader()
@@ -98,21 +100,21 @@ class AutomaticSpeechRecognition(Task):
 
 
 class ModelLoss(nn.Module):
-    """The loss that a model computes itself of the labels it is given."""
+    """Objective that takes the loss which the model computed from its labels."""
 
     def forward(self, outputs):
         return outputs.loss, {}
 
 
 def learn_tokenizer(recipe: TokenizerRecipe, split: Split) -> VitsCtcTokenizer:
-    """The tokenizer that a recipe describes, of a split's texts."""
+    """Return the tokenizer that a recipe describes, learned from the texts of a split."""
     if recipe.kind == "characters":
         return VitsCtcTokenizer.train_characters(split.labels, lowercase=recipe.lowercase)
     return VitsCtcTokenizer.train_bpe(split.labels, recipe.vocab_size, lowercase=recipe.lowercase)
 
 
 def compare(references: list[str], predictions: list[str]) -> list[dict[str, Any]]:
-    """{reference, prediction, word_errors} of each."""
+    """Return {reference, prediction, word_errors} of each pair of texts."""
     return [
         {
             "reference": reference,
@@ -124,12 +126,11 @@ def compare(references: list[str], predictions: list[str]) -> list[dict[str, Any
 
 
 def some_transcripts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A dozen: half of them the worst, the others spread evenly over the rest."""
+    """Return twelve rows: the six with most errors, and six evenly spaced among the others."""
     worst = sorted(rows, key=lambda row: -row["word_errors"])
     half = _SHOWN_TRANSCRIPTS // 2
     others = worst[half:]
-    places = np.linspace(0, len(others) - 1, min(half, len(others))).round().astype(int)
-    return [others[place] for place in reversed(places)] + worst[:half]
+    return [others[place] for place in reversed(spaced_indices(len(others), half))] + worst[:half]
 
 
 TASK = AutomaticSpeechRecognition()

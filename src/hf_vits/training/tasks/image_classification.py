@@ -1,9 +1,8 @@
-"""Images to classes."""
+"""Image classification."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 
@@ -15,13 +14,17 @@ from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import DataRecipe, Recipe
 
 from ..classification import Classification
-from ..examples.images import EvaluationImages, TrainingImages, training_transform
+from ..examples.image_augmentation import training_transform
+from ..examples.images import EvaluationImages, TrainingImages
+from ..examples.selection import spaced_indices
 from ..task import FinishedRun
 
 _SHOWN_PREDICTIONS = 24
 
 
 class ImageClassification(Classification):
+    """Task of classifying images."""
+
     auto_model = AutoModelForImageClassification
     auto_processor = AutoImageProcessor
     noun = "image"
@@ -43,11 +46,10 @@ class ImageClassification(Classification):
 
 
 def predict_some(run: FinishedRun) -> Iterator[Prediction]:
-    """Predictions of test images spread evenly over the split."""
+    """Yield predictions of evenly spaced test images."""
     model, test, class_names = run.model.eval(), run.splits.test, run.splits.class_names
-    count = min(_SHOWN_PREDICTIONS, len(test))
-    for index in np.linspace(0, len(test) - 1, count).round().astype(int):
-        image = to_mode(test.inputs[int(index)], image_mode(model))
+    for index in spaced_indices(len(test), _SHOWN_PREDICTIONS):
+        image = to_mode(test.inputs[index], image_mode(model))
         with torch.no_grad():
             logits = model(**run.processor(images=image, return_tensors="pt").to(model.device)).logits[0].float()
         best = int(logits.argmax())

@@ -1,4 +1,4 @@
-"""Images without their labels: masked autoencoders, students and teachers."""
+"""Self-supervised pretraining on images: masked autoencoders, and students with teachers."""
 
 import tempfile
 from collections.abc import Callable
@@ -14,28 +14,29 @@ from transformers import AutoImageProcessor, AutoModelForPreTraining, PreTrained
 from hf_vits.data.images import SOURCES, backbone_config, image_mode
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.evaluation.features import extract, plain_encoder
-from hf_vits.figures.pretraining import draw_what_it_sees
+from hf_vits.figures.features import draw_method
 from hf_vits.figures.runs import draw_curves
 from hf_vits.hub.card import write_card
 from hf_vits.layers.patch import pair, square_grid
 from hf_vits.optim.schedules import cosine, teacher_temperature
-from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 from hf_vits.recipe import DataRecipe, Recipe
 
-from ..examples.images import EvaluationImages, TrainingImages, training_transform
-from ..examples.views import CorruptingCollator, MaskedPatches, Views, collate_views
-from ..loop.pretraining import PICTURES, PretrainingTrainer, evenly, pixels
-from ..loop.self_distillation import FrozenLastLayer, TeacherTemperature, TeacherUpdate
+from ..examples.image_augmentation import training_transform
+from ..examples.images import EvaluationImages, TrainingImages
+from ..examples.selection import spaced_subset
+from ..examples.views import MaskedPatches, Views
+from ..loop.callbacks import FrozenLastLayer, TeacherTemperature, TeacherUpdate
+from ..loop.pretraining_trainer import PICTURES, PretrainingTrainer, pixel_features
 from ..report import output
 from ..report.card import training_card
-from ..task import FinishedRun, Task
+from ..task import FinishedRun, Task, evaluated_splits
 
 BACKBONE = "backbone"
 _SHOWN_IMAGES = 8
 
 
 class Pretraining(Task):
-    """Labels are read by the neighbours that judge the features, and by nothing else."""
+    """Task of pretraining without labels. Labels are only used by the nearest neighbours that measure the features."""
 
     auto_model = AutoModelForPreTraining
     auto_processor = AutoImageProcessor
@@ -62,7 +63,7 @@ class Pretraining(Task):
         return EvaluationImages(split, processor, image_mode(model))
 
     def collator(self, recipe: Recipe, model: PreTrainedModel, processor, splits: Splits) -> Callable:
-        return CorruptingCollator(model.config) if isinstance(model.config, SiTConfig) else collate_views
+        return model.collator()
 
     def objective(self, recipe: Recipe) -> nn.Module:
         return nn.Identity()
@@ -74,20 +75,19 @@ class Pretraining(Task):
                 trainer.add_callback(callback)
         if recipe.neighbours is not None:
             bank = self.evaluation_set(recipe, trainer.model, processor, splits.train)
-            trainer.bank = evenly(bank, recipe.neighbours.bank)
+            trainer.bank = spaced_subset(bank, recipe.neighbours.bank)
         trainer.pictures = Path(recipe.output.directory) / PICTURES
-        shown = evenly(trainer.eval_dataset, _SHOWN_IMAGES)
-        trainer.shown = torch.stack([shown[index]["pixel_values"] for index in range(len(shown))])
+        trainer.shown = shown_images(trainer.eval_dataset)
 
     def evaluate(self, trainer: PretrainingTrainer, processor, splits: Splits) -> tuple[dict[str, Any], None]:
-        """Neighbours' accuracy on the splits; on the test split also before training, and by the pixels themselves."""
+        """Return k-NN accuracy on the splits; on the test split also of the untrained backbone and of raw pixels."""
         results = {}
-        for name in ("test",) if splits.validation is splits.test else ("validation", "test"):
-            dataset = self.evaluation_set(trainer.recipe, trainer.model, processor, getattr(splits, name))
+        for name, split in evaluated_splits(splits).items():
+            dataset = self.evaluation_set(trainer.recipe, trainer.model, processor, split)
             results[name] = trainer.judge(partial(extract, plain_encoder(trainer.model)), dataset)
         if trainer.bank is not None:
             untrained = self.untrained(trainer.recipe).to(trainer.args.device)
-            others = {"untrained": partial(extract, untrained), "pixel": pixels}
+            others = {"untrained": partial(extract, untrained), "pixel": pixel_features}
             results["test"] |= {
                 f"{name}_knn_accuracy": trainer.judge(describe, dataset)["knn_accuracy"]
                 for name, describe in others.items()
@@ -95,7 +95,7 @@ class Pretraining(Task):
         return results, None
 
     def untrained(self, recipe: Recipe) -> PreTrainedModel:
-        """The backbone that the run started from."""
+        """Return the backbone as it was before training."""
         from ..building import build_model
 
         set_seed(recipe.train.seed)
@@ -103,21 +103,26 @@ class Pretraining(Task):
         return model.export().eval()
 
     def write_report(self, run: FinishedRun) -> None:
-        """README.md with curves and what the model sees drawn beside it, and the plain backbone in a directory."""
+        """Write README.md with curves and the method's picture, and the plain backbone into a directory of its own."""
         backbone = run.directory / BACKBONE
         backbone.mkdir(exist_ok=True)
         output.save_model(backbone, run.model.export(), run.processor)
         with tempfile.TemporaryDirectory() as drawn:
             curves, seen = Path(drawn, "curves.png"), Path(drawn, "what_it_sees.png")
             draw_curves(run.history, curves)
-            images = evenly(self.evaluation_set(run.recipe, run.model, run.processor, run.splits.test), _SHOWN_IMAGES)
-            shown = torch.stack([images[index]["pixel_values"] for index in range(len(images))])
-            draw_what_it_sees(run.model, shown, run.processor, seen)
+            images = self.evaluation_set(run.recipe, run.model, run.processor, run.splits.test)
+            draw_method(run.model, shown_images(images), run.processor, seen)
             write_card(training_card(run, self.noun, [curves, seen]), run.directory)
 
 
+def shown_images(dataset: Dataset) -> torch.Tensor:
+    """Return the pixel_values (images, channels, height, width) of some evenly spaced images, to be drawn."""
+    images = spaced_subset(dataset, _SHOWN_IMAGES)
+    return torch.stack([images[index]["pixel_values"] for index in range(len(images))])
+
+
 def num_patches(model: PreTrainedModel, size: tuple[int, int]) -> int:
-    """How many patches a mask of an image (height, width) tells of: those that come out of the backbone."""
+    """Return the number of patch tokens that the backbone returns for an image of `size` (height, width)."""
     backbone, config = model.export(), backbone_config(model)
     with torch.no_grad():
         tokens = backbone.eval()(torch.zeros(1, config.num_channels, *size)).last_hidden_state
@@ -125,24 +130,18 @@ def num_patches(model: PreTrainedModel, size: tuple[int, int]) -> int:
 
 
 def check_sections(recipe: Recipe, model: PreTrainedModel) -> None:
-    """Raise ValueError where the recipe lacks a section that the model needs, or has one that it does not."""
-    compares = "backbone_config" in model.config.to_dict()
-    masked = getattr(model.config, "masking", None) == "given"
-    follows = getattr(model, "teacher", None) is not None
-    needed = {"views": compares, "masks": masked, "momentum_teacher": follows}
-    for name, needs in needed.items():
+    """Raise ValueError where the recipe lacks a section that the method needs, or has one that it does not take."""
+    for name in ("views", "masks", "momentum_teacher"):
+        needs = name in model.recipe_sections
         if needs != (getattr(recipe, name) is not None):
             verb = "needs" if needs else "takes no"
             raise ValueError(f"{type(model).__name__} {verb} section `{name}` in its recipe")
-    if isinstance(model.config, SiTConfig) and (recipe.views.num_global, recipe.views.num_local) != (2, 0):
-        raise ValueError(
-            "SiT compares two views: views.num_global must be 2 and views.num_local 0, got "
-            f"{recipe.views.num_global} and {recipe.views.num_local}"
-        )
+    if recipe.views is not None:
+        model.check_number_of_views(recipe.views.num_global, recipe.views.num_local)
 
 
 def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) -> list[TrainerCallback]:
-    """What a teacher does around each step."""
+    """Return the callbacks that update the momentum teacher and its temperatures."""
     teacher, warmup = recipe.momentum_teacher, recipe.momentum_teacher.temperature_warmup
     temperatures = {"teacher_temperature": teacher_temperature(*teacher.temperature, warmup)}
     if hasattr(model.objective, "teacher_patch_temperature"):

@@ -1,4 +1,4 @@
-"""Videos to classes."""
+"""Video classification."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,8 @@ from hf_vits.recipe import DataRecipe, Recipe, VideoRecipe
 
 from ..classification import Classification, label_fields
 from ..examples.clips import EvaluationClips, TrainingClips, check_processor
-from ..examples.images import training_transform
+from ..examples.image_augmentation import training_transform
+from ..examples.selection import spaced_indices
 from ..loop.trainer import ClassificationTrainer, RecipeTrainer
 from ..task import FinishedRun
 
@@ -38,16 +39,16 @@ _SHOWN_FRAMES = 8
 
 
 class VideoTrainer(ClassificationTrainer):
-    """Trainer of a classifier that evaluates several views of a video, and that may have several heads.
+    """Trainer of a video classifier that is evaluated on several views of each video and may have several heads.
 
-    The pixel_values of a batch to evaluate are (batch, views, frames, channels, height, width).
+    An evaluation batch has pixel_values (batch, views, frames, channels, height, width).
     """
 
     def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         return accuracy_metrics(prediction, heads_of(self.model.config))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """No loss of its own, `rank` of the averaged views as predictions, labels."""
+        """Return no loss, the `rank` of the averaged views as predictions, and the labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             logits = view_logits(model, self.processor, inputs["pixel_values"], self.model.config)
@@ -55,15 +56,18 @@ class VideoTrainer(ClassificationTrainer):
 
 
 def view_logits(model: nn.Module, processor: VitsVideoProcessor, views: Tensor, config: PreTrainedConfig) -> Tensor:
-    """Logits (batch, classes) of views (batch, views, frames, ...), averaged as the processor's original does.
+    """Return logits (batch, classes), averaged over views (batch, views, frames, ...) as in the original.
 
-    config: the model's, which may be wrapped.
+    Args:
+        config: configuration of the model, which may be wrapped and then has none itself.
     """
     logits = [model(pixel_values=view).logits for view in views.unbind(1)]
     return average_views(logits, usual_average(processor), getattr(config, "head_sizes", None))
 
 
 class VideoClassification(Classification):
+    """Task of classifying videos, by one label or by one of each of several label columns."""
+
     auto_model = AutoModelForVideoClassification
     auto_processor = AutoVideoProcessor
     trainer = VideoTrainer
@@ -79,8 +83,8 @@ class VideoClassification(Classification):
             return label_fields(splits.class_names)
         if recipe.objective.loss != "cross_entropy":
             raise ValueError(
-                f"objective.loss {recipe.objective.loss} is for one label of each video; with several columns as "
-                "data.columns.label it is cross_entropy"
+                f"objective.loss {recipe.objective.loss} takes one label of each video; with several columns in "
+                "data.columns.label it must be cross_entropy"
             )
         return label_fields(splits.class_names) | {"head_sizes": list(splits.head_sizes)}
 
@@ -94,7 +98,7 @@ class VideoClassification(Classification):
 
     def objective(self, recipe: Recipe) -> nn.Module:
         if recipe.teacher is not None:
-            raise ValueError("teacher: there is no distillation for videos; leave it out")
+            raise ValueError("teacher: distillation is not available for videos; leave the section out")
         return super().objective(recipe)
 
     def training_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> TrainingClips:
@@ -116,15 +120,14 @@ class VideoClassification(Classification):
 
 
 def predict_some(run: FinishedRun) -> Iterator[Prediction]:
-    """Predictions for the central clips of test videos spread evenly over the split, with some of their frames."""
+    """Yield predictions for the central clips of evenly spaced test videos, with some of their frames."""
     model, test, class_names = run.model.eval(), run.splits.test, run.splits.class_names
-    count = min(_SHOWN_PREDICTIONS, len(test))
-    for index in np.linspace(0, len(test) - 1, count).round().astype(int):
-        (clip,) = run.processor.views(test.inputs[int(index)], num_clips=1, num_crops=1)
+    for index in spaced_indices(len(test), _SHOWN_PREDICTIONS):
+        (clip,) = run.processor.views(test.inputs[index], num_clips=1, num_crops=1)
         with torch.no_grad():
             logits = model(pixel_values=clip[None].to(model.device)).logits[0]
         (best,) = most_probable(model.config, class_probabilities(model.config, logits), 1)
-        shown = np.linspace(0, len(clip) - 1, min(_SHOWN_FRAMES, len(clip))).round().astype(int)
+        shown = spaced_indices(len(clip), _SHOWN_FRAMES)
         yield Prediction(
             image=contact_sheet(to_pictures(clip[shown], run.processor), columns=_SHOWN_FRAMES // 2),
             label=", ".join(class_names[label] for label in np.atleast_1d(test.labels[index])),

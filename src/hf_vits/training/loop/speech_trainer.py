@@ -1,4 +1,4 @@
-"""The trainer of models that turn speech into text by CTC."""
+"""The Trainer of CTC speech recognition."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ ERROR_RATES = ("word_error_rate", "character_error_rate")
 
 
 class SpeechTrainer(RecipeTrainer):
-    """Trainer of a CTC model. A batch is the model's keyword arguments; `labels` are (batch, tokens), -100 padding.
+    """Trainer of a CTC model. A batch is the model's keyword arguments; labels (batch, tokens) are padded with -100.
 
-    The objective is given the model's outputs. Evaluation reads the most probable token of each frame.
+    The objective takes the model's outputs. Evaluation decodes greedily, by the most probable token of each frame.
     """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -26,7 +26,7 @@ class SpeechTrainer(RecipeTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """No loss of its own, (tokens (batch, frames), loss (batch,)) as predictions, labels."""
+        """Return no loss; tokens (batch, frames) and losses (batch,) as predictions; and the labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             outputs = model(**inputs)
@@ -38,14 +38,14 @@ class SpeechTrainer(RecipeTrainer):
         return None, (tokens, losses), inputs["labels"]
 
     def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """loss and error rates of a split."""
+        """Return loss and error rates of a split."""
         references, predictions = transcripts(self.processor.tokenizer, prediction)
         rates = load_metric("word_error_rate").compute(predictions=predictions, references=references)
         return {"loss": float(prediction.predictions[1].mean())} | {name: rates[name] for name in ERROR_RATES}
 
 
 def transcripts(tokenizer, prediction: Any) -> tuple[list[str], list[str]]:
-    """(references, predictions) in words, of what `SpeechTrainer.prediction_step` made of a split."""
+    """Return the reference and predicted texts from the predictions of `SpeechTrainer` on a split."""
     labels, tokens = prediction.label_ids, prediction.predictions[0]
     references = [tokenizer.decode([token for token in row if token >= 0], group_tokens=False) for row in labels]
     return references, [tokenizer.decode([token for token in row if token >= 0]) for row in tokens]

@@ -1,4 +1,4 @@
-"""The trainer of models that learn without labels, judged meanwhile by the nearest neighbours of their features."""
+"""The Trainer of self-supervised pretraining, evaluated by k-NN classification of the features."""
 
 import contextlib
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from hf_vits.evaluation import neighbours
 from hf_vits.evaluation.features import extract, plain_encoder
-from hf_vits.figures.pretraining import draw_what_it_sees
+from hf_vits.figures.features import draw_method
 from hf_vits.objectives.centering import Center, is_distributed
 from hf_vits.recipe.pretraining import NeighboursRecipe
 
@@ -19,20 +19,20 @@ from .trainer import RecipeTrainer
 
 PICTURES = "pictures"
 
-# From batches of labelled images to features (images, channels) and labels (images,).
+# Function from batches of labelled images to features (images, channels) and labels (images,).
 Describe = Callable[[DataLoader], tuple[torch.Tensor, torch.Tensor]]
 
 
 class PretrainingTrainer(RecipeTrainer):
-    """Trainer of a model whose forward computes the loss of a batch of images, or of views of them.
+    """Trainer of a model whose forward computes the loss of a batch of images or of views of them.
 
-    Evaluation measures how the neighbours of validation images, among training images, tell their class, where the
-    recipe asks for it, and draws what the model sees in some of them.
+    Evaluation classifies validation images by their nearest neighbours among training images, if the recipe has a
+    section `neighbours`, and draws the method's picture of some of them.
 
     Attributes:
-        bank: the training images that are searched for neighbours, with labels; None: none are.
-        pictures: directory of the drawings, by the number of steps done.
-        shown: (images, channels, height, width) to draw.
+        bank: labelled training images among which neighbours are searched; None: k-NN is off.
+        pictures: directory of the pictures, named by the number of steps done.
+        shown: images to draw, (images, channels, height, width).
     """
 
     copies = None
@@ -47,7 +47,7 @@ class PretrainingTrainer(RecipeTrainer):
         return super().train(*args, **kwargs)
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
-        """As in `RecipeTrainer`, with batch norms over all processes, as all the originals have them."""
+        """Take a step as `RecipeTrainer` does, with batch norm statistics over all processes as in the originals."""
         with GlobalBatchStatistics() if is_distributed() else contextlib.nullcontext():
             return super().training_step(*args, **kwargs)
 
@@ -57,22 +57,21 @@ class PretrainingTrainer(RecipeTrainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def evaluate(self, eval_dataset: Dataset | None = None, ignore_keys=None, metric_key_prefix: str = "eval"):
-        """Accuracy of neighbours on a data set; on the process that writes."""
+        """Measure k-NN accuracy on a data set and draw the picture; on the main process only."""
         metrics = {}
         if self.is_world_process_zero():
             dataset = self.eval_dataset if eval_dataset is None else eval_dataset
             judged = self.judge(partial(extract, plain_encoder(self.model)), dataset)
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in judged.items()}
-            draw_what_it_sees(
-                self.model, self.shown, self.processor, self.pictures / f"{self.state.global_step:06d}.png"
-            )
+            picture = self.pictures / f"{self.state.global_step:06d}.png"
+            draw_method(self.model, self.shown, self.processor, picture)
         self.accelerator.wait_for_everyone()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def judge(self, describe: Describe, dataset: Dataset) -> dict[str, float]:
-        """knn_accuracy and knn_top5_accuracy of what `describe` makes of the images; nothing without a bank."""
+        """Return knn_accuracy and knn_top5_accuracy of the features that `describe` computes; {} without a bank."""
         if self.bank is None:
             return {}
         recipe: NeighboursRecipe = self.recipe.neighbours
@@ -84,16 +83,8 @@ class PretrainingTrainer(RecipeTrainer):
         return DataLoader(dataset, self.args.eval_batch_size, num_workers=self.args.dataloader_num_workers)
 
 
-def pixels(loader: DataLoader) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `extract` gives, where the features of an image are its pixels."""
+def pixel_features(loader: DataLoader) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `extract` returns, with the pixels of an image as its features."""
     batches = [(batch["pixel_values"].flatten(1), batch["labels"]) for batch in loader]
     features, labels = zip(*batches, strict=True)
     return torch.cat(features), torch.cat(labels)
-
-
-def evenly(dataset: Dataset, number: int | None) -> Dataset:
-    """So many examples, spread evenly; None: all."""
-    if number is None or number >= len(dataset):
-        return dataset
-    places = torch.linspace(0, len(dataset) - 1, number).round().long()
-    return Subset(dataset, places.tolist())

@@ -1,7 +1,7 @@
-"""What happens around the steps of a student whose teacher follows it: callbacks of the Trainer.
+"""Callbacks of the Trainer around optimizer steps: momentum teacher, weight decay schedule, gradient clipping.
 
-As facebookresearch/dino has it (main_dino.py, utils.py), and iBOT, AttMask, EsViT and SiT after it. For per-parameter
-clipping, `TrainingArguments.max_grad_norm` is 0.
+They follow facebookresearch/dino (main_dino.py, utils.py), as do iBOT, AttMask, EsViT and SiT. To clip each gradient
+by its own norm, `TrainingArguments.max_grad_norm` must be 0.
 """
 
 import re
@@ -15,15 +15,15 @@ from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 
 def unwrapped(model: nn.Module) -> SelfDistillationModel:
-    """The model inside what data parallelism wraps around it."""
+    """Return the model without the wrapper of data parallelism."""
     return getattr(model, "module", model)
 
 
 class TeacherUpdate(TrainerCallback):
-    """After every optimizer step, however many passes it took: the teacher moves towards the student.
+    """Updates the teacher as an EMA of the student after every optimizer step.
 
     Args:
-        momentum: weight of the teacher's own weights, from the number of steps done before.
+        momentum: function from the number of steps done before to the weight of the teacher's own parameters.
     """
 
     def __init__(self, momentum: Callable[[int], float]):
@@ -34,10 +34,10 @@ class TeacherUpdate(TrainerCallback):
 
 
 class TeacherTemperature(TrainerCallback):
-    """Sets the teacher's temperatures, epoch by epoch.
+    """Sets the teacher's temperatures in each epoch.
 
     Args:
-        schedules: {attribute of the objective: temperature from the number of epochs done}.
+        schedules: {attribute of the objective: function from the number of epochs done to the temperature}.
     """
 
     def __init__(self, schedules: Mapping[str, Callable[[int], float]]):
@@ -49,10 +49,10 @@ class TeacherTemperature(TrainerCallback):
 
 
 class WeightDecaySchedule(TrainerCallback):
-    """Sets the weight decay, step by step, of the parameters that have any.
+    """Sets the weight decay before every step, for parameter groups whose weight decay is not 0.
 
     Args:
-        weight_decay: from the number of steps done.
+        weight_decay: function from the number of steps done to the weight decay.
     """
 
     def __init__(self, weight_decay: Callable[[int], float]):
@@ -68,7 +68,7 @@ class ClipEachGradient(TrainerCallback):
     """Clips the gradient of every parameter by its own norm.
 
     Args:
-        limit: largest norm.
+        limit: largest allowed norm.
     """
 
     def __init__(self, limit: float):
@@ -79,10 +79,10 @@ class ClipEachGradient(TrainerCallback):
 
 
 class FrozenLastLayer(TrainerCallback):
-    """Keeps the head's last layers as they are at first, so that the targets do not collapse.
+    """Freezes the last layers of the student's head in the first epochs, so that the targets do not collapse.
 
     Args:
-        epochs: for how many.
+        epochs: number of epochs in which they are frozen.
     """
 
     PATTERN = re.compile(r"head\.(last|patch)_layer\.")
@@ -99,7 +99,7 @@ class FrozenLastLayer(TrainerCallback):
 
 @torch.no_grad()
 def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> list[torch.Tensor]:
-    """Scale every gradient whose norm is above `limit` down to it, in place; returns the norms before."""
+    """Clip every gradient to a norm of at most `limit`, in place, and return the norms before."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch._foreach_norm(gradients)
     for gradient, norm in zip(gradients, norms, strict=True):

@@ -1,0 +1,128 @@
+"""From a recipe to its model and processor: from scratch, an original checkpoint, or a pretrained model."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from hf_vits import conversion
+from hf_vits.evaluation.features import load_encoder, plain_encoder
+from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeForImageClassification
+from hf_vits.recipe import InitializationRecipe, ModelRecipe
+
+from ..task import Task
+from .fitting import fit_model
+
+
+def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[PreTrainedModel, Any]:
+    """Return the recipe's model and the processor of its inputs.
+
+    Args:
+        head: configuration fields that fit the model's head to the data, such as id2label. A head of another number of
+            classes is replaced by a new one.
+
+    Raises:
+        ValueError: fields that model or processor do not have, or a model that the task cannot train.
+    """
+    try:
+        if recipe.pretrained is not None:
+            model, processor = _from_pretrained(recipe, head, task)
+        else:
+            model, processor = (_from_scratch if recipe.checkpoint is None else _from_checkpoint)(recipe, head)
+        if recipe.probe is not None:
+            probe = dataclasses.asdict(recipe.probe)
+            model = LinearProbeForImageClassification.from_backbone(plain_encoder(model), **probe, **head)
+    except StrictDataclassError as error:
+        raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
+    if processor is None or not isinstance(model, _classes_of(task, model)):
+        raise ValueError(
+            f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task "
+            f"trains models that {task.auto_model.__name__} loads, on {task.noun}s"
+        )
+    if "head_sizes" in head and "head_sizes" not in type(model.config).__dataclass_fields__:
+        raise ValueError(
+            f"data.columns.label names several columns, but a {type(model).__name__} has one head; use a ViViT, "
+            "which has a head per column"
+        )
+    if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
+        raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
+    return model, type(processor).from_dict(processor.to_dict() | recipe.processor) if recipe.processor else processor
+
+
+def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
+    """Return the model classes that the task's Auto class builds from the model's configuration."""
+    known = task.auto_model._model_mapping.get(type(model.config), ())
+    return known if isinstance(known, tuple) else (known,)
+
+
+def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:
+    variants = conversion.variants(recipe.system)
+    if recipe.variant not in variants:
+        raise ValueError(f"{recipe.system} has no variant {recipe.variant!r}, only {', '.join(variants)}")
+    fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"}
+    fields = changed(fields, recipe.config)
+    model_class = conversion.system(recipe.system).model_class(fields)
+    config = model_class.config_class(**fields | head)
+    _check_config(config, recipe.config)
+    model = model_class(config)
+    if recipe.initialize_from is not None:
+        _initialize(model, recipe.initialize_from)
+    return model, conversion.processor(recipe.system, recipe.variant, model)
+
+
+def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return configuration fields with changes; a backbone's are merged unless its type changes."""
+    merged = fields | changes
+    for name in fields.keys() & changes.keys():
+        before, now = fields[name], changes[name]
+        if isinstance(before, dict) and isinstance(now, dict):
+            same_type = now.get("model_type", before.get("model_type")) == before.get("model_type")
+            merged[name] = before | now if same_type else now
+    return merged
+
+
+def _initialize(model: PreTrainedModel, recipe: InitializationRecipe) -> None:
+    if not hasattr(model, "initialize_from"):
+        raise ValueError(
+            f"model.initialize_from: a {type(model).__name__} cannot start from another kind of model; leave it out"
+        )
+    options = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+    source = AutoModel.from_pretrained(options.pop("pretrained"))
+    if unknown := options.keys() - inspect.signature(model.initialize_from).parameters.keys():
+        raise ValueError(f"model.initialize_from: a {type(model).__name__} has no {', '.join(sorted(unknown))}")
+    if not source.config.model_type.startswith("hf_vits_"):
+        source = conversion.from_transformers(source)
+    model.initialize_from(source, **options)
+
+
+def _from_checkpoint(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:
+    state_dict = conversion.load_checkpoint(recipe.checkpoint)
+    converted = conversion.convert(recipe.system, recipe.variant, state_dict, **recipe.config)
+    processor = conversion.processor(recipe.system, recipe.variant, converted)
+    return fit_model(converted, type(converted.config)(**converted.config.to_dict() | head), fit_head=True), processor
+
+
+def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrainedModel, Any]:
+    if recipe.probe is not None:
+        encoder = load_encoder(recipe.pretrained, **recipe.config)
+        _check_config(encoder.config, recipe.config)
+        return encoder, task.auto_processor.from_pretrained(recipe.pretrained)
+    config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
+    _check_config(config, recipe.config)
+    trained, loaded = task.auto_model.from_pretrained(recipe.pretrained, output_loading_info=True)
+    base = f"{trained.base_model_prefix}."
+    if missing := sorted(name for name in loaded["missing_keys"] if name.startswith(base)):
+        raise ValueError(f"model.pretrained: {recipe.pretrained} lacks weights, such as {', '.join(missing[:5])}")
+    return fit_model(trained, config, fit_head=bool(head)), task.auto_processor.from_pretrained(recipe.pretrained)
+
+
+def _check_config(config: PreTrainedConfig, changes: dict) -> None:
+    """Raise ValueError for changes to fields that neither the configuration nor its backbone's has."""
+    known = {"model_type", *type(config).__dataclass_fields__}
+    if unknown := sorted(set(changes) - known):
+        raise ValueError(f"model.config: {type(config).__name__} has no field {', '.join(unknown)}")
+    for name, inner in changes.items():
+        if isinstance(inner, dict) and isinstance(getattr(config, name), PreTrainedConfig):
+            _check_config(getattr(config, name), inner)

@@ -1,0 +1,113 @@
+"""From a recipe to its trainer: batches, data sets, objective, teacher, callbacks, and transformers' arguments."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
+
+from hf_vits.data.splits import Splits
+from hf_vits.optim.averaging import WeightAverage
+from hf_vits.optim.schedules import cosine
+from hf_vits.recipe import Recipe, TrainRecipe
+from hf_vits.recipe.fields import steps_of
+
+from ..loop.callbacks import ClipEachGradient, WeightDecaySchedule
+from ..loop.teacher import load_teacher
+from ..loop.trainer import RecipeTrainer
+from ..report.output import CHECKPOINTS
+from ..task import Task
+
+
+def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor: Any, splits: Splits) -> RecipeTrainer:
+    """Return the recipe's trainer, ready to train on `splits`."""
+    train = recipe.train
+    steps_per_epoch = len(splits.train) // train.batch_size
+    args = training_arguments(recipe, steps_per_epoch)
+    batches = task.batches(
+        recipe,
+        splits,
+        accumulation=train.accumulation,
+        processes=args.world_size,
+        process=args.process_index,
+        mix_steps=mixing_steps(recipe, steps_per_epoch),
+    )
+    trainer = task.trainer(
+        model,
+        args,
+        recipe,
+        train_dataset=task.training_set(recipe, model, processor, splits.train),
+        eval_dataset=task.evaluation_set(recipe, model, processor, splits.validation),
+        collator=task.collator(recipe, model, processor, splits),
+        evaluation_collator=task.evaluation_collator(processor),
+        batches=batches,
+        processor=processor,
+        objective=task.objective(recipe),
+        teacher=load_teacher(recipe.teacher, processor, splits.class_names) if recipe.teacher else None,
+        average=WeightAverage(model, train.ema_decay) if train.ema_decay is not None else None,
+    )
+    for callback in step_callbacks(recipe, args.max_steps):
+        trainer.add_callback(callback)
+    task.attach(trainer, splits)
+    return trainer
+
+
+def step_callbacks(recipe: Recipe, total_steps: int) -> list[TrainerCallback]:
+    """Return callbacks for what TrainingArguments lack: a weight decay schedule, and clipping of each gradient."""
+    callbacks: list[TrainerCallback] = []
+    if recipe.optimizer.final_weight_decay is not None:
+        decay = cosine(recipe.optimizer.weight_decay, recipe.optimizer.final_weight_decay, total_steps)
+        callbacks.append(WeightDecaySchedule(decay))
+    if recipe.train.clip_each:
+        callbacks.append(ClipEachGradient(recipe.train.max_grad_norm))
+    return callbacks
+
+
+def mixing_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Return the number of steps, from the first on, in which batches are mixed by MixUp or CutMix."""
+    if not (recipe.augmentation.mixup or recipe.augmentation.cutmix or recipe.audio.mixup):
+        return 0
+    until = recipe.augmentation.mix_until or recipe.train.length
+    return steps_of(until, steps_per_epoch)
+
+
+def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArguments:
+    """Return the arguments of transformers' Trainer."""
+    train = recipe.train
+    evaluate, save, log = (
+        every and max(steps_of(every, steps_per_epoch), 1)
+        for every in (train.evaluate_every, train.save_every, train.log_every)
+    )
+    return TrainingArguments(
+        output_dir=str(Path(recipe.output.directory) / CHECKPOINTS),
+        max_steps=steps_of(train.length, steps_per_epoch),
+        per_device_eval_batch_size=train.evaluation_batch_size,
+        gradient_accumulation_steps=train.accumulation,
+        max_grad_norm=0.0 if train.clip_each else train.max_grad_norm or 0.0,
+        bf16=use_bfloat16(train),
+        use_cpu=not torch.accelerator.is_available(),
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=evaluate,
+        save_strategy="steps" if save else "no",
+        save_steps=save or 1,
+        logging_strategy="steps",
+        logging_steps=log,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        dataloader_num_workers=train.workers,
+        dataloader_pin_memory=torch.accelerator.is_available(),
+        activation_checkpointing=train.activation_checkpointing,
+        full_determinism=train.deterministic,
+        seed=train.seed,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to="none",
+    )
+
+
+def use_bfloat16(train: TrainRecipe) -> bool:
+    """Return whether to train in bfloat16 autocast: if the recipe says so, or by default on GPUs that support it."""
+    if train.precision == "auto":
+        return torch.cuda.is_available() and is_torch_bf16_gpu_available()
+    return train.precision == "bf16"
