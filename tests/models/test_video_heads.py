@@ -119,9 +119,9 @@ def test_columns_that_cannot_be_are_refused(table, tmp_path, columns, source, me
 
 def test_only_a_model_with_heads_learns_several_labels(table, tmp_path):
     mvit = {"system": "mvit", "variant": "mvitv2_s_16x4_k400", "config": {"image_size": 32, "num_frames": 4}}
-    with pytest.raises(ValueError, match="a MvitForVideoClassification has one head; a ViViT gets one for each"):
+    with pytest.raises(ValueError, match="a MvitForVideoClassification has one head; use a ViViT"):
         train(recipe_of(table, tmp_path, model=mvit))
-    with pytest.raises(ValueError, match=r"objective\.loss binary is for one label of each video"):
+    with pytest.raises(ValueError, match=r"objective\.loss binary takes one label of each video"):
         train(recipe_of(table, tmp_path, objective={"loss": "binary"}))
     assert not list(tmp_path.iterdir())
 

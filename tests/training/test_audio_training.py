@@ -361,7 +361,7 @@ def test_wrong_audio_recipes_are_named(tmp_path, cache):
     }.items():
         with pytest.raises(ValueError, match=message):
             load_recipe(base, [override])
-    with pytest.raises(ValueError, match="comes without a tokenizer: say by `tokenizer`"):
+    with pytest.raises(ValueError, match="comes without a tokenizer: describe one to learn"):
         train(base, ["tokenizer=null"])
     with pytest.raises(ValueError, match="AutoModelForCTC"):
         train(base | {"model": AUDIOMER})

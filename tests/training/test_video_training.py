@@ -361,7 +361,7 @@ def test_a_classifier_of_transformers_is_trained_with_a_processor_of_ours(table,
     recipe = recipe_of(table, tmp_path / "run", model={"pretrained": str(tmp_path / "vivit")})
     short = recipe | {"train": recipe["train"] | {"length": "1 step"}}
     VivitImageProcessor().save_pretrained(tmp_path / "vivit")
-    with pytest.raises(ValueError, match="VivitVideoProcessor, which does not say which frames make a clip"):
+    with pytest.raises(ValueError, match="VivitVideoProcessor, which does not define the frames of a clip"):
         train(short)
     PROCESSOR.save_pretrained(tmp_path / "vivit")
     train(short)
@@ -373,11 +373,11 @@ def test_a_classifier_of_transformers_is_trained_with_a_processor_of_ours(table,
 def test_what_is_no_video_classifier_is_refused(table, tmp_path):
     images = {"system": "cct", "variant": "cct_2_3x2_32"}
     with pytest.raises(
-        ValueError, match="is a CctForImageClassification; this task trains what AutoModelForVideoClassification"
+        ValueError, match="is a CctForImageClassification; this task trains models that AutoModelForVideo"
     ):
         train(recipe_of(table, tmp_path, model=images))
     distilled = {"teacher": {"pretrained": "somewhere"}, "objective": {"distillation": "hard"}}
-    with pytest.raises(ValueError, match="there is no distillation for videos"):
+    with pytest.raises(ValueError, match="distillation is not available for videos"):
         train(recipe_of(table, tmp_path, **distilled))
     assert not list(tmp_path.iterdir())
 

@@ -7,10 +7,10 @@ _UNNAMED = re.compile(r"LABEL_\d+")  # transformers' names of classes that nobod
 
 
 def class_order(known: Mapping[int, str], wanted: Sequence[str]) -> list[int] | None:
-    """Return for each wanted class the position at which a head knows it, or None if the names cannot tell.
+    """Return for each wanted class the position at which a head knows it, or None if names cannot be compared.
 
-    Names cannot tell if the classes of either side have no names or no name occurs on both sides, as with ImageNet's
-    words beside its folders' WordNet ids: positions are then all there is to go by.
+    They cannot if the classes of either side have no names, or if no name occurs on both sides, as with ImageNet's
+    English names and its folders' WordNet ids. Classes then correspond by position.
 
     Args:
         known: id2label of the trained head.
