@@ -11,8 +11,11 @@ from .fields import check_range, duration, not_negative, positive, share
 @strict
 @dataclass(kw_only=True)
 class RandAugmentRecipe:
-    """RandAugment (arXiv 1909.13719): `ops` operations at `magnitude` of 10, varied by `std` from image to image.
+    """RandAugment (arXiv 1909.13719).
 
+    ops: how many operations an image passes, drawn at random.
+    magnitude: how strong they are, from 0 to 10 (`timm`) or 20 (`scenic`).
+    std: standard deviation of the magnitude from image to image.
     policy: whose operations. `timm` bends, moves and recolours, as in timm and SlowFast; `scenic` is for clips: it
         recolours them and cuts squares out, as for ViViT, with magnitudes up to 20 and without std.
     """
@@ -35,7 +38,13 @@ class RandAugmentRecipe:
 @strict
 @dataclass(kw_only=True)
 class AffineRecipe:
-    """Random rotation up to `degrees`, shift up to `translate` of the size, scale up to 1 -/+ `scale`, shear."""
+    """A random affine map of each image.
+
+    degrees: largest rotation, to either side.
+    translate: largest shift along each axis, as a fraction of the size.
+    scale: largest change of size; 0.1 draws factors from 0.9 to 1.1.
+    shear: largest shear, in degrees, to either side.
+    """
 
     degrees: float = 0.0
     translate: float = share(default=0.0)
@@ -148,9 +157,12 @@ class AudioRecipe:
     speed: factors of which each recording draws one; 1.1 is faster and higher.
     shift: most seconds that a recording moves to either side; silence fills the gap.
     polarity: probability of turning the waveform upside down.
-    reverb: probability of the sound of a room; its reverberation falls by 60 dB in reverb_seconds, drawn between two.
-    gain: probability of another level, by gain_decibels, drawn between two.
-    noise: probability of white noise, at noise_decibels of signal over noise, drawn between two.
+    reverb: probability of the reverberation of a room.
+    reverb_seconds: shortest and longest time in which that reverberation falls by 60 dB.
+    gain: probability of another level.
+    gain_decibels: smallest and largest change of that level, in dB.
+    noise: probability of white noise.
+    noise_decibels: lowest and highest signal to noise ratio, in dB.
     spec_augment: of spectrograms, see there.
     mixup: alpha of mixing the batch's recordings (arXiv 1710.09412), as the model gets them, and their classes.
     mix_probability: share of batches that are mixed.

@@ -76,7 +76,11 @@ class ModelRecipe:
 @strict
 @dataclass(kw_only=True)
 class TeacherRecipe:
-    """The classifier to distil from: directory or Hub repository, and where it is pinned, its revision."""
+    """The classifier to distil from.
+
+    pretrained: its directory or Hub repository.
+    revision: branch, tag or commit of the repository; none: its main branch.
+    """
 
     pretrained: str
     revision: str | None = None

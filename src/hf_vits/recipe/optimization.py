@@ -46,6 +46,7 @@ class OptimizerRecipe:
 
     Biases, norms, gains and all else of at most one dimension never decay.
 
+    name: which optimizer.
     learning_rate: at its peak, for the global batch as it is: nothing scales it.
     weight_decay: relative to the learning rate, as in AdamW.
     head_weight_decay: of the classifier, if it differs (Scaling ViT, arXiv 2106.04560).
@@ -72,8 +73,11 @@ class ScheduleRecipe:
 
     kind: after the warm-up, `cosine` or `linear` down to min_learning_rate; `closed_cosine` is a cosine whose warm-up
         includes both of its ends (DINO); `rsqrt` falls as 1 / sqrt(1 + steps / timescale); `constant` stays.
-    warmup: linear from warmup_learning_rate to the optimizer's learning rate.
+    warmup: how long the learning rate rises, linearly, to the optimizer's learning rate.
+    warmup_learning_rate: where that rise begins.
+    min_learning_rate: the lowest learning rate that a decay or a cooldown reaches.
     cooldown: last part of the run: at min_learning_rate after a cosine or linear decay, linearly down to it otherwise.
+    timescale: of `rsqrt`, see kind.
     """
 
     kind: Literal["cosine", "closed_cosine", "linear", "rsqrt", "constant"] = "cosine"
