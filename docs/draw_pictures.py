@@ -3,8 +3,8 @@
     python docs/draw_pictures.py [PICTURE ...]
 
 Runs the commands that draw the PICTUREs (by default all), in a shell, from the repository's root; then writes their
-pictures, at most 900 pixels wide, to docs/pictures/. A run that is finished in `runs/pictures` is not repeated. The
-recipes need the Debian package dataset-fashion-mnist.
+pictures to docs/pictures/, at most 900 pixels wide and cut at the height `crop`. A training run that is finished in
+`runs/pictures` is not repeated. The recipes need the Debian package dataset-fashion-mnist.
 """
 
 import argparse
@@ -19,9 +19,10 @@ PICTURES = ROOT / "docs" / "pictures"
 WIDTH = 900
 
 
-def shrink(source: Path, target: Path) -> None:
-    """Write a picture with at most `WIDTH` pixels per row and 256 colours, which keeps the repository small."""
+def shrink(source: Path, target: Path, crop: int | None = None) -> None:
+    """Write the upper `crop` rows of a picture (by default all), at most `WIDTH` wide and in 256 colours."""
     image = Image.open(source).convert("RGB")
+    image = image.crop((0, 0, image.width, crop or image.height))
     image.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
     image.quantize(256).save(target, optimize=True)
 
@@ -41,7 +42,7 @@ def main() -> None:
             print(run["command"], flush=True)
             subprocess.run(run["command"], shell=True, check=True, cwd=ROOT)
         for name, picture in pictures.items():
-            shrink(sorted(ROOT.glob(picture["from"]))[-1], PICTURES / name)
+            shrink(sorted(ROOT.glob(picture["from"]))[-1], PICTURES / name, picture.get("crop"))
 
 
 if __name__ == "__main__":
