@@ -51,7 +51,13 @@ MODULES = {
 }
 
 ENTRY = re.compile(r"([a-z_]+(?:, [a-z_]+)*): (.*)")
-RANGES = {"positive": "> 0", "not_negative": ">= 0", "share": "0 to 1", "fraction": "0 to 1", "duration": "duration"}
+RANGES = {
+    "positive": "positive",
+    "not_negative": "not negative",
+    "share": "0 to 1",
+    "fraction": "0 to 1",
+    "duration": "duration",
+}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -107,7 +113,7 @@ def describe(cls: type) -> tuple[str, dict[str, str]]:
 def type_of(cls: type, field: dataclasses.Field) -> str:
     """Return the type of a recipe key, with the values or the range that it allows."""
     hint = typing.get_type_hints(cls)[field.name]
-    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    members = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     names = [name for member in members for name in member_names(member)]
     validators = field.metadata.get("validator", ())
     ranges = [RANGES[v.__name__] for v in validators if getattr(v, "__name__", None) in RANGES]
