@@ -1,6 +1,6 @@
 # The environment: made if there is none, and brought up to date when pyproject.toml or the checkout it serves changes.
 VENV ?= .venv
-EXTRAS ?= audio,video,test,bench
+EXTRAS ?= audio,video,test,bench,docs
 # What makes it: the first of these that runs and is at least 3.11.
 PYTHON ?= $$(for name in python3.13 python3.12 python3.11 python3 false; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$name)
@@ -17,7 +17,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint cards parity parity-ci conformance recipe-runs bench clean
+.PHONY: help env demo test lint cards parity parity-ci conformance recipe-runs bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ recipe-runs: env ## the small recipes without labels at full length, up to 20 mi
 bench: env ## speed and memory beside transformers, timm and torchvision
 	$(BIN)/python -m benchmarks.speed $(ARGS)
 
+docs: env ## the documentation, as a site in site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+
 clean: ## what tests, builds and the demo left behind; neither environment nor runs
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .conformance demo-report
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .conformance demo-report site
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
