@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, BaseImageProcessor, PreTrainedModel
 
 import hf_vits  # registers its models with the Auto classes  # noqa: F401
-from hf_vits.analysis.attention import heaviest
+from hf_vits.analysis.attention import attended_region
 
 
 @torch.inference_mode()
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> torch.Tensor:
 
     heads = class_attention(model, pixel_values, args.layer)
     attention = torch.cat([heads.mean(dim=0, keepdim=True), heads])
-    chosen = heaviest(attention.flatten(1), args.fraction).view_as(attention)
+    chosen = attended_region(attention.flatten(1), args.fraction).view_as(attention)
     draw(as_picture(pixel_values, processor), attention, chosen, args.picture)
     for head, kept in enumerate(chosen[1:], start=1):
         print(f"head {head}: {args.fraction:.0%} of the attention on {kept.sum()} of {kept.numel()} patches")
