@@ -13,12 +13,14 @@ from hf_vits.training import train
 from hf_vits.training.examples.randomness import PartOfBatch
 from hf_vits.training.launch import missing_processes
 
+from ..support.paths import ROOT
 from ..support.training import history, losses, tiny_recipe
 
 
 def launch(*arguments: str) -> None:
     command = [str(Path(sys.executable).with_name("accelerate")), "launch", *arguments]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=280)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=280)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from tests.support.paths import RECIPES, ROOT
 
 from ..support.training import changed, history, losses
 from .test_distributed import launch
-from .test_resume import finish, kill_after, start
+from .test_resume import kill_after, start
 
 BACKBONE = {
     "image_size": 8,
@@ -130,17 +131,18 @@ def test_features_soon_tell_more_than_those_of_the_untrained_backbone(method, tm
         "data.source": "digits",
         "data.path": "null",
         "data.test_fraction": 0.2,
-        "train.length": "80 steps",
-        "train.evaluate_every": "80 steps",
+        "train.length": "30 steps",
+        "train.batch_size": 32,
+        "train.evaluate_every": "30 steps",
         "train.workers": 0,
-        "schedule.warmup": "20 steps",
+        "schedule.warmup": "8 steps",
         "neighbours.bank": 500,
         "momentum_teacher.momentum": [0.95, 1.0],
         "output.directory": tmp_path,
     }
     overrides = [f"{key}={value}" for key, value in changes.items()]
     measured = train(RECIPES / f"fashion_mnist_{method}.yaml", overrides)["test"]
-    assert measured["knn_accuracy"] > measured["untrained_knn_accuracy"] + 0.05
+    assert measured["knn_accuracy"] > measured["untrained_knn_accuracy"] + 0.1
 
 
 def test_mae_learns_to_paint(tmp_path):
@@ -166,32 +168,45 @@ def test_accumulation_follows_the_curve_of_whole_batches(tmp_path, method):
     assert curves[2] == pytest.approx(curves[1], abs=2e-5)
 
 
-NORMS = ["model.config.head_norm=batch_norm", "model.config.backbone_config.feed_forward=locality"]
+NORMS = {"head_norm": "batch_norm", "backbone_config": BACKBONE | {"feed_forward": "locality"}}
+# {name: method, changes of its model's configuration}
+SHARED_RUNS = {"mae": ("mae", {}), "ibot": ("ibot", {}), "ibot with batch norms": ("ibot", NORMS)}
 
 
-@pytest.mark.parametrize(("method", "overrides"), [("mae", []), ("ibot", []), ("ibot", NORMS)])
-def test_two_processes_follow_the_curve_of_one(tmp_path, method, overrides):
-    one, two = tmp_path / "one", tmp_path / "two"
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny(method, two, train__length="10 steps")))
-    launch("--num_processes", "2", "--cpu", "-m", "hf_vits.training", str(recipe), *overrides)
-    alone = train(recipe, [f"output.directory={one}", *overrides])
+@pytest.fixture(scope="module")
+def shared_runs(tmp_path_factory) -> dict[str, Path]:
+    """{name: recipe file} of runs that two processes, started once for all, have finished."""
+    folder = tmp_path_factory.mktemp("two")
+    recipes = {}
+    for name, (method, fields) in SHARED_RUNS.items():
+        recipe = tiny(method, folder / name, train__length="10 steps")
+        recipe["model"] = recipe["model"] | {"config": recipe["model"]["config"] | fields}
+        recipes[name] = folder / f"{name}.yaml"
+        recipes[name].write_text(yaml.safe_dump(recipe))
+    launch("--num_processes", "2", "--cpu", "-m", "tests.support.train_all", *map(str, recipes.values()))
+    return recipes
+
+
+@pytest.mark.parametrize("name", SHARED_RUNS)
+def test_two_processes_follow_the_curve_of_one(tmp_path, shared_runs, name):
+    alone = train(shared_runs[name], [f"output.directory={tmp_path}"])
+    two = shared_runs[name].parent / name
     together = json.loads((two / "results.json").read_text())
     assert (alone["processes"], together["processes"]) == (1, 2)
-    assert len(losses(one)) == 10
-    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    assert len(losses(tmp_path)) == 10
+    assert losses(two) == pytest.approx(losses(tmp_path), abs=1e-4)
     assert together["test"]["knn_accuracy"] == pytest.approx(alone["test"]["knn_accuracy"], abs=0.02)
 
 
 def test_a_killed_run_of_ibot_ends_where_a_whole_one_ends(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny("ibot", whole, train__length="60 steps", train__workers=1)))
+    recipe.write_text(yaml.safe_dump(tiny("ibot", whole, train__length="30 steps", train__workers=1)))
     interrupted = start(recipe, f"output.directory={killed}")
-    kill_after(interrupted, killed, 23)
+    kill_after(interrupted, killed, 12)
     assert not (killed / "results.json").exists()
-    finish(start(recipe, f"output.directory={killed}"))
-    finish(start(recipe))
+    train(recipe, [f"output.directory={killed}"])
+    train(recipe)
     for name in ("model.safetensors", "backbone/model.safetensors", "results.json"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
     assert losses(whole) == losses(killed)
