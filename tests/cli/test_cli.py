@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_images
 from transformers import (
     AutoImageProcessor,
@@ -394,6 +397,22 @@ def test_what_is_no_classifier_is_refused(classifier, photos, tmp_path):
     assert "preprocessor_config.json" in error_of("predict", tmp_path / "unprepared", photos)
     assert "hf-vits convert" in error_of("predict", classifier / "model.safetensors", photos)
     assert "no config.json" in error_of("predict", photos, photos)
+
+
+@pytest.mark.parametrize("kept", [("model.",), ("classifier.",)], ids=["no-classifier", "no-encoder"])
+def test_weights_that_lack_tensors_are_refused(classifier, photos, tmp_path, kept):
+    """Not filled up with random numbers: the classes would be random."""
+    broken = Path(shutil.copytree(classifier, tmp_path / "broken"))
+    tensors = load_file(broken / "model.safetensors")
+    lost = [name for name in tensors if not name.startswith(kept)]
+    save_file({name: tensors[name] for name in tensors if name not in lost}, broken / "model.safetensors")
+    message = rf"lack {len(lost)} tensors of a CctForImageClassification: {sorted(lost)[0]}"
+    commands = [("predict", broken, photos), ("evaluate", broken, photos), ("push", broken, "user/broken")]
+    if kept == ("classifier.",):
+        message = r"lack \d+ tensors of a Cct"
+        commands.append(("evaluate", broken, photos, "--method", "knn"))
+    for arguments in commands:
+        assert re.search(message, error_of(*arguments)), arguments
 
 
 def test_evaluate_measures_what_the_model_does(classifier, photos, tmp_path):

@@ -21,6 +21,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCE
 import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields
+from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 IMAGENET_CLASSES = 1000
@@ -121,27 +122,41 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 
 def load_model(source: str) -> PreTrainedModel:
-    """The model of a folder or Hub repository, as the class and in the dtype that it was saved as, in eval mode."""
-    return class_of(load_config(source)).from_pretrained(source, dtype="auto").eval()
+    """Load the model of a folder or Hub repository with the class and dtype it was saved with, in eval mode.
+
+    Raises ValueError if the weights lack tensors that the model needs.
+    """
+    model_class = class_of(load_config(source))
+    model, info = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+    check_complete(source, model_class, info["missing_keys"])
+    return model.eval()
 
 
 def load_classifier(source: str) -> tuple[PreTrainedModel, Any]:
-    """An image classifier and its image processor; ValueError where the model has no classifier."""
+    """Load an image classifier and its image processor; ValueError if the model has no classifier for images."""
     model_class = class_of(load_config(source))
     if not model_class.__name__.endswith(("ForImageClassification", "ForImageClassificationWithTeacher")):
         raise ValueError(f"{source} is a {model_class.__name__}, which has no classifier for images")
-    processor = load_processor(source)
-    if processor is None:
-        raise FileNotFoundError(f"{source} has no {IMAGE_PROCESSOR_NAME}, so its preprocessing is not known")
-    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return load_model(source).to(device), processor
+    return on_accelerator(load_model(source)), load_image_processor(source)
 
 
 def load_with(auto_processor: type, source: str) -> tuple[PreTrainedModel, Any]:
-    """A model, where it computes fastest, and what the Auto class finds to prepare its inputs with."""
+    """Load a model, onto the accelerator if there is one, and its processor by an Auto class."""
     processor = auto_processor.from_pretrained(source)
-    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return load_model(source).to(device), processor
+    return on_accelerator(load_model(source)), processor
+
+
+def load_image_processor(source: str) -> Any:
+    """Load the processor saved with an image model; FileNotFoundError if there is none."""
+    processor = load_processor(source)
+    if processor is None:
+        raise FileNotFoundError(f"{source} has no {IMAGE_PROCESSOR_NAME}, so its preprocessing is not known")
+    return processor
+
+
+def on_accelerator(model: PreTrainedModel) -> PreTrainedModel:
+    """Move a model to the accelerator if there is one."""
+    return model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 
 
 def image_mode(model: PreTrainedModel) -> str:

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from hf_vits import conversion
+from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_features
 
 
@@ -26,7 +27,8 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
         fields: of its configuration, that differ.
 
     Raises:
-        ValueError: a model that does not encode images, or an architecture that hf_vits does not have.
+        ValueError: a model that does not encode images, an architecture that hf_vits does not have, or weights that
+            lack tensors.
     """
     config = AutoConfig.from_pretrained(source, **fields)
     kinds = [AutoModelForPreTraining, AutoModel, AutoModelForImageClassification]
@@ -35,7 +37,12 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
     kind = next((kind for kind in kinds if type(config) in kind._model_mapping), None)
     if kind is None:
         raise ValueError(f"{source} is a model of type {config.model_type}, which does not encode images")
-    encoder = plain_encoder(kind.from_pretrained(source, config=config))
+    model, info = kind.from_pretrained(source, config=config, output_loading_info=True)
+    # Of transformers' own models only the encoder is used, and not the pooler, which most lack.
+    inside = "" if config.model_type.startswith("hf_vits_") else f"{model.base_model_prefix}."
+    missing = [name for name in info["missing_keys"] if name.startswith(inside) and ".pooler." not in name]
+    check_complete(source, type(model), missing)
+    encoder = plain_encoder(model)
     if encoder.main_input_name != "pixel_values" or getattr(encoder.config, "num_frames", None) is not None:
         raise ValueError(f"{source} is a {type(encoder).__name__}, which does not encode images")
     return encoder

@@ -45,21 +45,13 @@ def features_of(args: argparse.Namespace, num_layers: int = 1, patch_mean: bool 
 
 
 def load_encoder_of(source: str):
-    """The encoder in a model, where it computes fastest, and its image processor."""
-    import torch
-    from transformers.utils import IMAGE_PROCESSOR_NAME
-
+    """Load the encoder of a model, onto the accelerator if there is one, and its image processor."""
     from hf_vits.evaluation.features import load_encoder
 
-    from ..models import check_source, load_processor
+    from ..models import check_source, load_image_processor, on_accelerator
 
     check_source(source)
-    encoder = load_encoder(source)
-    processor = load_processor(source)
-    if processor is None:
-        raise FileNotFoundError(f"{source} has no {IMAGE_PROCESSOR_NAME}, so its preprocessing is not known")
-    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return encoder.to(device), processor
+    return on_accelerator(load_encoder(source)), load_image_processor(source)
 
 
 def show(result: dict[str, Any]) -> None:
