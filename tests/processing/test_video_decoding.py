@@ -160,7 +160,60 @@ def test_a_turned_recording_is_read_upright(tmp_path, turns):
     assert np.abs(frames.astype(int) - upright[:2]).max() < 60
 
 
+@pytest.mark.parametrize(("codec", "pixel_format"), [("libx264", "yuv420p10le"), ("libx264", "yuv420p")])
+def test_more_than_eight_bits_never_go_through_torchcodec(tmp_path, monkeypatch, codec, pixel_format):
+    """It rounds them differently; the pixels may not depend on whether it is installed."""
+    opened = []
+
+    def decoder(*args, **kwargs):
+        opened.append(args)
+        raise RuntimeError("not for real")
+
+    monkeypatch.setattr(decoding, "torchcodec_decoder", lambda: decoder)
+    path = encode(tmp_path / "clip.mp4", numbered(range(12)), codec=codec, pixel_format=pixel_format)
+    assert numbers_in(read_frames(path, [3, 11])) == [3, 11]
+    assert len(opened) == (pixel_format == "yuv420p")
+
+
+# Recordings that were cut without encoding them again
+
+
+def cut(source, target, skip: int) -> None:
+    """Copy all packets but the first `skip`, or for MP4 all, with times before 0, which makes an edit list."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        shift = int(skip / 30 / stream.time_base) if target.suffix == ".mp4" else 0
+        for number, packet in enumerate(old.demux(stream)):
+            if packet.dts is not None and (shift or number >= skip):
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
+                new.mux(packet)
+
+
+@pytest.mark.parametrize("skip", [6, 15, 30])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_cut_recordings_give_what_a_player_shows(tmp_path, name, skip):
+    cut(encode(tmp_path / f"whole_{name}", numbered(range(60))), tmp_path / name, skip)
+    shown = all_frames(tmp_path / name)
+    assert len(shown) <= 60 - skip
+    assert probe(tmp_path / name).num_frames == len(shown)
+    np.testing.assert_array_equal(read_frames(tmp_path / name, range(len(shown))), shown)
+
+
+def test_a_title_in_latin_1_is_no_fault(tmp_path):
+    path = encode(tmp_path / "clip.mp4", numbered(range(5)), metadata={"title": "TITLE"})
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"caf\xe9\xff"))
+    assert numbers_in(read_frames(path, [4])) == [4]
+
+
 # Files that are no videos
+
+
+def test_an_unknown_codec_is_named(tmp_path):
+    path = encode(tmp_path / "clip.mp4", numbered(range(5)))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(OSError, match=r"clip\.mp4 holds a video in a codec .*does not know"):
+        probe(path)
 
 
 @pytest.mark.parametrize("contents", [b"", b"not a video at all" * 100, bytes(5000)])

@@ -385,3 +385,24 @@ def test_a_repository_brings_the_processor_along(tmp_path, clip, classifier):
         expected = classifier(**make(clip, return_tensors="pt")).logits[0].softmax(-1)
     for index, label in classifier.config.id2label.items():
         assert found[label] == pytest.approx(expected[index].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3000, 3), (2, 3000, 2, 3)])
+@pytest.mark.parametrize("convention", ["slowfast", "scenic"])
+def test_frames_of_extreme_shape_are_refused_early(shape, convention):
+    """Resizing their shorter side would take gigabytes for each frame."""
+    with pytest.raises(ValueError, match=r"would make it \d+ x \d+, more than 8388608 pixels; crop it first"):
+        pixel_values(np.zeros(shape, np.uint8), num_frames=2, convention=convention)
+
+
+def test_an_empty_batch_and_no_frames_are_refused():
+    with pytest.raises(ValueError, match="expected at least one video, got an empty batch"):
+        pixel_values(np.zeros((0, 2, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="num_frames must be above 0, got -1"):
+        pixel_values(np.zeros((2, 8, 8, 3), np.uint8), num_frames=-1)
+
+
+@pytest.mark.parametrize("video", ["some text", [1, 2, 3], [["a"]], np.array(["a", "b"]), {"pixels": 1}])
+def test_text_and_numbers_are_no_videos(video):
+    with pytest.raises((TypeError, OSError), match=r"expected the path, URL or contents of a video|no video file at"):
+        pixel_values(video)

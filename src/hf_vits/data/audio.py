@@ -4,7 +4,6 @@ An input is a recording as the audio processors take one: a path, or a dict with
 "bytes". Its target is a class (`CLASS_SOURCES`) or a text (`TEXT_SOURCES`).
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from typing import Any, Literal
 
 import datasets
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from hf_vits.processing.waveform import bytes_missing
+from hf_vits.processing.waveform import audio_length
 from hf_vits.recipe import DataRecipe
 
 from .folders import Media, load_class_folders
@@ -26,8 +24,6 @@ from .synthetic import speech
 from .tables import LABEL_COLUMNS, TEXT_COLUMNS, column_name, label_indices, load_class_table, load_table
 
 Loaded = tuple[str, Sequence[str], dict[str, Split]]
-
-_BLOCK = 1024
 
 # Speech Commands V2 has these words besides the commands and the digits.
 OTHER_WORDS = ("backward", "bed", "bird", "cat", "dog", "follow", "forward", "happy", "house", "learn", "marvin")
@@ -58,7 +54,7 @@ class FileClips:
 
 
 def clip_seconds(inputs: Inputs) -> np.ndarray:
-    """How long the clips of a split are, (clips,), in seconds; from the files' headers, under a progress bar."""
+    """How long the clips of a split are, (clips,), in seconds, under a progress bar."""
     if isinstance(inputs, ChosenInputs):
         return clip_seconds(inputs.inputs)[inputs.indices]
     if isinstance(inputs, SpokenClips):
@@ -71,21 +67,16 @@ def clip_seconds(inputs: Inputs) -> np.ndarray:
 
 def _seconds(clip: Path | Mapping[str, Any]) -> float:
     if isinstance(clip, Mapping):
-        clip = clip["path"] if clip["bytes"] is None else io.BytesIO(clip["bytes"])
-    return soundfile.info(clip).duration
+        clip = clip["path"] if clip["bytes"] is None else clip["bytes"]
+    samples, rate = audio_length(clip)
+    return samples / rate
 
 
 def audio_problem(path: Path) -> str | None:
-    """Why a recording cannot be read from its first to its last sample, or None if it can."""
+    """Return why a recording cannot be read from its first to its last sample, or None if it can."""
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.frames == 0:
-                return "it has no samples"
-            last = min(file.frames, _BLOCK)
-            file.seek(file.frames - last)
-            if bytes_missing(file) or len(file.read(last)) < last:
-                return "it is truncated"
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+        audio_length(path)
+    except OSError as error:
         return str(error)
     return None
 

@@ -8,7 +8,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy
 
 from .spectrogram import Spectrogram
-from .waveform import to_waveforms
+from .waveform import check_rate, to_waveforms
 
 # Fields of `VitsSpectrogramFeatureExtractor` for the filter banks of Kaldi (feat/feature-fbank.h) at 16 kHz.
 KALDI = {
@@ -50,7 +50,8 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         self.truncation = truncation
         self.pad_to_multiple_of = pad_to_multiple_of
         self.pad_offset = pad_offset
-        _check_positive(sampling_rate=sampling_rate, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
+        check_rate(sampling_rate)
+        _check_positive(max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
         _check_choice("padding_side", self.padding_side, ("right",))
         self._check_padding(padding, max_length, truncation)
 

@@ -45,6 +45,22 @@ class VideoInfo(NamedTuple):
         return self.num_frames / self.fps
 
 
+class Packet(NamedTuple):
+    """A compressed frame.
+
+    Attributes:
+        time: when it is shown, in units of the stream's time base; None if the file does not store it.
+        duration: in the same units.
+        is_keyframe: whether decoding can start with it.
+        is_shown: False for frames that an edit list hides and for empty packets.
+    """
+
+    time: int | None
+    duration: int
+    is_keyframe: bool
+    is_shown: bool
+
+
 def probe(source: Source) -> VideoInfo:
     """Read a video's size and frame rate and count its frames, from its packets, without decoding one.
 
@@ -141,9 +157,11 @@ class VideoReader:
 
     def _read_by_torchcodec(self, positions: np.ndarray) -> np.ndarray | None:
         """(frames, height, width, 3) of uint8 at positions among the frames of the file; None where it cannot."""
-        # Of an open file each library would move the other's place.
+        # Both libraries would move the position of an open file. More than 8 bits they round differently.
         named = isinstance(self.source, str | os.PathLike | bytes)
-        if not named or not self.container.format.name.startswith(_INDEXED) or torchcodec_decoder() is None:
+        eight_bits = all(component.bits == 8 for component in self.stream.codec_context.format.components)
+        indexed = self.container.format.name.startswith(_INDEXED)
+        if not (named and eight_bits and indexed) or torchcodec_decoder() is None:
             return None
         try:
             if self._torchcodec is None:
@@ -171,26 +189,29 @@ class VideoReader:
         return indices
 
     def _scan(self) -> None:
-        """Read all packets, to know when each frame is shown and from which frames decoding can start."""
+        """Read all packets to find out when each frame is shown and from which frames decoding can start."""
         packets = [
-            (packet.pts, packet.duration or 0, packet.is_keyframe)
+            Packet(packet.pts, packet.duration or 0, packet.is_keyframe, bool(packet.size) and not packet.is_discard)
             for packet in self._guarded(self.container.demux(self.stream))
-            if packet.size and not packet.is_discard
+            if packet.size or packet.dts is not None  # the last one only ends the stream
         ]
-        if not packets:
-            raise OSError(f"{self.name} holds no frames: it is empty or cut short")
-        if len(packets) < self.stream.frames:
+        # In a file that was cut without encoding it again, an edit list shortens the index, not the header's count.
+        announced = min(self.stream.frames, len(self.stream.index_entries))
+        if len(packets) < announced:
             raise OSError(
-                f"{self.name} is cut short: it announces {self.stream.frames} frames and holds {len(packets)}; get "
+                f"{self.name} is cut short: it announces {announced} frames and holds {len(packets)}; get "
                 "the whole file, or save what is there with `ffmpeg -i broken -c copy repaired`"
             )
+        packets = shown_packets(packets)
+        if not packets:
+            raise OSError(f"{self.name} holds no frames: it is empty or cut short")
         fps, self._positions = float(self.stream.average_rate or 1), np.arange(len(packets))
-        self._timed = all(time is not None for time, _, _ in packets)
+        self._timed = all(packet.time is not None for packet in packets)
         if self._timed:
             packets.sort()
-            self._times = np.array([time for time, _, _ in packets])
-            self._keyframes = np.union1d([0], np.flatnonzero([is_keyframe for _, _, is_keyframe in packets]))
-            end = packets[-1][0] + packets[-1][1]
+            self._times = np.array([packet.time for packet in packets])
+            self._keyframes = np.union1d([0], np.flatnonzero([packet.is_keyframe for packet in packets]))
+            end = packets[-1].time + packets[-1].duration
             seconds = (np.append(self._times, end) - self._times[0]) * float(self.stream.time_base)
             fps, self._positions = constant_rate(seconds, fps)
         else:  # AVI and other old formats may keep no times: then frames are counted from the first
@@ -262,7 +283,7 @@ def open_container(source: Source, name: str) -> "av.container.InputContainer":
     else:
         source.seek(0)
     try:
-        return av.open(source)
+        return av.open(source, metadata_errors="replace")  # titles in other encodings than UTF-8
     except av.FFmpegError as error:
         raise OSError(f"{name} is empty, cut short, or no video of a known format: {error}") from error
 
@@ -272,11 +293,27 @@ def video_stream(container: "av.container.InputContainer", name: str) -> "av.Vid
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if streams:
+        if streams[0].codec_context is None:
+            raise OSError(f"{name} holds a video in a codec that PyAV's FFmpeg does not know; encode it as H.264")
         return streams[0]
     found = {stream.type for stream in container.streams} - {"data"}
     if not found:
         raise OSError(f"{name} holds no streams: it is cut short or damaged")
     raise ValueError(f"{name} holds no video, only {', '.join(sorted(found))}")
+
+
+def shown_packets(packets: list[Packet]) -> list[Packet]:
+    """Return the packets whose frames a player shows.
+
+    Not shown are frames that an edit list hides, and those before the first keyframe of a recording that was cut
+    without encoding it again: they cannot be decoded.
+    """
+    first = next((packet.time for packet in packets if packet.is_keyframe), None)
+    return [
+        packet
+        for packet in packets
+        if packet.is_shown and (first is None or packet.time is None or packet.time >= first)
+    ]
 
 
 def constant_rate(seconds: np.ndarray, declared_rate: float) -> tuple[float, np.ndarray]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
@@ -25,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_channels, check_size
+from .settings import check_channels, check_enlarged, check_size
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -238,12 +237,7 @@ def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> t
         target = tuple(int(np.rint(np.float32(side) * factor)) for side in (height, width))
     else:
         target = tuple(int(size.shortest_edge * side / min(height, width)) for side in (height, width))
-    if Image.MAX_IMAGE_PIXELS is not None and target[0] * target[1] > Image.MAX_IMAGE_PIXELS:
-        raise ValueError(
-            f"resizing the shorter side of an image of {height} x {width} pixels to {size.shortest_edge} would make "
-            f"it {target[0]} x {target[1]}, more than PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS}; crop it "
-            'first, or pass size={"height": ..., "width": ...}'
-        )
+    check_enlarged((height, width), target, size.shortest_edge)
     return target
 
 

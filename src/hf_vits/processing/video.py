@@ -20,7 +20,7 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_channels, check_size
+from .settings import check_channels, check_enlarged, check_size
 
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
@@ -211,18 +211,21 @@ class VitsVideoProcessor(BaseVideoProcessor):
         mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
         normalize = make_normalize(convention, rescale_factor if do_rescale else 1.0, mean, std, clip.device)
         prepare = as_scenic if convention == "scenic" else as_slowfast
-        # Frame by frame, since floats of all pixels of a clip may be many times what is left after resizing.
-        clip = torch.stack([prepare(frame.contiguous(), target, normalize) for frame in clip])
-        if not do_center_crop:
-            return [clip]
-        height, width = crop_size.height, crop_size.width
-        corners = crop_corners(clip.shape[-2:], (height, width), num_crops, convention)
-        return [clip[..., top : top + height, left : left + width] for top, left in corners]
+        height, width = (crop_size.height, crop_size.width) if do_center_crop else target
+        corners = crop_corners(target, (height, width), num_crops if do_center_crop else 1, convention)
+        crops = [[] for _ in corners]
+        # Frame by frame: in floats, the whole clip before resizing and cropping may take many times the memory.
+        for frame in clip:
+            prepared = prepare(frame.contiguous(), target, normalize)
+            for crop, (top, left) in zip(crops, corners, strict=True):
+                crop.append(prepared[..., top : top + height, left : left + width].clone())
+        return [torch.stack(crop) for crop in crops]
 
 
 def _flatten(videos: Any, metadata: Any) -> list[tuple[Any, VideoMetadata | None]]:
     """Each video of a batch, however nested, and what is known of it."""
-    videos = list(_each(videos))
+    if not (videos := list(_each(videos))):
+        raise ValueError("expected at least one video, got an empty batch")
     known = make_batched_metadata(videos, metadata) if metadata else [None] * len(videos)
     return list(zip(videos, known, strict=True))
 
@@ -256,10 +259,13 @@ def resized_size(height: int, width: int, size: SizeDict, convention: str) -> tu
     if min(height, width) == short:
         return height, width
     if convention == "scenic":
-        return max(short, height * short // width), max(short, width * short // height)
-    if width < height:
-        return math.floor(height / width * short), short
-    return short, math.floor(width / height * short)
+        target = max(short, height * short // width), max(short, width * short // height)
+    elif width < height:
+        target = math.floor(height / width * short), short
+    else:
+        target = short, math.floor(width / height * short)
+    check_enlarged((height, width), target, short)
+    return target
 
 
 def crop_corners(
@@ -318,6 +324,7 @@ def as_scenic(frame: torch.Tensor, target: tuple[int, int], normalize: Normalize
 
 def _check_settings(
     convention: str,
+    num_frames: int | None,
     sampling_rate: int,
     num_clips: int,
     num_crops: int,
@@ -329,8 +336,8 @@ def _check_settings(
 ) -> None:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
-    for name, value in (("sampling_rate", sampling_rate), ("num_clips", num_clips)):
-        if value < 1:
+    for name, value in (("num_frames", num_frames), ("sampling_rate", sampling_rate), ("num_clips", num_clips)):
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be above 0, got {value}")
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import soundfile
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel
 
 from hf_vits.figures.audio import decibels
 from hf_vits.figures.runs import save_figure
-from hf_vits.processing.waveform import load_audio
+from hf_vits.processing.waveform import audio_length, load_audio
 
 from .windows import window_starts
 
@@ -67,7 +66,7 @@ def run_windows(
     description: str,
 ) -> Iterator[tuple[Path, torch.Tensor, list[Window], list[torch.Tensor]]]:
     """Each file with its waveform, its windows and the model's logits for each window, under a bar of seconds."""
-    seconds = round(sum(soundfile.info(path).duration for path in paths), 1)
+    seconds = round(sum(samples / rate for samples, rate in map(audio_length, paths)), 1)
     with torch.inference_mode(), tqdm(total=seconds, desc=description, unit="s", disable=None) as bar:
         for path in paths:
             waveform = load_audio(path, extractor.sampling_rate)
