@@ -30,7 +30,7 @@ from hf_vits import VitsImageProcessor, conversion
 from hf_vits.cli import COMMANDS, main
 from hf_vits.demo import original_checkpoint
 from hf_vits.hub import save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from tests.support.hub import tiny_model, tiny_processor
 from tests.support.training import tiny_recipe
 

@@ -8,7 +8,7 @@ from transformers import AutoFeatureExtractor, AutoProcessor
 
 from hf_vits import BranchformerForSpeechSeq2Seq, BranchformerSeq2SeqConfig, VitsCtcTokenizer, VitsSpeechProcessor
 from hf_vits.hub import push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..cli.test_audio_pipelines import speech_model, tiny_pictures, tiny_speech, tiny_waveforms
 from ..support.audio import noise

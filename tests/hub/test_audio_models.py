@@ -11,7 +11,7 @@ from hf_vits import conversion
 from hf_vits.cli import main
 from hf_vits.hub import model_card, push_to_hub
 from hf_vits.hub.facts import FACTS
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.audio import noise, write
 from ..support.hub import AUDIO, tiny_model

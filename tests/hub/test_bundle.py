@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
 from hf_vits.hub import bundle, push_to_hub, save_for_hub, write_bundle
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import TINY, image, model_class, run_without_hf_vits, tiny_model, tiny_processor
 

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, hf_
 from transformers import AutoBackbone, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from hf_vits.hub import model_card, push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import TINY, image, tiny_model, tiny_processor
 

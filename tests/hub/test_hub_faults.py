@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_downloa
 from transformers import AutoModelForImageClassification
 
 from hf_vits.hub import push, push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import check_cache, tiny_model, tiny_processor
 

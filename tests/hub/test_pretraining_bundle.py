@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForPreTraining
 
 from hf_vits.hub import push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import METHODS, run_without_hf_vits, tiny_model, tiny_processor
 

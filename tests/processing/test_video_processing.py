@@ -19,7 +19,7 @@ from hf_vits import MvitConfig, MvitForVideoClassification, VitsVideoProcessor
 from hf_vits.conversion import processor, variants
 from hf_vits.hub import push_to_hub
 from hf_vits.processing.views import score_views
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import run_without_hf_vits
 from ..support.video import encode, numbered, numbers_in
