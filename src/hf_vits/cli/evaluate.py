@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if method == args.method:
                 vars(args).setdefault(option, default)
             elif option in args:
-                raise ValueError(f"--{option.replace('_', '-')} belongs to --method {method}, not {args.method}")
+                raise ValueError(f"--{option.replace('_', '-')} goes with --method {method}, not {args.method}")
     return evaluation.load(args.method).evaluate(args)
 
 

@@ -37,40 +37,40 @@ class VitsImageProcessorKwargs(ImagesKwargs, total=False):
 
 
 class VitsImageProcessor(TorchvisionBackend):
-    """Prepares images as each original's evaluation code does, to the last bit for 8-bit images on the CPU.
+    """Prepares images as each original's evaluation code does, bit for bit for 8-bit images on the CPU.
 
-    All fields are transformers' own but one, `convention`: whose arithmetic to reproduce.
+    All fields are those of transformers except `convention`, which selects the arithmetic to reproduce:
 
-    - "torchvision", also timm's: Pillow's antialiased resize, to whole levels; the margins of the centre crop rounded
-      half to even; (x / 255 - mean) / std.
+    - "torchvision", also for timm: Pillow's antialiased resize, to integers; margins of the centre crop rounded half
+      to even; (x / 255 - mean) / std.
     - "vision_transformer": TensorFlow's resize without antialias, to floats; (x - 255 mean) / (255 std).
-    - "big_vision": TensorFlow's resize, its levels cut off to whole ones; the longer side rounded in float32, the
-      margins of the centre crop rounded down; (x / 255 - mean) / std.
+    - "big_vision": TensorFlow's resize, truncated to integers; the longer side rounded in float32; margins of the
+      centre crop rounded down; (x / 255 - mean) / std.
 
-    With the last two `resample` is BILINEAR, or BOX, which stands for TensorFlow's method "area".
+    With the last two, `resample` is BILINEAR, or BOX for TensorFlow's method "area".
     The originals' settings at 224 pixels:
 
     - DeiT and most PyTorch originals: size={"shortest_edge": 256}, that is int(224 / crop_pct), crop_size=224,
-      resample=BICUBIC, ImageNet mean and std: the defaults. DeiT III, and CCT on CIFAR and Flowers: crop_pct=1;
+      resample=BICUBIC, mean and std of ImageNet: the defaults. DeiT III, and CCT on CIFAR and Flowers: crop_pct=1;
       CCT on ImageNet: 0.9.
       Sources: facebookresearch/deit, datasets.py; timm, data/transforms_factory.py.
     - vision_transformer: size={"height": 224, "width": 224}, do_center_crop=False, resample=BILINEAR, all mean and
       std 0.5. Source: google-research/vision_transformer, vit_jax/input_pipeline.py.
-    - detectors: size={"shortest_edge": 800, "longest_edge": 1333}, the shorter side to 800 unless the longer one then
-      passes 1333, both rounded to the nearest pixel; do_center_crop=False, resample=BILINEAR.
+    - detectors: size={"shortest_edge": 800, "longest_edge": 1333}, the shorter side to 800 unless the longer one would
+      be above 1333, both rounded to the nearest pixel; do_center_crop=False, resample=BILINEAR.
       Source: facebookresearch/detectron2, data/transforms/augmentation_impl.py, ResizeShortestEdge.
     - big_vision: size={"shortest_edge": 256}, crop_size=224, resample=BOX, all mean and std 0.5.
       Source: google-research/big_vision, pp/ops_image.py and pp/ops_general.py.
 
     Takes PIL images, arrays and tensors, alone or in lists, see `hf_vits.processing.pixels.to_pixels`; also paths and
-    URLs, which transformers' `load_image` opens (and turns upright by EXIF; images given as such are not turned).
+    URLs, which transformers' `load_image` opens and rotates by EXIF (PIL images are not rotated).
     Returns `pixel_values`, float32 of shape (batch, channels, height, width) with return_tensors="pt".
 
     Float images, and all images on a `device` other than the CPU, are resized by torchvision's kernels instead of
-    Pillow; for 8-bit images the two differ by up to 2 levels of 255. Decoding files is outside of all this: by
-    default TensorFlow decodes JPEG with a coarser transform than Pillow, up to 6 levels apart.
+    Pillow; for 8-bit images the two differ by up to 2 levels of 255. The decoding of files is not reproduced: by
+    default TensorFlow decodes JPEG less exactly than Pillow, with differences of up to 6 levels.
 
-    Raises TypeError and ValueError, when made or called, that name the value at fault and say what is expected.
+    Raises TypeError and ValueError, at construction or when called, with the value given and what is expected.
     """
 
     valid_kwargs = VitsImageProcessorKwargs
@@ -93,7 +93,7 @@ class VitsImageProcessor(TorchvisionBackend):
         super().__init__(**kwargs)
 
     def fetch_images(self, images: Any) -> Any:
-        """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision's decoders give other pixels."""
+        """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision decodes differently."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
         if isinstance(images, (str, os.PathLike)):
@@ -115,7 +115,7 @@ class VitsImageProcessor(TorchvisionBackend):
         rescale_factor: float | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Turn one image into a tensor (channels, height, width) of uint8 or float32, having checked it."""
+        """Check an image and convert it to a tensor (channels, height, width) of uint8 or float32."""
         pixels = to_pixels(image, bool(do_convert_rgb), input_data_format)
         if do_rescale:
             check_scale(pixels, rescale_factor)
@@ -167,7 +167,7 @@ class VitsImageProcessor(TorchvisionBackend):
             if do_normalize:
                 check_channels(group.shape[-3], image_mean, image_std)
             if do_rescale and convention != "vision_transformer":
-                # Divided, as the originals do: multiplying by 1/255, or by 1/(255 std), rounds the last bit otherwise.
+                # The originals divide; multiplying by 1/255, or by 1/(255 std), differs in the last bit.
                 group = group.to(torch.float32) / (1 / rescale_factor)
                 groups[shape] = self.normalize(group, image_mean, image_std) if do_normalize else group
             else:
@@ -182,7 +182,7 @@ class VitsImageProcessor(TorchvisionBackend):
     def resize(
         self, image: torch.Tensor, size: SizeDict, resample: PILImageResampling | int, convention: str = "torchvision"
     ) -> torch.Tensor:
-        """Resize images (..., channels, height, width), uint8 or float32, in the way of `convention`."""
+        """Resize images (..., channels, height, width), uint8 or float32, with the arithmetic of `convention`."""
         target = _resized_size(*image.shape[-2:], size, convention)
         if tuple(image.shape[-2:]) == target:
             return image
@@ -192,7 +192,7 @@ class VitsImageProcessor(TorchvisionBackend):
             return self._resize_tensor(image, target, resample)
         resized = TENSORFLOW_RESIZE[resample](image, target)
         if convention == "big_vision" and image.dtype == torch.uint8:
-            return resized.clamp(0, 255).to(torch.uint8)  # cut off, not rounded
+            return resized.clamp(0, 255).to(torch.uint8)  # truncated, not rounded
         return resized
 
     def _resize_tensor(
@@ -203,14 +203,14 @@ class VitsImageProcessor(TorchvisionBackend):
                 f"resample={resample!r} needs Pillow, which resizes 8-bit images on the CPU; got {image.dtype} on "
                 f"{image.device}: pass 8-bit images without device, or resample=3 (BICUBIC)"
             )
-        # Width first, then height, each to whole levels where the image has them, as Pillow does: in one go the
-        # bicubic overshoot between the two goes unclipped, which makes up to 22 levels of difference instead of 2.
+        # Width first, then height, both rounded to integers for 8-bit images, as Pillow does. In one step the bicubic
+        # overshoot of the first would not be clipped, and the difference would be up to 22 levels instead of 2.
         for height, width in ((image.shape[-2], target[1]), target):
             image = super().resize(image, SizeDict(height=height, width=width), resample)
         return image
 
     def center_crop(self, image: torch.Tensor, size: SizeDict, convention: str = "torchvision") -> torch.Tensor:
-        """Cut the middle out of images (..., channels, height, width); smaller ones are first padded with zeros."""
+        """Crop the centre of images (..., channels, height, width); smaller ones are first padded with zeros."""
         if convention == "torchvision":
             return tvF.center_crop(image, [size.height, size.width])
         return super().center_crop(image, size)  # rounds an odd margin down, as big_vision does

@@ -1,4 +1,4 @@
-"""What a user hands over as an image, turned into a tensor of pixels, or an error saying why it cannot be."""
+"""Conversion of images to tensors of pixels, with checks."""
 
 import math
 
@@ -18,12 +18,12 @@ def to_pixels(
     """Return the image as (channels, height, width), uint8 where it holds integers and float32 where it holds floats.
 
     image: a PIL image, or an array or tensor of shape (height, width), (height, width, channels) or (channels,
-    height, width). Integers must lie in 0..255, apart from unsigned 16-bit images, which keep their high byte as
-    when TensorFlow (and Pillow, for colour) reads a 16-bit PNG file.
-    to_rgb: grey becomes three equal channels and alpha is dropped, as `Image.convert("RGB")` does and the originals'
-    decoders do. EXIF orientation is not applied; that is for whoever loads the file.
+    height, width). Integers must be 0 to 255, except in unsigned 16-bit images, of which the high byte is kept, as
+    TensorFlow (and Pillow, for colour) does for 16-bit PNG files.
+    to_rgb: convert grey to three equal channels and drop alpha, as `Image.convert("RGB")` and the originals' decoders
+    do. EXIF orientation is not applied; it is applied when a file is loaded.
 
-    Raises TypeError for a type or dtype that holds no pixels, ValueError for a shape or values that are no image's.
+    Raises TypeError for a wrong type or dtype, ValueError for a shape or values that an image cannot have.
     """
     if isinstance(image, Image.Image):
         image, channel_dimension = _from_pil(image, to_rgb), ChannelDimension.LAST
@@ -36,7 +36,7 @@ def to_pixels(
 
 
 def check_scale(image: torch.Tensor, rescale_factor: float) -> None:
-    """Raise ValueError if a float image is not in the range 0..1/rescale_factor that rescaling takes to 0..1."""
+    """Raise ValueError if a float image is not in the range 0 to 1/rescale_factor, which rescaling maps to 0 to 1."""
     if not image.is_floating_point():
         return
     white = 1 / rescale_factor
@@ -48,13 +48,13 @@ def check_scale(image: torch.Tensor, rescale_factor: float) -> None:
         )
     if 0 < high <= 1 < white:
         raise ValueError(
-            f"got float pixels from {low:g} to {high:g}, which look rescaled already, while rescaling by "
+            f"got float pixels from {low:g} to {high:g}, which look rescaled already, but rescaling by "
             f"{rescale_factor:g} expects 0 to {white:g}; pass do_rescale=False, or multiply by {white:g}"
         )
 
 
 def _from_pil(image: Image.Image, to_rgb: bool) -> np.ndarray:
-    # Pillow's own conversion cuts 16 and 32 bit off at 255; their values are judged as an array's are.
+    # Pillow's conversion clips 16 and 32 bits at 255; as an array their values are checked.
     if image.mode.startswith(("I", "F")):
         return np.array(image)
     if to_rgb:

@@ -10,7 +10,7 @@ MOST_ENLARGED_PIXELS = 2**23
 
 
 def check_size(name: str, size: SizeDict | None, allowed: list[set[str]]) -> None:
-    """Raise ValueError unless `size` is None or has the sides of one of the `allowed` forms, in whole pixels."""
+    """Raise ValueError unless `size` is None or has the keys of one of the `allowed` forms, in whole pixels."""
     if size is None:
         return
     sides = dict(size)
@@ -37,7 +37,7 @@ def check_enlarged(size: tuple[int, int], target: tuple[int, int], shortest_edge
 
 
 def check_channels(channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float) -> None:
-    """Raise ValueError unless mean and std are single numbers or have one for each channel."""
+    """Raise ValueError unless mean and std are single numbers or have a value for each channel."""
     for name, values in (("image_mean", image_mean), ("image_std", image_std)):
         if not isinstance(values, (int, float)) and len(values) not in (1, channels):
             raise ValueError(
