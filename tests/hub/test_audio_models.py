@@ -1,4 +1,4 @@
-"""What every audio architecture can do, on the tiny models of `tests.support.hub`."""
+"""Features of every audio architecture, on the tiny models of `tests.support.hub`."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def tiny_classifier(name: str):
 
 
 def tiny_extractor(model):
-    """The architecture's own, of its first variant, for the tiny model's sizes."""
+    """Return the feature extractor of the architecture's first variant, with the sizes of the tiny model."""
     name = model.config.model_type.removeprefix("hf_vits_")
     return conversion.processor(name, next(iter(conversion.variants(name))), model)
 

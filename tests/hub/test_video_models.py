@@ -1,4 +1,4 @@
-"""What every architecture of clips can do, on the tiny models of `tests.support.hub`."""
+"""Features of every video architecture, on the tiny models of `tests.support.hub`."""
 
 import json
 import re

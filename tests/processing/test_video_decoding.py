@@ -1,4 +1,4 @@
-"""Frames of files by their position: containers, frame rates, pixel formats, and files that are no videos."""
+"""Reading frames of files by position: containers, frame rates, pixel formats, and files without video."""
 
 from fractions import Fraction
 from io import BytesIO
@@ -60,7 +60,7 @@ def test_a_video_is_a_path_or_contents(clip, form):
 
 
 def test_frames_not_asked_for_are_not_decoded(tmp_path):
-    """With the frames between two keyframes overwritten, those before and after are still read."""
+    """If the frames between two keyframes are overwritten, the frames before and after are still read."""
     path = encode(tmp_path / "clip.mp4", numbered(range(50)), options={"movflags": "faststart"})
     whole = read_frames(path, [5, 30])
     with av.open(str(path)) as container:
@@ -74,7 +74,7 @@ def test_frames_not_asked_for_are_not_decoded(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path):
-    """100 MB of frames are read four at a time; twice, since the first time buffers are allocated that stay."""
+    """100 MB of frames are read four at a time, and all twice, since at first permanent buffers are allocated."""
     frames = numbered(range(1000), 144, 240)
     path = encode(tmp_path / "long.mp4", frames, keyframe_every=50, b_frames=0, options={"preset": "ultrafast"})
     size = frames.nbytes
@@ -91,7 +91,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 
 
 def test_with_a_variable_rate_positions_are_moments(tmp_path):
-    """Ten frames in the first second, five in the next, of which the encoder shows the last for a 30th of one."""
+    """Ten frames in the first second, five in the next; the encoder gives the last one a duration of 1/30 s."""
     times = [*range(0, 1000, 100), *range(1000, 2000, 200)]
     path = encode(tmp_path / "clip.mkv", numbered(range(15)), times=times)
     info = probe(path)
@@ -236,7 +236,7 @@ def test_a_file_cut_short_is_refused(tmp_path, name, options, kept):
 
 
 def test_of_a_stream_cut_short_what_is_there_counts(tmp_path):
-    """Matroska does not announce its frames: like a broadcast it ends where it ends."""
+    """Matroska does not store its number of frames, so a part of a file is a valid file."""
     whole = encode(tmp_path / "whole.mkv", numbered(range(50)), codec="mjpeg", pixel_format="yuvj420p", b_frames=0)
     path = tmp_path / "clip.mkv"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
