@@ -51,7 +51,7 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         self.pad_to_multiple_of = pad_to_multiple_of
         self.pad_offset = pad_offset
         check_rate(sampling_rate)
-        _check_positive(max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
+        _check_positive(sampling_rate=sampling_rate, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
         _check_choice("padding_side", self.padding_side, ("right",))
         self._check_padding(padding, max_length, truncation)
 

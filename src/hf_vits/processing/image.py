@@ -24,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_channels, check_enlarged, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_size
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -231,7 +231,7 @@ def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> t
         return size.height, size.width
     if size.longest_edge is not None:
         factor = min(size.shortest_edge / min(height, width), size.longest_edge / max(height, width))
-        target = tuple(int(side * factor + 0.5) for side in (height, width))
+        target = tuple(max(int(side * factor + 0.5), 1) for side in (height, width))
     elif convention == "big_vision":
         factor = np.float32(size.shortest_edge) / np.float32(min(height, width))
         target = tuple(int(np.rint(np.float32(side) * factor)) for side in (height, width))
@@ -249,8 +249,7 @@ def _check_settings(
     rescale_factor: float | None,
     **kwargs: Any,
 ) -> None:
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    check_arithmetic(convention, CONVENTIONS, rescale_factor)
     if resample is not None and resample not in list(PILImageResampling):
         raise ValueError(f"resample must be a PIL.Image.Resampling or its number, 0 to 5, got {resample!r}")
     if convention != "torchvision" and resample not in TENSORFLOW_RESIZE:
@@ -260,5 +259,3 @@ def _check_settings(
         )
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
-    if rescale_factor is not None and not rescale_factor > 0:
-        raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")

@@ -36,6 +36,14 @@ def check_enlarged(size: tuple[int, int], target: tuple[int, int], shortest_edge
         )
 
 
+def check_arithmetic(convention: str, conventions: tuple[str, ...], rescale_factor: float | None) -> None:
+    """Raise ValueError unless `convention` is one of `conventions` and `rescale_factor` is None or above 0."""
+    if convention not in conventions:
+        raise ValueError(f"convention must be one of {', '.join(conventions)}, got {convention!r}")
+    if rescale_factor is not None and not rescale_factor > 0:
+        raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
+
+
 def check_channels(channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float) -> None:
     """Raise ValueError unless mean and std are single numbers or have a value for each channel."""
     for name, values in (("image_mean", image_mean), ("image_std", image_std)):

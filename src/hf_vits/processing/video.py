@@ -20,7 +20,7 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_channels, check_enlarged, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_size
 
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
@@ -337,8 +337,7 @@ def _check_settings(
     rescale_factor: float | None,
     **kwargs: Any,
 ) -> None:
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    check_arithmetic(convention, CONVENTIONS, rescale_factor)
     for name, value in (("num_frames", num_frames), ("sampling_rate", sampling_rate), ("num_clips", num_clips)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be above 0, got {value}")
@@ -348,5 +347,3 @@ def _check_settings(
         raise ValueError(f"resample must be 2 (BILINEAR), as in the originals, got {resample!r}")
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
-    if rescale_factor is not None and not rescale_factor > 0:
-        raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
