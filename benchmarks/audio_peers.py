@@ -1,4 +1,4 @@
-"""Networks beside Audiomer and SepTr, which no library has: the same functions made of others' attention."""
+"""Peers of Audiomer and SepTr, which no library has: the same networks with attention of PyTorch and timm."""
 
 import torch
 from timm.layers import Attention, Mlp
@@ -9,7 +9,7 @@ from hf_vits.layers.performer import PerformerAttention
 
 
 class SoftmaxAttention(nn.Module):
-    """Softmax attention by PyTorch, on the projections of a Performer attention."""
+    """PyTorch's softmax attention with the projections of a Performer attention."""
 
     def __init__(self, performer: PerformerAttention):
         super().__init__()
@@ -25,7 +25,7 @@ class SoftmaxAttention(nn.Module):
 
 
 def softmax_audiomer(**fields) -> nn.Module:
-    """Audiomer with softmax attention in place of the Performer's, on the same projections."""
+    """Build Audiomer with softmax attention in place of Performer attention, with the same projections."""
     model = AudiomerForAudioClassification(AudiomerConfig(**fields))
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -50,7 +50,7 @@ class TimmLayer(nn.Module):
 
 
 class TimmAxis(nn.Module):
-    """A layer along the last axis but one of (batch, lines, length, width), with a class token in front."""
+    """A layer along the last axis but one of (batch, lines, length, width), with a class token prepended."""
 
     def __init__(self, config: SepTrConfig, length: int):
         super().__init__()
@@ -66,7 +66,7 @@ class TimmAxis(nn.Module):
 
 
 class TimmSepTr(nn.Module):
-    """SepTr, frequency first, on (batch, frames, bins)."""
+    """SepTr, frequency first, for spectrograms (batch, frames, bins)."""
 
     def __init__(self, **fields):
         super().__init__()

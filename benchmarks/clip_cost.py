@@ -1,17 +1,16 @@
-"""Multiply-adds of ViViT-B/16x2 over the length of the clip, for each of the paper's four models.
+"""Multiply-adds of ViViT-B/16x2 by length of the clip, for the paper's four models.
 
     python -m benchmarks.clip_cost [--model M] [--frames N] [--size PIXELS] [--json FILE] [--plot FILE]
 
-Those of model 2, the factorised encoder, grow in proportion to the frames, but for the few of its encoder over frames;
-those of model 1 with their square, once attention outweighs the rest (arXiv 2103.15691, section 3.3). Nothing is
-timed: matrix products and convolutions are counted, on tensors without memory. A row per model and length:
+The cost of model 2, the factorised encoder, is nearly proportional to the number of frames; the cost of model 1 grows
+with its square when attention dominates (arXiv 2103.15691, section 3.3). Nothing is timed: matrix products and
+convolutions are counted on the meta device. A row per model and length:
 
-    model, frames       what was counted
+    model, frames       the case
     gmacs               multiply-adds of one clip, in units of 1e9
-    growth              in relation to the clip of half the length, if that was counted too
+    growth              factor from the clip of half the length, if that was counted too
 """
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from hf_vits import VivitForVideoClassification
 from hf_vits.conversion import variants
 from hf_vits.conversion.core import build
 
-from .speed import write
+from . import commands
 
 FRAMES = (8, 16, 32, 64, 128)
 MODELS = {
@@ -38,12 +37,12 @@ MODELS = {
 
 
 def count_gmacs(variant: str, frames: int, **fields) -> float:
-    """Multiply-adds of one clip, in units of 1e9; `fields` differ from the variant's configuration."""
+    """Count the multiply-adds of one clip, in units of 1e9; `fields` override the variant's configuration."""
     fields = variants("vivit")[variant] | {"num_frames": frames, "attn_implementation": "eager"} | fields
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = build(VivitForVideoClassification, fields)
         clip = torch.empty(1, frames, 3, model.config.image_size, model.config.image_size)
-        # A classifier on the class token would leave out what nobody reads of the last layer.
+        # Without hidden states, a classifier on the class token skips the other tokens of the last layer.
         model(clip, output_hidden_states=True)
     return counter.get_total_flops() / 2e9
 
@@ -60,12 +59,10 @@ def run(models: list[str], frames: list[int], image_size: int, console: Console)
 
 
 def table(rows: list[dict]) -> Table:
-    """A line per model: multiply-adds, and in brackets the growth from half the length."""
-    result = Table(title="ViViT-B/16x2: 1e9 multiply-adds of a clip, (growth from half the frames)")
-    result.add_column("model")
+    """Return a table with a line per model: multiply-adds, and in brackets the growth from half the length."""
     lengths = list(dict.fromkeys(row["frames"] for row in rows))
-    for length in lengths:
-        result.add_column(f"{length} frames", justify="right", no_wrap=True)
+    title = "ViViT-B/16x2: 1e9 multiply-adds of a clip, (growth from half the frames)"
+    result = commands.make_table(title, ("model",), (f"{length} frames" for length in lengths))
     for model in dict.fromkeys(row["model"] for row in rows):
         cells = (
             f"{row['gmacs']:.1f}" + ("" if row["growth"] is None else f" ({row['growth']:.2f})")
@@ -77,7 +74,7 @@ def table(rows: list[dict]) -> Table:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Draw multiply-adds over frames, a line per model, beside what proportion to the frames would be."""
+    """Draw multiply-adds over frames, a line per model, beside growth in proportion to the frames."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     for model in dict.fromkeys(row["model"] for row in rows):
@@ -98,20 +95,20 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.clip_cost", description=__doc__.splitlines()[0])
+    parser = commands.make_parser("clip_cost", __doc__)
     parser.add_argument(
         "--model", choices=MODELS, action="append", metavar="M", help=f"repeatable: {', '.join(MODELS)}"
     )
     parser.add_argument("--frames", type=int, action="append", metavar="N", help=f"repeatable; default: {FRAMES}")
     parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="default: %(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
+    commands.add_json(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw multiply-adds over frames")
     parsed = parser.parse_args(arguments)
     console = Console()
     rows = run(parsed.model or list(MODELS), parsed.frames or list(FRAMES), parsed.size, console)
-    (console if console.is_terminal else Console(width=160)).print(table(rows))
+    commands.show(table(rows), console)
     if parsed.json:
-        write(rows, parsed.json)
+        commands.write(rows, parsed.json)
     if parsed.plot:
         plot(rows, parsed.plot)
 

@@ -1,11 +1,10 @@
-"""Accuracy of a finished run on keywords, in clips shorter and longer than those it was trained on.
+"""Accuracy of a finished run on keywords, in clips shorter and longer than in training.
 
-The words, voices and noise are those of the run's test split; a clip that is too short for a word loses its end.
+Words, voices and noise are those of the run's test split; a clip that is too short for a word is cut at the end.
 
   python -m benchmarks.clip_lengths runs/spoken_keywords_audiomer
 """
 
-import argparse
 import dataclasses
 from pathlib import Path
 
@@ -16,13 +15,17 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 from hf_vits.data.synthetic.speech import spoken_split
 from hf_vits.recipe import load_recipe
 
+from .commands import make_parser
+
 _BATCH = 32
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.clip_lengths", description=__doc__.splitlines()[0])
+    parser = make_parser("clip_lengths", __doc__)
     parser.add_argument("run", type=Path, help="output directory of the run")
-    parser.add_argument("--factors", type=float, nargs="+", default=[0.5, 1, 2, 4], help="of the length trained on")
+    parser.add_argument(
+        "--factors", type=float, nargs="+", default=[0.5, 1, 2, 4], help="times the length in training"
+    )
     args = parser.parse_args()
     recipe = load_recipe(args.run / "recipe.yaml").data.speech
     model = AutoModelForAudioClassification.from_pretrained(args.run).eval()
@@ -35,6 +38,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def accuracy(model, extractor, clips) -> float:
+    """Return the fraction of clips that are classified correctly."""
     right = 0
     for first in range(0, len(clips), _BATCH):
         numbers = range(first, min(first + _BATCH, len(clips)))

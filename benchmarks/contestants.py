@@ -1,8 +1,8 @@
-"""What is compared: one row per architecture, with a builder for ours and for each peer that has it.
+"""The models that are compared: a row per architecture, with a builder for ours and for each peer that has it.
 
-Every builder of a row makes the same network: the same widths, activation, norm epsilon, biases and heads, random
-weights, attention by `scaled_dot_product_attention`. A peer without the architecture is left out of its row; where
-none has it, our DeiT-S is the yardstick. A new architecture adds its builders and a row to `SUBJECTS`.
+All builders of a row make the same network: the same widths, activation, norm epsilon, biases and heads, random
+weights, attention by `scaled_dot_product_attention`. A peer without the architecture is not in its row; if no peer has
+it, it is compared with our DeiT-S. A new architecture adds its builders and a row to `SUBJECTS`.
 """
 
 from collections.abc import Callable
@@ -55,16 +55,16 @@ from .speech_peers import SpeechBrainBranchformer
 
 @dataclass(frozen=True)
 class Subject:
-    """One architecture.
+    """An architecture that is compared.
 
     Attributes:
-        builders: {"ours" or the name of a peer: what builds its model}; picklable, since a child process builds too.
+        builders: {"ours" or the name of a peer: function that builds its model}; picklable, for child processes.
         image_size: height and width of the input in pixels.
         num_classes: size of the output.
-        has_peers: whether the others are the same network; otherwise they are what papers give throughput beside.
-        smallest_training_batch: 2 where a batch norm sees one value per image.
-        folds_norms: whether batch norms are folded before inference, of those contestants that can, as originals do.
-        num_frames: of a clip; None for images.
+        has_peers: whether the others are the same network; otherwise they are a common reference for throughput.
+        smallest_training_batch: 2 if a batch norm sees one value per image.
+        folds_norms: whether batch norms are folded before inference, as in the original, if the contestant can.
+        num_frames: number of frames of a clip; None for images.
         audio_size: (samples,) of a waveform, or (frames, bins) of a spectrogram, in place of an image.
     """
 
@@ -78,7 +78,7 @@ class Subject:
     audio_size: tuple[int, ...] | None = None
 
     def inputs(self, batch: int) -> torch.Tensor:
-        """Random images (batch, 3, height, width), clips (batch, frames, 3, height, width), or audio."""
+        """Draw random images (batch, 3, height, width), clips (batch, frames, 3, height, width), or audio."""
         if self.audio_size is not None:
             return torch.randn(batch, *self.audio_size)
         frames = () if self.num_frames is None else (self.num_frames,)
@@ -119,7 +119,7 @@ def torchvision_vit(hidden_size: int, num_heads: int) -> nn.Module:
 
 
 def vit(hidden_size: int, num_heads: int, timm_name: str, **ours) -> Subject:
-    """A ViT of 12 layers on patches of 16 pixels; a DeiT without distillation token is the same network."""
+    """Compare a ViT of 12 layers with patches of 16 pixels; DeiT without distillation token is the same network."""
     return Subject(
         {
             "ours": partial(our_vit, hidden_size, num_heads, **ours),
@@ -131,7 +131,7 @@ def vit(hidden_size: int, num_heads: int, timm_name: str, **ours) -> Subject:
 
 
 def cvt_13() -> Subject:
-    """With the exact GELU, since transformers' own computes no other."""
+    """Compare CvT-13 with the exact GELU, the only one that transformers' model has."""
     labels = {"num_labels": 1000}
     return Subject(
         {
@@ -151,7 +151,7 @@ def coat(name: str) -> Subject:
 
 
 def timm_coat(name: str) -> nn.Module:
-    """With the final norms that the original has and nobody reads, which timm leaves out."""
+    """Build timm's CoaT with the unused final norms of the original, which timm omits."""
     model = timm.create_model(name)
     unused = [size for scale, size in enumerate(model.embed_dims, 1) if getattr(model, f"norm{scale}", None) is None]
     model.unused_norms = nn.ModuleList(nn.LayerNorm(size) for size in unused)
@@ -159,7 +159,7 @@ def timm_coat(name: str) -> nn.Module:
 
 
 def pvt_tiny() -> Subject:
-    """With one epsilon for all norms, as transformers' own has it, and without stochastic depth."""
+    """Compare PVT-Ti with one epsilon for all norms, as in transformers' model, and without stochastic depth."""
     labels = {"num_labels": 1000, "drop_path_rate": 0.0}
     return Subject(
         {
@@ -192,7 +192,7 @@ def tnt_small() -> Subject:
 
 
 def levit_128s() -> Subject:
-    """Two heads, which all average in training too."""
+    """Compare LeViT-128S with two heads, whose logits all contestants average in training too."""
     sizes = {"depths": [2, 3, 4], "num_attention_heads": [4, 6, 8], "num_labels": 1000}
     return Subject(
         {
@@ -215,7 +215,7 @@ def deit_small(image_size: int) -> nn.Module:
 
 
 def beside_deit_small(model_class: type[PreTrainedModel], image_size: int = 224, **fields) -> Subject:
-    """An architecture that no peer has, beside our DeiT-S: papers report throughput in relation to it."""
+    """Compare an architecture that no peer has with our DeiT-S, the reference for throughput in papers."""
     fields = {"image_size": image_size, "num_labels": 1000} | fields
     return Subject(
         {
@@ -228,7 +228,7 @@ def beside_deit_small(model_class: type[PreTrainedModel], image_size: int = 224,
 
 
 def mvitv2_tiny() -> Subject:
-    """Without stochastic depth, as timm's by default."""
+    """Compare MViTv2-T without stochastic depth, timm's default."""
     fields = variants("mvit")["mvitv2_t_in1k"] | {"drop_path_rate": 0.0}
     return Subject(
         {
@@ -239,7 +239,7 @@ def mvitv2_tiny() -> Subject:
 
 
 class ChannelsBeforeFrames(nn.Module):
-    """A peer whose clips are (batch, channels, frames, height, width), for ours."""
+    """Wraps a peer that takes clips (batch, channels, frames, height, width) to take clips as our models do."""
 
     def __init__(self, build_model: Callable[[], nn.Module]):
         super().__init__()
@@ -250,7 +250,7 @@ class ChannelsBeforeFrames(nn.Module):
 
 
 def mvit_of_clips(variant: str, torchvision_model: Callable[[], nn.Module]) -> Subject:
-    """Both with the variant's stochastic depth and the dropout before its classifier."""
+    """Compare MViT on clips, with the variant's stochastic depth and dropout before the classifier."""
     return Subject(
         {
             "ours": partial(build, MvitForVideoClassification, **variants("mvit")[variant]),
@@ -262,7 +262,7 @@ def mvit_of_clips(variant: str, torchvision_model: Callable[[], nn.Module]) -> S
 
 
 def vivit_base(image_size: int, num_frames: int) -> Subject:
-    """Model 1, on smaller and shorter clips than the published ones, whose steps take a minute here."""
+    """Compare ViViT's model 1 on smaller and shorter clips than published, with which a step would take a minute."""
     fields = {"image_size": image_size, "num_frames": num_frames, "num_labels": 400}
     return Subject(
         {
@@ -276,7 +276,7 @@ def vivit_base(image_size: int, num_frames: int) -> Subject:
 
 
 def branchformer() -> Subject:
-    """Five seconds of speech."""
+    """Compare Branchformer on five seconds of speech."""
     fields = variants("branchformer")["speech_commands_e24"]
     return Subject(
         {
@@ -290,7 +290,7 @@ def branchformer() -> Subject:
 
 
 def audiomer_small() -> Subject:
-    """For a second; the peer is the same network with PyTorch's softmax attention."""
+    """Compare Audiomer-S on a second of audio with the same network with PyTorch's softmax attention."""
     fields = variants("audiomer")["audiomer_s_sc35"]
     return Subject(
         {
@@ -303,7 +303,7 @@ def audiomer_small() -> Subject:
 
 
 def septr() -> Subject:
-    """On a spectrogram of 64 x 64 bins; the peer is made of timm's attention and MLP."""
+    """Compare SepTr on a spectrogram of 64 x 64 bins with a network of timm's attention and MLP."""
     fields = {"num_mel_bins": 64, "num_frames": 64, "num_labels": 35}
     return Subject(
         {"ours": partial(build, SepTrForAudioClassification, **fields), "timm": partial(TimmSepTr, **fields)},

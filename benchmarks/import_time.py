@@ -1,14 +1,15 @@
-"""What `import hf_vits` adds to `import torch, transformers`, in seconds.
+"""Time of `import hf_vits` after `import torch, transformers`.
 
     python -m benchmarks.import_time [--rounds N]
 
-Each round is a new interpreter, which imports torch and transformers first and times what comes after.
+Each round is a new process, which imports torch and transformers first and times only the rest.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
+
+from .commands import make_parser
 
 LIMIT = 0.3  # seconds
 
@@ -22,12 +23,12 @@ print(time.perf_counter() - start)
 
 
 def import_seconds() -> float:
-    """Seconds that `import hf_vits` takes in a new interpreter that has imported torch and transformers."""
+    """Return the seconds that `import hf_vits` takes in a new process that has imported torch and transformers."""
     return float(subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.import_time", description=__doc__.splitlines()[0])
+    parser = make_parser("import_time", __doc__)
     parser.add_argument("--rounds", type=int, default=11, help="default: %(default)s")
     rounds = parser.parse_args(arguments).rounds
     import_seconds()  # so that bytecode is written and files are cached

@@ -1,8 +1,8 @@
-"""The authors' own code beside ours: taken from clones on disk, never copied, and run as it is.
+"""Import of the authors' own code from clones on disk, for comparison.
 
-The repositories' modules have names like `utils`, `models` or `datasets`, which clash with one another's and with
-libraries'; their training scripts import what a step does not need and may not be there. So a script's functions and
-classes are taken out of it, and what it imports from its own repository is forgotten again.
+The modules of the repositories have names such as `utils`, `models` or `datasets`, which clash with each other and
+with libraries, and their training scripts import packages that a step does not need and that may not be installed.
+So only the functions and classes of a script are defined, and the modules of its repository are unloaded afterwards.
 """
 
 import ast
@@ -20,11 +20,13 @@ DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 
 def definitions(clone: Path, script: str, **names: Any) -> SimpleNamespace:
-    """Functions and classes of a script, which is not run otherwise; of its imports, those that work here.
+    """Return the functions and classes of a script, without running the rest of it.
+
+    Imports that fail are ignored.
 
     Args:
-        clone: root of the repository; the script imports its other modules from the script's folder and from there.
-        names: what the script's code finds in place of what it imports under these names.
+        clone: root of the repository, from which the script can import modules.
+        names: objects that replace what the script imports under these names.
 
     Raises:
         FileNotFoundError: there is no such clone.
@@ -49,7 +51,7 @@ def definitions(clone: Path, script: str, **names: Any) -> SimpleNamespace:
 
 @contextmanager
 def importing_from(folder: Path) -> Iterator[None]:
-    """While entered, `folder` is where modules are looked for first; those found there are forgotten afterwards."""
+    """Search modules in `folder` first during the context; unload them afterwards."""
     names = {path.stem for path in folder.iterdir()}
 
     def take_out() -> dict[str, Any]:
@@ -65,7 +67,7 @@ def importing_from(folder: Path) -> Iterator[None]:
         sys.modules.update(others)
 
 
-# What the repositories imported from timm at their time, where today's has moved it.
+# Objects that the repositories import from timm under paths that have changed since.
 TIMM = {
     "DropPath": timm.layers.DropPath,
     "to_2tuple": timm.layers.to_2tuple,
@@ -75,6 +77,6 @@ TIMM = {
 
 
 def start_one_process() -> None:
-    """The originals reduce over processes, be there only one."""
+    """Initialise torch.distributed with one process: the originals reduce over processes always."""
     if not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

@@ -1,6 +1,6 @@
-"""What `benchmarks.pretraining` compares: for each method a step of ours, of the original's and of other peers'.
+"""The steps that `benchmarks.pretraining` compares: for each method ours, the original's and those of other peers.
 
-Everything is built from the sizes, also in child processes, so builders are functions of this module.
+Child processes build the steps too, from the sizes, so builders are functions of this module.
 """
 
 from collections.abc import Callable
@@ -40,19 +40,19 @@ MOMENTUM = 0.996
 DROP_PATH = 0.1
 TEMPERATURE = 0.04
 IBOT_PROTOTYPES = 8192
-# Of transformers' names, which our configurations share with ViTMAE's.
+# Fields of our configurations and of transformers' ViTMAE.
 VIT_SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What all contestants work on.
+    """Sizes of inputs and models, the same for all contestants.
 
     Attributes:
-        batch: images.
-        local_views: how many views of `local_size` pixels there are beside two of `image_size`.
-        vit: of the ViT; the originals' is ViT-S whatever stands here.
-        num_prototypes: of DINO and EsViT.
+        batch: number of images.
+        local_views: number of views of `local_size` pixels, beside two of `image_size`.
+        vit: fields of the ViT's configuration; the originals always have ViT-S.
+        num_prototypes: number of prototypes of DINO and EsViT.
     """
 
     batch: int = 8
@@ -63,7 +63,7 @@ class Sizes:
     num_prototypes: int = 65536
 
     def views(self) -> dict[str, torch.Tensor]:
-        """Global and local views, as our models take them."""
+        """Draw global and local views in the form that our models take."""
         shapes = {
             "pixel_values": (self.batch, 2, 3, self.image_size, self.image_size),
             "local_pixel_values": (self.batch, self.local_views, 3, self.local_size, self.local_size),
@@ -71,11 +71,11 @@ class Sizes:
         return {name: torch.randn(shape) for name, shape in shapes.items() if shape[1]}
 
     def list_of_views(self) -> list[torch.Tensor]:
-        """The same, one tensor for each view, as the originals take them."""
+        """Draw views as a list with a tensor per view, the form that the originals take."""
         return [view for views in self.views().values() for view in views.unbind(1)]
 
     def masks(self) -> torch.Tensor:
-        """(batch, 2, rows, columns) drawn block-wise as iBOT does; half of the views have none."""
+        """Draw block-wise masks (batch, 2, rows, columns) as iBOT does; half of the views are not masked."""
         grid, generator = (self.image_size // 16,) * 2, Random(0)
         ratios = MaskRatio((0.0, 0.3), (0.0, 0.2))
         masks = [block_mask(grid, ratios.draw(generator), generator) for _ in range(2 * self.batch)]
@@ -87,13 +87,13 @@ Make = Callable[..., Step]
 
 @dataclass(frozen=True)
 class Method:
-    """What is compared.
+    """A method whose steps are compared.
 
     Attributes:
-        ours: makes our step from the sizes.
+        ours: function that makes our step from the sizes.
         clone: <owner>/<name> of the original.
-        original: makes its step from the sizes and the folder of the clone.
-        peers: {name of another peer: makes its step from the sizes}.
+        original: function that makes the original's step from the sizes and the folder of its clone.
+        peers: {name of another peer: function that makes its step from the sizes}.
     """
 
     ours: Make
@@ -102,7 +102,7 @@ class Method:
     peers: dict[str, Make] = field(default_factory=dict)
 
     def makers(self, sizes: Sizes, originals: Path | None) -> dict[str, Callable[[], Step]]:
-        """{"ours", "original" if its clone is there, or other peer: what makes its step}."""
+        """Return {"ours", "original" (if its clone exists) or other peer: function that makes its step}."""
         makers = {name: partial(make, sizes) for name, make in {"ours": self.ours, **self.peers}.items()}
         if self.original and originals is not None and (originals / self.clone).is_dir():
             makers["original"] = partial(self.original, sizes, (originals / self.clone).resolve())
@@ -167,7 +167,7 @@ def our_esvit(sizes: Sizes) -> Step:
 
 
 def our_encoder(sizes: Sizes, visible: bool) -> Step:
-    """Forward and backward of MAE's encoder, on the patches that a mask of 75 % leaves visible or on all."""
+    """Return forward and backward of MAE's encoder, on the quarter of the patches that is visible or on all."""
     config = MAEConfig(**sizes.vit, image_size=sizes.image_size)
     encoder = MAEForPreTraining(config).model.train()
     images = sizes.views()["pixel_values"][:, 0]
@@ -194,7 +194,7 @@ def transformers_mae(sizes: Sizes) -> Step:
 
 
 def original_step(loss_of: Callable[[], torch.Tensor], student: nn.Module, teacher: nn.Module, utils) -> Step:
-    """Their clipping and their way to move the teacher (`train_one_epoch` in each of the repositories)."""
+    """Return a step with the originals' clipping and update of the teacher (`train_one_epoch` in each repository)."""
     optimizer = optimizer_of(student)
     followed = dict(student.named_parameters())
     pairs = [(own, followed[name]) for name, own in teacher.named_parameters() if name in followed]
@@ -218,8 +218,10 @@ def start_teacher(student: nn.Module, teacher: nn.Module) -> None:
 
 
 def original_mae(sizes: Sizes, clone: Path) -> Step:
-    """On today's timm and numpy: a layer no longer knows an argument that has its default here, and the table of
-    positions, which nothing depends on, is zero, since the function that makes it uses a name that numpy has dropped.
+    """Return the step of MAE's original, adapted to present versions of timm and numpy.
+
+    timm's block no longer has an argument, which has its default value here. The position table is zero, since the
+    function that computes it uses a name that numpy has removed; time and memory do not depend on it.
     """
     block = timm.models.vision_transformer.Block
     code = definitions(
@@ -292,7 +294,7 @@ def original_ibot(sizes: Sizes, clone: Path) -> Step:
 
 
 def original_sit(sizes: Sizes, clone: Path) -> Step:
-    """Its third generation, whose loss puts its labels on a GPU, be there one or not; here, where images are."""
+    """Return the step of SiT's third version; its loss moves labels to a GPU, here to the device of the images."""
     start_one_process()
     main = definitions(clone, "main.py")
 

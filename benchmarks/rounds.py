@@ -1,4 +1,4 @@
-"""Interleaved timing: every contestant runs once per round, so that what slows the machine slows all of them."""
+"""Interleaved timing: every contestant runs once per round, so that other load on the machine affects all of them."""
 
 import gc
 import random
@@ -14,13 +14,13 @@ MIN_ROUNDS = 5
 
 
 def interleave(steps: dict[str, Step], seconds: float, min_rounds: int = MIN_ROUNDS) -> dict[str, list[float]]:
-    """Time rounds of all steps, each round in an order of its own, after a warm-up.
+    """Time rounds of all steps after a warm-up, each round in a random order.
 
-    The order is shuffled and not only rotated, since what ran before a step (its caches, its freed memory) is part of
-    what that step costs.
+    The order is random and not rotated, since the time of a step depends on the step before it, through caches and
+    freed memory.
 
     Args:
-        seconds: how long the rounds go on altogether; at least `min_rounds` are run.
+        seconds: duration of all rounds together; at least `min_rounds` are run.
 
     Returns:
         {name: milliseconds per round}.
@@ -46,7 +46,7 @@ def interleave(steps: dict[str, Step], seconds: float, min_rounds: int = MIN_ROU
 
 
 def summarize(times: dict[str, list[float]]) -> dict:
-    """Medians, our ratio to the peer with the smallest median, and the quartiles of that ratio over the rounds.
+    """Return medians, our ratio to the peer with the smallest median, and the quartiles of this ratio over the rounds.
 
     Args:
         times: {"ours" or peer: milliseconds per round}.
@@ -66,7 +66,7 @@ def summarize(times: dict[str, list[float]]) -> dict:
 
 
 def matmul_peak(size: int = 2048, seconds: float = 2.0) -> float:
-    """Floating-point operations per second of the fastest of many products of two (size, size) float32 matrices."""
+    """Return the operations per second of the fastest of many products of two (size, size) float32 matrices."""
     left, right = torch.randn(size, size), torch.randn(size, size)
     torch.mm(left, right)
     fastest, end = float("inf"), time.perf_counter() + seconds

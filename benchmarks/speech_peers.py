@@ -1,7 +1,7 @@
-"""A network beside Branchformer: SpeechBrain's encoder of the same name and sizes, between the same two ends.
+"""A peer of Branchformer: SpeechBrain's encoder of the same name and sizes, with our subsampling and head.
 
-It computes another function, which costs a little less: no norm at the end of a layer, no bias on queries, keys and
-values, scores scaled by the whole width, mirrored borders in the convolution.
+It is a slightly cheaper network: no norm at the end of a layer, no bias for queries, keys and values, scores scaled by
+the whole width, mirrored borders in the convolution.
 """
 
 import torch
@@ -12,7 +12,7 @@ from hf_vits.models.branchformer.subsampling_branchformer import ConvSubsampling
 
 
 class SpeechBrainBranchformer(nn.Module):
-    """(batch, frames, bins) to logits (batch, num_labels), from the mean of the frames."""
+    """Computes logits (batch, num_labels) from the mean of the frames of (batch, frames, bins)."""
 
     def __init__(self, **fields):
         super().__init__()

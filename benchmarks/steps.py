@@ -1,4 +1,4 @@
-"""One step of each mode, the same for every contestant, and what it costs."""
+"""Steps of inference and training, the same for every contestant, and their floating-point operations."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ Step = Callable[[], None]
 
 
 def make_step(builder: Callable[[], nn.Module], subject: Subject, mode: str, batch: int, engine: str) -> Step:
-    """What repeats one step of a freshly built model on fixed random inputs and labels.
+    """Return a function that repeats one step of a newly built model on fixed random inputs and labels.
 
     Inference is a forward pass in eval mode; training is forward, cross entropy, backward and a fused AdamW step.
     """
@@ -39,7 +39,7 @@ def make_step(builder: Callable[[], nn.Module], subject: Subject, mode: str, bat
 
 
 def fold_norms(model: nn.Module) -> None:
-    """Fold batch norms away in place where there is a way: ours, timm's; transformers has none."""
+    """Fold batch norms in place, for our models and timm's; transformers has no function for it."""
     if type(model).__module__.startswith("hf_vits."):
         hf_vits.fuse(model)
     else:
@@ -59,11 +59,29 @@ def train(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, optimiz
     optimizer.step()
 
 
-def count_flops(subject: Subject, mode: str, batch: int) -> int:
-    """Floating-point operations of our step, a multiplication and an addition counting two.
+def make_layer_step(layer: nn.Module, inputs: list[torch.Tensor], mode: str) -> Step:
+    """Return a function that repeats a forward pass of a layer, or for training a forward and a backward pass."""
+    for states in inputs:
+        states.requires_grad_(mode == "training")
 
-    Only matrix products and convolutions count; attention is counted as the products it is made of, which the
-    counter sees with the unfused kernel alone.
+    def infer_layer() -> None:
+        with torch.inference_mode():
+            layer(*inputs)
+
+    def train_layer() -> None:
+        layer.zero_grad()
+        for states in inputs:
+            states.grad = None
+        layer(*inputs).mean().backward()
+
+    return infer_layer if mode == "inference" else train_layer
+
+
+def count_flops(subject: Subject, mode: str, batch: int) -> int:
+    """Count the floating-point operations of our step; a multiplication and an addition are two operations.
+
+    Only matrix products and convolutions count. For attention, the counter sees its products only in the unfused
+    kernel.
     """
     training = mode == "training"
     counted = subject.smallest_training_batch

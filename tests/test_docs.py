@@ -17,7 +17,7 @@ from PIL import Image
 from hf_vits.cli import build_parser
 from hf_vits.conversion import SYSTEMS, variants
 from hf_vits.demo import original_checkpoint
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from tests.support.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))

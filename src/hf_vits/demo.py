@@ -1,8 +1,8 @@
-"""The whole way once, `make demo`: an original checkpoint of CCT, converted, fine-tuned, shared, pulled and used.
+"""The demo, `make demo`: convert an original checkpoint of CCT, fine-tune it, push it, pull it and predict with it.
 
-On scikit-learn's digits, against a Hub on 127.0.0.1. The last line printed is
-`demo: accuracy=<x> roundtrip=<identical|different> report=<path>`; the exit code is 0 where the accuracy on held-out
-images is at least 0.97 and what came back from the Hub is what was pushed, bit for bit.
+The data are scikit-learn's digits, the Hub runs on 127.0.0.1. The last line printed is
+`demo: accuracy=<x> roundtrip=<identical|different> report=<path>`. The exit code is 0 if the accuracy on held-out
+images is at least 0.97 and the model that was pulled is the one that was pushed, bit for bit.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from hf_vits.data.splits import Split, load_classes
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.hub import push_to_hub
 from hf_vits.recipe import load_recipe
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from hf_vits.training import train
 
 ENOUGH_ACCURACY = 0.97
@@ -46,16 +46,16 @@ def main() -> int:
 
 
 def demo(recipe: Path, report: Path) -> dict[str, Any]:
-    """Go the whole way with a recipe for CCT on the digits; returns the results that `report` holds as results.json.
+    """Run the demo with a recipe for CCT on the digits; return the results, also written to results.json in `report`.
 
-    Raises FileExistsError where `report` is a folder that no demo wrote.
+    Raises FileExistsError if `report` is a folder that was not written by an earlier demo.
     """
     if report.exists() and not (report / "results.json").is_file():
-        raise FileExistsError(f"{report} exists and is no report of an earlier demo; name another by --report")
+        raise FileExistsError(f"{report} exists and is no report of an earlier demo; choose another by --report")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint, run = Path(temporary, "cct_2_3x2_32.pth"), Path(temporary, "run")
-        step(f"writing {checkpoint.name} as its original's code would")
+        step(f"writing {checkpoint.name} as the original code would")
         torch.save(original_checkpoint(), checkpoint)
         step("converting it and fine-tuning it on the digits")
         results = train(recipe, [f"model.checkpoint={checkpoint}", f"output.directory={run}"])
@@ -74,7 +74,7 @@ def step(what: str) -> None:
 
 
 def original_checkpoint() -> dict[str, torch.Tensor]:
-    """A fresh cct_2_3x2_32 under its original's keys, drawn as the original draws it (src/utils/transformers.py)."""
+    """Return a random cct_2_3x2_32 with the original's keys and initialisation (src/utils/transformers.py)."""
     generator = torch.Generator().manual_seed(SEED)
 
     def normal(*shape: int, std: float) -> torch.Tensor:
@@ -105,7 +105,7 @@ def original_checkpoint() -> dict[str, torch.Tensor]:
 
 
 def push_and_pull(run: Path, home: Path, test: Split) -> tuple[str, list[Prediction]]:
-    """Whether a model comes back from a Hub as it was pushed, and what it then makes of test images."""
+    """Push the model in `run` and pull it; return "identical" or "different", and predictions of the pulled model."""
     pushed = AutoModelForImageClassification.from_pretrained(run)
     processor = AutoImageProcessor.from_pretrained(run)
     with LoopbackHub() as hub, hub.in_process(home, hub.token):
@@ -119,20 +119,20 @@ def push_and_pull(run: Path, home: Path, test: Split) -> tuple[str, list[Predict
         same_tensors(pushed.state_dict(), pulled.state_dict())
         and same_tensors(pushed.model.state_dict(), body.state_dict())
         and processor.to_dict() == pulled_processor.to_dict()
-        # The same weights elsewhere in memory may round otherwise.
+        # The same weights may round differently at another place in memory.
         and torch.allclose(classify(pushed, processor, images), logits, atol=1e-5)
     )
     scores, classes = logits.softmax(-1).max(-1)
     names = pulled.config.id2label
     rows = zip(images, test.labels.tolist(), classes.tolist(), scores.tolist(), strict=True)
     predictions = [Prediction(image, names[label], names[best], score) for image, label, best, score in rows]
-    # The mistakes first: they are what a reader wants to see.
+    # Mistakes first: they are the most interesting.
     predictions.sort(key=lambda prediction: prediction.label == prediction.predicted)
     return ("identical" if same else "different"), predictions[:SHOWN_PREDICTIONS]
 
 
 def classify(model, processor, images: list) -> torch.Tensor:
-    """Logits (images, classes)."""
+    """Return the logits (images, classes)."""
     with torch.inference_mode():
         return model(**processor(images, return_tensors="pt")).logits
 
@@ -142,7 +142,7 @@ def same_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 
 def write_report(run: Path, report: Path, results: dict[str, Any]) -> None:
-    """The run's folder, without the checkpoints to resume from, in place of an earlier report."""
+    """Move the folder of the run, without checkpoints to resume from, to `report`, replacing an earlier report."""
     (run / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(run / "checkpoints")
     if report.exists():

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, on models so small that nothing here depends on the machine's speed."""
+"""The speed benchmark, on models so small that nothing depends on the speed of the machine."""
 
 import json
 from functools import partial
@@ -15,7 +15,7 @@ KEYS = {"name", "mode", "batch", "engine", "ours_ms", "peers_ms", "ratio", "ours
 
 
 class Peer(nn.Sequential):
-    """A network that returns logits as a tensor, as timm's and torchvision's do."""
+    """A network that returns logits as a tensor, like those of timm and torchvision."""
 
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))

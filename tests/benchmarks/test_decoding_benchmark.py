@@ -1,4 +1,4 @@
-"""The benchmark of decoding compares readers that return the same frames, and writes what it says."""
+"""The decoding benchmark: its readers return the same frames, and rows are written and shown."""
 
 import json
 

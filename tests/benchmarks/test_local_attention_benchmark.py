@@ -1,4 +1,4 @@
-"""The benchmark of local attention compares layers that compute the same, and writes what it says."""
+"""The local attention benchmark: its layers compute the same, and rows are written, shown and drawn."""
 
 import json
 

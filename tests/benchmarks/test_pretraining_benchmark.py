@@ -1,4 +1,4 @@
-"""The benchmark of self-supervised steps, on sizes so small that nothing here depends on the machine's speed."""
+"""The pretraining benchmark, on sizes so small that nothing depends on the speed of the machine."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def step():
 
 
 def test_an_originals_functions_are_taken_out_of_its_script(tmp_path):
-    """Its modules' names are a library's elsewhere in this process, and stay that."""
+    """Modules of libraries with the same names stay imported in this process."""
     (tmp_path / "main.py").write_text(SCRIPT)
     (tmp_path / "utils.py").write_text("SIZE = 3\n")
     (tmp_path / "datasets").mkdir()
@@ -51,7 +51,7 @@ def test_an_originals_functions_are_taken_out_of_its_script(tmp_path):
         definitions(tmp_path, "other.py")
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "esvit"])  # whose Swin-T is no tiny one
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "esvit"])  # its Swin-T is not tiny
 def test_our_steps_train(name):
     step = METHODS[name].ours(TINY)
     step()

@@ -28,7 +28,7 @@ TOKENIZER = VitsCtcTokenizer.train_characters(["the cat sat on the mat", "a dog 
 
 
 def changing(samples: int) -> np.ndarray:
-    """Noise and tones by turns, of which even a model of random weights says different things."""
+    """Return alternating noise and tones, for which even a random model predicts different classes."""
     pieces = [piece for index in range(9) for piece in (noise(1500, index), tone(0.1, 8000, 300 * (index % 5 + 1)))]
     return np.resize(np.concatenate(pieces), samples)
 
@@ -66,7 +66,7 @@ def tiny_speech(config) -> VitsSpeechProcessor:
 
 
 def speech_model() -> torch.nn.Module:
-    """Of random weights, scaled so that what it says depends on what it hears."""
+    """Return a random speech model, with weights scaled so that its output depends on its input."""
     model = tiny_model("branchformer", "AutoModelForCTC", vocab_size=len(TOKENIZER))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -79,7 +79,7 @@ def speech_model() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """{architecture: folder with a model and what prepares its inputs}."""
+    """Return {architecture: folder with a model and its processor}."""
     root = tmp_path_factory.mktemp("models")
     audiomer = tiny_model("audiomer", "AutoModelForAudioClassification")
     septr = tiny_model("septr", "AutoModelForAudioClassification")

@@ -1,9 +1,11 @@
-"""The `hf-vits` command: what it writes and prints, its exit codes, and what it says about bad input."""
+"""The `hf-vits` command: files, output, exit codes and errors about bad input."""
 
 import contextlib
 import io
 import json
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_images
 from transformers import (
     AutoImageProcessor,
@@ -27,13 +30,13 @@ from hf_vits import VitsImageProcessor, conversion
 from hf_vits.cli import COMMANDS, main
 from hf_vits.demo import original_checkpoint
 from hf_vits.hub import save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from tests.support.hub import tiny_model, tiny_processor
 from tests.support.training import tiny_recipe
 
 
 def command(*arguments) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command line."""
+    """Run a command line and return exit code, stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -44,14 +47,14 @@ def command(*arguments) -> tuple[int, str, str]:
 
 
 def result_of(*arguments):
-    """What a command prints with --json, which must be all that it prints on stdout."""
+    """Run a command with --json and return its result; nothing else may be on stdout."""
     code, out, err = command(*arguments, "--json")
     assert code == 0, err
     return json.loads(out)
 
 
 def error_of(*arguments, code: int = 2) -> str:
-    """The one line of an error; nothing but it may follow progress bars on stderr, and nothing be on stdout."""
+    """Run a command that fails and return its error, one line, the last on stderr; nothing may be on stdout."""
     found, out, err = command(*arguments)
     assert (found, out) == (code, ""), err
     *_, last = err.rstrip("\n").replace("\r", "\n").split("\n")
@@ -239,7 +242,7 @@ def test_convert_refuses_checkpoints_that_do_not_fit(spoil, system, variant, mes
 
 
 class Touch:
-    """Makes a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -312,7 +315,7 @@ def test_what_goes_to_transformers_needs_nothing_of_ours(tmp_path):
 
 
 def test_the_crop_of_transformers_is_off_by_one_pixel_and_the_command_says_so(tmp_path):
-    """Of a photograph resized to 24 x 39, the centre of 16 begins at 4 and 11.5."""
+    """In a photograph resized to 24 x 39, the centre crop of 16 starts at 4 and 11.5."""
     photograph = Image.fromarray(load_sample_images().images[0]).resize((390, 240))
     ours = VitsImageProcessor(size={"shortest_edge": 24}, crop_size={"height": 16, "width": 16}, resample=3)
     save_for_hub(tiny_model("deit"), tmp_path / "ours", ours)
@@ -394,6 +397,22 @@ def test_what_is_no_classifier_is_refused(classifier, photos, tmp_path):
     assert "preprocessor_config.json" in error_of("predict", tmp_path / "unprepared", photos)
     assert "hf-vits convert" in error_of("predict", classifier / "model.safetensors", photos)
     assert "no config.json" in error_of("predict", photos, photos)
+
+
+@pytest.mark.parametrize("kept", [("model.",), ("classifier.",)], ids=["no-classifier", "no-encoder"])
+def test_weights_that_lack_tensors_are_refused(classifier, photos, tmp_path, kept):
+    """With random numbers in their place, the predicted classes would be random."""
+    broken = Path(shutil.copytree(classifier, tmp_path / "broken"))
+    tensors = load_file(broken / "model.safetensors")
+    lost = [name for name in tensors if not name.startswith(kept)]
+    save_file({name: tensors[name] for name in tensors if name not in lost}, broken / "model.safetensors")
+    message = rf"lack {len(lost)} tensors of a CctForImageClassification: {sorted(lost)[0]}"
+    commands = [("predict", broken, photos), ("evaluate", broken, photos), ("push", broken, "user/broken")]
+    if kept == ("classifier.",):
+        message = r"lack \d+ tensors of a Cct"
+        commands.append(("evaluate", broken, photos, "--method", "knn"))
+    for arguments in commands:
+        assert re.search(message, error_of(*arguments)), arguments
 
 
 def test_evaluate_measures_what_the_model_does(classifier, photos, tmp_path):

@@ -1,5 +1,7 @@
 """What is no audio, and settings that make no sense: refused early, saying what came and what to do."""
 
+import re
+
 import numpy as np
 import pytest
 import soundfile
@@ -10,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from hf_vits.data.audio import audio_problem
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWaveformFeatureExtractor
-from hf_vits.processing.waveform import load_audio
+from hf_vits.processing.waveform import audio_length, load_audio
 
 from ..support.audio import noise, tone, write
 
@@ -90,12 +92,12 @@ def test_truncated_files_of_plain_samples(tmp_path, ending, subtype):
     assert soundfile.info(path).frames < 32000
     with pytest.raises(OSError, match=r"is truncated: \d+ bytes of samples are missing, \d+ samples are there"):
         load_audio(path, 16000)
-    assert audio_problem(path) == "it is truncated"
+    assert audio_problem(path).endswith("is truncated")
 
 
-@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000, 0])
 def test_wav_of_unknown_length(tmp_path, size):
-    """As ffmpeg and SoX write it into a pipe."""
+    """As ffmpeg and SoX write it into a pipe; 0 is what Python's `wave` leaves when it is killed."""
     path = write(tmp_path / "clip.wav", tone(2, 16000), 16000)
     content = bytearray(path.read_bytes())
     place = content.index(b"data") + 4
@@ -128,7 +130,7 @@ def test_too_short_for_a_window():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sampling_rate": 0}, "sampling_rate must be a whole number above 0, got 0"),
+        ({"sampling_rate": 0}, "sampling_rate must be a whole number of Hz from 100 to 1000000, got 0"),
         ({"max_length": 1.5}, "max_length must be a whole number above 0, got 1.5"),
         ({"truncation": True}, "truncation=True needs max_length"),
         ({"padding": "max_length"}, "max_length is defined"),
@@ -159,7 +161,7 @@ DTYPES = ["u1", "i1", "u2", ">i2", "i4", "i8", "u8", "f2", "f4", ">f4", "f8", "?
     st.sampled_from(DTYPES).flatmap(
         lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=40))
     ),
-    st.sampled_from([None, 1, 7, 8000, 44100]),
+    st.sampled_from([None, 100, 701, 8000, 44100]),
 )
 @settings(max_examples=150, deadline=None)
 def test_any_array_gives_finite_values_or_a_clear_error(array, rate):
@@ -172,3 +174,63 @@ def test_any_array_gives_finite_values_or_a_clear_error(array, rate):
         assert found["input_values"].ndim == 2
         assert found["input_values"].dtype == torch.float32
         assert found["input_values"].isfinite().all()
+
+
+def without_length_frame(mp3: bytes) -> bytes:
+    """Drop the first MPEG frame, which announces the length: tools that cut or stream MP3 leave it out."""
+    end = next(mark.start() for mark in re.finditer(rb"\xff[\xf2\xf3\xfa\xfb]", mp3) if mark.start())
+    assert b"Xing" in mp3[:end] or b"Info" in mp3[:end]
+    return mp3[end:]
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_mp3_without_a_length_frame_is_read_to_its_end(tmp_path, mode, as_bytes):
+    """libsndfile estimates the length from the first frame: with a variable bit rate it may be a quarter."""
+    rate = 16000
+    seconds = np.arange(3 * rate) / rate
+    waveform = np.concatenate([np.zeros(rate), 0.5 * np.sin(1000 * seconds**2)]).astype("f4")
+    path = tmp_path / "clip.mp3"
+    soundfile.write(path, waveform, rate, bitrate_mode=mode, compression_level=0.5)
+    path.write_bytes(without_length_frame(path.read_bytes()))
+    found = load_audio(path.read_bytes() if as_bytes else path, rate)
+    assert 0 <= len(found) - len(waveform) < 2500  # the encoder's delay and the padding of the last frame
+    delay = 1105  # samples, of LAME and of the decoder
+    assert np.corrcoef(found[delay + rate : delay + 2 * rate], waveform[rate : 2 * rate])[0, 1] > 0.9
+    assert audio_problem(path) is None
+    assert audio_length(path) == (len(found), rate)
+
+
+def test_flac_of_unknown_length_is_read_to_its_end(tmp_path):
+    """STREAMINFO of a FLAC that was written into a pipe counts 0 samples."""
+    path = write(tmp_path / "clip.flac", noise(100_000), 16000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    np.testing.assert_allclose(load_audio(path, 16000), noise(100_000), atol=1e-4)
+    assert audio_problem(path) is None
+    path.write_bytes(content[: len(content) // 2])
+    assert "cannot be decoded" in audio_problem(path)
+
+
+@pytest.mark.parametrize("rate", [1, 2**31, 2**31 - 1, -16000, float("nan"), "16000"])
+def test_impossible_sampling_rates_are_refused(rate):
+    message = "sampling_rate must be a whole number of Hz from 100 to 1000000, got"
+    for call in (
+        lambda: WAVEFORM(noise(100), sampling_rate=rate),
+        lambda: WAVEFORM({"array": noise(100), "sampling_rate": rate}),
+        lambda: VitsSpectrogramFeatureExtractor(sampling_rate=rate),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("rate", [1, 2**31 - 1])
+def test_files_with_impossible_sampling_rates_are_refused(tmp_path, rate):
+    path = write(tmp_path / "clip.wav", noise(100), 16000)
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"clip\.wav: sampling_rate must be .*got {rate}"):
+        load_audio(path, 16000)

@@ -108,6 +108,26 @@ def test_extreme_aspect_ratio_does_not_eat_the_memory():
         VitsImageProcessor()(np.zeros((1, 20000), np.uint8))
 
 
+def test_the_longest_edge_bounds_an_extreme_aspect_ratio():
+    """The shorter side keeps at least one pixel."""
+    processor = VitsImageProcessor(size={"shortest_edge": 800, "longest_edge": 1333}, do_center_crop=False)
+    assert processor(np.zeros((1, 3000), np.uint8), return_tensors="pt")["pixel_values"].shape == (1, 3, 1, 1333)
+
+
+@pytest.mark.parametrize("name", ["size", "crop_size"])
+def test_sizes_that_no_memory_holds_are_refused(name):
+    with pytest.raises(ValueError, match=rf"^{name} must have at most PIL\.Image\.MAX_IMAGE_PIXELS"):
+        VitsImageProcessor()(RGB, **{name: {"height": 10**6, "width": 10**6}})
+
+
+@pytest.mark.parametrize(
+    "image", ["some text", [1, 2], [["a"]], np.array(["a"]), {"pixels": 1}, [], np.zeros((0, 3, 8, 8))]
+)
+def test_text_numbers_and_empty_batches_are_no_images(image):
+    with pytest.raises((TypeError, ValueError), match=r"Incorrect image source|expected"):
+        VitsImageProcessor()(image)
+
+
 def test_filters_without_a_tensor_kernel(processor):
     with pytest.raises(ValueError, match="needs Pillow"):
         processor(RGB.astype(np.float32), resample=Image.BOX)

@@ -1,4 +1,4 @@
-"""The code that audio models and their processors carry along, where hf_vits cannot be imported."""
+"""The bundled code of audio models and their processors, without hf_vits installed."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from transformers import AutoFeatureExtractor, AutoProcessor
 
 from hf_vits import BranchformerForSpeechSeq2Seq, BranchformerSeq2SeqConfig, VitsCtcTokenizer, VitsSpeechProcessor
 from hf_vits.hub import push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..cli.test_audio_pipelines import speech_model, tiny_pictures, tiny_speech, tiny_waveforms
 from ..support.audio import noise
@@ -75,7 +75,7 @@ def models_and_processors():
 
 
 def hybrid_and_processor() -> tuple[BranchformerForSpeechSeq2Seq, VitsSpeechProcessor]:
-    """A model that writes texts by a decoder."""
+    """Return a model with a decoder for texts, and its processor."""
     tokenizer = VitsCtcTokenizer.of_tokens(
         ["<blank>", "<unk>", "<space>", *"abcdefgh", "<sos/eos>"], "characters", group_tokens=False
     )

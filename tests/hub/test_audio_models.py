@@ -1,4 +1,4 @@
-"""What every audio architecture can do, on the tiny models of `tests.support.hub`."""
+"""Features of every audio architecture, on the tiny models of `tests.support.hub`."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from hf_vits import conversion
 from hf_vits.cli import main
 from hf_vits.hub import model_card, push_to_hub
 from hf_vits.hub.facts import FACTS
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.audio import noise, write
 from ..support.hub import AUDIO, tiny_model
@@ -24,7 +24,7 @@ def tiny_classifier(name: str):
 
 
 def tiny_extractor(model):
-    """The architecture's own, of its first variant, for the tiny model's sizes."""
+    """Return the feature extractor of the architecture's first variant, with the sizes of the tiny model."""
     name = model.config.model_type.removeprefix("hf_vits_")
     return conversion.processor(name, next(iter(conversion.variants(name))), model)
 

@@ -1,4 +1,4 @@
-"""The code that a model carries along, read by transformers' own loader where hf_vits cannot be imported."""
+"""The bundled code of a model, loaded by transformers without hf_vits installed."""
 
 import json
 
@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
 from hf_vits.hub import bundle, push_to_hub, save_for_hub, write_bundle
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import TINY, image, model_class, run_without_hf_vits, tiny_model, tiny_processor
 
@@ -108,7 +108,7 @@ def test_loads_where_hf_vits_cannot_be_imported(hub, tmp_path):
 
 
 def test_fine_tuned_model_pushes_whole_again(hub, tmp_path):
-    """Pulled, tuned and pushed by people without hf_vits, then by people with it: the code stays complete."""
+    """A model is pulled, tuned and pushed without hf_vits, then with it: the code stays complete."""
     push_to_hub(tiny_model("deit"), "user/deit", tiny_processor(), token=hub.token)
     code = code_of(hub, "user/deit")
     bias = json.loads(run_without_hf_vits(FINE_TUNE_AND_PUSH, hub, tmp_path, hub.token).splitlines()[-1])
@@ -173,7 +173,7 @@ def test_other_processor_cannot_be_bundled(tmp_path):
 
 
 def package(tmp_path, monkeypatch, **modules: str) -> None:
-    """A stand-in for the package's source folder: `layers__mlp="..."` is layers/mlp.py."""
+    """Replace the source folder of the package; `layers__mlp="..."` is layers/mlp.py."""
     for name, text in modules.items():
         path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -279,7 +279,7 @@ def test_names_that_would_clash(tmp_path, monkeypatch):
 
 
 def test_text_that_reads_like_an_import(tmp_path, monkeypatch):
-    """transformers looks for imports line by line, in strings too, and would ask the Hub for a file of that name."""
+    """transformers searches imports line by line, also in strings, and would request a file of that name."""
     model = tiny_model("vit")
     model.save_pretrained(tmp_path / "model")
     text = '"""Example:\n\nfrom .nowhere import something\n"""\n'

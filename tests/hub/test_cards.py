@@ -10,7 +10,7 @@ from hf_vits.auto import ARCHITECTURES
 from hf_vits.hub import Card, TrainingSummary, model_card, push_to_hub, save_for_hub, trained_card
 from hf_vits.hub.card import write_card
 from hf_vits.hub.facts import FACTS
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from hf_vits.testing.hub.metadata import check_metadata
 
 from ..support.hub import TINY, image, tiny_model, tiny_processor

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, hf_
 from transformers import AutoBackbone, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from hf_vits.hub import model_card, push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import TINY, image, tiny_model, tiny_processor
 
@@ -88,7 +88,7 @@ def test_one_commit(hub):
 
 
 def test_weights_of_an_earlier_push_do_not_stay(hub):
-    """A whole model.safetensors would be loaded in place of the shards beside it."""
+    """An earlier model.safetensors would be loaded in place of the new shards."""
     api = HfApi(token=hub.token)
     api.create_repo("user/vit")
     names = ("model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "other.bin")
@@ -102,7 +102,7 @@ def test_weights_of_an_earlier_push_do_not_stay(hub):
 
 
 def test_nothing_unnamed_goes_up(hub, tmp_path, monkeypatch):
-    """A model trained and loaded in a folder on this machine leaves no trace of the folder, user, host or token."""
+    """The pushed files do not contain the folder, user, host or token of this machine."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
     folder = tmp_path / "secret-run"
     save_for_hub(tiny_model("vit"), folder, tiny_processor())
@@ -188,7 +188,7 @@ def test_gated_repository(hub):
 
 
 def test_transformers_own_model(hub):
-    """Models that are not ours push as well, with neither code nor talk of hf_vits."""
+    """transformers' own models can be pushed too, without code or mention of hf_vits."""
     from transformers import ViTConfig, ViTForImageClassification
 
     model = ViTForImageClassification(
@@ -240,7 +240,7 @@ def test_save_for_hub_leaves_no_half(tmp_path):
 
 
 def test_parts(tmp_path):
-    """Large files in several parts, as the Hub asks for above 5 GB."""
+    """Large files are uploaded in several parts, as on the Hub above 5 GB."""
     with LoopbackHub(multipart_above=20_000) as hub, hub.in_process(tmp_path / "home"):
         model = tiny_model("vit")
         push_to_hub(model, "user/vit", token=hub.token)
@@ -251,7 +251,7 @@ def test_parts(tmp_path):
 
 
 def test_loopback_listings(hub):
-    """What else the client asks a Hub: revisions, history, trees, accounts."""
+    """Other requests of the client: revisions, history, trees, accounts."""
     api = HfApi(token=hub.token)
     assert api.whoami()["name"] == "user"
     api.create_repo("user/a", private=True)
@@ -275,7 +275,7 @@ def test_loopback_listings(hub):
 
 
 def test_loopback_is_left_behind(tmp_path):
-    """Outside the context the clients are as before."""
+    """After the context the clients are as before."""
     before = constants.ENDPOINT, constants.HF_HUB_CACHE, hf_hub_url("a/b", "c"), dict(os.environ)
     with LoopbackHub() as hub, hub.in_process(tmp_path):
         assert hf_hub_url("a/b", "c").startswith(hub.endpoint)

@@ -1,4 +1,4 @@
-"""Pushes and pulls through a Hub that fails: each a retry or a clear error, and never half a commit or half a file."""
+"""Pushes to and pulls from a failing Hub: retries or clear errors, and no partial commits or files."""
 
 import re
 import time
@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_downloa
 from transformers import AutoModelForImageClassification
 
 from hf_vits.hub import push, push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import check_cache, tiny_model, tiny_processor
 
@@ -36,7 +36,7 @@ def hub(tmp_path):
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch) -> list[float]:
-    """The seconds that were waited between attempts, without waiting them."""
+    """Replace waiting between attempts; the seconds are recorded."""
     waits = []
     sleep = time.sleep
 
@@ -59,7 +59,7 @@ def send(hub: LoopbackHub, model) -> None:
 
 
 def check_pushed(hub: LoopbackHub, model, folder) -> None:
-    """One commit, holding exactly what a push without faults would."""
+    """Check that there is one commit, equal to that of a push without faults."""
     save_for_hub(model, folder, tiny_processor(), bundle=False)
     expected = {path.name: path.read_bytes() for path in folder.iterdir()}
     expected["README.md"] = expected["README.md"].replace(b"USER/MODEL", b"user/vit")
@@ -94,7 +94,7 @@ def test_cut_in_the_middle_of_an_upload(hub, model, tmp_path, stage, reset):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_answer_lost(hub, model, tmp_path, stage):
-    """What the Hub did, though its answer was lost, is not done twice."""
+    """If only the answer was lost, the action is not repeated."""
     method, path = STAGES[stage]
     fault = hub.fault(method=method, path=path, lose_answer=True)
     send(hub, model)
@@ -105,7 +105,7 @@ def test_answer_lost(hub, model, tmp_path, stage):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("kind", ["status", "cut"])
 def test_failing_for_good(hub, model, tmp_path, stage, kind):
-    """A clear error, nothing committed; and the next push, when the Hub is well again, completes it."""
+    """The error is clear and nothing is committed; the next push, to a working Hub, succeeds."""
     method, path = STAGES[stage]
     how = {"status": 500} if kind == "status" or stage == "info" else {"cut_after": 20}
     fault = hub.fault(method=method, path=path, times=1000, **how)
@@ -199,7 +199,7 @@ def test_no_such_repository(hub, tmp_path):
 
 
 def test_upload_through_xet(hub, model, monkeypatch):
-    """The loopback Hub has no Xet storage, which the client would use if it were let."""
+    """The loopback Hub has no Xet storage, which the client uses by default."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     with pytest.raises(OSError, match=r"pushing to user/vit at http.*failed: .*xet-write-token"):
         push_to_hub(model, "user/vit", token=hub.token)
@@ -240,7 +240,7 @@ def test_download_cut_once(hub, pushed, tmp_path, path):
 
 
 def test_download_is_resumed(hub, tmp_path):
-    """The client writes 10 MiB at a time; what it has written it does not ask for again."""
+    """The client writes 10 MiB at a time, and does not request again what it has written."""
     data = torch.arange(3 * 2**20, dtype=torch.int32).numpy().tobytes()
     api = HfApi(token=hub.token)
     api.create_repo("user/big")
@@ -255,7 +255,7 @@ def test_download_is_resumed(hub, tmp_path):
 @pytest.mark.parametrize("path", DOWNLOADS.values(), ids=DOWNLOADS)
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_download_cut_for_good(hub, pushed, tmp_path, path, reset):
-    """An error, and no trace of the part that came; the next pull is whole."""
+    """There is an error and no partial file; the next pull succeeds."""
     fault = hub.fault(method="GET", path=path, times=1000, cut_after=100, reset=reset)
     with pytest.raises(Exception) as caught:  # noqa: PT011 (a reset leaves the client as its own kind of error)
         AutoModelForImageClassification.from_pretrained("user/vit")
@@ -286,7 +286,7 @@ def test_pull_from_a_broken_hub(hub, pushed, tmp_path):
 
 
 def test_corrupt_upload_is_refused(hub):
-    """The loopback Hub keeps only what is what its name says, as storage does."""
+    """The loopback Hub checks the sha256 of large files, as the real storage does."""
     api = HfApi(token=hub.token)
     api.create_repo("user/vit")
     with pytest.raises(Exception, match="BadDigest"):

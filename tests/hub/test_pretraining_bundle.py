@@ -1,4 +1,4 @@
-"""Self-supervised models on the Hub: what they and their backbones need where hf_vits cannot be imported."""
+"""The bundled code of self-supervised models and their backbones, without hf_vits installed."""
 
 import json
 
@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForPreTraining
 
 from hf_vits.hub import push_to_hub, save_for_hub
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import METHODS, run_without_hf_vits, tiny_model, tiny_processor
 
@@ -43,7 +43,7 @@ for options in ({}, {"trust_remote_code": True}):
     except (ValueError, ImportError) as error:
         found.append(str(error))
 
-sys.meta_path.pop(0)  # from here on hf_vits is installed, but nobody has imported it
+sys.meta_path.pop(0)  # from here on hf_vits is installed, but not imported yet
 model = AutoModelForPreTraining.from_pretrained("user/method", trust_remote_code=True)
 with torch.no_grad():
     found.append(model.export()(images).pooler_output.double().sum().item())
@@ -51,7 +51,7 @@ model.save_pretrained("again")
 again = AutoModelForPreTraining.from_pretrained("again")
 assert type(again).__module__.startswith("hf_vits.")
 assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
-print()  # after a question that nobody answered
+print()  # after a question that was not answered
 print(json.dumps(found))
 """
 

@@ -1,4 +1,4 @@
-"""What every architecture of clips can do, on the tiny models of `tests.support.hub`."""
+"""Features of every video architecture, on the tiny models of `tests.support.hub`."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from hf_vits import VitsVideoProcessor, conversion
 from hf_vits.cli import main
 from hf_vits.hub import model_card, push_to_hub
 from hf_vits.hub.facts import FACTS
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import VIDEO, run_without_hf_vits, tiny_model
 from ..support.video import encode, numbered

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import commands
 from benchmarks import performer as benchmark
 from benchmarks.audio_peers import SoftmaxAttention
 from hf_vits.layers import performer
@@ -197,7 +198,7 @@ def test_the_benchmark_compares_equal_layers_and_shows_what_grows(tmp_path, monk
     monkeypatch.setattr(benchmark, "QUERIES_PER_SECOND", 64)
     monkeypatch.setattr(benchmark, "KEYS_PER_SECOND", 32)
     for name, mode in itertools.product(benchmark.CONTESTANTS, benchmark.MODES):
-        benchmark.make_layer_step(name, seconds=2, mode=mode)()
+        benchmark.make_step(name, 2, mode)()
     rows = [
         {
             "mode": mode,
@@ -216,5 +217,5 @@ def test_the_benchmark_compares_equal_layers_and_shows_what_grows(tmp_path, monk
     table = benchmark.table(rows)
     per_second = [list(column.cells) for column in table.columns if column.header == "ours ms/s"]
     assert per_second == [["3.0"] * len(rows)]
-    benchmark.plot(rows, tmp_path / "rows.png")
+    commands.plot_time_and_memory(rows, tmp_path / "rows.png", benchmark.draw)
     assert (tmp_path / "rows.png").stat().st_size > 10_000

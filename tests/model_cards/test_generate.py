@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard
 from hf_vits.auto import ARCHITECTURES, ROWS
 from hf_vits.conversion import SYSTEMS, variants
 from hf_vits.hub.facts import FACTS
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from model_cards.generate import blocks, command, generate, replace_block, shown
 from model_cards.variants import load
 from tests.support.paths import CARDS, ROOT

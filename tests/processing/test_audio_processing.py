@@ -1,4 +1,4 @@
-"""Feature extractors beside other implementations of the same front ends, in batches, and saved and loaded."""
+"""Feature extractors: equality with other implementations, batches, saving and loading."""
 
 import json
 
@@ -30,7 +30,7 @@ def kaldi_features(waveform: np.ndarray) -> np.ndarray:
 
 
 def test_log_mel_is_espnets_and_librosas():
-    """ESPnet's front end is librosa's filters on torch's transform; transformers has both in numpy."""
+    """ESPnet uses librosa's filters and torch's transform; transformers has both in numpy."""
     extractor = VitsSpectrogramFeatureExtractor(win_length=400, n_fft=512, hop_length=160)
     filters = mel_filter_bank(257, 80, 0, 8000, 16000, norm="slaney", mel_scale="slaney")
     window = window_function(400, frame_length=512)
@@ -126,7 +126,7 @@ def test_septrs_spectrogram_is_a_picture_of_one_size():
 
 
 def test_extract_sees_what_follows_a_clip_in_its_row():
-    """As ESPnet in training; its golden case has noise there."""
+    """ESPnet does so in training; its golden case has noise there."""
     extractor = VitsSpectrogramFeatureExtractor()
     rows = torch.from_numpy(np.stack([noise(8000, 1), noise(8000, 2)]))
     features, mask = extractor.extract(rows, torch.tensor([8000, 4000]))
@@ -159,7 +159,7 @@ def test_waveforms_are_padded_cut_and_masked():
 
 
 def test_lengths_above_a_multiple():
-    """What Audiomer's mean pooling takes."""
+    """Audiomer's mean pooling needs such lengths."""
     extractor = VitsWaveformFeatureExtractor(pad_to_multiple_of=512, pad_offset=128)
     lengths = {n: extractor(noise(n), return_tensors="pt")["input_values"].shape[1] for n in (1, 128, 640, 641, 8320)}
     assert lengths == {1: 128, 128: 128, 640: 640, 641: 1152, 8320: 8320}
@@ -174,7 +174,7 @@ def test_normalized_waveforms():
 
 
 def test_every_way_to_hand_over_a_clip(tmp_path):
-    """Of another rate, in two channels, as integers, as a file of several formats, as `datasets` has it."""
+    """Other rates, two channels, integers, files of several formats, dicts as in `datasets`."""
     extractor = VitsWaveformFeatureExtractor(sampling_rate=8000)
     mono = tone(0.5, 16000)
     stereo = np.stack([mono * 1.2, mono * 0.8])

@@ -110,7 +110,7 @@ def test_straight_resize_equals_pillow(photographs):
 
 
 def bilinear_weights(in_size, out_size):
-    """(out_size, in_size): half-pixel centres, no antialiasing, the border pixels repeated outside."""
+    """Return weights (out_size, in_size): half-pixel centres, no antialias, border pixels repeated outside."""
     weights = np.zeros((out_size, in_size))
     for row, position in zip(weights, (np.arange(out_size) + 0.5) * in_size / out_size - 0.5, strict=True):
         below = int(np.floor(position))
@@ -120,7 +120,7 @@ def bilinear_weights(in_size, out_size):
 
 
 def area_weights(in_size, out_size):
-    """(out_size, in_size): the part of each output pixel's extent that lies in each input pixel."""
+    """Return weights (out_size, in_size): the fraction of each output pixel's extent in each input pixel."""
     scale = in_size / out_size
     pixel, start = np.arange(in_size), np.arange(out_size)[:, None] * scale
     covered = np.minimum(pixel + 1, start + scale) - np.maximum(pixel, start)
@@ -144,7 +144,7 @@ def test_tensorflow_resize_equals_its_definition(photographs, resize, weights, s
 
 
 def pattern(height, width):
-    """A picture without a file: integers only, so that any library makes the same one. (3, height, width), uint8."""
+    """Compute an image (3, height, width), uint8, with integers only, so that it is the same in any library."""
     row, column, channel = np.ogrid[:height, :width, :3]
     levels = (row * row * 7 + column * column * 3 + row * column * 11 + channel * 90) % 256
     return torch.from_numpy(levels.astype(np.uint8)).permute(2, 0, 1)
@@ -152,10 +152,10 @@ def pattern(height, width):
 
 @dataclass
 class Golden:
-    """What tf.image.resize of TensorFlow 2.21.0 (x86-64) made of `pattern(*shape)`.
+    """The result of tf.image.resize of TensorFlow 2.21.0 (x86-64) for `pattern(*shape)`.
 
-    Six green values, and the sum of all levels once they are cut off to uint8 as big_vision does. That sum is of use
-    because a value that comes out just below a whole level instead of at it loses that level.
+    Six green values, and the sum of all levels after truncation to uint8 as in big_vision. The sum is sensitive,
+    because a value just below an integer instead of at it loses a level.
     """
 
     shape: tuple[int, int]
@@ -419,7 +419,7 @@ def test_saved_and_loaded(processor, tmp_path):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A folder with a tiny model and its processor, as the Hub would hold it."""
+    """Save a tiny model and its processor to a folder, as in a Hub repository."""
     path = tmp_path_factory.mktemp("repository")
     config = AutoConfig.for_model(
         "hf_vits_vit",

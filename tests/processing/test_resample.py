@@ -1,4 +1,4 @@
-"""Resampling: torchaudio's default filter, for any two rates."""
+"""Resampling with torchaudio's default filter, for any two rates."""
 
 import math
 
@@ -11,7 +11,7 @@ from hf_vits.processing.resample import resample
 
 
 def by_definition(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Every output sample as a sum over all input samples, in float64; a Hann window over 6 crossings, roll-off 0.99.
+    """Sum over all input samples for every output sample, in float64; Hann window over 6 crossings, roll-off 0.99.
 
     Source of the formula: torchaudio's documentation of `torchaudio.transforms.Resample`.
     """

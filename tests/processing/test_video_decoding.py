@@ -1,4 +1,4 @@
-"""Frames of files by their position: containers, frame rates, pixel formats, and files that are no videos."""
+"""Reading frames of files by position: containers, frame rates, pixel formats, and files without video."""
 
 from fractions import Fraction
 from io import BytesIO
@@ -60,7 +60,7 @@ def test_a_video_is_a_path_or_contents(clip, form):
 
 
 def test_frames_not_asked_for_are_not_decoded(tmp_path):
-    """With the frames between two keyframes overwritten, those before and after are still read."""
+    """If the frames between two keyframes are overwritten, the frames before and after are still read."""
     path = encode(tmp_path / "clip.mp4", numbered(range(50)), options={"movflags": "faststart"})
     whole = read_frames(path, [5, 30])
     with av.open(str(path)) as container:
@@ -74,7 +74,7 @@ def test_frames_not_asked_for_are_not_decoded(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path):
-    """100 MB of frames are read four at a time; twice, since the first time buffers are allocated that stay."""
+    """100 MB of frames are read four at a time, and all twice, since at first permanent buffers are allocated."""
     frames = numbered(range(1000), 144, 240)
     path = encode(tmp_path / "long.mp4", frames, keyframe_every=50, b_frames=0, options={"preset": "ultrafast"})
     size = frames.nbytes
@@ -91,7 +91,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 
 
 def test_with_a_variable_rate_positions_are_moments(tmp_path):
-    """Ten frames in the first second, five in the next, of which the encoder shows the last for a 30th of one."""
+    """Ten frames in the first second, five in the next; the encoder gives the last one a duration of 1/30 s."""
     times = [*range(0, 1000, 100), *range(1000, 2000, 200)]
     path = encode(tmp_path / "clip.mkv", numbered(range(15)), times=times)
     info = probe(path)
@@ -160,7 +160,60 @@ def test_a_turned_recording_is_read_upright(tmp_path, turns):
     assert np.abs(frames.astype(int) - upright[:2]).max() < 60
 
 
+@pytest.mark.parametrize(("codec", "pixel_format"), [("libx264", "yuv420p10le"), ("libx264", "yuv420p")])
+def test_more_than_eight_bits_never_go_through_torchcodec(tmp_path, monkeypatch, codec, pixel_format):
+    """It rounds them differently; the pixels may not depend on whether it is installed."""
+    opened = []
+
+    def decoder(*args, **kwargs):
+        opened.append(args)
+        raise RuntimeError("not for real")
+
+    monkeypatch.setattr(decoding, "torchcodec_decoder", lambda: decoder)
+    path = encode(tmp_path / "clip.mp4", numbered(range(12)), codec=codec, pixel_format=pixel_format)
+    assert numbers_in(read_frames(path, [3, 11])) == [3, 11]
+    assert len(opened) == (pixel_format == "yuv420p")
+
+
+# Recordings that were cut without encoding them again
+
+
+def cut(source, target, skip: int) -> None:
+    """Copy all packets but the first `skip`, or for MP4 all, with times before 0, which makes an edit list."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        shift = int(skip / 30 / stream.time_base) if target.suffix == ".mp4" else 0
+        for number, packet in enumerate(old.demux(stream)):
+            if packet.dts is not None and (shift or number >= skip):
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
+                new.mux(packet)
+
+
+@pytest.mark.parametrize("skip", [6, 15, 30])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_cut_recordings_give_what_a_player_shows(tmp_path, name, skip):
+    cut(encode(tmp_path / f"whole_{name}", numbered(range(60))), tmp_path / name, skip)
+    shown = all_frames(tmp_path / name)
+    assert len(shown) <= 60 - skip
+    assert probe(tmp_path / name).num_frames == len(shown)
+    np.testing.assert_array_equal(read_frames(tmp_path / name, range(len(shown))), shown)
+
+
+def test_a_title_in_latin_1_is_no_fault(tmp_path):
+    path = encode(tmp_path / "clip.mp4", numbered(range(5)), metadata={"title": "TITLE"})
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"caf\xe9\xff"))
+    assert numbers_in(read_frames(path, [4])) == [4]
+
+
 # Files that are no videos
+
+
+def test_an_unknown_codec_is_named(tmp_path):
+    path = encode(tmp_path / "clip.mp4", numbered(range(5)))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(OSError, match=r"clip\.mp4 holds a video in a codec .*does not know"):
+        probe(path)
 
 
 @pytest.mark.parametrize("contents", [b"", b"not a video at all" * 100, bytes(5000)])
@@ -183,7 +236,7 @@ def test_a_file_cut_short_is_refused(tmp_path, name, options, kept):
 
 
 def test_of_a_stream_cut_short_what_is_there_counts(tmp_path):
-    """Matroska does not announce its frames: like a broadcast it ends where it ends."""
+    """Matroska does not store its number of frames, so a part of a file is a valid file."""
     whole = encode(tmp_path / "whole.mkv", numbered(range(50)), codec="mjpeg", pixel_format="yuvj420p", b_frames=0)
     path = tmp_path / "clip.mkv"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])

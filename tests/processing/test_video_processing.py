@@ -1,4 +1,4 @@
-"""The video processor: which frames it takes, their arithmetic, what it accepts and refuses, and scores over views."""
+"""The video processor: sampled frames, arithmetic, accepted and refused inputs, and scores over views."""
 
 import ast
 import json
@@ -19,7 +19,7 @@ from hf_vits import MvitConfig, MvitForVideoClassification, VitsVideoProcessor
 from hf_vits.conversion import processor, variants
 from hf_vits.hub import push_to_hub
 from hf_vits.processing.views import score_views
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import run_without_hf_vits
 from ..support.video import encode, numbered, numbers_in
@@ -49,7 +49,7 @@ def shown(values: torch.Tensor) -> list[list[int]]:
 
 
 def test_a_file_gives_its_central_clip(clip):
-    """64 of its 100 frames, from frame 18 on."""
+    """The clip spans 64 of 100 frames, from frame 18 on."""
     expected = [18, 22, 26, 30, 34, 39, 43, 47, 51, 55, 60, 64, 68, 72, 76, 81]
     assert shown(pixel_values(clip, **PLAIN)) == [expected]
     batch = VitsVideoProcessor(**PLAIN)(str(clip), return_metadata=True)
@@ -96,7 +96,7 @@ def test_a_short_video_repeats_its_last_frame_or_starts_over(tmp_path):
 
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (37, 90), (32, 32), (24, 24)])
 def test_slowfast_normalises_resizes_and_crops(size):
-    """As spatial_sampling of slowfast/datasets/utils.py, to the last bit."""
+    """Equal bit for bit to spatial_sampling of slowfast/datasets/utils.py."""
     frames = random_frames(4, *size)
     height, width = size
     clip = ((torch.from_numpy(frames).float() / 255.0 - torch.tensor([0.45] * 3)) / torch.tensor([0.225] * 3)).permute(
@@ -117,7 +117,7 @@ def test_slowfast_normalises_resizes_and_crops(size):
 
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (37, 90), (40, 35)])
 def test_scenic_resizes_to_whole_levels_crops_and_normalises(size):
-    """As dmvr/processors.py: the margin of the only crop is rounded down, of three crops that of the middle one up."""
+    """As in dmvr/processors.py: the margin of a single crop is rounded down, of the middle one of three crops up."""
     frames = random_frames(2, *size)
     target = [max(32, 32 * side // min(size)) for side in size]
     positions = [(np.arange(new) + 0.5) * (old / new) - 0.5 for old, new in zip(size, target, strict=True)]
@@ -203,9 +203,9 @@ def test_a_batch_of_files_of_different_sizes(tmp_path, clip):
 
 
 def test_of_a_batch_one_clip_is_in_memory(tmp_path):
-    """Of twelve clips of 17 MB each; twice, since the first time buffers are allocated that stay.
+    """There are twelve clips of 17 MB each. They are read twice, since the first time permanent buffers are allocated.
 
-    What the process holds besides differs by some clips' size with what ran in it before.
+    The other memory of the process differs by the size of some clips, depending on the tests before.
     """
     frames = numbered(range(16), 480, 720)
     paths = [encode(tmp_path / f"{index}.mp4", frames, options={"preset": "ultrafast"}) for index in range(12)]
@@ -231,7 +231,7 @@ def test_a_video_on_the_web_is_fetched(clip):
 
 
 def test_a_decoder_of_torchcodec_is_read_by_its_own_methods():
-    """Its interface: `metadata` and `get_frames_at`, which returns frames first and channels second."""
+    """It has `metadata` and `get_frames_at`, which returns (frames, channels, height, width)."""
     frames = torch.from_numpy(numbered(range(100))).movedim(-1, 1)
     metadata = SimpleNamespace(num_frames=100, average_fps=30.0, height=48, width=96, duration_seconds=100 / 30)
     decoder = SimpleNamespace(metadata=metadata, get_frames_at=lambda indices: SimpleNamespace(data=frames[indices]))
@@ -385,3 +385,24 @@ def test_a_repository_brings_the_processor_along(tmp_path, clip, classifier):
         expected = classifier(**make(clip, return_tensors="pt")).logits[0].softmax(-1)
     for index, label in classifier.config.id2label.items():
         assert found[label] == pytest.approx(expected[index].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3000, 3), (2, 3000, 2, 3)])
+@pytest.mark.parametrize("convention", ["slowfast", "scenic"])
+def test_frames_of_extreme_shape_are_refused_early(shape, convention):
+    """Resizing their shorter side would take gigabytes for each frame."""
+    with pytest.raises(ValueError, match=r"would make it \d+ x \d+, more than 8388608 pixels; crop it first"):
+        pixel_values(np.zeros(shape, np.uint8), num_frames=2, convention=convention)
+
+
+def test_an_empty_batch_and_no_frames_are_refused():
+    with pytest.raises(ValueError, match="expected at least one video, got an empty batch"):
+        pixel_values(np.zeros((0, 2, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="num_frames must be above 0, got -1"):
+        pixel_values(np.zeros((2, 8, 8, 3), np.uint8), num_frames=-1)
+
+
+@pytest.mark.parametrize("video", ["some text", [1, 2, 3], [["a"]], np.array(["a", "b"]), {"pixels": 1}])
+def test_text_and_numbers_are_no_videos(video):
+    with pytest.raises((TypeError, OSError), match=r"expected the path, URL or contents of a video|no video file at"):
+        pixel_values(video)

@@ -1,4 +1,4 @@
-"""Frames of clips: what the originals' own code takes, random clips within bounds, and numbers refused."""
+"""Sampling of clips: equality with the originals, bounds of random clips, and refused arguments."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_slowfast_takes_what_the_original_takes(case):
 
 
 def test_scenic_takes_what_the_original_takes():
-    """dmvr's sample_sequence and sample_linspace_sequence, run in TensorFlow: first frames of clips of 32, 2 apart."""
+    """Expected: first frames of clips of 32, 2 apart, by dmvr's sample_sequence and sample_linspace_sequence."""
     starts = {
         (250, 1): [93],
         (250, 4): [0, 62, 124, 186],
@@ -44,7 +44,7 @@ def test_scenic_takes_what_the_original_takes():
 
 
 def test_segments_give_their_middle():
-    """get_seq_frames of slowfast/datasets/ssv2.py for 48 and for 5 frames."""
+    """Expected: get_seq_frames of slowfast/datasets/ssv2.py for 48 and for 5 frames."""
     middles = [1, 4, 7, 10, 13, 16, 19, 22, 25, 27, 30, 33, 36, 39, 42, 45]
     assert sample_indices(48, 12, 16, convention="slowfast_segments").tolist() == [middles]
     assert sample_indices(5, 12, 8, convention="slowfast_segments").tolist() == [[0, 0, 1, 2, 2, 2, 3, 4]]

@@ -15,7 +15,7 @@ import tests.models
 import tests.pretraining
 from hf_vits.auto import ARCHITECTURES, PRETRAINING
 from hf_vits.processing.image import VitsImageProcessor
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from tests.support.forms import gather
 
 # {folder: fields of the tiny form} of what classifies images, audio or clips, and of self-supervised methods.

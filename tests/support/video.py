@@ -38,6 +38,7 @@ def encode(
     times: Iterable[int] | None = None,
     rotation: int = 0,
     options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write frames (frames, height, width[, channels]) as a video; the ending of `path` gives the container.
 
@@ -46,6 +47,7 @@ def encode(
     """
     source = {2: "gray", 3: "rgb24", 4: "rgba"}[frames.shape[-1] if frames.ndim == 4 else 2]
     with av.open(str(path), "w", options=options or {}) as container:
+        container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.gop_size = pixel_format, keyframe_every

@@ -24,7 +24,7 @@ from hf_vits.optim.optimizers import Adafactor, Lamb, build_optimizer, parameter
 from hf_vits.optim.schedules import build_schedule, learning_rate
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe import ModelRecipe, OptimizerRecipe, ScheduleRecipe, load_recipe
-from hf_vits.testing.hub.loopback import LoopbackHub
+from hf_vits.testing.hub import LoopbackHub
 from hf_vits.training import building, tasks, train
 from hf_vits.training.classification import label_fields
 from hf_vits.training.loop.teacher import Teacher

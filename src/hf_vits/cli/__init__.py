@@ -1,8 +1,8 @@
 """The `hf-vits` command.
 
-Each command is a module of this package: its docstring is what `--help` says, `configure` declares its arguments,
-`run` does the work and returns a result that JSON can hold, `show` prints that result for a person. Nothing heavier
-than argparse is imported before a command runs.
+Each command is a module of this package: its docstring is the text of `--help`, `configure` declares its arguments,
+`run` does the work and returns a JSON-serialisable result, `show` prints that result as tables. Only argparse is
+imported before a command runs, so `--help` is fast.
 """
 
 import argparse
@@ -16,26 +16,26 @@ from difflib import get_close_matches
 
 # {command: (module, summary)}
 COMMANDS = {
-    "list": ("listing", "systems and their published variants"),
-    "info": ("info", "configuration, size, cost, labels and preprocessing of one model"),
-    "convert": ("convert", "an original checkpoint to a model that from_pretrained loads"),
-    "train": ("train", "the training run that a recipe describes"),
-    "evaluate": ("evaluate", "accuracy on labelled inputs, by a classifier or by features"),
-    "predict": ("predict", "the classes of image files and folders"),
-    "push": ("push", "a saved model to the Hub"),
+    "list": ("listing", "list the architectures and their published variants"),
+    "info": ("info", "class, size, cost, labels, preprocessing and configuration of a model"),
+    "convert": ("convert", "convert an original checkpoint to a model that from_pretrained loads"),
+    "train": ("train", "run the training that a recipe describes"),
+    "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
+    "predict": ("predict", "classes of images, videos and recordings, text of speech"),
+    "push": ("push", "push a saved model to the Hub"),
 }
 INPUT_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line."""
+    """An argument parser that prints errors on one line."""
 
     def error(self, message: str):
         self.exit(2, f"error: {message}; `{self.prog} --help` explains\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line (by default the process's own); returns the exit code."""
+    """Run a command line, by default `sys.argv`, and return the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] not in COMMANDS and not argv[0].startswith("-"):
         close = get_close_matches(argv[0], COMMANDS, n=1)
@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(f"unknown command {argv[0]!r}{hint}; there are {', '.join(COMMANDS)}", 2)
     args = build_parser(argv[:1]).parse_args(argv)
     module = command_module(args.command)
-    # OpenMP's threads otherwise spin while they wait for one another. Read once, when torch is imported.
+    # Otherwise OpenMP's threads use the CPU while they wait. Torch reads it once, when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # libraries print; stdout is for the result alone
+        with contextlib.redirect_stdout(sys.stderr):  # libraries print too, but stdout is for the result
             result = module.run(args)
         if args.json:
             print(json.dumps(result, indent=2))
@@ -71,15 +71,18 @@ def fail(message: str, code: int) -> int:
 
 
 def is_about_input(error: Exception) -> bool:
-    """Whether the user can put it right. An OSError about a file's content has neither errno nor another cause."""
-    from huggingface_hub.errors import StrictDataclassError  # of a configuration field
+    """Return whether an error is about the user's input.
+
+    An OSError about the content of a file, which this library raises, has no errno and no cause.
+    """
+    from huggingface_hub.errors import StrictDataclassError  # raised for configuration fields
 
     own = isinstance(error, OSError) and error.errno is None and error.__cause__ is None
     return own or isinstance(error, (*INPUT_ERRORS, StrictDataclassError))
 
 
 def message_of(error: Exception) -> str:
-    """The message of an error on one line; of an unforeseen one also where to learn more."""
+    """Return the message of an error on one line; for an unexpected one, with its type and how to debug it."""
     text = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split())
     if text and (isinstance(error, OSError) or is_about_input(error)):
         return text
@@ -87,12 +90,12 @@ def message_of(error: Exception) -> str:
 
 
 def build_parser(wanted: Sequence[str]) -> Parser:
-    """The parser of all commands; only that of the `wanted` one knows its arguments."""
+    """Build the parser of all commands; only the commands in `wanted` get their arguments, to import no others."""
     parser = Parser(
         prog="hf-vits",
-        description="Vision transformers between their papers' checkpoints, Hugging Face transformers and the Hub.",
+        description="Convert, train, measure, use and share vision, audio and video transformers.",
         epilog="`hf-vits COMMAND --help` explains a command. Results go to stdout, progress and messages to stderr; "
-        "with --json a result is JSON. Exit code: 0 done, 2 wrong usage or input, 1 any other failure.",
+        "with --json a result is JSON. Exit code: 0 for success, 2 for wrong usage or input, 1 for any other failure.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, summary) in COMMANDS.items():
@@ -104,7 +107,7 @@ def build_parser(wanted: Sequence[str]) -> Parser:
             command.description = module.__doc__
             module.configure(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
-        command.add_argument("--debug", action="store_true", help="on an error show the whole traceback")
+        command.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""`python -m hf_vits.cli` is `hf-vits`."""
+"""Run `hf-vits` as `python -m hf_vits.cli`."""
 
 import sys
 

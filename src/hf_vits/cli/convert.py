@@ -1,11 +1,12 @@
-"""Convert a checkpoint and write model, processor, card and modelling code into the folder OUT, or nothing at all.
+"""Convert a checkpoint and write model, processor, card and modelling code to the folder OUT.
 
-VARIANT is a published variant of SYSTEM (`hf-vits list SYSTEM`), and CHECKPOINT the original's file: PyTorch (.pth,
-.pt, .bin; pickles that would run code are refused), safetensors, .npz or Flax msgpack. Two words stand for the saved
-models that transformers' from_pretrained reads, CHECKPOINT then being a folder or a Hub repository:
+VARIANT is a published variant of SYSTEM (see `hf-vits list SYSTEM`), and CHECKPOINT is the original file: PyTorch
+(.pth, .pt, .bin; pickles that would run code are refused), safetensors, .npz or Flax msgpack. If the conversion
+fails, nothing is written. Two other values of VARIANT convert a model that was saved by save_pretrained; CHECKPOINT
+is then a folder or a Hub repository:
 
-  transformers   a model in transformers' own classes, converted to hf_vits'
-  hf_vits        a model of hf_vits, with --to-transformers converted to transformers' own classes
+  transformers   from a class of transformers to the class of hf_vits
+  hf_vits        with --to-transformers, from a class of hf_vits to the class of transformers
 
   hf-vits convert cct cct_7_3x1_32 cct_7_3x1_cifar10.pth cct-cifar10
   hf-vits convert vit ViT-B_16 ViT-B_16.npz vit-384 --set image_size=384
@@ -24,23 +25,28 @@ from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("system", metavar="SYSTEM", help="one of those that `hf-vits list` shows")
+    parser.add_argument("system", metavar="SYSTEM", help="architecture; `hf-vits list` shows all")
     parser.add_argument("variant", metavar="VARIANT", help="a published variant, `transformers` or `hf_vits`")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="file, or for these two folder or repository")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; must be new or empty")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="file; for these two, folder or Hub repository")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; it must be new or empty")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="configuration fields, as in YAML"
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="configuration fields, values as in YAML",
     )
     parser.add_argument(
         "--original-config",
         type=Path,
         metavar="YAML",
-        help="ESPnet's config.yaml beside CHECKPOINT: what the file does not tell, and the tokens",
+        help="ESPnet's config.yaml beside CHECKPOINT, for sizes that the file does not hold and for the tokens",
     )
-    parser.add_argument("--to-transformers", action="store_true", help="write transformers' own layout")
+    parser.add_argument("--to-transformers", action="store_true", help="write a model of transformers' own class")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it holds a saved model")
-    parser.add_argument("--push-to-hub", metavar="REPO", help="afterwards also push to this repository")
-    parser.add_argument("--private", action="store_true", help="a repository that this makes is private")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="also push the model to this Hub repository")
+    parser.add_argument("--private", action="store_true", help="if the repository is new, make it private")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -78,18 +84,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise FileExistsError, before any work, where `folder` may not be written."""
+    """Raise FileExistsError if `folder` must not be written."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not overwrite:
-        raise FileExistsError(f"{folder} exists already and is not an empty folder: name another, or pass --overwrite")
+        raise FileExistsError(
+            f"{folder} exists already and is not an empty folder: choose another, or pass --overwrite"
+        )
     if not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} holds no saved model (no config.json), so --overwrite does not replace it")
 
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `folder` once it is filled."""
+    """Yield a new folder to fill, which replaces `folder` when the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         new, old = Path(temporary, "new"), Path(temporary, "old")
@@ -100,7 +108,7 @@ def replaced(folder: Path) -> Iterator[Path]:
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """{key: value} of KEY=VALUE arguments; values are written as in YAML."""
+    """Parse KEY=VALUE arguments, values written as in YAML, to {key: value}."""
     import yaml
 
     parsed = {}
@@ -116,11 +124,11 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 
 
 def from_original(args: argparse.Namespace, overrides: dict[str, Any]):
-    """Model and processor of an original checkpoint file."""
+    """Return the model and processor of an original checkpoint file."""
     from hf_vits import conversion
     from hf_vits.conversion.core import variant_fields
 
-    variant_fields(args.system, args.variant)  # before a large file is read
+    variant_fields(args.system, args.variant)  # raises before a large file is read
     recipe = read_recipe(args.original_config) if args.original_config else None
     if recipe is not None:
         overrides = conversion.original_fields(args.system, recipe, **overrides)
@@ -142,7 +150,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def from_saved(args: argparse.Namespace, overrides: dict[str, Any]):
-    """Model of ours, and processor, of a folder or Hub repository in either library's layout."""
+    """Return the hf_vits model and the processor of a folder or Hub repository saved by hf_vits or transformers."""
     from hf_vits import conversion
 
     from .models import load_model, load_processor
@@ -164,25 +172,25 @@ def from_saved(args: argparse.Namespace, overrides: dict[str, Any]):
 
 
 def in_transformers_layout(model, processor):
-    """A model of ours as transformers' own, with transformers' own image processor at the same settings."""
+    """Convert an hf_vits model to transformers' class, and its processor to transformers' with the same settings."""
     from transformers import ViTImageProcessor
 
     from hf_vits import conversion
 
     settings = processor.to_dict() if processor is not None else None
     if settings and settings.pop("image_processor_type") == "VitsImageProcessor":
-        settings.pop("convention")  # transformers resizes in its own way alone
+        settings.pop("convention")  # transformers has one way of resizing
         processor = ViTImageProcessor(**settings)
     return conversion.to_transformers(model), processor
 
 
 def preprocessing_note(processor) -> str | None:
-    """What transformers' processor does otherwise than ours, and than the original."""
+    """Return how the preprocessing of transformers' processor differs from the original's; None if it does not."""
     if processor is None or not processor.do_center_crop:
         return None
     return (
-        "weights carry over exactly, preprocessing almost: where the margin of the centre crop is odd, transformers' "
-        "crop lies one pixel further up or left than the original's"
+        "the weights are converted exactly; the preprocessing differs slightly: if the margin of the centre crop is "
+        "odd, the crop of transformers lies one pixel further up or left than the original's"
     )
 
 

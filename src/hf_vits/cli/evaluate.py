@@ -1,25 +1,25 @@
 """Measure a model on labelled images, videos or recordings.
 
---method says how:
+Methods (--method):
 
-  classify       by its own classifier: top-1, top-5, cross-entropy, the confusion matrix
-  knn            by the nearest neighbours of its features among training images, as DINO
-  linear         by a linear classifier of its frozen features, as DINO or, with --probe mae, as MAE
-  low-shot       by a logistic regression of its frozen features, learned from few images, as DINO and iBOT
+  classify       the model's own classifier: top-1 and top-5 accuracy, cross-entropy, confusion matrix
+  knn            k nearest neighbours among the features of training images, as in DINO
+  linear         a linear classifier on frozen features, as in DINO or, with --probe mae, as in MAE
+  low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
 
-All but the first are for image models of any kind, such as those that were pretrained without labels, whose encoder
-is measured. They compute each image's features once, as it is evaluated; a recipe with `model.probe` trains a linear
-classifier on random crops, as the originals do.
+knn, linear and low-shot measure the encoder of any image model, for example one that was pretrained without labels.
+They compute the features of each image once, with the preprocessing of evaluation; a recipe with `model.probe` trains
+a linear classifier on random crops, as the originals do.
 
 DATA is one of
 
-  a folder       with a folder of files per class, named as the model names the class; to learn from features, these
-                 can be in folders named train and test, else a fifth of each class is measured
-  RECIPE.yaml    the data of a training recipe; --split says which part, by default the test part it held out. Of
-                 videos it also says how many views are averaged; otherwise that is one
-  digits         scikit-learn's 1,797 scanned digits: all of them, those that a model was trained on included; to
-                 learn from features, a fifth of them are measured
-  a name         of a dataset that datasets.load_dataset loads; --split says which part
+  a folder       with a subfolder of files per class, named as the model's class. For knn, linear and low-shot, the
+                 class folders can be in folders named train and test; otherwise a fifth of each class is held out
+  RECIPE.yaml    the data of a training recipe, by default its test split; see --split. For videos the recipe also
+                 gives the number of views whose scores are averaged, which is otherwise one
+  digits         scikit-learn's 1,797 scanned digits: all of them, with those the model may have been trained on; for
+                 knn, linear and low-shot a fifth is held out
+  a name         of a dataset that datasets.load_dataset loads; see --split
 
   hf-vits evaluate runs/demo_digits recipes/demo_digits.yaml
   hf-vits evaluate user/cct-cifar10 uoft-cs/cifar10 --split test --json
@@ -43,18 +43,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="folder, recipe, `digits` or name of a dataset")
     parser.add_argument("--method", choices=evaluation.METHODS, default="classify", help="(default: classify)")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(default: test)")
-    parser.add_argument("--config", metavar="NAME", help="configuration of a dataset that has several")
+    parser.add_argument("--config", metavar="NAME", help="configuration of a dataset, if it has several")
     parser.add_argument(
         "--batch-size",
         type=positive,
         default=64,
         metavar="N",
-        help="inputs at a time (default: 64; an eighth as many videos)",
+        help="inputs per batch (default: 64; for videos an eighth of N)",
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
     for method in evaluation.METHODS:
         evaluation.load(method).configure(
-            # What is not given stays away, so that one method's options are not taken for another's.
+            # An option that is not given is not set, so that `run` can refuse options of other methods.
             parser.add_argument_group(f"--method {method}", argument_default=argparse.SUPPRESS)
         )
 

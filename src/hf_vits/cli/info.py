@@ -1,8 +1,8 @@
-"""What a model is: class, parameters, cost of one input, labels, preprocessing and configuration.
+"""Show a model's class, number of parameters, cost of one input, labels, preprocessing and configuration.
 
 NAME is the folder of a saved model, a repository on the Hub, or SYSTEM/VARIANT. No weights are read: the model is
-built on the meta device. FLOPs count a multiplication and an addition as two operations; most papers quote the
-multiply-adds, half as many.
+built on the meta device. In FLOPs, a multiplication and an addition are two operations; most papers report
+multiply-adds, which are half as many.
 
   hf-vits info cct/cct_7_3x1_32
   hf-vits info vit/B/16 --json
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(name: str):
-    """The model of that name on the meta device, and its image processor or None."""
+    """Return the model of that name on the meta device, and its processor or None."""
     from pathlib import Path
 
     from hf_vits import conversion
@@ -56,10 +56,10 @@ def describe(name: str):
 
 
 def count_flops(model) -> int:
-    """Floating-point operations of the forward pass for one input.
+    """Count the floating-point operations of the forward pass of one input.
 
-    Hidden states are asked for, since a classifier otherwise spares itself what it does not read of the last layer,
-    and papers count that too.
+    Hidden states are requested: without them, some classifiers skip the tokens of the last layer that they do not
+    read, but papers count these.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode

@@ -1,7 +1,7 @@
-"""Systems that have a conversion or, with SYSTEM, its published variants.
+"""List the systems that can be converted or, with SYSTEM, its published variants.
 
-Parameters are counted, not quoted: each variant is built on the meta device. Where the published checkpoints differ
-in their classes, the count is for ImageNet's 1,000.
+The numbers of parameters are counted on models built on the meta device. If published checkpoints differ in their
+classes, the number is for ImageNet's 1,000.
 
   hf-vits list
   hf-vits list cct
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("system", nargs="?", metavar="SYSTEM", help="whose variants to list; without it all systems")
+    parser.add_argument("system", nargs="?", metavar="SYSTEM", help="list the variants of this system")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models by the names that a command line gives them: folders, Hub repositories, published variants."""
+"""Loading of models and processors by the names used on the command line: folder, Hub repository or variant."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,13 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCE
 import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields
+from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 IMAGENET_CLASSES = 1000
-# Of models that take waveforms or spectrograms of many lengths: a second of Audiomer's, and of frames 10 ms apart.
+# Lengths of an example for models that take any length: a second at Audiomer's rate, and of frames every 10 ms.
 SAMPLES, FRAMES = 8192, 100
-# How an input is described, from its shape as a whole and from its sizes.
+# {main input: its description, formatted with the whole shape and each of its sizes}
 INPUTS = {
     "pixel_values": "{0}",
     "input_values": "{1} samples",
@@ -42,7 +43,7 @@ PROCESSORS = {
 
 
 def variant_model(system: str, variant: str) -> PreTrainedModel:
-    """A published variant on the meta device, that is without weights."""
+    """Build a published variant on the meta device, without weights."""
     fields = variant_fields(system, variant)
     model_class = conversion.system(system).model_class(fields)
     if model_class.main_input_name == "pixel_values":
@@ -51,12 +52,13 @@ def variant_model(system: str, variant: str) -> PreTrainedModel:
 
 
 def empty_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a model on the meta device, in eval mode."""
     with torch.device("meta"), no_init_weights():
-        return model_class(config).eval().to("meta")  # tables that follow from sizes are made on the CPU
+        return model_class(config).eval().to("meta")  # buffers computed from sizes are on the CPU
 
 
 def describe_size(model: PreTrainedModel) -> dict[str, Any]:
-    """Parameters, what one input is, and how many classes are told apart (None without a classifier)."""
+    """Return the number of parameters, a description of one input and the number of classes, or None."""
     (example,) = one_input(encoder_of(model)).values()
     shape = example.shape[1:]
     return {
@@ -67,15 +69,18 @@ def describe_size(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """What encodes one input: the model, its encoder beside a decoder, or the backbone of a student in training."""
+    """Return the part that encodes an input: the model, the encoder before a decoder, or the student's backbone."""
     if model.config.is_encoder_decoder:
         return model.get_encoder()
     return model.student.backbone if isinstance(model, SelfDistillationModel) else model
 
 
 def one_input(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Arguments for one image (1, channels, height, width), clip (1, frames, channels, height, width), waveform,
-    spectrogram or text, on the meta device."""
+    """Return the model's arguments for one input, on the meta device.
+
+    That is an image (1, channels, height, width), clip (1, frames, channels, height, width), waveform (1, samples),
+    spectrogram (1, frames, bins) or text (1, words).
+    """
     config = model.config
     if model.main_input_name == "pixel_values":
         size = config.image_size
@@ -91,27 +96,27 @@ def one_input(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def load_config(source: str) -> PreTrainedConfig:
-    """Configuration of a model's folder or Hub repository."""
+    """Load the configuration of a model from a folder or Hub repository."""
     check_source(source)
     return AutoConfig.from_pretrained(source)
 
 
 def check_source(source: str) -> None:
-    """Raise, before the Hub is asked, for what is neither a model's folder nor a repository's name."""
+    """Raise an OSError, without asking the Hub, if `source` is no folder of a model and cannot name a repository."""
     path = Path(source)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{source} has no config.json, so it is no folder of a saved model")
+            raise FileNotFoundError(f"{source} has no config.json, so it is not the folder of a saved model")
     elif path.is_file():
         raise NotADirectoryError(
-            f"{source} is a file; expected the folder of a saved model. `hf-vits convert` makes one of a checkpoint"
+            f"{source} is a file; expected the folder of a saved model. `hf-vits convert` converts a checkpoint to one"
         )
     elif source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise FileNotFoundError(f"there is no folder {source}")
 
 
 def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The class that the model was saved from."""
+    """Return the class with which the model was saved."""
     names = config.architectures or []
     library = hf_vits if config.model_type.startswith("hf_vits_") else transformers
     if len(names) != 1 or not hasattr(library, names[0]):
@@ -120,34 +125,48 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 
 def load_model(source: str) -> PreTrainedModel:
-    """The model of a folder or Hub repository, as the class and in the dtype that it was saved as, in eval mode."""
-    return class_of(load_config(source)).from_pretrained(source, dtype="auto").eval()
+    """Load the model of a folder or Hub repository with the class and dtype it was saved with, in eval mode.
+
+    Raises ValueError if the weights lack tensors that the model needs.
+    """
+    model_class = class_of(load_config(source))
+    model, info = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+    check_complete(source, model_class, info["missing_keys"])
+    return model.eval()
 
 
 def load_classifier(source: str) -> tuple[PreTrainedModel, Any]:
-    """An image classifier and its image processor; ValueError where the model has no classifier."""
+    """Load an image classifier and its image processor; ValueError if the model has no classifier for images."""
     model_class = class_of(load_config(source))
     if not model_class.__name__.endswith(("ForImageClassification", "ForImageClassificationWithTeacher")):
         raise ValueError(f"{source} is a {model_class.__name__}, which has no classifier for images")
-    processor = load_processor(source)
-    if processor is None:
-        raise FileNotFoundError(f"{source} has no {IMAGE_PROCESSOR_NAME}, so its preprocessing is not known")
-    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return load_model(source).to(device), processor
+    return on_accelerator(load_model(source)), load_image_processor(source)
 
 
 def load_with(auto_processor: type, source: str) -> tuple[PreTrainedModel, Any]:
-    """A model, where it computes fastest, and what the Auto class finds to prepare its inputs with."""
+    """Load a model, onto the accelerator if there is one, and its processor by an Auto class."""
     processor = auto_processor.from_pretrained(source)
-    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return load_model(source).to(device), processor
+    return on_accelerator(load_model(source)), processor
+
+
+def load_image_processor(source: str) -> Any:
+    """Load the processor saved with an image model; FileNotFoundError if there is none."""
+    processor = load_processor(source)
+    if processor is None:
+        raise FileNotFoundError(f"{source} has no {IMAGE_PROCESSOR_NAME}, so its preprocessing is not known")
+    return processor
+
+
+def on_accelerator(model: PreTrainedModel) -> PreTrainedModel:
+    """Move a model to the accelerator if there is one."""
+    return model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 
 
 def load_processor(source: str) -> Any:
-    """What was saved with a model to prepare its inputs; None if nothing was."""
+    """Load the processor that was saved with a model; None if there is none."""
     for name, auto_class in PROCESSORS.items():
         if found := cached_file(source, name, _raise_exceptions_for_missing_entries=False):
             if "feature_extractor_type" in json.loads(Path(found).read_text(encoding="utf-8")):
-                auto_class = AutoFeatureExtractor  # its file has the name of an image processor's
+                auto_class = AutoFeatureExtractor  # saved under the file name of image processors
             return auto_class.from_pretrained(source)
     return None

@@ -1,8 +1,8 @@
-"""Classify files, and those found in folders at any depth.
+"""Classify or transcribe files, and the files in folders at any depth.
 
-MODEL is the folder of a saved classifier or a repository on the Hub; it decides what the files are. Every file is
-decoded before the first is classified; unreadable ones are named and counted and end the command, unless
---skip-unreadable leaves them out.
+MODEL is the folder of a saved classifier or a repository on the Hub; it determines whether the files are images,
+videos or recordings. All files are decoded once before the first is classified. If some cannot be read, the command
+ends with an error that lists them, or leaves them out with --skip-unreadable.
 
   hf-vits predict user/cct-digits scan.png
   hf-vits predict runs/demo_digits scans/ more/ --top-k 3 --json
@@ -28,12 +28,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=32,
         metavar="N",
-        help="inputs at a time (default: 32; an eighth as many clips of videos)",
+        help="inputs per batch (default: 32; for clips of videos an eighth of N)",
     )
-    parser.add_argument("--window", type=seconds, metavar="SECONDS", help="cut recordings longer than this in windows")
-    parser.add_argument("--beams", type=positive, default=1, metavar="N", help="speech: beam search over N texts")
+    parser.add_argument(
+        "--window", type=seconds, metavar="SECONDS", help="length of the windows that longer recordings are cut into"
+    )
+    parser.add_argument(
+        "--beams", type=positive, default=1, metavar="N", help="width of the beam search for speech (default: 1)"
+    )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw inputs and predictions there")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw inputs and predictions to this file")
 
 
 def positive(text: str) -> int:
@@ -77,7 +81,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, float]]:
-    """(start, end, class, mean score) of windows that follow one another with the same class."""
+    """Join successive windows with the same class to (start, end, class, mean score)."""
     found = []
     for label, group in itertools.groupby(windows, lambda window: window["label"]):
         same = list(group)
@@ -87,6 +91,7 @@ def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, fl
 
 
 def described(row: dict[str, Any]) -> str:
+    """Return the text of a file, or its best classes with their scores."""
     if "text" in row:
         return row["text"]
     questions = row["heads"].values() if "heads" in row else [row["predictions"]]

@@ -1,7 +1,7 @@
-"""Push the folder of a saved model to the Hub: weights, configuration, image processor, card and modelling code.
+"""Push the folder of a saved model to the Hub: weights, configuration, processor, card and modelling code.
 
-The repository is made if there is none. What it has already is not uploaded again, and a push that fails leaves it
-as it was. The token is that of --token, of the environment variable HF_TOKEN or of `hf auth login`.
+The repository is created if it does not exist. Files that it has already are not uploaded again, and a push that
+fails leaves it unchanged. The token comes from --token, the environment variable HF_TOKEN or `hf auth login`.
 
   hf-vits push runs/demo_digits user/cct-digits
   hf-vits push cct-cifar10 user/cct-cifar10 --private --revision experiment
@@ -13,10 +13,10 @@ from typing import Any
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL_DIR", help="folder of a saved model")
-    parser.add_argument("repo", metavar="REPO", help="user/name, or name alone for the token's user")
-    parser.add_argument("--private", action="store_true", help="a repository that this makes is private")
-    parser.add_argument("--revision", metavar="BRANCH", help="existing branch to push to, by default main")
-    parser.add_argument("--token", help="access token that may write")
+    parser.add_argument("repo", metavar="REPO", help="user/name, or name alone for the user of the token")
+    parser.add_argument("--private", action="store_true", help="if the repository is new, make it private")
+    parser.add_argument("--revision", metavar="BRANCH", help="existing branch to push to (default: main)")
+    parser.add_argument("--token", help="access token with write permission")
     parser.add_argument("--message", help="commit message")
 
 

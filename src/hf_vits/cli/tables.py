@@ -1,4 +1,4 @@
-"""Printing results for a person: tables as wide as the terminal, and wide enough where there is none."""
+"""Tables of results, as wide as the terminal or, without one, `_WIDTH_OF_NO_TERMINAL` characters."""
 
 import sys
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ _WIDTH_OF_NO_TERMINAL = 160
 
 
 def console() -> Console:
-    """A console on stdout."""
+    """Return a console on stdout."""
     return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_NO_TERMINAL, highlight=False)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str | None = None) -> None:
-    """Print rows of values; numbers stand right."""
+    """Print a table of rows; columns of numbers are aligned right."""
     rows = [list(row) for row in rows]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
@@ -29,7 +29,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title:
 
 
 def print_facts(facts: Iterable[tuple[str, object]], title: str | None = None) -> None:
-    """Print names and their values, one pair a line."""
+    """Print names and values, a pair per line."""
     table = Table(title=title, title_justify="left", box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

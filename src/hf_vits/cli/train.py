@@ -1,7 +1,7 @@
-"""Train the model that a recipe describes: one YAML file of model, data, augmentation, optimizer and output.
+"""Train a model by a recipe, a YAML file that describes model, data, augmentation, optimizer and output.
 
-Arguments key=value change the recipe. A run that was killed goes on where it stopped when it is started again; a
-finished run only reports its results. On several processes or machines:
+Arguments key=value change the recipe. A run that was interrupted is resumed when the same command is run again; a
+finished run only prints its results. On several processes or machines:
 `accelerate launch --num_processes 2 -m hf_vits.training RECIPE [key=value ...]`.
 
   hf-vits train recipes/demo_digits.yaml

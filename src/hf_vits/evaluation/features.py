@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from hf_vits import conversion
+from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_features
 
 
@@ -28,7 +29,8 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
         fields: configuration fields to change.
 
     Raises:
-        ValueError: the model does not encode images, or hf_vits does not have its architecture.
+        ValueError: the model does not encode images, hf_vits does not have its architecture, or its weights lack
+            tensors.
     """
     config = AutoConfig.from_pretrained(source, **fields)
     kinds = [AutoModelForPreTraining, AutoModel, AutoModelForImageClassification]
@@ -37,7 +39,12 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
     kind = next((kind for kind in kinds if type(config) in kind._model_mapping), None)
     if kind is None:
         raise ValueError(f"{source} is a model of type {config.model_type}, which does not encode images")
-    encoder = plain_encoder(kind.from_pretrained(source, config=config))
+    model, info = kind.from_pretrained(source, config=config, output_loading_info=True)
+    # Of transformers' own models only the encoder is used, and not the pooler, which most lack.
+    inside = "" if config.model_type.startswith("hf_vits_") else f"{model.base_model_prefix}."
+    missing = [name for name in info["missing_keys"] if name.startswith(inside) and ".pooler." not in name]
+    check_complete(source, type(model), missing)
+    encoder = plain_encoder(model)
     if encoder.main_input_name != "pixel_values" or getattr(encoder.config, "num_frames", None) is not None:
         raise ValueError(f"{source} is a {type(encoder).__name__}, which does not encode images")
     return encoder

@@ -1,4 +1,4 @@
-"""Feature extractors for models of raw waveforms and of spectrograms."""
+"""Feature extractors for models that take waveforms or spectrograms."""
 
 import math
 from typing import Any
@@ -8,9 +8,9 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy
 
 from .spectrogram import Spectrogram
-from .waveform import to_waveforms
+from .waveform import check_rate, to_waveforms
 
-# Fields of `VitsSpectrogramFeatureExtractor` for the filter banks of Kaldi (feat/feature-fbank.h) at 16 kHz.
+# Arguments of `VitsSpectrogramFeatureExtractor` for the filter banks of Kaldi (feat/feature-fbank.h) at 16 kHz.
 KALDI = {
     "n_fft": 512,
     "win_length": 400,
@@ -26,11 +26,11 @@ KALDI = {
     "floor": torch.finfo(torch.float32).eps,
 }
 NORMALIZATIONS = (None, "global", "utterance", "min_max")
-_SMALLEST_STD = 1e-20  # of ESPnet and Kaldi
+_SMALLEST_STD = 1e-20  # as in ESPnet and Kaldi
 
 
 class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
-    """What the two feature extractors share: from whatever holds audio to waveforms of the lengths wanted."""
+    """Base class of both feature extractors: it loads audio and cuts and pads waveforms."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         self.truncation = truncation
         self.pad_to_multiple_of = pad_to_multiple_of
         self.pad_offset = pad_offset
+        check_rate(sampling_rate)
         _check_positive(sampling_rate=sampling_rate, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
         _check_choice("padding_side", self.padding_side, ("right",))
         self._check_padding(padding, max_length, truncation)
@@ -68,7 +69,8 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
     ) -> BatchFeature:
         """Prepare a clip or a list of clips: arrays, tensors, paths, dicts, see `waveform.to_waveforms`.
 
-        sampling_rate: in Hz, of clips that do not say theirs; by default the model's. The others override fields.
+        sampling_rate: rate in Hz of clips that come without one; by default the model's. The other arguments override
+        fields of the extractor.
         """
         waveforms, length = self._waveforms(
             raw_speech, sampling_rate, padding, max_length, truncation, pad_to_multiple_of, device
@@ -77,7 +79,7 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         return _batch(self._prepared(waveforms, length, wants_mask), return_tensors)
 
     def _prepared(self, waveforms: list[torch.Tensor], length: int | None, wants_mask: bool) -> dict[str, Any]:
-        """The model's inputs, of waveforms that are to be padded to a length, or each to keep its own."""
+        """Return the model's inputs for waveforms, padded to `length`, or each with its own length if it is None."""
         raise NotImplementedError
 
     def _waveforms(
@@ -90,7 +92,7 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         pad_to_multiple_of: int | None,
         device: torch.device | str | None,
     ) -> tuple[list[torch.Tensor], int | None]:
-        """Waveforms (samples,), cut where that is asked for, and the length to pad to (None: each keeps its own)."""
+        """Return waveforms (samples,), truncated if wanted, and the length to pad them to, or None for no padding."""
         padding = self.padding if padding is None else padding
         max_length = self.max_length if max_length is None else max_length
         truncation = self.truncation if truncation is None else truncation
@@ -112,29 +114,29 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         return self._get_padding_strategies(padding, max_length)
 
     def _legal(self, length: int, multiple: int | None) -> int:
-        """The least length from `length` on that is `pad_offset` above a multiple."""
+        """Return the least length of at least `length` that is `pad_offset` plus a multiple of `multiple`."""
         if multiple is None:
             return length
         return self.pad_offset + math.ceil(max(length - self.pad_offset, 0) / multiple) * multiple
 
 
 class VitsWaveformFeatureExtractor(VitsAudioFeatureExtractor):
-    """Prepares raw waveforms: resampled, mono, cut or padded, normalised if asked for.
+    """Prepares waveforms: resampled, mono, truncated or padded, optionally normalised.
 
-    Returns `input_values`, float32 (batch, samples), and on request `attention_mask` (batch, samples), 1 for samples
+    Returns `input_values`, float32 (batch, samples), and optionally `attention_mask` (batch, samples), 1 for samples
     and 0 for padding.
 
     Args:
-        sampling_rate: of the model, in Hz; what comes at another is resampled (`hf_vits.processing.resample`).
-        padding: "longest" of a batch, "max_length", or False for none.
-        max_length: in samples; with `truncation` longer clips lose their end.
+        sampling_rate: the model's, in Hz; audio of other rates is resampled (`hf_vits.processing.resample`).
+        padding: "longest" for the longest clip of the batch, "max_length", or False for none.
+        max_length: in samples; with `truncation` longer clips are cut at the end.
         pad_to_multiple_of: padded lengths are `pad_offset` plus a multiple of this, in samples.
-        do_normalize: whether each clip gets mean 0 and variance 1.
+        do_normalize: whether to scale each clip to mean 0 and variance 1.
 
-    Audiomer's: sampling_rate=8192, padding="max_length", max_length=8192, truncation=True. Source:
+    For Audiomer: sampling_rate=8192, padding="max_length", max_length=8192, truncation=True. Source:
     Audiomer-PyTorch, datamodules/SpeechCommands12.py and datamodules/pad.py.
 
-    Raises TypeError, ValueError and OSError, when made or called, that say what came and what is expected.
+    Raises TypeError, ValueError and OSError, at construction or when called, with what was given and what is expected.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -178,31 +180,31 @@ class VitsWaveformFeatureExtractor(VitsAudioFeatureExtractor):
 
 
 class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
-    """Prepares spectrograms: log-mel or linear, or Kaldi's filter banks; computed for the whole batch by torch.
+    """Prepares spectrograms: log-mel, linear or Kaldi's filter banks, computed for the whole batch by torch.
 
     Returns `input_features`, float32 (batch, frames, bins), and `attention_mask` (batch, frames), 1 for frames and 0
-    for padding. The features of a clip do not depend on what else is in its batch.
+    for padding. The features of a clip do not depend on the other clips of its batch.
 
     Args:
-        feature_size: bins; by default 80 with a mel scale and n_fft // 2 + 1 without.
+        feature_size: number of bins; by default 80 with a mel scale and n_fft // 2 + 1 without.
         sampling_rate, padding, max_length, truncation, pad_to_multiple_of: as in `VitsWaveformFeatureExtractor`; all
             lengths are in samples. A clip of n samples has `num_frames(n)` frames.
-        padding_value: of the bins of padded frames. With normalization "utterance" the clip's mean comes off it.
-        pad_with_silence: for models without a mask: clips are padded with zeros before, and these count as signal.
+        padding_value: value of padded frames, before "utterance" normalization subtracts the mean of the clip.
+        pad_with_silence: pad the waveforms with zeros, which count as signal, for models without a mask.
         n_fft, win_length, hop_length, window_function ("hann", "hamming", "povey", "boxcar"), center,
             remove_dc_offset, preemphasis, power, mel_scale ("slaney", "htk", "kaldi"; None for a linear spectrogram),
             mel_norm, min_frequency, max_frequency, floor, do_log: see `spectrogram.Spectrogram`.
-        waveform_scale: what waveforms, which run from -1 to 1, are multiplied by.
-        normalization: "global" with `mean` and `std` of each bin; "utterance", the clip's own mean, and its standard
-            deviation with `normalize_variance`; "min_max", to 0..1; or None.
+        waveform_scale: factor for waveforms, whose range is -1 to 1.
+        normalization: "global", by `mean` and `std` of each bin; "utterance", by the mean of the clip and, with
+            `normalize_variance`, its standard deviation; "min_max", to the range 0 to 1; or None.
 
-    - Branchformer, ESPnet's front end: the defaults, with the recipe's hop_length and win_length. Source: espnet2,
+    - Branchformer, as ESPnet's front end: the defaults, with hop_length and win_length of the recipe. Source: espnet2,
       asr/frontend/default.py, layers/stft.py, layers/log_mel.py, layers/global_mvn.py, layers/utterance_mvn.py.
     - SepTr: n_fft=1024, win_length=512, hop_length=64, window_function="hamming", feature_size=128, power=0.5,
       normalization="min_max", padding="max_length", pad_with_silence=True.
     - Kaldi: `KALDI`, and normalization "utterance" or "global".
 
-    Raises TypeError, ValueError and OSError, when made or called, that say what came and what is expected.
+    Raises TypeError, ValueError and OSError, at construction or when called, with what was given and what is expected.
     """
 
     model_input_names = ["input_features", "attention_mask"]
@@ -274,11 +276,11 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         self.std = std
         _check_choice("normalization", normalization, NORMALIZATIONS)
         self._check_statistics()
-        _ = self.spectrogram  # checks its own fields
+        _ = self.spectrogram  # raises if fields are invalid
 
     @property
     def spectrogram(self) -> Spectrogram:
-        """What turns waveforms into frames, from the fields as they are now."""
+        """Return the `Spectrogram` of the present fields."""
         return Spectrogram(
             bins=self.feature_size,
             sampling_rate=self.sampling_rate,
@@ -299,7 +301,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         )
 
     def num_frames(self, samples: int) -> int:
-        """Frames of a clip of so many samples."""
+        """Return the number of frames of a clip of `samples` samples."""
         return self.spectrogram.num_frames(samples)
 
     def _prepared(self, waveforms: list[torch.Tensor], length: int | None, wants_mask: bool) -> dict[str, Any]:
@@ -320,10 +322,10 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
     def extract(
         self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (batch, frames, bins) and mask (batch, frames) of waveforms (batch, samples) padded already.
+        """Return features (batch, frames, bins) and mask (batch, frames) of padded waveforms (batch, samples).
 
-        As in ESPnet's training, the last frames of a shorter clip see what follows it in its row, where calling the
-        extractor mirrors each clip at its own end.
+        As in ESPnet's training, the last frames of a shorter clip contain padding. Calling the extractor instead
+        mirrors each clip at its own end.
         """
         lengths = [waveforms.shape[1]] * len(waveforms) if lengths is None else lengths.tolist()
         spectrogram = self.spectrogram
@@ -338,7 +340,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         return self._normalized(features, mask), mask.long()
 
     def _normalized(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Features normalised by what the frames of the mask hold; the others made padding."""
+        """Normalise features by statistics of the frames in the mask; set the other frames to padding."""
         valid = mask[..., None]
         if self.normalization == "global":
             mean, std = (torch.tensor(table, device=features.device) for table in (self.mean, self.std))
@@ -370,13 +372,13 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
 
 
 def _standardized(waveform: torch.Tensor) -> torch.Tensor:
-    """With mean 0 and variance 1, as transformers' Wav2Vec2FeatureExtractor does it."""
+    """Scale a waveform to mean 0 and variance 1, as transformers' Wav2Vec2FeatureExtractor does."""
     centred = waveform - waveform.mean()
     return centred / (centred.square().mean() + 1e-7).sqrt()
 
 
 def _padded(rows: list[torch.Tensor], length: int, value: float) -> torch.Tensor:
-    """Rows as one tensor (rows, length or the longest row's)."""
+    """Pad rows to `length` or the length of the longest, and stack them."""
     batch = rows[0].new_full((len(rows), max(length, max(map(len, rows)))), value)
     for padded, row in zip(batch, rows, strict=True):
         padded[: len(row)] = row
@@ -390,7 +392,7 @@ def _masks(lengths: list[int], padded: int | None, device: torch.device) -> torc
 
 
 def _batch(data: dict[str, Any], return_tensors: str | None) -> BatchFeature:
-    """Tensors of the kind asked for; by default lists of numpy arrays, as transformers' own extractors."""
+    """Convert to the kind of tensors wanted; by default lists of numpy arrays, as transformers' extractors do."""
     if return_tensors != "pt":
         data = {name: [row.cpu().numpy() for row in rows] for name, rows in data.items()}
     return BatchFeature(data, tensor_type=return_tensors)

@@ -1,4 +1,4 @@
-"""Frames of video files by their position, without decoding more of the file than it takes."""
+"""Reading of frames of video files by position, decoding only the parts of the file that are needed."""
 
 import itertools
 import os
@@ -12,25 +12,25 @@ import torch
 
 try:
     import av
-except ImportError:  # an extra of hf_vits; frames that are decoded already do without it
+except ImportError:  # an optional dependency, not needed for frames that are decoded already
     av = None
 
 Source = str | os.PathLike | bytes | BinaryIO
 
-# A seek throws away what the decoder has done ahead, so that it pays only if it skips more frames than this.
+# After a seek the decoder starts anew, so seeking is worthwhile only if it skips more frames than this.
 WORTH_A_SEEK = 4
-# Formats of which torchcodec finds every frame; in others, without an index, it misses the last ones.
+# Formats with an index, in which torchcodec finds every frame; in others it misses the last ones.
 _INDEXED = ("mov,mp4", "matroska")
 
 
 class VideoInfo(NamedTuple):
-    """What `probe` tells of a video.
+    """Facts about a video.
 
     Attributes:
-        num_frames: how many frames it has.
-        fps: how many of them it shows per second, on average.
-        height, width: of its frames as stored, in pixels; a recording that is to be turned is read turned.
-        constant_rate: whether all frames are shown equally long.
+        num_frames: number of frames that a player shows.
+        fps: frames per second, on average.
+        height, width: size in pixels of the frames as stored; `read_frames` rotates a recording that is marked so.
+        constant_rate: whether all frames are shown for the same time.
     """
 
     num_frames: int
@@ -41,39 +41,55 @@ class VideoInfo(NamedTuple):
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Return the duration in seconds."""
         return self.num_frames / self.fps
 
 
-def probe(source: Source) -> VideoInfo:
-    """Read a video's size and frame rate and count its frames, from its packets, without decoding one.
+class Packet(NamedTuple):
+    """A compressed frame.
 
-    source: path, contents of a file as bytes, or a binary file that can seek.
+    Attributes:
+        time: when it is shown, in units of the stream's time base; None if the file does not store it.
+        duration: in the same units.
+        is_keyframe: whether decoding can start with it.
+        is_shown: False for frames that an edit list hides and for empty packets.
+    """
+
+    time: int | None
+    duration: int
+    is_keyframe: bool
+    is_shown: bool
+
+
+def probe(source: Source) -> VideoInfo:
+    """Return a video's size, frame rate and number of frames, from its packets, without decoding.
+
+    source: path, contents of a file as bytes, or a seekable binary file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: PyAV is not installed.
-        OSError: the file is empty, cut short, damaged or of no known format.
-        ValueError: it has no video in it.
+        OSError: the file is empty, cut short, damaged, or its format or codec is unknown.
+        ValueError: there is no video in it.
     """
     with VideoReader(source) as video:
         return video.info
 
 
 def read_frames(source: Source, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Frames of a video by their positions, in any order and any number of times.
+    """Read frames of a video by position, in any order, with repetitions.
 
-    Decodes from the last keyframe before a frame, and skips to a later keyframe where that is shorter. In memory are
-    the frames returned and what the decoder needs, whatever the length of the video.
+    Decoding starts at the last keyframe before a frame, and skips to a later keyframe if that is faster. Only the
+    returned frames and the decoder's own are in memory, whatever the length of the video.
 
-    Positions are those of a video of constant rate: where frames are shown for different times, position k stands for
-    the frame on show at k / fps seconds, with `fps` as `probe` gives it.
+    If frames are shown for different times, position k is the frame shown at k / fps seconds, with `fps` as returned
+    by `probe`.
 
     source: as for `probe`, with the same errors.
     indices: positions from 0 to `probe(source).num_frames - 1`.
 
     Returns uint8 of shape (len(indices), height, width, 3), RGB. Grey becomes three equal channels, alpha is dropped,
-    more than 8 bits are rounded to 8, and a recording that says it is turned is turned upright.
+    more than 8 bits are reduced to 8, and a recording with a rotation in its metadata is rotated.
 
     Raises IndexError for a position outside the video.
     """
@@ -83,22 +99,22 @@ def read_frames(source: Source, indices: Sequence[int] | np.ndarray) -> np.ndarr
 
 @cache
 def torchcodec_decoder() -> type | None:
-    """torchcodec's `VideoDecoder`, whose frames are PyAV's to the bit and come sooner; None where it does not work."""
+    """Return torchcodec's `VideoDecoder`, which is faster than PyAV, with equal frames; None if it does not work."""
     try:
         from torchcodec.decoders import VideoDecoder
-    except (ImportError, OSError, RuntimeError):  # it is not there, or has not found FFmpeg
+    except (ImportError, OSError, RuntimeError):  # it is not installed, or has not found FFmpeg
         return None
     return VideoDecoder
 
 
 class VideoReader:
-    """An open video file; `probe` and `read_frames` in one opening. Use it in a `with` statement.
+    """An open video file, for `probe` and `read_frames` without opening it twice. Use it in a `with` statement.
 
-    PyAV finds the frames and decodes them, or torchcodec does where it is installed and can. Either takes as many
-    threads as torch does, which is one in a worker of a `DataLoader`.
+    PyAV decodes it or, if it is installed and gives equal frames, torchcodec. Both use as many threads as torch,
+    which is one in a worker of a `DataLoader`.
 
     Attributes:
-        info: see `VideoInfo`.
+        info: the video's `VideoInfo`.
     """
 
     def __init__(self, source: Source):
@@ -109,7 +125,7 @@ class VideoReader:
             self.stream = video_stream(self.container, self.name)
             self.stream.thread_type = "AUTO"
             self.stream.codec_context.thread_count = torch.get_num_threads()
-            # One for all frames: each frame would otherwise make its own, with a thread per core.
+            # Shared by all frames: otherwise each frame makes its own, with a thread per core.
             self._reformatter = av.video.reformatter.VideoReformatter()
             self._scan()
         except BaseException:
@@ -127,7 +143,7 @@ class VideoReader:
         self.container.close()
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """See `read_frames`."""
+        """Read frames by position, see `read_frames`."""
         positions = self._positions[self._checked(indices)]
         frames = self._read_by_torchcodec(positions)
         if frames is not None:
@@ -140,10 +156,12 @@ class VideoReader:
         return frames
 
     def _read_by_torchcodec(self, positions: np.ndarray) -> np.ndarray | None:
-        """(frames, height, width, 3) of uint8 at positions among the frames of the file; None where it cannot."""
-        # Of an open file each library would move the other's place.
+        """Read uint8 (frames, height, width, 3) at positions in the file by torchcodec; None if it cannot."""
+        # Both libraries would move the position of an open file. More than 8 bits they round differently.
         named = isinstance(self.source, str | os.PathLike | bytes)
-        if not named or not self.container.format.name.startswith(_INDEXED) or torchcodec_decoder() is None:
+        eight_bits = all(component.bits == 8 for component in self.stream.codec_context.format.components)
+        indexed = self.container.format.name.startswith(_INDEXED)
+        if not (named and eight_bits and indexed) or torchcodec_decoder() is None:
             return None
         try:
             if self._torchcodec is None:
@@ -153,10 +171,10 @@ class VideoReader:
                     dimension_order="NHWC",
                     num_ffmpeg_threads=torch.get_num_threads(),
                 )
-            if len(self._torchcodec) != self.info.num_frames:  # it counts frames that are not to be shown
+            if len(self._torchcodec) != self.info.num_frames:  # it counts frames that are not shown
                 return None
             return self._torchcodec.get_frames_at(positions.tolist()).data.numpy()
-        except (IndexError, RuntimeError):  # PyAV reads it after all, or says what is wrong with it
+        except (IndexError, RuntimeError):  # PyAV reads it, or raises a clear error
             return None
 
     def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -166,41 +184,44 @@ class VideoReader:
         if indices.min() < 0 or indices.max() >= self.info.num_frames:
             raise IndexError(
                 f"{self.name} has frames 0 to {self.info.num_frames - 1}, but {indices.min()} to {indices.max()} were "
-                "asked for"
+                "requested"
             )
         return indices
 
     def _scan(self) -> None:
-        """Read all packets, to know when each frame is shown and from which frames decoding can start."""
+        """Read all packets to find out when each frame is shown and from which frames decoding can start."""
         packets = [
-            (packet.pts, packet.duration or 0, packet.is_keyframe)
+            Packet(packet.pts, packet.duration or 0, packet.is_keyframe, bool(packet.size) and not packet.is_discard)
             for packet in self._guarded(self.container.demux(self.stream))
-            if packet.size and not packet.is_discard
+            if packet.size or packet.dts is not None  # the last one only ends the stream
         ]
-        if not packets:
-            raise OSError(f"{self.name} holds no frames: it is empty or cut short")
-        if len(packets) < self.stream.frames:
+        # In a file that was cut without encoding it again, an edit list shortens the index, not the header's count.
+        announced = min(self.stream.frames, len(self.stream.index_entries))
+        if len(packets) < announced:
             raise OSError(
-                f"{self.name} is cut short: it announces {self.stream.frames} frames and holds {len(packets)}; get "
+                f"{self.name} is cut short: it announces {announced} frames and holds {len(packets)}; get "
                 "the whole file, or save what is there with `ffmpeg -i broken -c copy repaired`"
             )
+        packets = shown_packets(packets)
+        if not packets:
+            raise OSError(f"{self.name} holds no frames: it is empty or cut short")
         fps, self._positions = float(self.stream.average_rate or 1), np.arange(len(packets))
-        self._timed = all(time is not None for time, _, _ in packets)
+        self._timed = all(packet.time is not None for packet in packets)
         if self._timed:
             packets.sort()
-            self._times = np.array([time for time, _, _ in packets])
-            self._keyframes = np.union1d([0], np.flatnonzero([is_keyframe for _, _, is_keyframe in packets]))
-            end = packets[-1][0] + packets[-1][1]
+            self._times = np.array([packet.time for packet in packets])
+            self._keyframes = np.union1d([0], np.flatnonzero([packet.is_keyframe for packet in packets]))
+            end = packets[-1].time + packets[-1].duration
             seconds = (np.append(self._times, end) - self._times[0]) * float(self.stream.time_base)
             fps, self._positions = constant_rate(seconds, fps)
-        else:  # AVI and other old formats may keep no times: then frames are counted from the first
+        else:  # AVI and other old formats may store no times: then frames are counted from the first
             self._times, self._keyframes = self._positions, np.array([0])
         size = self.stream.codec_context
         is_constant = bool((np.diff(self._positions) == 1).all())
         self.info = VideoInfo(len(packets), fps, size.height, size.width, is_constant)
 
     def _decode(self, positions: np.ndarray) -> Iterator[tuple[int, "av.VideoFrame"]]:
-        """(position, frame) for ascending positions among the frames of the file."""
+        """Yield (position, frame) for ascending positions in the file."""
         frames, reached = None, 0
         for position in positions:
             keyframe = self._keyframes[np.searchsorted(self._keyframes, position, side="right") - 1]
@@ -213,7 +234,7 @@ class VideoReader:
             yield position, frame
 
     def _frames_from(self, start: int) -> Iterator[tuple[int, "av.VideoFrame"]]:
-        """(time, frame) from the keyframe shown at `start` on, or from an earlier one."""
+        """Yield (time, frame), beginning at the keyframe shown at `start` or at an earlier one."""
         if not self._timed:
             self.container.seek(0)
             return enumerate(self._frames())
@@ -221,7 +242,7 @@ class VideoReader:
         frames = self._frames()
         first = next(frames, None)
         if first is None or first.pts > start:
-            # Formats without an index find places by guessing, and may end up behind it.
+            # In formats without an index, seeking is inexact and may end behind `start`.
             self.container.seek(0)
             frames = self._frames()
         else:
@@ -232,7 +253,7 @@ class VideoReader:
         return self._guarded(self.container.decode(self.stream))
 
     def _guarded(self, items: Iterator) -> Iterator:
-        """The same items, with FFmpeg's errors told in terms of the file."""
+        """Yield the same items; raise FFmpeg's errors as OSError with the name of the file."""
         try:
             yield from items
         except av.FFmpegError as error:
@@ -245,7 +266,7 @@ class VideoReader:
 
 
 def open_container(source: Source, name: str) -> "av.container.InputContainer":
-    """Open a file for reading; the errors are those of `probe`."""
+    """Open a file for reading; raises the errors of `probe`."""
     if av is None:
         raise ImportError("decoding videos needs PyAV: pip install 'hf_vits[video]'")
     if isinstance(source, str | os.PathLike):
@@ -262,16 +283,18 @@ def open_container(source: Source, name: str) -> "av.container.InputContainer":
     else:
         source.seek(0)
     try:
-        return av.open(source)
+        return av.open(source, metadata_errors="replace")  # titles in other encodings than UTF-8
     except av.FFmpegError as error:
         raise OSError(f"{name} is empty, cut short, or no video of a known format: {error}") from error
 
 
 def video_stream(container: "av.container.InputContainer", name: str) -> "av.VideoStream":
-    """The first stream of moving pictures; the errors are those of `probe`. A cover picture does not move."""
+    """Return the first video stream that is not a cover picture; raises the errors of `probe`."""
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if streams:
+        if streams[0].codec_context is None:
+            raise OSError(f"{name} holds a video in a codec that PyAV's FFmpeg does not know; encode it as H.264")
         return streams[0]
     found = {stream.type for stream in container.streams} - {"data"}
     if not found:
@@ -279,12 +302,27 @@ def video_stream(container: "av.container.InputContainer", name: str) -> "av.Vid
     raise ValueError(f"{name} holds no video, only {', '.join(sorted(found))}")
 
 
-def constant_rate(seconds: np.ndarray, declared_rate: float) -> tuple[float, np.ndarray]:
-    """Frames per second, and which frame is on show at k / fps for each k: the k-th, if the rate is constant.
+def shown_packets(packets: list[Packet]) -> list[Packet]:
+    """Return the packets whose frames a player shows.
 
-    seconds: when each frame is shown, from 0, and when the last one ends. Rounded as they are in many files they give
-    a rate that is not quite right, so the declared one is preferred where it fits them. When the last one ends is
-    often wrong.
+    Not shown are frames that an edit list hides, and those before the first keyframe of a recording that was cut
+    without encoding it again: they cannot be decoded.
+    """
+    first = next((packet.time for packet in packets if packet.is_keyframe), None)
+    return [
+        packet
+        for packet in packets
+        if packet.is_shown and (first is None or packet.time is None or packet.time >= first)
+    ]
+
+
+def constant_rate(seconds: np.ndarray, declared_rate: float) -> tuple[float, np.ndarray]:
+    """Return the frames per second, and for each k the frame shown at k / fps: the k-th, if the rate is constant.
+
+    seconds: when each frame is shown, from 0, and when the last one ends.
+    declared_rate: frames per second in the header. It is preferred if it fits the times, which many files round.
+
+    The end of the last frame is often wrong, and used only if the rate is not constant.
     """
     *starts, end = seconds.tolist()
     steps = np.arange(len(starts))

@@ -1,4 +1,4 @@
-"""What a user hands over as a video, opened so that frames of it can be read."""
+"""Access to frames of videos in the forms that users have them: files, decoders, frames in memory."""
 
 import os
 from typing import Any
@@ -14,10 +14,10 @@ from .pixels import to_pixels
 
 
 class Frames:
-    """Frames of a video, to be used in a `with` statement.
+    """A video opened for reading frames, to be used in a `with` statement.
 
     Attributes:
-        metadata: how many there are, and as far as it is known their rate and size.
+        metadata: number of frames and, if known, their rate and size.
     """
 
     metadata: VideoMetadata
@@ -31,12 +31,12 @@ class Frames:
     def read(
         self, indices: np.ndarray, to_rgb: bool, channel_dimension: str | ChannelDimension | None = None
     ) -> torch.Tensor:
-        """(frames, channels, height, width), uint8 or float32; the arguments are those of `to_pixels`."""
+        """Read frames as (frames, channels, height, width), uint8 or float32; arguments as in `to_pixels`."""
         raise NotImplementedError
 
 
 class FileFrames(Frames):
-    """Frames of a file; they are always RGB."""
+    """Frames of a file, always RGB."""
 
     def __init__(self, source):
         self.reader = VideoReader(source)
@@ -66,7 +66,7 @@ class DecodedFrames(Frames):
             raise ValueError("expected a video of at least one frame, got none")
         if metadata is not None and metadata.total_num_frames != len(frames):
             raise ValueError(
-                f"video_metadata says total_num_frames={metadata.total_num_frames}, but {len(frames)} frames were "
+                f"video_metadata has total_num_frames={metadata.total_num_frames}, but {len(frames)} frames were "
                 "given; for frames sampled in advance pass do_sample_frames=False and no video_metadata"
             )
         self.metadata = metadata or VideoMetadata(total_num_frames=len(frames))
@@ -95,11 +95,11 @@ class TorchcodecFrames(Frames):
 
 
 def open_frames(video: Any, metadata: VideoMetadata | None = None) -> Frames:
-    """The frames of a video in any of the forms that `VitsVideoProcessor` takes.
+    """Open a video in any of the forms that `VitsVideoProcessor` takes.
 
-    metadata: of frames in memory; files tell their own.
+    metadata: metadata of frames in memory; files have their own.
 
-    Raises TypeError for what is no video, else as `hf_vits.processing.decoding.probe`.
+    Raises TypeError for other objects, and the errors of `hf_vits.processing.decoding.probe`.
     """
     if isinstance(video, str) and video.startswith(("http://", "https://")):
         return FileFrames(download(video))
@@ -117,7 +117,7 @@ def open_frames(video: Any, metadata: VideoMetadata | None = None) -> Frames:
 
 
 def download(url: str) -> bytes:
-    """Contents of a file on the web; OSError where it cannot be had."""
+    """Download a file; OSError if that fails."""
     try:
         return httpx.get(url, follow_redirects=True).raise_for_status().content
     except httpx.HTTPError as error:
@@ -125,7 +125,7 @@ def download(url: str) -> bytes:
 
 
 def stack(frames, to_rgb: bool, channel_dimension: str | ChannelDimension | None) -> torch.Tensor:
-    """Frames in memory as one tensor (frames, channels, height, width)."""
+    """Stack frames to a tensor (frames, channels, height, width); ValueError if their sizes differ."""
     frames = [to_pixels(frame, to_rgb, channel_dimension) for frame in frames]
     shapes = {tuple(frame.shape) for frame in frames}
     if len(shapes) > 1:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
@@ -25,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 from .opening import open_image
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_channels, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_size
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -38,27 +37,27 @@ class VitsImageProcessorKwargs(ImagesKwargs, total=False):
 
 
 class VitsImageProcessor(TorchvisionBackend):
-    """Prepares images as each original's evaluation code does, to the last bit for 8-bit images on the CPU.
+    """Prepares images as each original's evaluation code does, bit for bit for 8-bit images on the CPU.
 
-    All fields are transformers' own but one, `convention`: whose arithmetic to reproduce.
+    All fields are those of transformers except `convention`, which selects the arithmetic to reproduce:
 
-    - "torchvision", also timm's: Pillow's antialiased resize, to whole levels; the margins of the centre crop rounded
-      half to even; (x / 255 - mean) / std.
+    - "torchvision", also for timm: Pillow's antialiased resize, to integers; margins of the centre crop rounded half
+      to even; (x / 255 - mean) / std.
     - "vision_transformer": TensorFlow's resize without antialias, to floats; (x - 255 mean) / (255 std).
-    - "big_vision": TensorFlow's resize, its levels cut off to whole ones; the longer side rounded in float32, the
-      margins of the centre crop rounded down; (x / 255 - mean) / std.
+    - "big_vision": TensorFlow's resize, truncated to integers; the longer side rounded in float32; margins of the
+      centre crop rounded down; (x / 255 - mean) / std.
 
-    With the last two `resample` is BILINEAR, or BOX, which stands for TensorFlow's method "area".
+    With the last two, `resample` is BILINEAR, or BOX for TensorFlow's method "area".
     The originals' settings at 224 pixels:
 
     - DeiT and most PyTorch originals: size={"shortest_edge": 256}, that is int(224 / crop_pct), crop_size=224,
-      resample=BICUBIC, ImageNet mean and std: the defaults. DeiT III, and CCT on CIFAR and Flowers: crop_pct=1;
+      resample=BICUBIC, mean and std of ImageNet: the defaults. DeiT III, and CCT on CIFAR and Flowers: crop_pct=1;
       CCT on ImageNet: 0.9.
       Sources: facebookresearch/deit, datasets.py; timm, data/transforms_factory.py.
     - vision_transformer: size={"height": 224, "width": 224}, do_center_crop=False, resample=BILINEAR, all mean and
       std 0.5. Source: google-research/vision_transformer, vit_jax/input_pipeline.py.
-    - detectors: size={"shortest_edge": 800, "longest_edge": 1333}, the shorter side to 800 unless the longer one then
-      passes 1333, both rounded to the nearest pixel; do_center_crop=False, resample=BILINEAR.
+    - detectors: size={"shortest_edge": 800, "longest_edge": 1333}, the shorter side to 800 unless the longer one would
+      be above 1333, both rounded to the nearest pixel; do_center_crop=False, resample=BILINEAR.
       Source: facebookresearch/detectron2, data/transforms/augmentation_impl.py, ResizeShortestEdge.
     - big_vision: size={"shortest_edge": 256}, crop_size=224, resample=BOX, all mean and std 0.5.
       Source: google-research/big_vision, pp/ops_image.py and pp/ops_general.py.
@@ -69,10 +68,10 @@ class VitsImageProcessor(TorchvisionBackend):
     Returns `pixel_values`, float32 of shape (batch, channels, height, width) with return_tensors="pt".
 
     Float images, and all images on a `device` other than the CPU, are resized by torchvision's kernels instead of
-    Pillow; for 8-bit images the two differ by up to 2 levels of 255. Decoding files is outside of all this: by
-    default TensorFlow decodes JPEG with a coarser transform than Pillow, up to 6 levels apart.
+    Pillow; for 8-bit images the two differ by up to 2 levels of 255. The decoding of files is not reproduced: by
+    default TensorFlow decodes JPEG less exactly than Pillow, with differences of up to 6 levels.
 
-    Raises TypeError and ValueError, when made or called, that name the value at fault and say what is expected.
+    Raises TypeError and ValueError, at construction or when called, with the value given and what is expected.
     """
 
     valid_kwargs = VitsImageProcessorKwargs
@@ -95,7 +94,7 @@ class VitsImageProcessor(TorchvisionBackend):
         super().__init__(**kwargs)
 
     def fetch_images(self, images: Any) -> Any:
-        """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision's decoders return other pixels."""
+        """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision decodes differently."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
         if isinstance(images, (str, os.PathLike)):
@@ -117,7 +116,7 @@ class VitsImageProcessor(TorchvisionBackend):
         rescale_factor: float | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Turn one image into a tensor (channels, height, width) of uint8 or float32, having checked it."""
+        """Check an image and convert it to a tensor (channels, height, width) of uint8 or float32."""
         pixels = to_pixels(image, bool(do_convert_rgb), input_data_format)
         if do_rescale:
             check_scale(pixels, rescale_factor)
@@ -169,7 +168,7 @@ class VitsImageProcessor(TorchvisionBackend):
             if do_normalize:
                 check_channels(group.shape[-3], image_mean, image_std)
             if do_rescale and convention != "vision_transformer":
-                # Divided, as the originals do: multiplying by 1/255, or by 1/(255 std), rounds the last bit otherwise.
+                # The originals divide; multiplying by 1/255, or by 1/(255 std), differs in the last bit.
                 group = group.to(torch.float32) / (1 / rescale_factor)
                 groups[shape] = self.normalize(group, image_mean, image_std) if do_normalize else group
             else:
@@ -184,7 +183,7 @@ class VitsImageProcessor(TorchvisionBackend):
     def resize(
         self, image: torch.Tensor, size: SizeDict, resample: PILImageResampling | int, convention: str = "torchvision"
     ) -> torch.Tensor:
-        """Resize images (..., channels, height, width), uint8 or float32, in the way of `convention`."""
+        """Resize images (..., channels, height, width), uint8 or float32, with the arithmetic of `convention`."""
         target = _resized_size(*image.shape[-2:], size, convention)
         if tuple(image.shape[-2:]) == target:
             return image
@@ -194,7 +193,7 @@ class VitsImageProcessor(TorchvisionBackend):
             return self._resize_tensor(image, target, resample)
         resized = TENSORFLOW_RESIZE[resample](image, target)
         if convention == "big_vision" and image.dtype == torch.uint8:
-            return resized.clamp(0, 255).to(torch.uint8)  # cut off, not rounded
+            return resized.clamp(0, 255).to(torch.uint8)  # truncated, not rounded
         return resized
 
     def _resize_tensor(
@@ -205,14 +204,14 @@ class VitsImageProcessor(TorchvisionBackend):
                 f"resample={resample!r} needs Pillow, which resizes 8-bit images on the CPU; got {image.dtype} on "
                 f"{image.device}: pass 8-bit images without device, or resample=3 (BICUBIC)"
             )
-        # Width first, then height, each to whole levels where the image has them, as Pillow does: in one go the
-        # bicubic overshoot between the two goes unclipped, which makes up to 22 levels of difference instead of 2.
+        # Width first, then height, both rounded to integers for 8-bit images, as Pillow does. In one step the bicubic
+        # overshoot of the first would not be clipped, and the difference would be up to 22 levels instead of 2.
         for height, width in ((image.shape[-2], target[1]), target):
             image = super().resize(image, SizeDict(height=height, width=width), resample)
         return image
 
     def center_crop(self, image: torch.Tensor, size: SizeDict, convention: str = "torchvision") -> torch.Tensor:
-        """Cut the middle out of images (..., channels, height, width); smaller ones are first padded with zeros."""
+        """Crop the centre of images (..., channels, height, width); smaller ones are first padded with zeros."""
         if convention == "torchvision":
             return tvF.center_crop(image, [size.height, size.width])
         return super().center_crop(image, size)  # rounds an odd margin down, as big_vision does
@@ -233,18 +232,13 @@ def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> t
         return size.height, size.width
     if size.longest_edge is not None:
         factor = min(size.shortest_edge / min(height, width), size.longest_edge / max(height, width))
-        target = tuple(int(side * factor + 0.5) for side in (height, width))
+        target = tuple(max(int(side * factor + 0.5), 1) for side in (height, width))
     elif convention == "big_vision":
         factor = np.float32(size.shortest_edge) / np.float32(min(height, width))
         target = tuple(int(np.rint(np.float32(side) * factor)) for side in (height, width))
     else:
         target = tuple(int(size.shortest_edge * side / min(height, width)) for side in (height, width))
-    if Image.MAX_IMAGE_PIXELS is not None and target[0] * target[1] > Image.MAX_IMAGE_PIXELS:
-        raise ValueError(
-            f"resizing the shorter side of an image of {height} x {width} pixels to {size.shortest_edge} would make "
-            f"it {target[0]} x {target[1]}, more than PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS}; crop it "
-            'first, or pass size={"height": ..., "width": ...}'
-        )
+    check_enlarged((height, width), target, size.shortest_edge)
     return target
 
 
@@ -256,8 +250,7 @@ def _check_settings(
     rescale_factor: float | None,
     **kwargs: Any,
 ) -> None:
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    check_arithmetic(convention, CONVENTIONS, rescale_factor)
     if resample is not None and resample not in list(PILImageResampling):
         raise ValueError(f"resample must be a PIL.Image.Resampling or its number, 0 to 5, got {resample!r}")
     if convention != "torchvision" and resample not in TENSORFLOW_RESIZE:
@@ -267,5 +260,3 @@ def _check_settings(
         )
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
-    if rescale_factor is not None and not rescale_factor > 0:
-        raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")

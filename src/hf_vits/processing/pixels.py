@@ -1,4 +1,4 @@
-"""What a user hands over as an image, turned into a tensor of pixels, or an error saying why it cannot be."""
+"""Conversion of images to tensors of pixels, with checks."""
 
 import math
 
@@ -26,7 +26,7 @@ def to_pixels(
     to_rgb: grey becomes three equal channels and alpha is dropped, as `Image.convert("RGB")` does and the originals'
     decoders do. EXIF orientation is not applied: `opening.open_image` does.
 
-    Raises TypeError for a type or dtype that holds no pixels, ValueError for a shape or values that are no image's.
+    Raises TypeError for a wrong type or dtype, ValueError for a shape or values that an image cannot have.
     """
     if isinstance(image, Image.Image):
         image, channel_dimension = _from_pil(image, to_rgb), ChannelDimension.LAST
@@ -39,7 +39,7 @@ def to_pixels(
 
 
 def check_scale(image: torch.Tensor, rescale_factor: float) -> None:
-    """Raise ValueError if a float image is not in the range 0..1/rescale_factor that rescaling takes to 0..1."""
+    """Raise ValueError if a float image is not in the range 0 to 1/rescale_factor, which rescaling maps to 0 to 1."""
     if not image.is_floating_point():
         return
     white = 1 / rescale_factor
@@ -51,7 +51,7 @@ def check_scale(image: torch.Tensor, rescale_factor: float) -> None:
         )
     if 0 < high <= 1 < white:
         raise ValueError(
-            f"got float pixels from {low:g} to {high:g}, which look rescaled already, while rescaling by "
+            f"got float pixels from {low:g} to {high:g}, which look rescaled already, but rescaling by "
             f"{rescale_factor:g} expects 0 to {white:g}; pass do_rescale=False, or multiply by {white:g}"
         )
 

@@ -1,4 +1,4 @@
-"""Waveforms from one sampling rate to another, by the windowed sinc that is the default of torchaudio's `resample`."""
+"""Resampling of waveforms by a windowed sinc, the default of torchaudio's `resample`."""
 
 import math
 from functools import lru_cache
@@ -6,20 +6,20 @@ from functools import lru_cache
 import torch
 
 LOWPASS_FILTER_WIDTH = 6  # zero crossings of the sinc on either side
-ROLLOFF = 0.99  # share of the lower Nyquist frequency that passes
-_MOST_PRODUCTS = 2**24  # of samples and filter taps held at a time, so that hours of audio fit
+ROLLOFF = 0.99  # fraction of the lower Nyquist frequency that passes
+_MOST_PRODUCTS = 2**24  # products of samples and filter taps in memory at a time, for hours of audio
 
 
 def resample(waveform: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
-    """Waveforms (..., samples) of `from_rate` Hz at `to_rate` Hz: (..., ceil(samples * to_rate / from_rate)).
+    """Resample waveforms (..., samples) from `from_rate` to `to_rate` Hz.
 
-    Equals `torchaudio.functional.resample` up to rounding (method "sinc_interp_hann", width 6, roll-off 0.99), and
-    needs memory that grows with the sum of the rates where torchaudio's grows with their product, so any two will do.
-    Beyond its ends a waveform counts as silent.
+    Returns (..., ceil(samples * to_rate / from_rate)), equal to `torchaudio.functional.resample` up to rounding
+    (method "sinc_interp_hann", width 6, roll-off 0.99). The memory needed grows with the sum of the rates, where
+    torchaudio's grows with their product. Beyond its ends a waveform is taken as silent.
 
     Raises:
-        ValueError: a rate is no whole number above 0.
-        TypeError: the waveform holds no floats.
+        ValueError: a rate is not a whole number above 0.
+        TypeError: the waveform is not floating point.
     """
     for name, rate in (("from_rate", from_rate), ("to_rate", to_rate)):
         if rate != int(rate) or rate < 1:
@@ -34,7 +34,7 @@ def resample(waveform: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tens
 
 
 def _filtered(waveform: torch.Tensor, step: int, phases: int) -> torch.Tensor:
-    """Every `step` samples become `phases`; each of these is a weighted sum of the samples around its place."""
+    """Convert every `step` samples to `phases` samples, each a weighted sum of the input around its position."""
     weights, first = (table.to(waveform.device) for table in _filters(step, phases))
     weights = weights.to(waveform.dtype)
     taps = weights.shape[1]
@@ -56,10 +56,10 @@ def _filtered(waveform: torch.Tensor, step: int, phases: int) -> torch.Tensor:
 
 @lru_cache(maxsize=32)
 def _filters(step: int, phases: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (phases, taps), and the sample relative to the block's first that each phase's weights begin at.
+    """Return filter weights (phases, taps), and for each phase the first input sample they apply to (phases,).
 
-    A Hann window over `LOWPASS_FILTER_WIDTH` zero crossings of a sinc, cut off at the lower of the two Nyquist
-    frequencies times `ROLLOFF`.
+    The first sample is relative to the first of a block of `step` samples. The filter is a sinc with a Hann window
+    over `LOWPASS_FILTER_WIDTH` zero crossings, cut off at the lower of the two Nyquist frequencies times `ROLLOFF`.
     """
     cutoff = min(step, phases) * ROLLOFF / step  # in cycles per two input samples
     reach = LOWPASS_FILTER_WIDTH / cutoff

@@ -1,8 +1,8 @@
-"""Image resizing as Pillow and TensorFlow compute it, to the last bit.
+"""Image resizing as Pillow and TensorFlow compute it, bit for bit.
 
-Originals written in PyTorch resize with Pillow, those of Google with `tf.image.resize`. torchvision's tensor kernels
-differ from both: on photographs by up to 2 of 255 levels from Pillow (up to 22 through float), and enough from
-TensorFlow that big_vision's truncation to whole levels makes another level of it.
+Originals in PyTorch resize with Pillow, those in TensorFlow and JAX with `tf.image.resize`. torchvision's tensor
+kernels differ from both: on photographs by up to 2 of 255 levels from Pillow (up to 22 in float), and enough from
+TensorFlow to change levels when big_vision truncates to integers.
 """
 
 import numpy as np
@@ -16,14 +16,14 @@ def pillow_resize(image: torch.Tensor, size: tuple[int, int], resample: Image.Re
     image: (..., height, width), uint8 on the CPU; size: (height, width). Returns (..., *size), uint8.
     """
     height, width = size
-    # A plane at a time, because Pillow has no image type for any number of channels and weights RGBA by its alpha.
+    # Plane by plane, because Pillow supports few numbers of channels and weights RGBA by alpha.
     planes = image.reshape(-1, *image.shape[-2:]).numpy()
     resized = np.stack([Image.fromarray(plane).resize((width, height), resample) for plane in planes])
     return torch.from_numpy(resized).reshape(*image.shape[:-2], height, width)
 
 
 def tensorflow_bilinear(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """`tf.image.resize(image, size, "bilinear", antialias=False)` for an image of shape (..., height, width).
+    """Compute `tf.image.resize(image, size, "bilinear", antialias=False)` for an image (..., height, width).
 
     Returns (..., *size), float32. Source: tensorflow/core/kernels/image/resize_bilinear_op.cc.
     """
@@ -32,10 +32,10 @@ def tensorflow_bilinear(image: torch.Tensor, size: tuple[int, int]) -> torch.Ten
 
 
 def tensorflow_area(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """`tf.image.resize(image, size, "area")` for an image of shape (..., height, width).
+    """Compute `tf.image.resize(image, size, "area")` for an image (..., height, width).
 
-    Each output pixel is the mean over its rectangle of the input, pixels on the border counting by the part covered;
-    Pillow's BOX and adaptive average pooling count whole pixels, so they agree only where sizes divide.
+    Each output pixel is the mean over its rectangle of the input, with pixels on the border weighted by the part
+    inside. Pillow's BOX and adaptive average pooling count whole pixels, so they are equal only if the sizes divide.
     Returns (..., *size), float32. Source: tensorflow/core/kernels/image/resize_area_op.cc.
     """
     in_height, in_width = image.shape[-2:]
@@ -57,7 +57,7 @@ def _interpolate_axis(image: torch.Tensor, out_size: int, dim: int) -> torch.Ten
 
 
 def _sum_axis(image: torch.Tensor, out_size: int, dim: int) -> torch.Tensor:
-    """Sum the pixels under each output pixel, weighted by the part covered, in TensorFlow's order of addition."""
+    """Sum the input pixels of each output pixel, weighted by the part covered, in TensorFlow's order of addition."""
     scale = _scale(image.shape[dim], out_size)
     start = np.arange(out_size, dtype=np.float32) * scale
     stop = np.arange(1, out_size + 1, dtype=np.float32) * scale
@@ -76,14 +76,14 @@ def _sum_axis(image: torch.Tensor, out_size: int, dim: int) -> torch.Tensor:
 
 
 def _take(image: torch.Tensor, index: np.ndarray, dim: int) -> torch.Tensor:
-    """The pixels at `index`, moved inside the image, along axis `dim` (-1 or -2); a copy."""
+    """Copy the pixels at `index`, clipped to the image, along axis `dim` (-1 or -2)."""
     index = torch.from_numpy(index.clip(0, image.shape[dim] - 1).astype(np.int64)).to(image.device)
-    if dim == -1:  # several times the speed of index_select, which is the faster for whole rows
+    if dim == -1:  # several times faster than index_select, which is faster for whole rows
         return image.gather(-1, index.expand(*image.shape[:-1], -1))
     return image.index_select(dim, index)
 
 
 def _along(values: np.ndarray, image: torch.Tensor, dim: int) -> torch.Tensor:
-    """`values`, one for each index along axis `dim` (-1 or -2), shaped to broadcast over an image (..., h, w)."""
+    """Shape `values` along axis `dim` (-1 or -2) to broadcast over an image (..., height, width)."""
     values = torch.from_numpy(values).to(image.device)
     return values if dim == -1 else values[:, None]

@@ -1,4 +1,4 @@
-"""Short-time spectra of waveforms: linear, mel or Kaldi's filter banks, for whole batches in torch."""
+"""Spectrograms of batches of waveforms in torch: linear, mel or Kaldi's filter banks."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,29 +9,29 @@ from transformers.audio_utils import mel_filter_bank, window_function
 
 WINDOWS = ("hann", "hamming", "povey", "boxcar")
 MEL_SCALES = ("slaney", "htk", "kaldi", None)
-_MOST_SAMPLES = 2**23  # of windows held at a time, so that hours of audio fit
+_MOST_SAMPLES = 2**23  # samples of windows in memory at a time, for hours of audio
 
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """From waveforms to frames of bins.
+    """Computes spectrograms, frames of bins, from waveforms.
 
     Attributes:
-        bins: mel filters, or n_fft // 2 + 1 with mel_scale None.
-        sampling_rate: Hz.
+        bins: number of mel filters, or n_fft // 2 + 1 without a mel scale.
+        sampling_rate: in Hz.
         n_fft: points of the Fourier transform.
         win_length: samples of a window, at most n_fft.
-        hop_length: samples from frame to frame.
-        window_function: with `center` periodic, otherwise symmetric as Kaldi's; "povey" is Kaldi's power of hann.
-        center: whether frame t has its middle at sample t * hop_length, the waveform mirrored at its ends, as in
-            `torch.stft`; otherwise it begins there, and there are as many as fit (Kaldi's snip_edges).
-        remove_dc_offset: whether each window loses its mean.
-        preemphasis: share of the preceding sample taken off each sample of a window.
-        power: of the magnitude.
-        mel_scale, mel_norm: as in transformers' `mel_filter_bank`; "kaldi" has its triangles straight in mel.
-        min_frequency, max_frequency: of the mel filters, Hz.
+        hop_length: samples between the starts of successive frames.
+        window_function: periodic with `center`, otherwise symmetric as in Kaldi; "povey" is hann to the power of 0.85.
+        center: whether frame t is centred at sample t * hop_length of the waveform, mirrored at its ends, as in
+            `torch.stft`; otherwise frame t starts there, and only whole frames count (Kaldi's snip_edges).
+        remove_dc_offset: whether to subtract the mean of each window.
+        preemphasis: fraction of the preceding sample that is subtracted from each sample of a window.
+        power: exponent of the magnitude.
+        mel_scale, mel_norm: as in transformers' `mel_filter_bank`; "kaldi" has filters that are triangular in mel.
+        min_frequency, max_frequency: range of the mel filters in Hz.
         floor: least value before the logarithm.
-        do_log: whether the natural logarithm is taken.
+        do_log: whether to take the natural logarithm.
     """
 
     bins: int
@@ -75,17 +75,14 @@ class Spectrogram:
 
     @property
     def _margins(self) -> tuple[int, int]:
-        """Samples that mirroring adds before and after; the window stands in the middle of n_fft points."""
+        """Return the samples that mirroring adds before and after; the window is centred in the n_fft points."""
         if not self.center:
             return 0, 0
         unused = self.n_fft - self.win_length
         return self.n_fft // 2 - unused // 2, self.n_fft // 2 - (unused - unused // 2)
 
     def num_frames(self, samples: int) -> int:
-        """Frames of a waveform of so many samples.
-
-        Raises ValueError where they are too few for one.
-        """
+        """Return the number of frames of a waveform; ValueError if it is too short for one."""
         margins = self._margins
         least = max(margins) + 1 if self.center else self.win_length
         if samples < least:
@@ -96,12 +93,12 @@ class Spectrogram:
         return (samples + sum(margins) - self.win_length) // self.hop_length + 1
 
     def extend(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Waveforms (batch, samples) mirrored at their ends, where frames are centred."""
+        """Mirror waveforms (batch, samples) at their ends, if frames are centred."""
         self.num_frames(waveforms.shape[-1])
         return F.pad(waveforms, self._margins, mode="reflect") if self.center else waveforms
 
     def __call__(self, extended: torch.Tensor) -> torch.Tensor:
-        """Frames (batch, frames, bins) of waveforms that `extend` has extended."""
+        """Return the frames (batch, frames, bins) of waveforms from `extend`."""
         windows = extended.unfold(-1, self.win_length, self.hop_length)
         at_a_time = max(_MOST_SAMPLES // (len(extended) * self.n_fft), 1)
         return torch.cat([self._bins(part) for part in windows.split(at_a_time, dim=1)], dim=1)
@@ -141,7 +138,7 @@ def _window(length: int, name: str, periodic: bool) -> torch.Tensor:
 def _mel_filters(
     frequencies: int, bins: int, low: float, high: float, sampling_rate: int, norm: str | None, scale: str
 ) -> torch.Tensor:
-    """Weights (frequencies, bins)."""
+    """Return filter weights (frequencies, bins)."""
     filters = mel_filter_bank(
         frequencies, bins, low, high, sampling_rate, norm, scale, triangularize_in_mel_space=scale == "kaldi"
     )

@@ -1,4 +1,4 @@
-"""Text of speech recognition by CTC: a tokenizer of characters or subwords, decoding, and what joins both to audio."""
+"""Tokenizer and processor for speech recognition by CTC."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -15,38 +15,35 @@ BLANK, UNKNOWN = "<blank>", "<unk>"
 SPACE, START_AND_END = "<space>", "<sos/eos>"  # ESPnet's
 KINDS = ("characters", "subwords", "words")
 _SUBWORD_SPACE = "▁"
-# Tokens that are less probable than this in a frame are not tried there by the beam search.
+# The beam search ignores tokens that are less probable than this in a frame.
 _LEAST_PROBABILITY = 1e-5
-# Beam search hands tokens over as single characters of a private plane of Unicode.
+# The beam search needs single characters: tokens are mapped to a private plane of Unicode.
 _FIRST_SYMBOL = 0xF0000
 
 
 class VitsCtcTokenizer(PreTrainedTokenizerFast):
-    """Tokens of texts, and texts of what a CTC model says at each frame.
+    """A tokenizer of texts that also decodes the output of a CTC model.
 
-    Token 0 is the blank, which is the padding token too; token 1 stands for what is unknown. `train_characters` and
-    `train_bpe` make one from texts, `of_tokens` one for a model that was trained elsewhere.
+    Token 0 is the blank and the padding token, token 1 the unknown token. `train_characters` and `train_bpe` make a
+    tokenizer from texts, `of_tokens` one for a model that was trained elsewhere.
 
-    `decode` takes the most probable token of each frame: repeats count once, blanks are dropped. To decode the tokens
-    of a text, where repeats count, pass group_tokens=False, which is the default of a tokenizer made with it, for a
-    model whose decoder writes texts.
+    `decode` takes a token per frame: repeated tokens are merged, then blanks are removed. To decode the tokens of a
+    text, in which repeats count, pass group_tokens=False, or make the tokenizer with it, for a model whose decoder
+    writes texts.
     """
 
     model_input_names = ["input_ids", "attention_mask"]
-    replace_word_delimiter_char = " "  # as transformers' speech recognition asks for it
+    replace_word_delimiter_char = " "  # read by transformers' speech recognition pipeline
 
     @property
     def group_tokens(self) -> bool:
-        """Whether `decode` counts repeats once if not told."""
-        # Not set by an `__init__`: transformers would take a class that has one to build its tokens itself.
+        """Return whether `decode` merges repeated tokens by default."""
+        # Not set in `__init__`: transformers assumes that a class with one builds its tokens itself.
         return self.init_kwargs.get("group_tokens", True)
 
     @classmethod
     def train_characters(cls, texts: Iterable[str], lowercase: bool = False) -> "VitsCtcTokenizer":
-        """A tokenizer with a token for each character of `texts`.
-
-        Raises ValueError where they hold none.
-        """
+        """Make a tokenizer with a token for each character of `texts`; ValueError if they have none."""
         normalizer = _normalizer(lowercase)
         characters = sorted(set().union(*(normalizer.normalize_str(text) for text in _checked(texts))))
         tokens = [BLANK, UNKNOWN, *characters]
@@ -54,15 +51,15 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], vocab_size: int, lowercase: bool = False) -> "VitsCtcTokenizer":
-        """A tokenizer with at most `vocab_size` subwords, blank and unknown among them, that begin at spaces.
+        """Make a tokenizer with at most `vocab_size` tokens: blank, unknown, and subwords that do not cross spaces.
 
-        Raises ValueError where texts hold no character, or more different ones than `vocab_size` leaves room for.
+        Raises ValueError if texts have no characters, or more different ones than fit into `vocab_size`.
         """
         normalizer = _normalizer(lowercase)
         texts = [normalizer.normalize_str(text) for text in _checked(texts)]
         least = len(set("".join(texts)) | {_SUBWORD_SPACE}) + 2
         if vocab_size < least:
-            raise ValueError(f"the texts' characters need a vocab_size of at least {least}, got {vocab_size}")
+            raise ValueError(f"the characters of the texts need a vocab_size of at least {least}, got {vocab_size}")
         backend = _of_pieces(models.BPE(unk_token=UNKNOWN))
         trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[BLANK, UNKNOWN], show_progress=False)
         backend.train_from_iterator(texts, trainer)
@@ -70,15 +67,16 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[str], kind: str, group_tokens: bool = True) -> "VitsCtcTokenizer":
-        """A tokenizer with a model's own tokens, in their order, as ESPnet lists them.
+        """Make a tokenizer with the tokens of a model, in its order, as in ESPnet's token list.
 
         Args:
-            tokens: blank, unknown, and the others; a last "<sos/eos>" stands before and after texts.
-            kind: "characters", where "<space>" stands for a space; "subwords", with sentencepiece's sign for a space,
-                into as few of which texts are cut; or "words".
+            tokens: blank, unknown, and the others; if the last is "<sos/eos>" it marks start and end of texts.
+            kind: "characters", with "<space>" for a space; "subwords", with sentencepiece's sign for a space, where a
+                text is split into as few as possible; or "words".
             group_tokens: see the class.
 
-        Raises ValueError for tokens that do not begin with "<blank>" and "<unk>" or are there twice, and other kinds.
+        Raises ValueError for tokens that do not begin with "<blank>" and "<unk>", for repeated tokens and for other
+        kinds.
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -117,7 +115,7 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         output_word_offsets: bool = False,
         **kwargs: Any,
     ) -> str | dict[str, Any]:
-        """The text; with offsets asked for, a dict of it and of {char or word, start_offset, end_offset} in frames."""
+        """Return the text; with offsets, a dict of it and of {char or word, start_offset, end_offset} in frames."""
         frames = [token_ids] if isinstance(token_ids, int) else token_ids
         spans = list(self._spans(frames, self.group_tokens if group_tokens is None else group_tokens))
         text = super()._decode([token for token, _, _ in spans], skip_special_tokens=skip_special_tokens, **kwargs)
@@ -136,7 +134,7 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         return result
 
     def _spans(self, frames: list[int], group_tokens: bool) -> Iterator[tuple[int, int, int]]:
-        """(token, first frame, frame after the last) of each token that is no blank."""
+        """Yield (token, first frame, last frame + 1) of each token that is not blank."""
         end = 0
         for token, run in groupby(frames) if group_tokens else ((token, (token,)) for token in frames):
             start, end = end, end + len(tuple(run))
@@ -160,17 +158,17 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
     def decode_logits(
         self, logits: torch.Tensor, lengths: torch.Tensor | None = None, num_beams: int = 1
     ) -> list[str]:
-        """The text of each row of a CTC model's output.
+        """Return the text for each row of a CTC model's output.
 
         Args:
             logits: (batch, frames, tokens).
-            lengths: (batch,), how many frames of each row count; all by default.
-            num_beams: 1 for the most probable token of each frame, more for a beam search over texts, which sums the
-                probabilities of all the ways to say one. That needs the package fast-ctc-decode.
+            lengths: number of valid frames in each row, (batch,); all by default.
+            num_beams: 1 for the most probable token of each frame; more for a beam search over texts, which sums the
+                probabilities of all alignments and needs the package fast-ctc-decode.
 
         Raises:
-            ValueError: of other shapes, not finite, or num_beams below 1.
-            ImportError: a beam search without the package.
+            ValueError: the shape is wrong, the logits are not finite, or num_beams is below 1.
+            ImportError: fast-ctc-decode is not installed.
         """
         if logits.ndim != 3 or logits.shape[2] < len(self):
             raise ValueError(
@@ -185,7 +183,7 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         return [self.decode(self._search(row, num_beams), group_tokens=False) for row in rows]
 
     def _search(self, logits: torch.Tensor, num_beams: int) -> list[int]:
-        """Tokens of the most probable text."""
+        """Return the tokens of the most probable text by beam search."""
         try:
             from fast_ctc_decode import beam_search
         except ImportError as error:
@@ -209,7 +207,7 @@ def _of_characters(tokens: Sequence[str]) -> Tokenizer:
 
 
 def _of_pieces(model: models.Model) -> Tokenizer:
-    """Of pieces of words, or whole ones, that say whether there is a space before them."""
+    """Build a tokenizer of subwords or words, which contain a sign for the space before them."""
     backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.Metaspace(_SUBWORD_SPACE, prepend_scheme="always")
     backend.decoder = decoders.Metaspace(_SUBWORD_SPACE, prepend_scheme="always")
@@ -221,7 +219,7 @@ def _numbered(tokens: Sequence[str]) -> dict[str, int]:
 
 
 def _normalizer(lowercase: bool) -> normalizers.Normalizer:
-    """Composed characters, single spaces, none at the ends."""
+    """Normalise Unicode to NFC, whitespace to single spaces, without spaces at the ends."""
     steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     return normalizers.Sequence([*steps, *([normalizers.Lowercase()] if lowercase else [])])
 
@@ -236,10 +234,10 @@ def _checked(texts: Iterable[str]) -> list[str]:
 
 
 class VitsSpeechProcessor(ProcessorMixin):
-    """A feature extractor and a tokenizer: audio to a model's inputs, texts to its labels, its output to text.
+    """A feature extractor for audio and a tokenizer for labels and for decoding of the model's output.
 
-    `processor(audio=..., text=...)` gives what the feature extractor gives and `labels` (batch, tokens), padded with
-    -100; with text alone, what the tokenizer gives.
+    `processor(audio=..., text=...)` returns the output of the feature extractor and `labels` (batch, tokens), padded
+    with -100; with text alone, the output of the tokenizer.
     """
 
     def __init__(self, feature_extractor, tokenizer):
@@ -248,9 +246,11 @@ class VitsSpeechProcessor(ProcessorMixin):
     def __call__(
         self, audio: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[ProcessingKwargs]
     ) -> BatchFeature | BatchEncoding:
-        """Inputs and labels of audio and its texts, one or a list of each; keyword arguments go to whom they concern.
+        """Return inputs and labels for audio and its texts, one or a list of each.
 
-        Raises ValueError without either, or with different numbers of them; and what the feature extractor raises.
+        Keyword arguments are passed to the feature extractor or the tokenizer.
+
+        Raises ValueError if neither is given or their numbers differ, and the errors of the feature extractor.
         """
         if audio is None and text is None:
             raise ValueError("expected `audio`, `text` or both, got neither")
@@ -266,9 +266,9 @@ class VitsSpeechProcessor(ProcessorMixin):
         return inputs
 
     def labels(self, texts: str | list[str], return_tensors: str | None = None, **text_kwargs: Any) -> Any:
-        """Tokens of texts as a CTC loss takes them, (texts, tokens): the shorter filled up with -100.
+        """Return the tokens of texts as labels (texts, tokens) for a CTC loss, padded with -100.
 
-        return_tensors: "pt" or "np"; lists by default. Others are the tokenizer's arguments.
+        return_tensors: "pt" or "np"; lists by default. Other arguments are passed to the tokenizer.
         """
         texts = [texts] if isinstance(texts, str) else texts
         encoded = self.tokenizer(texts, **{"padding": True, **text_kwargs, "return_attention_mask": True})
@@ -285,5 +285,5 @@ class VitsSpeechProcessor(ProcessorMixin):
     def decode_logits(
         self, logits: torch.Tensor, lengths: torch.Tensor | None = None, num_beams: int = 1
     ) -> list[str]:
-        """As `VitsCtcTokenizer.decode_logits`."""
+        """Return the text for each row of logits, see `VitsCtcTokenizer.decode_logits`."""
         return self.tokenizer.decode_logits(logits, lengths, num_beams)

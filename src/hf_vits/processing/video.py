@@ -20,7 +20,7 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_channels, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_size
 
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
@@ -39,36 +39,36 @@ class VitsVideoProcessor(BaseVideoProcessor):
 
     Fields that transformers does not have:
 
-    - convention: whose frames to take, see `hf_vits.processing.sampling`, and whose arithmetic to reproduce.
+    - convention: which sampling of frames (see `hf_vits.processing.sampling`) and which arithmetic to reproduce.
       "slowfast" and "slowfast_segments": (x / 255 - mean) / std, then the short side resized bilinearly without
       antialias, in floats, and margins of crops rounded up. "scenic": TensorFlow's bilinear resize without antialias,
-      its levels cut off to whole ones, then x * (2 / 255) - 1 for a mean and std of 0.5; the margins of the only crop
-      rounded down, of three crops up.
-    - num_frames, sampling_rate: of a clip.
-    - num_clips: how many clips of each video; one is the central one.
-    - num_crops: how many crops of each clip, 1 for the centre or 3 along its longer side.
+      truncated to integers, then x * (2 / 255) - 1 for a mean and std of 0.5; margins rounded down for a single crop
+      and up for three crops.
+    - num_frames, sampling_rate: number of frames of a clip, and distance between them.
+    - num_clips: number of clips of each video; a single one is in the middle.
+    - num_crops: number of crops of each clip, 1 for the centre or 3 along its longer side.
 
-    The originals' settings: SlowFast's of 16x4 are the defaults. Its larger model takes size and crop 312 with
-    ImageNet's mean and std. Scenic's: convention="scenic", num_frames=32, sampling_rate=2, mean and std 0.5.
-    Not reproduced: resizing inside the decoder, which SlowFast leaves to a function that torchvision has dropped, and
-    TensorFlow's JPEG decoding of the frames that Scenic has stored.
+    The originals' settings: the defaults are SlowFast's for 16x4. Its larger model has size and crop 312 with
+    ImageNet's mean and std. Scenic: convention="scenic", num_frames=32, sampling_rate=2, mean and std 0.5.
+    Not reproduced: SlowFast's resizing inside the decoder, by a function that torchvision has removed, and
+    TensorFlow's JPEG decoding of the frames that Scenic stores.
 
     Takes videos alone or in lists. A video is
 
-    - a path, URL, `bytes` of a file or open binary file, of which only the frames of the clips are decoded (by PyAV,
-      or where it is installed torchcodec);
-    - a `torchcodec` `VideoDecoder`, as `datasets` gives them;
-    - frames decoded already: a list of PIL images, arrays or tensors, or an array or tensor with frames first. With
-      `video_metadata` that tells their `fps` they are sampled like a file's. Otherwise `num_frames` of them are taken,
-      evenly spaced, as transformers does, and all of them where there are as many.
+    - a path, a URL, the `bytes` of a file or an open binary file, of which only the frames of the clips are decoded
+      (by PyAV or, if it is installed, torchcodec);
+    - a `torchcodec` `VideoDecoder`, as in `datasets`;
+    - decoded frames: a list of PIL images, arrays or tensors, or an array or tensor with frames first. They are
+      sampled like those of a file if `video_metadata` has their `fps`. Otherwise `num_frames` of them are taken,
+      evenly spaced, as in transformers.
 
-    With do_sample_frames=False all frames are taken. With `fps` in place of `num_frames` that many per second are.
+    With do_sample_frames=False all frames are taken, with `fps` in place of `num_frames` so many per second.
 
     Returns `pixel_values`, float32 of shape (videos * num_clips * num_crops, frames, channels, height, width) with
     return_tensors="pt", all crops of a clip before the next clip, all clips of a video before the next video. Videos
-    are read one after the other: in memory are the frames of one clip, beside what is returned.
+    are read one after the other: beside the result, only the frames of one clip are in memory.
 
-    Raises TypeError, ValueError and OSError, when made or called, that name the file or value at fault and say what is
+    Raises TypeError, ValueError and OSError, at construction or when called, with the file or value given and what is
     expected.
     """
 
@@ -99,7 +99,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
         super().__init__(**kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
-        """See the class; `kwargs` stand in for its fields."""
+        """Prepare videos, see the class; `kwargs` override its fields."""
         return_tensors = kwargs.pop("return_tensors", None)
         settings = self._settings(kwargs)
         views, metadata = [], []
@@ -117,9 +117,9 @@ class VitsVideoProcessor(BaseVideoProcessor):
         return batch
 
     def views(self, video: Any, **kwargs: Any) -> Iterator[torch.Tensor]:
-        """The views of one video one by one, (frames, channels, height, width), as `preprocess` would return them.
+        """Yield the views of one video, (frames, channels, height, width), as `preprocess` returns them.
 
-        Only one clip of it is in memory at a time.
+        Only one clip is in memory at a time.
         """
         settings = self._settings(kwargs)
         videos = _flatten(video, settings.pop("video_metadata"))
@@ -138,7 +138,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
         num_clips: int = 1,
         **kwargs: Any,
     ) -> np.ndarray:
-        """Positions of the frames to take, of shape (num_clips, frames)."""
+        """Return the positions of the sampled frames, (num_clips, frames)."""
         num_frames = num_frames or self.num_frames
         if fps is None and metadata.fps is not None:
             return sample_indices(
@@ -154,7 +154,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
         return default_sample_indices_fn(metadata, fps=fps, num_frames=None if fps is not None else num_frames)[None]
 
     def _settings(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """All settings, checked: those given, and this processor's own for the others."""
+        """Return all settings, checked: those given, and the fields of this processor for the others."""
         if kwargs.get("fps") is not None and kwargs.get("num_frames") is not None:
             raise ValueError("give either num_frames or fps, got both")
         names = self.valid_kwargs.__annotations__
@@ -173,7 +173,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
     def _clips(
         self, video: Any, metadata: VideoMetadata | None, do_sample_frames: bool | None, **settings: Any
     ) -> Iterator[tuple[torch.Tensor, VideoMetadata]]:
-        """(frames, channels, height, width) of each clip, and the video's metadata with the frames' positions."""
+        """Yield each clip (frames, channels, height, width) with metadata that has the positions of its frames."""
         with open_frames(video, metadata) as frames:
             if do_sample_frames:
                 clips = self.sample_frames(frames.metadata, **settings)
@@ -202,7 +202,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
         device: torch.device | str | None,
         **settings: Any,
     ) -> list[torch.Tensor]:
-        """The views of a clip (frames, channels, height, width), resized and normalised."""
+        """Return the views of a clip (frames, channels, height, width), resized, normalised and cropped."""
         if do_normalize:
             check_channels(clip.shape[1], image_mean, image_std)
         if device is not None:
@@ -211,18 +211,21 @@ class VitsVideoProcessor(BaseVideoProcessor):
         mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
         normalize = make_normalize(convention, rescale_factor if do_rescale else 1.0, mean, std, clip.device)
         prepare = as_scenic if convention == "scenic" else as_slowfast
-        # Frame by frame, since floats of all pixels of a clip may be many times what is left after resizing.
-        clip = torch.stack([prepare(frame.contiguous(), target, normalize) for frame in clip])
-        if not do_center_crop:
-            return [clip]
-        height, width = crop_size.height, crop_size.width
-        corners = crop_corners(clip.shape[-2:], (height, width), num_crops, convention)
-        return [clip[..., top : top + height, left : left + width] for top, left in corners]
+        height, width = (crop_size.height, crop_size.width) if do_center_crop else target
+        corners = crop_corners(target, (height, width), num_crops if do_center_crop else 1, convention)
+        crops = [[] for _ in corners]
+        # Frame by frame: in floats, the whole clip before resizing and cropping may take many times the memory.
+        for frame in clip:
+            prepared = prepare(frame.contiguous(), target, normalize)
+            for crop, (top, left) in zip(crops, corners, strict=True):
+                crop.append(prepared[..., top : top + height, left : left + width].clone())
+        return [torch.stack(crop) for crop in crops]
 
 
 def _flatten(videos: Any, metadata: Any) -> list[tuple[Any, VideoMetadata | None]]:
-    """Each video of a batch, however nested, and what is known of it."""
-    videos = list(_each(videos))
+    """Return each video of a batch, however nested, with its metadata or None."""
+    if not (videos := list(_each(videos))):
+        raise ValueError("expected at least one video, got an empty batch")
     known = make_batched_metadata(videos, metadata) if metadata else [None] * len(videos)
     return list(zip(videos, known, strict=True))
 
@@ -249,23 +252,26 @@ def _is_frame(item: Any) -> bool:
 
 
 def resized_size(height: int, width: int, size: SizeDict, convention: str) -> tuple[int, int]:
-    """Height and width of the resized frame, as the originals round the longer side."""
+    """Return height and width of a resized frame, with the longer side rounded as in the originals."""
     short = size.shortest_edge
     if short is None:
         return size.height, size.width
     if min(height, width) == short:
         return height, width
     if convention == "scenic":
-        return max(short, height * short // width), max(short, width * short // height)
-    if width < height:
-        return math.floor(height / width * short), short
-    return short, math.floor(width / height * short)
+        target = max(short, height * short // width), max(short, width * short // height)
+    elif width < height:
+        target = math.floor(height / width * short), short
+    else:
+        target = short, math.floor(width / height * short)
+    check_enlarged((height, width), target, short)
+    return target
 
 
 def crop_corners(
     frame: tuple[int, int], crop: tuple[int, int], num_crops: int, convention: str
 ) -> list[tuple[int, int]]:
-    """(top, left) of each crop: the centre, or from left to right of wide frames, from top to bottom of others."""
+    """Return (top, left) of each crop: the centre, or three along the width of wide frames or the height of others."""
     room = [side - part for side, part in zip(frame, crop, strict=True)]
     if min(room) < 0:
         raise ValueError(
@@ -288,7 +294,7 @@ def make_normalize(
     std: tuple[float, ...] | float,
     device: torch.device,
 ) -> Normalize:
-    """From pixels to (pixels * scale - mean) / std, rounded where the original's arithmetic rounds."""
+    """Return the function from pixels to (pixels * scale - mean) / std with the rounding of the original."""
     mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
     if convention == "scenic":  # one factor and one offset: 2 / 255 and 1
         factor, offset = (constant.to(device, torch.float32) for constant in (scale / std, mean / std))
@@ -299,7 +305,10 @@ def make_normalize(
 
 
 def as_slowfast(frame: torch.Tensor, target: tuple[int, int], normalize: Normalize) -> torch.Tensor:
-    """Normalise a frame (channels, height, width), then resize it; slowfast/datasets/{utils,transform}.py."""
+    """Normalise a frame (channels, height, width), then resize it.
+
+    Source: facebookresearch/SlowFast, slowfast/datasets/{utils,transform}.py.
+    """
     frame = normalize(frame)
     if tuple(frame.shape[-2:]) == target:
         return frame
@@ -307,7 +316,7 @@ def as_slowfast(frame: torch.Tensor, target: tuple[int, int], normalize: Normali
 
 
 def as_scenic(frame: torch.Tensor, target: tuple[int, int], normalize: Normalize) -> torch.Tensor:
-    """Resize a frame (channels, height, width), its levels cut off to whole ones, then normalise it.
+    """Resize a frame (channels, height, width), truncated to integers, then normalise it.
 
     Source: google-deepmind/dmvr, dmvr/processors.py.
     """
@@ -318,6 +327,7 @@ def as_scenic(frame: torch.Tensor, target: tuple[int, int], normalize: Normalize
 
 def _check_settings(
     convention: str,
+    num_frames: int | None,
     sampling_rate: int,
     num_clips: int,
     num_crops: int,
@@ -327,10 +337,9 @@ def _check_settings(
     rescale_factor: float | None,
     **kwargs: Any,
 ) -> None:
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
-    for name, value in (("sampling_rate", sampling_rate), ("num_clips", num_clips)):
-        if value < 1:
+    check_arithmetic(convention, CONVENTIONS, rescale_factor)
+    for name, value in (("num_frames", num_frames), ("sampling_rate", sampling_rate), ("num_clips", num_clips)):
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be above 0, got {value}")
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
@@ -338,5 +347,3 @@ def _check_settings(
         raise ValueError(f"resample must be 2 (BILINEAR), as in the originals, got {resample!r}")
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
-    if rescale_factor is not None and not rescale_factor > 0:
-        raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")

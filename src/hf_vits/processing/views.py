@@ -1,4 +1,4 @@
-"""Scores of a video as the papers report them: the mean over several clips and crops."""
+"""Scores of a video averaged over several clips and crops, as papers report them."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,18 +14,19 @@ AVERAGES = ("probabilities", "logits")
 
 
 def usual_average(processor: Any) -> str:
-    """What the original of a `VitsVideoProcessor`'s convention averages: SlowFast probabilities, Scenic logits."""
+    """Return what the original of a processor's convention averages: SlowFast probabilities, Scenic logits."""
     return "logits" if processor.convention == "scenic" else "probabilities"
 
 
 def average_views(
     logits: Sequence[torch.Tensor], average: str, head_sizes: Sequence[int] | None = None
 ) -> torch.Tensor:
-    """Mean logits (..., classes) of views, each of (..., classes), or logarithms of their mean probabilities.
+    """Return the mean of logits (..., classes) over views, or the logarithm of the mean of probabilities.
 
     Args:
+        logits: the logits of each view.
         average: one of `AVERAGES`.
-        head_sizes: how many of the classes belong to each head, None for one head.
+        head_sizes: number of classes of each head; None for one head.
     """
     views = torch.stack([view.float() for view in logits])
     if average == "logits":
@@ -50,20 +51,19 @@ def score_views(
     of 3 crops, and ViViT with 4 clips of 3 crops.
 
     Args:
-        model: of videos, with `logits` in its output, in eval mode.
+        model: a model of videos with `logits` in its output, in eval mode.
         processor: a `VitsVideoProcessor`.
-        video: one video, in any form that the processor takes. In memory is one clip of it at a time.
-        num_clips, num_crops: how many views; the processor's own by default.
-        average: "probabilities" or "logits"; by default what goes with the processor's convention, see
-            `usual_average`.
-        batch_size: how many views the model sees at once.
-        kwargs: for the processor, such as `video_metadata`.
+        video: one video in any form that the processor takes. One clip of it is in memory at a time.
+        num_clips, num_crops: number of views; by default the processor's.
+        average: "probabilities" or "logits"; by default `usual_average` of the processor.
+        batch_size: number of views in a forward pass.
+        kwargs: arguments of the processor, such as `video_metadata`.
 
     Returns:
-        The averages, float32 of shape (num_labels,), on the model's device.
+        The average, float32 of shape (num_labels,), on the model's device.
 
     Raises:
-        ValueError: `average` or `batch_size` is none of the above; else as the processor.
+        ValueError: `average` or `batch_size` is invalid; also the errors of the processor.
     """
     if average is None:
         average = usual_average(processor)
@@ -81,7 +81,7 @@ def score_views(
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of `size` items each, the last one of what is left."""
+    """Yield lists of `size` items; the last one has the rest."""
     items = iter(items)
     while batch := list(islice(items, size)):
         yield batch

@@ -1,15 +1,16 @@
-"""`hf-vits evaluate` by its method: one module per --method.
+"""The methods of `hf-vits evaluate`: one module per --method.
 
-Each has OPTIONS, {option that is its own: default}, `configure`, which declares these, evaluate(args), which returns
-what JSON can hold, and show(result).
+Each has OPTIONS, {own option: default}, `configure(group)`, which declares these options, `evaluate(args)`, which
+returns a JSON-serialisable result, and `show(result)`, which prints it.
 """
 
 import importlib
 from types import ModuleType
 
-# {--method: module below}
+# {--method: module of this package}
 METHODS = {"classify": "classification", "knn": "neighbours", "linear": "linear_probe", "low-shot": "low_shot"}
 
 
 def load(method: str) -> ModuleType:
+    """Import the module of a method."""
     return importlib.import_module(f".{METHODS[method]}", __package__)

@@ -1,4 +1,4 @@
-"""How well a trained classifier tells the class of an input."""
+"""Accuracy of a trained classifier."""
 
 import argparse
 from pathlib import Path
@@ -14,12 +14,12 @@ _TASKS = {
     "ForAudioClassification": "audio-classification",
 }
 _MOST_SHOWN_CLASSES = 20
-_IMAGES_PER_VIDEO = 8  # whose memory one takes, about
+_IMAGES_PER_VIDEO = 8  # a video takes about the memory of so many images
 OPTIONS = {"figure": None}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the confusion matrix there")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the confusion matrix to this file")
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def task_of(source: str):
-    """What a classifier was trained for; ValueError for other models."""
+    """Return the task of a classifier; ValueError for other models."""
     from hf_vits.training import tasks
 
     from ..models import class_of, load_config
@@ -68,14 +68,14 @@ def task_of(source: str):
             return tasks.load(task)
     raise ValueError(
         f"{source} is a {name}, which has no classifier for images, videos or recordings; "
-        "--method knn, linear and low-shot do without one"
+        "--method knn, linear and low-shot do not need one"
     )
 
 
 def labels_of_model(config, class_names: list[str]):
-    """(len(class_names),) the model's class of each of the data's classes, by name.
+    """Return the model's class for each of the data's classes, matched by name, as indices (classes of the data,).
 
-    A model that was never told names, whose labels are LABEL_0, LABEL_1..., has the data's classes in their order.
+    For a model without class names, with labels LABEL_0, LABEL_1 and so on, the order of the data's classes counts.
     """
     import numpy as np
 
@@ -90,7 +90,7 @@ def labels_of_model(config, class_names: list[str]):
 
 
 def rank_all(task, model, processor, datasets, labels, batch_size: int):
-    """Most probable classes (inputs, <= 5) and cross-entropy (inputs,) of all inputs of the data sets."""
+    """Return the most probable classes (inputs, at most 5) and cross-entropy (inputs,) of all inputs of datasets."""
     import torch
     from torch.utils.data import ConcatDataset, DataLoader
     from tqdm import tqdm
@@ -112,7 +112,7 @@ def rank_all(task, model, processor, datasets, labels, batch_size: int):
 
 
 def to_model(value, model):
-    """A tensor on the model's device; of floats, in the model's dtype."""
+    """Move a tensor to the model's device, and if it holds floats to the model's dtype."""
     return value.to(model.device, model.dtype if value.is_floating_point() else None)
 
 
@@ -129,7 +129,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def most_frequent_mistakes(labels: list[str], matrix: list[list[int]]) -> list[tuple[str, str, int]]:
-    """(true class, predicted class, times), ten of them, the most frequent first."""
+    """Return the ten most frequent (true class, predicted class, times), the most frequent first."""
     mistakes = [
         (labels[row], labels[column], count)
         for row, counts in enumerate(matrix)

@@ -1,21 +1,21 @@
-"""The labelled inputs that DATA names."""
+"""Loading of the labelled inputs that DATA names."""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
-HELD_OUT = 0.2  # of data that come without a split to measure on, where a method learns from them
+HELD_OUT = 0.2  # fraction of data without a split to measure on, for methods that learn
 
 
 def load_recipe_of(data: str):
-    """The recipe that DATA is; None if it is none."""
+    """Load DATA as a recipe; None if it is not one."""
     from hf_vits.recipe import load_recipe
 
     return load_recipe(Path(data)) if Path(data).suffix in (".yaml", ".yml") else None
 
 
 def load_data(args: argparse.Namespace, task, recipe):
-    """Name, class names and splits of what a classifier is measured on."""
+    """Return name, class names and splits of the data that a classifier is measured on."""
     if recipe is None and args.data == "digits":
         splits = task.load_splits(source_of(args))
         return splits.name, splits.class_names, [splits.train, splits.validation]
@@ -26,7 +26,7 @@ def load_data(args: argparse.Namespace, task, recipe):
 
 
 def load_splits(args: argparse.Namespace, recipe):
-    """Images to learn from and to measure on; some are held out only of data that come as one."""
+    """Load images to learn from and to measure on; a part is held out if the data have only one split."""
     from hf_vits.data.images import SOURCES
     from hf_vits.data.splits import divide, load_classes
 
@@ -43,7 +43,7 @@ def load_splits(args: argparse.Namespace, recipe):
 
 
 def source_of(args: argparse.Namespace):
-    """What DATA is, other than a recipe."""
+    """Return the data source that DATA names, if it is not a recipe."""
     from hf_vits.recipe import DataRecipe
 
     if args.data == "digits":
@@ -56,6 +56,7 @@ def source_of(args: argparse.Namespace):
 
 
 def load_class_folders(folder: Path, task, skip_unreadable: bool):
+    """Return name, class names and splits of a folder with a subfolder per class."""
     from hf_vits.data.folders import load_folder
     from hf_vits.data.splits import Split
 
@@ -69,4 +70,5 @@ def load_class_folders(folder: Path, task, skip_unreadable: bool):
 
 
 def add_note(error: OSError) -> None:
-    error.add_note("For this command that is --skip-unreadable.")
+    """Add to an error that names a recipe's key for skipping files the option of this command."""
+    error.add_note("For this command the option is --skip-unreadable.")

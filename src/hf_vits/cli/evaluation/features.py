@@ -1,4 +1,4 @@
-"""What the methods share that learn from features: those of a training split and of one that is measured."""
+"""Features of a training split and a split to measure on, for the methods that learn from features."""
 
 import argparse
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from .data import load_recipe_of, load_splits
 
 
 class Features(NamedTuple):
-    """Features (images, channels) and labels (images,) of both splits, where the encoder is, and what to report."""
+    """Features (images, channels) and labels (images,) of both splits, and facts for the report."""
 
     train: Any
     train_labels: Any
@@ -18,7 +18,7 @@ class Features(NamedTuple):
 
 
 def features_of(args: argparse.Namespace, num_layers: int = 1, patch_mean: bool = False) -> Features:
-    """Those of the frozen encoder in MODEL, which may be of any kind, kept in memory and nowhere else."""
+    """Compute the features of the frozen encoder of MODEL for both splits of DATA, in memory."""
     from torch.utils.data import DataLoader
 
     from hf_vits.evaluation.features import extract
@@ -45,24 +45,17 @@ def features_of(args: argparse.Namespace, num_layers: int = 1, patch_mean: bool 
 
 
 def load_encoder_of(source: str):
-    """The encoder in a model, where it computes fastest, and its image processor."""
-    import torch
-    from transformers.utils import IMAGE_PROCESSOR_NAME
-
+    """Load the encoder of a model, onto the accelerator if there is one, and its image processor."""
     from hf_vits.evaluation.features import load_encoder
 
-    from ..models import check_source, load_processor
+    from ..models import check_source, load_image_processor, on_accelerator
 
     check_source(source)
-    encoder = load_encoder(source)
-    processor = load_processor(source)
-    if processor is None:
-        raise FileNotFoundError(f"{source} has no {IMAGE_PROCESSOR_NAME}, so its preprocessing is not known")
-    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return encoder.to(device), processor
+    return on_accelerator(load_encoder(source)), load_image_processor(source)
 
 
 def show(result: dict[str, Any]) -> None:
+    """Print the result of a method that learns from features."""
     from ..tables import print_facts, print_table
 
     print_facts((name, value) for name, value in result.items() if name != "results")

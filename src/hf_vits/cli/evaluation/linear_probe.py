@@ -1,4 +1,4 @@
-"""How well a linear classifier of frozen features tells the class of an image."""
+"""Accuracy of a linear classifier on frozen features."""
 
 import argparse
 from dataclasses import replace
@@ -8,23 +8,26 @@ from ..predict import positive
 from .features import features_of, show
 
 LAYERS = {"mae": 1, "dino": 4}
-FACTORS = (1, 10, 100)  # of the original's learning rate: small data sets need more, for want of steps
+FACTORS = (1, 10, 100)  # times the original's learning rate: small datasets have few steps and need more
 OPTIONS = {"probe": "dino", "layers": None, "patch_mean": False, "epochs": None, "learning_rate": None}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--probe", choices=LAYERS, help="whose settings (default: dino)")
+    parser.add_argument("--probe", choices=LAYERS, help="settings of this original (default: dino)")
     parser.add_argument(
-        "--layers", type=positive, metavar="N", help="last layers that give features (default: dino 4, mae 1)"
+        "--layers",
+        type=positive,
+        metavar="N",
+        help="number of last layers to take features from (default: dino 4, mae 1)",
     )
-    parser.add_argument("--patch-mean", action="store_true", help="and the mean of the last layer's patches")
+    parser.add_argument("--patch-mean", action="store_true", help="add the mean of the last layer's patch tokens")
     parser.add_argument("--epochs", type=positive, metavar="N", help="(default: dino 100, mae 90)")
     parser.add_argument(
         "--learning-rate",
         type=float,
         nargs="+",
         metavar="LR",
-        help="for a batch of 256 images, one classifier each (default: dino 0.001 0.01 0.1, mae 0.1 1 10)",
+        help="per 256 images; one classifier for each (default: dino 0.001 0.01 0.1, mae 0.1 1 10)",
     )
 
 

@@ -1,4 +1,4 @@
-"""How well a logistic regression of few images' frozen features tells the class of an image."""
+"""Accuracy of a logistic regression on the frozen features of few images."""
 
 import argparse
 from typing import Any
@@ -15,20 +15,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=shots,
         nargs="+",
         metavar="N",
-        help="images, or N%% of the images, per class (default: 1%% 10%%)",
+        help="images per class, or N%% of them (default: 1%% 10%%)",
     )
-    parser.add_argument("--draws", type=positive, metavar="N", help="times that images are drawn (default: 3)")
-    parser.add_argument("--penalty", type=float, metavar="L", help="weight of the squared norm (default: 0.1)")
+    parser.add_argument(
+        "--draws", type=positive, metavar="N", help="number of random draws of the images (default: 3)"
+    )
+    parser.add_argument("--penalty", type=float, metavar="L", help="weight of the squared L2 norm (default: 0.1)")
 
 
 def shots(text: str) -> int | float:
-    """Images per class, or their share of the class."""
+    """Parse a number of images per class, or the fraction of the class."""
     if not text.endswith("%"):
         return positive(text)
-    share = float(text[:-1]) / 100
-    if not 0 < share <= 1:
+    fraction = float(text[:-1]) / 100
+    if not 0 < fraction <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0% and at most 100%, got {text}")
-    return share
+    return fraction
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How well the nearest training images tell the class of an image."""
+"""Accuracy of k nearest neighbours on frozen features."""
 
 import argparse
 from typing import Any
@@ -12,9 +12,13 @@ OPTIONS = {"neighbours": None, "temperature": 0.07}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--neighbours", type=positive, nargs="+", metavar="K", help="how many vote (default: 10 20 100 200)"
+        "--neighbours",
+        type=positive,
+        nargs="+",
+        metavar="K",
+        help="number of neighbours that vote (default: 10 20 100 200)",
     )
-    parser.add_argument("--temperature", type=float, metavar="T", help="divides similarities (default: 0.07)")
+    parser.add_argument("--temperature", type=float, metavar="T", help="divisor of the similarities (default: 0.07)")
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""`hf-vits predict` by what a model takes: one module per kind of input.
+"""The kinds of input of `hf-vits predict`: one module per kind.
 
-Each has MEDIA, the files it reads (`hf_vits.data.folders.Media`), and predict(args, paths), which loads the model,
-draws the figure if one is asked for, and returns a dict per file: file, and predictions or text.
+Each has MEDIA, the files it reads (`hf_vits.data.folders.Media`), and `predict(args, paths)`, which loads the model,
+draws the figure if it is wanted, and returns a dict per file with its name and its predictions or text.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from hf_vits.data.folders import Media, find_unreadable, visible_files
 
-# {end of a model's class name: module below}
+# {end of a model's class name: module of this package}
 _KINDS = {
     "ForImageClassification": "images",
     "ForImageClassificationWithTeacher": "images",
@@ -25,15 +25,15 @@ _MOST_NAMED = 10
 
 
 def kind_of(source: str, model_class: type[PreTrainedModel]) -> ModuleType:
-    """The module for the model's inputs; ValueError where it is no classifier."""
+    """Return the module for the model's kind of input; ValueError if it is not a classifier."""
     for ending, module in _KINDS.items():
         if model_class.__name__.endswith(ending):
             return importlib.import_module(f".{module}", __package__)
-    raise ValueError(f"{source} is a {model_class.__name__}, which has no classifier: predictions need one")
+    raise ValueError(f"{source} is a {model_class.__name__}, which has no classifier; prediction needs one")
 
 
 def find_files(arguments: list[Path], media: Media) -> list[Path]:
-    """Return the files that are named, and those at any depth of folders with the kind's endings, each once.
+    """Return the named files, and at any depth of named folders the files with the endings of `media`, each once.
 
     Hidden files in folders are left out, see `hf_vits.data.folders.is_hidden`.
     """
@@ -55,7 +55,7 @@ def find_files(arguments: list[Path], media: Media) -> list[Path]:
 
 
 def check_readable(paths: list[Path], media: Media, skip: bool) -> dict[Path, str]:
-    """{unreadable file: why it cannot be decoded}; OSError that names them unless they are to be skipped."""
+    """Return {unreadable file: reason}; raise OSError that lists them unless `skip`, or if there is no other file."""
     unreadable = find_unreadable(paths, media)
     named = "; ".join(f"{path}: {problem}" for path, problem in list(unreadable.items())[:_MOST_NAMED])
     more = f"; and {len(unreadable) - _MOST_NAMED} more" if len(unreadable) > _MOST_NAMED else ""

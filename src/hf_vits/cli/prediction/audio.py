@@ -1,4 +1,4 @@
-"""Recordings to classes."""
+"""Classification of recordings."""
 
 import argparse
 from functools import partial
@@ -15,14 +15,14 @@ from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
 from .windows import describe
 
-_LONGEST_WINDOW = 30.0  # seconds, of a model that takes any length
+_LONGEST_WINDOW = 30.0  # seconds, for models that take any length
 _DRAWN_CLASSES = 4
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
-    """{file, predictions: [{label, score}, ...], windows: [{start, end, label, score}, ...]} of each recording.
+    """Return {file, predictions: [{label, score}, ...], windows: [{start, end, label, score}, ...]} per recording.
 
-    Recordings longer than the model's window are classified window by window; their scores are the windows' mean.
+    Recordings longer than the window are classified window by window; their scores are the mean over the windows.
     """
     model, extractor = load_with(AutoFeatureExtractor, args.model)
     length = window_length(args.window, extractor)
@@ -40,7 +40,7 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
 
 
 def window_length(seconds: float | None, extractor: Any) -> int:
-    """In samples: as asked for, or what the extractor cuts clips to, or `_LONGEST_WINDOW`."""
+    """Return the length of a window in samples: `seconds`, or the extractor's max_length, or `_LONGEST_WINDOW`."""
     if seconds is not None:
         return max(round(seconds * extractor.sampling_rate), 1)
     if extractor.truncation:
@@ -55,7 +55,7 @@ def draw(
     sampling_rate: int,
     figure: Path,
 ) -> None:
-    """Spectrograms, and over those of several windows the probabilities of the best classes over time."""
+    """Draw spectrograms and, for recordings of several windows, the probabilities of the best classes over time."""
 
     def add(number: int, axes: Axes) -> None:
         _, windows, scores = drawn[number]

@@ -1,4 +1,4 @@
-"""Image files to classes."""
+"""Classification of images."""
 
 import argparse
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _MOST_DRAWN = 48
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
-    """{file, predictions: [{label, score}, ...]} of each image; --figure draws the first of them."""
+    """Return {file, predictions: [{label, score}, ...]} per image; draw the first ones with --figure."""
     model, processor = load_classifier(args.model)
     predictions = list(classify(model, processor, paths, args.top_k, args.batch_size))
     if args.figure:
@@ -28,7 +28,7 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
 
 
 def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -> Iterator[dict[str, Any]]:
-    """{file, predictions: [{label, score}, ...]} of each image, most probable class first."""
+    """Yield {file, predictions: [{label, score}, ...]} per image, most probable class first."""
     mode = image_mode(model)
     top_k = min(top_k, model.config.num_labels)
     with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
@@ -45,6 +45,7 @@ def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -
 
 
 def draw(predictions: list[dict[str, Any]], figure: Path) -> None:
+    """Draw images with their most probable class."""
     best = [(open_image(row["file"], "RGB"), row["predictions"][0]) for row in predictions]
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw_predictions([Prediction(image, None, top["label"], top["score"]) for image, top in best], figure)

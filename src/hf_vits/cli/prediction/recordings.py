@@ -1,4 +1,4 @@
-"""What predictions for recordings share: reading them, cutting long ones into windows, drawing them."""
+"""Reading recordings, cutting long ones into windows and drawing them, for classification and recognition."""
 
 import itertools
 import math
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import soundfile
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,22 +14,22 @@ from transformers import PreTrainedModel
 
 from hf_vits.figures.audio import power_spectrogram
 from hf_vits.figures.runs import save_figure
-from hf_vits.processing.waveform import load_audio
+from hf_vits.processing.waveform import audio_length, load_audio
 
 from .windows import window_starts
 
 MOST_DRAWN = 8
-# Of a drawn spectrogram: samples that a column looks at, and how many columns there are at most.
+# Samples in a column of a drawn spectrogram, and its number of columns.
 _LOOKED_AT = 512
 _COLUMNS_PER_SECOND, _MOST_COLUMNS = 40, 2000
 
 
 class Window(NamedTuple):
-    """A piece of a recording, in samples.
+    """A part of a recording, in samples.
 
     Attributes:
-        start, end: of what the model sees.
-        first, last: of what its answer is for.
+        start, end: the part that the model sees, with context.
+        first, last: the part that its prediction is used for.
     """
 
     start: int
@@ -40,13 +39,13 @@ class Window(NamedTuple):
 
 
 def overlapping(samples: int, length: int) -> list[Window]:
-    """Windows of one length, each half over the next at most, from a recording's start to its end."""
+    """Return windows of one length that cover a recording; neighbours overlap by half or more."""
     spans = [(start, min(start + length, samples)) for start in window_starts(samples, length)]
     return [Window(*span, *span) for span in spans]
 
 
 def with_context(samples: int, length: int, step: int) -> list[Window]:
-    """Windows of at most `length` whose middle two thirds follow one another, cut at multiples of `step`."""
+    """Return windows of at most `length` whose middle two thirds are adjacent, with bounds at multiples of `step`."""
     if samples <= length:
         return [Window(0, samples, 0, samples)]
     context = length // 6 // step * step
@@ -66,8 +65,8 @@ def run_windows(
     batch_size: int,
     description: str,
 ) -> Iterator[tuple[Path, torch.Tensor, list[Window], list[torch.Tensor]]]:
-    """Each file with its waveform, its windows and the model's logits for each window, under a bar of seconds."""
-    seconds = round(sum(soundfile.info(path).duration for path in paths), 1)
+    """Yield each file with its waveform, its windows and the logits of each window; show a progress bar of seconds."""
+    seconds = round(sum(samples / rate for samples, rate in map(audio_length, paths)), 1)
     with torch.inference_mode(), tqdm(total=seconds, desc=description, unit="s", disable=None) as bar:
         for path in paths:
             waveform = load_audio(path, extractor.sampling_rate)
@@ -87,8 +86,8 @@ def run_windows(
 
 
 def window_logits(model: PreTrainedModel, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The model's logits for each clip; of those per frame, only the clip's own, without padding."""
-    # What the windows are is decided already; an extractor that cuts clips would drop the end of longer ones.
+    """Return the logits of each clip; if there are logits per frame, without the frames of padding."""
+    # The clips are windows already; with truncation the extractor would drop the end of longer ones.
     inputs = extractor(clips, truncation=False, return_tensors="pt").to(model.device, model.dtype)
     logits = model(**inputs).logits.float().cpu()
     if logits.ndim == 2:
@@ -103,7 +102,7 @@ def draw_recordings(
     add: Callable[[int, Axes], None],
     figure: Path,
 ) -> None:
-    """A spectrogram per (title, waveform), over seconds and kHz; `add` puts what was predicted on its axes."""
+    """Draw a spectrogram per (title, waveform), over seconds and kHz; `add` draws the predictions on its axes."""
     canvas = Figure(figsize=(10, 2.4 * len(recordings)), layout="constrained")
     for number, (title, waveform) in enumerate(recordings):
         axes = canvas.add_subplot(len(recordings), 1, number + 1)

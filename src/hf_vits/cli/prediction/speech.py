@@ -1,4 +1,4 @@
-"""Recordings of speech to text."""
+"""Recognition of speech."""
 
 import argparse
 from functools import partial
@@ -15,13 +15,13 @@ from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, run_windows, with_context
 
 _WINDOW = 30.0  # seconds
-_LONGEST_TITLE = 95  # characters, of a drawing
+_LONGEST_TITLE = 95  # characters
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
-    """{file, text, words: [{word, start, end}, ...]} of each recording; words only without a beam search.
+    """Return {file, text, words: [{word, start, end}, ...]} per recording; with a beam search there are no words.
 
-    Long recordings are recognised window by window; each is heard with what stands around it.
+    Long recordings are recognised window by window, each with context before and after it.
     """
     model, processor = load_with(AutoProcessor, args.model)
     extractor, step = processor.feature_extractor, model.config.inputs_to_logits_ratio
@@ -39,7 +39,7 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
 
 
 def own_frames(window: Window, logits: torch.Tensor, step: int) -> torch.Tensor:
-    """The frames of a window's logits (frames, tokens) that its answer is for; the others are the neighbours'."""
+    """Return the frames from `first` to `last` of a window's logits (frames, tokens), without its context."""
     first = (window.first - window.start) // step
     if window.last == window.end:
         return logits[first:]
@@ -47,7 +47,7 @@ def own_frames(window: Window, logits: torch.Tensor, step: int) -> torch.Tensor:
 
 
 def recognise(processor: Any, logits: torch.Tensor, step: int, num_beams: int) -> dict[str, Any]:
-    """Text of logits (frames, tokens), a frame every `step` samples, and when its words are said, in seconds."""
+    """Return the text of logits (frames, tokens), one per `step` samples, and its words with times in seconds."""
     if num_beams > 1:
         return {"text": processor.decode_logits(logits[None], num_beams=num_beams)[0]}
     decoded = processor.tokenizer.decode(logits.argmax(dim=-1), output_word_offsets=True)
@@ -60,11 +60,12 @@ def recognise(processor: Any, logits: torch.Tensor, step: int, num_beams: int) -
 
 
 def shortened(title: str) -> str:
+    """Cut a title that is too long for a figure."""
     return title if len(title) <= _LONGEST_TITLE else f"{title[:_LONGEST_TITLE]} ..."
 
 
 def draw(rows: list[dict[str, Any]], waveforms: list[torch.Tensor], sampling_rate: int, figure: Path) -> None:
-    """Spectrograms with the words where they are said."""
+    """Draw spectrograms with each word at the time it is said."""
 
     def add(number: int, axes: Axes) -> None:
         for word in rows[number].get("words", []):

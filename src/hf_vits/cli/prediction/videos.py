@@ -1,4 +1,4 @@
-"""Videos to classes."""
+"""Classification of videos."""
 
 import argparse
 import math
@@ -25,7 +25,7 @@ from .windows import describe, window_starts
 _MOST_DRAWN = 8
 _DRAWN_CLASSES = 5
 _DRAWN_FRAMES = 32
-_IMAGES_PER_CLIP = 8  # whose memory one clip takes, about
+_IMAGES_PER_CLIP = 8  # a clip takes about the memory of so many images
 
 
 class Window(NamedTuple):
@@ -33,7 +33,7 @@ class Window(NamedTuple):
 
     Attributes:
         start, end: in seconds.
-        indices: of the frames that the model sees.
+        indices: positions of the frames that the model sees.
     """
 
     start: float
@@ -42,10 +42,10 @@ class Window(NamedTuple):
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
-    """{file, predictions: [{label, score}, ...], windows: [{start, end, label, score}, ...]} of each video.
+    """Return {file, predictions: [{label, score}, ...], windows: [{start, end, label, score}, ...]} per video.
 
-    A video longer than a clip is classified window by window, each half over the next; its scores are their mean.
-    Of a model with several heads predictions are combinations of their classes, and there is `heads`, see `describe`.
+    A video longer than a clip is classified in overlapping windows; its scores are the mean over the windows. For a
+    model with several heads, predictions are combinations of their classes, and `heads` is added, see `describe`.
     """
     model, processor = load_with(AutoVideoProcessor, args.model)
     check_processor(processor)
@@ -64,7 +64,7 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
 def classify(
     model: PreTrainedModel, processor: VitsVideoProcessor, paths: list[Path], batch_size: int
 ) -> Iterator[tuple[Path, list[Window], torch.Tensor]]:
-    """Each video with its windows and their class probabilities (windows, classes), under a bar of windows."""
+    """Yield each video with its windows and class probabilities (windows, classes); show a progress bar of windows."""
     plans = [(path, slide(probe(path), processor)) for path in paths]
     total = sum(len(windows) for _, windows in plans)
     with torch.inference_mode(), tqdm(total=total, desc="Classifying", unit="clip", disable=None) as bar:
@@ -82,7 +82,7 @@ def classify(
 
 
 def slide(info: VideoInfo, processor: VitsVideoProcessor) -> list[Window]:
-    """Windows as long as a clip, each half over the next at most, from a video's start to its end."""
+    """Return windows as long as a clip that cover a video; neighbours overlap by half or more."""
     settings = processor.num_frames, processor.sampling_rate, processor.convention
     length = min(clip_length(info, processor), info.num_frames)
     windows = []
@@ -93,7 +93,7 @@ def slide(info: VideoInfo, processor: VitsVideoProcessor) -> list[Window]:
 
 
 def clip_length(info: VideoInfo, processor: VitsVideoProcessor) -> int:
-    """Frames of the video that a clip covers; all of them where a clip is made of segments of the whole video."""
+    """Return how many frames of the video a clip covers; with segments, which span the whole video, all of them."""
     if processor.convention == "slowfast_segments":
         return info.num_frames
     if processor.convention == "slowfast":
@@ -102,7 +102,7 @@ def clip_length(info: VideoInfo, processor: VitsVideoProcessor) -> int:
 
 
 def view(processor: VitsVideoProcessor, video: VideoReader, indices: np.ndarray) -> torch.Tensor:
-    """Frames of a video, cropped at their centre and normalised: (frames, channels, height, width)."""
+    """Return frames of a video, centre-cropped and normalised: (frames, channels, height, width)."""
     (clip,) = processor.views(video.read(indices), do_sample_frames=False, num_clips=1, num_crops=1)
     return clip
 
@@ -110,7 +110,7 @@ def view(processor: VitsVideoProcessor, video: VideoReader, indices: np.ndarray)
 def watched(
     model: PreTrainedModel, processor: VitsVideoProcessor, path: Path, windows: list[Window], scores: torch.Tensor
 ) -> WatchedVideo:
-    """What to draw of a video: frames spread over those that the model saw, and its classes over time."""
+    """Return what to draw of a video: some of the frames that the model saw, and class probabilities over time."""
     seen = np.unique(np.concatenate([window.indices for window in windows]))
     shown = seen[np.linspace(0, len(seen) - 1, min(_DRAWN_FRAMES, len(seen))).round().astype(int)]
     with VideoReader(path) as video:

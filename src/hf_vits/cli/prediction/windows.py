@@ -1,4 +1,4 @@
-"""What predictions over time share: windows that slide over an input, and what is told of their classes."""
+"""Sliding windows over a video or recording, and the report of their predictions."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from hf_vits.data.label_groups import most_probable, most_probable_of_heads
 
 
 def window_starts(total: int, length: int) -> list[int]:
-    """Starts of windows of one length, each half over the next at most, that reach from 0 to `total`."""
+    """Return the starts of windows of one length that cover 0 to `total`; neighbours overlap by half or more."""
     room = max(total - length, 0)
     return np.linspace(0, room, 1 + math.ceil(room / (length / 2))).round().astype(int).tolist()
 
@@ -20,17 +20,18 @@ def window_starts(total: int, length: int) -> list[int]:
 def describe(
     config: PreTrainedConfig, scores: torch.Tensor, spans: Sequence[tuple[float, float]], top_k: int
 ) -> dict[str, Any]:
-    """What JSON says of an input.
+    """Return the JSON-serialisable predictions for an input.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         scores: probabilities (windows, classes).
         spans: start and end of each window, in seconds.
 
     Returns:
-        predictions: [{label, score}, ...], the best classes of the windows' mean, or combinations of heads' classes.
-        heads: of a model with several {name: [{label, score}, ...]}.
-        windows: of several windows [{start, end, label, score}, ...], the best class of each.
+        predictions: [{label, score}, ...], the best classes of the mean over the windows; for a model with several
+            heads, combinations of their classes.
+        heads: {name: [{label, score}, ...]}, for a model with several heads.
+        windows: [{start, end, label, score}, ...], the best class of each window, if there are several.
     """
     mean = scores.mean(dim=0)
     described: dict[str, Any] = {"predictions": most_probable(config, mean, top_k)}

@@ -4,7 +4,6 @@ An input is a recording in a form that the audio processors take: a path, or a d
 or with "bytes". Its label is a class (`CLASS_SOURCES`) or a text (`TEXT_SOURCES`).
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from hf_vits.processing.waveform import bytes_missing
+from hf_vits.processing.waveform import audio_length
 
 from ..folders import Media
 from ..sources import Sources
@@ -24,8 +22,6 @@ from ..synthetic import speech
 
 CLASS_SOURCES = Sources(f"{__name__}.sources")
 TEXT_SOURCES = Sources(f"{__name__}.sources", "load_texts")
-
-_BLOCK = 1024  # samples read at a recording's end to check that it is whole
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class FileClips:
 
 
 def clip_seconds(inputs: Inputs) -> np.ndarray:
-    """Return the lengths of recordings in seconds, (recordings,), from the files' headers, under a progress bar."""
+    """Return the lengths of recordings in seconds, (recordings,), under a progress bar."""
     if isinstance(inputs, ChosenInputs):
         return clip_seconds(inputs.inputs)[inputs.indices]
     if isinstance(inputs, SpokenClips):
@@ -63,21 +59,16 @@ def clip_seconds(inputs: Inputs) -> np.ndarray:
 
 def _seconds(clip: Path | Mapping[str, Any]) -> float:
     if isinstance(clip, Mapping):
-        clip = clip["path"] if clip["bytes"] is None else io.BytesIO(clip["bytes"])
-    return soundfile.info(clip).duration
+        clip = clip["path"] if clip["bytes"] is None else clip["bytes"]
+    samples, rate = audio_length(clip)
+    return samples / rate
 
 
 def audio_problem(path: Path) -> str | None:
     """Return why the recording cannot be read from its first to its last sample, None if it can."""
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.frames == 0:
-                return "it has no samples"
-            last = min(file.frames, _BLOCK)
-            file.seek(file.frames - last)
-            if bytes_missing(file) or len(file.read(last)) < last:
-                return "it is truncated"
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+        audio_length(path)
+    except OSError as error:
         return str(error)
     return None
 

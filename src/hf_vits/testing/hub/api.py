@@ -1,4 +1,4 @@
-"""What `LoopbackHub` answers to each request: one method per route of the Hub's API and of the storage behind it."""
+"""The answers of `LoopbackHub`: one method per route of the Hub's API and of its storage for large files."""
 
 import base64
 import hashlib
@@ -13,16 +13,15 @@ from urllib.parse import parse_qs, quote, unquote
 
 from .http import Answer, Request
 from .metadata import check_metadata, front_matter
-from .store import Commit, Refusal, Repository, StoredFile
+from .store import LARGE_ENDINGS, Commit, Refusal, Repository, StoredFile
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
-LARGE_PATTERN = re.compile(r"\.(bin|ckpt|h5|msgpack|npy|npz|onnx|pt|pth|safetensors)$")
-LARGE_SIZE = 10 * 1024 * 1024
+LARGE_SIZE = 10 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user of the hub; `role` is that of the token: `"write"` or `"read"`."""
+    """A user of the hub with a token; `role` is what the token allows: `"write"` or `"read"`."""
 
     name: str
     token: str
@@ -69,10 +68,13 @@ _STORAGE_ROUTES: tuple[Route, ...] = tuple(
 
 
 class HubApi:
-    """The state of a hub and what it answers; knows neither sockets nor faults.
+    """The state of a hub and its answers to requests, independent of sockets and scripted faults.
 
-    `multipart_above`: large files of more than so many bytes are uploaded in parts of that size. `lfs_uploads` lists
-    the sha256 of every large object received, in order.
+    Args:
+        multipart_above: large files of more bytes than this are uploaded in parts of this size.
+
+    Attributes:
+        lfs_uploads: the sha256 of every large object received, in order.
     """
 
     def __init__(self, *, multipart_above: int | None = None):
@@ -86,16 +88,16 @@ class HubApi:
 
     @property
     def endpoint(self) -> str:
-        """Address of the API, without trailing slash."""
+        """Return the address of the API, without trailing slash."""
         raise NotImplementedError
 
     @property
     def storage(self) -> str:
-        """Address of the storage that holds large files, without trailing slash."""
+        """Return the address of the storage for large files, without trailing slash."""
         raise NotImplementedError
 
     def answer(self, request: Request) -> Answer:
-        """Act on a request; a `Refusal` becomes the answer."""
+        """Handle a request; a `Refusal` that is raised becomes the answer."""
         try:
             for method, pattern, name in _STORAGE_ROUTES if request.at_storage else _ROUTES:
                 found = pattern.fullmatch(request.path)
@@ -107,7 +109,7 @@ class HubApi:
         except Refusal as refusal:
             return Answer.refusing(refusal)
 
-    # Who asks, and what they may see.
+    # Accounts and their rights.
 
     def _account(self, request: Request) -> Account | None:
         header = request.headers.get("Authorization")
@@ -149,7 +151,7 @@ class HubApi:
         return repository, self._writer(request, repository.owner)
 
     def _no_route(self, request: Request) -> Answer:
-        # A name without namespace, as `AutoModel.from_pretrained("name")` asks for it, is a repository nobody made.
+        # `AutoModel.from_pretrained("name")` asks for a name without namespace: no repository has one.
         if re.match(r"/api/(models|datasets|spaces)/|.+/resolve/", request.path):
             self._visible(request, "models", "")
         raise Refusal(404, f"{request.method} {request.path}: not a route of this hub")
@@ -179,10 +181,8 @@ class HubApi:
 
     def _create_repository(self, request: Request) -> Answer:
         data = request.json()
-        account = self._account(request)
-        repo_id = f"{data.get('organization') or (account.name if account else '')}/{data['name']}"
+        kind, repo_id = self._named(request, data)
         self._writer(request, repo_id.split("/")[0])
-        kind = data.get("type", "model")
         private = data.get("visibility") == "private" or data.get("private") is True
         url = f"{self.endpoint}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
         with self._lock:
@@ -192,13 +192,16 @@ class HubApi:
         return Answer.of({"url": url, "name": repo_id, "id": _stable_id(repo_id)})
 
     def _delete_repository(self, request: Request) -> Answer:
-        data = request.json()
-        account = self._account(request)
-        repo_id = f"{data.get('organization') or (account.name if account else '')}/{data['name']}"
-        kind = data.get("type", "model")
+        kind, repo_id = self._named(request, request.json())
         self._writable(request, f"{kind}s", repo_id)
         del self.repositories[kind, repo_id]
         return Answer.of({})
+
+    def _named(self, request: Request, data: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the kind and id of the repository that a body names, by default in the user's own namespace."""
+        account = self._account(request)
+        namespace = data.get("organization") or (account.name if account else "")
+        return data.get("type", "model"), f"{namespace}/{data['name']}"
 
     def _repository_info(self, request: Request, kind: str, repo_id: str, revision: str = "main") -> Answer:
         repository = self._visible(request, kind, repo_id)
@@ -312,7 +315,7 @@ class HubApi:
             entry["lastCommit"] = {"id": commit.id, "title": commit.title, "date": _date(commit)}
         return entry
 
-    # Uploads: preupload says how each file goes, large ones go to storage, the commit names them all.
+    # Uploads: preupload decides how each file is sent, large files go to storage, the commit lists them all.
 
     def _no_xet(self, request: Request, kind: str, repo_id: str) -> Answer:
         self._visible(request, kind, repo_id)
@@ -429,7 +432,7 @@ class HubApi:
         }
         return Answer(302, headers)
 
-    # The storage behind: a second origin, signed addresses, no tokens.
+    # The storage for large files: a second origin with signed addresses and without tokens.
 
     def _signed(self, origin: str, method: str, target: str) -> str:
         return f"{origin}{quote(target)}?signature={self._signature(method, quote(target))}"
@@ -475,13 +478,13 @@ def _date(commit: Commit) -> str:
 
 
 def _is_large(file: Mapping[str, Any]) -> bool:
-    """Whether a file announced at preupload goes to storage: by name, by size, or because its beginning is no text."""
+    """Return whether a file announced at preupload goes to storage: by its ending, its size or binary content."""
     sample = base64.b64decode(file.get("sample", ""))
     try:
-        sample[:-4].decode()  # the sample may end within a character
+        sample[:-4].decode()  # the sample may end in the middle of a character
     except UnicodeDecodeError:
         return True
-    return bool(LARGE_PATTERN.search(file["path"])) or file["size"] > LARGE_SIZE or b"\0" in sample
+    return file["path"].endswith(LARGE_ENDINGS) or file["size"] > LARGE_SIZE or b"\0" in sample
 
 
 def _added_file(line: Mapping[str, Any], repository: Repository) -> StoredFile | None:

@@ -1,4 +1,4 @@
-"""How `LoopbackHub` is reached: requests and answers over HTTP, and the scripted failures between them."""
+"""The HTTP server of `LoopbackHub`: requests, answers and scripted faults."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Fault:
         return self.hits < self.times and self.method in (None, method) and self.path.search(target) is not None
 
     def answer(self, status: int) -> "Answer":
-        """JSON, as the Hub refuses; of a 5xx an HTML page, as gateways before it do."""
+        """Return an error as JSON, as the Hub does; for 5xx an HTML page, as the gateways in front of it do."""
         if status < 500:
             return Answer.refusing(Refusal(status, f"scripted fault {status}", headers=self.headers))
         page = f"<html><body>scripted fault {status}</body></html>".encode()
@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request that the hub answered: its method, path, status (0 where the connection was cut) and body size."""
+    """A request that the hub answered: method, path, status (0 if the connection was cut) and bytes of its body."""
 
     method: str
     path: str
@@ -54,7 +54,7 @@ class Exchange:
 
 @dataclass
 class Request:
-    """A request as the routes see it; `body` is complete."""
+    """A request with its complete body; `at_storage` if it was sent to the storage for large files."""
 
     method: str
     path: str
@@ -78,16 +78,20 @@ class Request:
 
 @dataclass
 class Answer:
+    """An HTTP answer."""
+
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     @classmethod
     def of(cls, data: Any, status: int = 200, **headers: str) -> "Answer":
+        """Return an answer with `data` as JSON."""
         return cls(status, {"Content-Type": "application/json", **headers}, json.dumps(data).encode())
 
     @classmethod
     def refusing(cls, refusal: Refusal) -> "Answer":
+        """Return the answer for a refusal, with the headers that the Hub's client reads."""
         answer = cls.of({"error": refusal.message}, refusal.status)
         answer.headers |= {"X-Error-Message": refusal.message.replace("\n", " "), **refusal.headers}
         if refusal.code:
@@ -96,7 +100,7 @@ class Answer:
 
 
 class Hub(Protocol):
-    """What a server needs of the hub behind it."""
+    """The part of `LoopbackHub` that a server uses."""
 
     exchanges: list[Exchange]
 
@@ -106,7 +110,7 @@ class Hub(Protocol):
 
 
 class Server(ThreadingHTTPServer):
-    """One origin of the hub; knows its open connections, to end them with itself."""
+    """One origin of the hub; it keeps track of open connections to close them when it stops."""
 
     daemon_threads = True
     block_on_close = False
@@ -131,19 +135,21 @@ class Server(ThreadingHTTPServer):
     def close_connections(self) -> None:
         with self._open_lock:
             for connection in self._open:
-                # The handler's thread may be closing it at this moment.
+                # The thread of the handler may be closing it at the same moment.
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
 
     def handle_error(self, request, client_address) -> None:
-        """A client that went away is no news here; anything else is a fault of this module and is shown."""
+        """Ignore clients that closed the connection; show any other error, which is a bug in this module."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
@@ -177,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         return Request(self.command, url.path, parse_qs(url.query), self.headers, body, self.server.at_storage)
 
     def _body(self) -> bytes | None:
-        """The whole body; None where the client went away before its end."""
+        """Read the whole body; None if the client closed the connection before its end."""
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             chunks = []
             while size := int(self.rfile.readline().split(b";")[0] or b"0", 16):
@@ -211,9 +217,9 @@ class Handler(BaseHTTPRequestHandler):
     def _close(self, reset: bool) -> None:
         self.close_connection = True
         if reset:
-            time.sleep(0.05)  # what was sent must arrive before the reset, which drops what is under way
+            time.sleep(0.05)  # a reset drops what was sent and has not arrived yet
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: `LoopbackHub.exchanges` is the log."""
+        """Print nothing: `LoopbackHub.exchanges` is the log."""

@@ -1,16 +1,16 @@
-"""A Hugging Face Hub on 127.0.0.1, for tests and for `make demo`, where the real one cannot be reached.
+"""A Hugging Face Hub on 127.0.0.1, for tests and `make demo`, which must not need the real one.
 
-`LoopbackHub` is a real HTTP server that speaks what huggingface_hub 2.4 says to a Hub: accounts and tokens,
+`LoopbackHub` is an HTTP server with the routes that huggingface_hub 2.4 uses: accounts and tokens,
 repositories (models, datasets, spaces), revisions and trees, preupload, LFS upload (in one piece or in parts),
 commits, downloads with etags and ranges, and the check of a card's metadata. As with the real Hub, large files live on
-a second origin (a second port) behind signed addresses that refuse to be sent a token. It keeps everything in memory.
+a second origin (a second port) with signed addresses that refuse requests with a token. Everything is kept in memory.
 
-Where it differs from the real Hub:
+Differences from the real Hub:
 
 - No Xet storage. The client uploads through Xet whenever hf_xet is installed, without asking the Hub, so
-  `HF_HUB_DISABLE_XET=1` must be set; `environment()` and `in_process()` do that. The client then takes the LFS path.
-- An anonymous request for a repository that is missing or private is answered 401, as by the real Hub, but with
-  `X-Error-Code: RepoNotFound`: the client reads that meaning into a bare 401 only where the address is https.
+  `HF_HUB_DISABLE_XET=1` must be set; `environment()` and `in_process()` do that. The client then uploads by LFS.
+- An anonymous request for a missing or private repository is answered with 401, as by the real Hub, but with
+  `X-Error-Code: RepoNotFound`: without it, the client understands 401 in this way only if the address is https.
 - No pull requests, and listings come in one page.
 """
 
@@ -30,7 +30,7 @@ from .store import Repository
 
 
 class LoopbackHub(HubApi):
-    """A Hub on 127.0.0.1 while its `with` block runs.
+    """A Hub on 127.0.0.1 that runs during its `with` block.
 
     ```python
     with LoopbackHub() as hub, hub.in_process(home):
@@ -38,9 +38,14 @@ class LoopbackHub(HubApi):
         AutoModel.from_pretrained("user/tiny")
     ```
 
-    `user` owns the namespace of that name, and `token` lets `user` in. Large files of more than `multipart_above`
-    bytes are uploaded in parts of that size. `exchanges` lists every request answered, `lfs_uploads` the sha256 of
-    every large object received, both in order.
+    Args:
+        user: name of a user and of the namespace that this user owns.
+        multipart_above: large files of more bytes than this are uploaded in parts of this size.
+
+    Attributes:
+        token: a token of `user` with write access.
+        exchanges: every request answered, in order.
+        lfs_uploads: the sha256 of every large object received, in order.
     """
 
     def __init__(self, user: str = "user", *, multipart_above: int | None = None):
@@ -66,7 +71,7 @@ class LoopbackHub(HubApi):
 
     @property
     def endpoint(self) -> str:
-        """Address to give as `endpoint=` or `HF_ENDPOINT`."""
+        """Return the address to pass as `endpoint=` or `HF_ENDPOINT`."""
         return self._origin(0)
 
     @property
@@ -79,7 +84,7 @@ class LoopbackHub(HubApi):
         return f"http://127.0.0.1:{self._servers[index].server_port}"
 
     def add_account(self, name: str, role: str = "write") -> str:
-        """A new token for the user `name`, which may `"read"` or also `"write"`."""
+        """Make a token for the user `name` that allows to `"read"` or also to `"write"`, and return it."""
         if role not in ("read", "write"):
             raise ValueError(f"role must be 'read' or 'write', got {role!r}")
         token = f"hf_{secrets.token_hex(17)}"
@@ -87,7 +92,7 @@ class LoopbackHub(HubApi):
         return token
 
     def repository(self, repo_id: str, kind: str = "model") -> Repository:
-        """What the hub holds of a repository; KeyError where there is none."""
+        """Return a repository with its commits and files; KeyError if there is none."""
         return self.repositories[kind, repo_id]
 
     def fault(
@@ -102,11 +107,16 @@ class LoopbackHub(HubApi):
         reset: bool = False,
         lose_answer: bool = False,
     ) -> Fault:
-        """Let the next `times` requests of `method` whose path (with query) matches the regex `path` fail.
+        """Make the next `times` requests fail whose method and path with query match `method` and the regex `path`.
 
-        One of three ways: answer with `status` and `headers` without acting; cut the connection after `cut_after`
-        bytes of body (of the upload, where the request has a body, else of the answer), with a TCP reset if `reset`;
-        or act and then cut the connection before answering (`lose_answer`). The fault returned counts its `hits`.
+        Exactly one way to fail is given:
+
+        - `status`: answer with this status and `headers`, and do nothing else.
+        - `cut_after`: cut the connection after so many bytes of the request body or, if there is none, of the answer;
+          with a TCP reset if `reset`.
+        - `lose_answer`: do what is asked, then cut the connection before answering.
+
+        Returns the fault, which counts its `hits`.
         """
         if sum((status is not None, cut_after is not None, lose_answer)) != 1:
             raise ValueError("a fault has exactly one of status=, cut_after= and lose_answer=True")
@@ -116,9 +126,9 @@ class LoopbackHub(HubApi):
         return fault
 
     def environment(self, home: Path | str, token: str | None = None) -> dict[str, str]:
-        """Environment variables that point a fresh interpreter at this hub, with its caches below `home`.
+        """Return environment variables with which a new process uses this hub, with its caches below `home`.
 
-        `token` is the one it finds in `HF_TOKEN`; by default it has none.
+        token: the value of `HF_TOKEN`; by default there is none.
         """
         return {
             "HF_ENDPOINT": self.endpoint,
@@ -136,10 +146,10 @@ class LoopbackHub(HubApi):
 
     @contextmanager
     def in_process(self, home: Path | str, token: str | None = None) -> Iterator[None]:
-        """Point the Hub clients of this very process at this hub, with their caches below `home`.
+        """Make the Hub clients of this process use this hub, with their caches below `home`.
 
-        huggingface_hub and transformers read the environment once, at import; so within this context the names they
-        read it into are changed too. This is the one place that knows them. Not for several threads at once.
+        huggingface_hub and transformers read the environment once, at import, so their variables are changed too
+        during the context. Do not enter it in several threads at once.
         """
         import huggingface_hub
         from huggingface_hub import constants, hf_api
@@ -164,13 +174,13 @@ class LoopbackHub(HubApi):
             ):
                 stack.enter_context(patch.object(target, name, value))
             stack.enter_context(_fresh_remote_code())
-            # The shared client keeps connections and proxy settings: neither may cross the border of this context.
+            # The shared client keeps connections and proxy settings, which are valid only inside or only outside.
             huggingface_hub.close_session()
             stack.callback(huggingface_hub.close_session)
             yield
 
     def take_fault(self, method: str, target: str) -> Fault | None:
-        """The first scripted fault that this request meets, counted as hit."""
+        """Return the first scripted fault that matches a request, and count the hit."""
         with self._lock:
             fault = next((fault for fault in self._faults if fault.matches(method, target)), None)
             if fault:
@@ -180,7 +190,7 @@ class LoopbackHub(HubApi):
 
 @contextmanager
 def _fresh_remote_code() -> Iterator[None]:
-    """Modules that transformers makes of a repository's code belong to one cache folder; forget them on both sides."""
+    """Unload the modules that transformers imported from repositories, which belong to one cache folder."""
 
     def forget() -> None:
         for name in [name for name in sys.modules if name.split(".")[0] == "transformers_modules"]:

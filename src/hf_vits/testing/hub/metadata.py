@@ -1,7 +1,7 @@
-"""What the Hub accepts in the YAML block at the top of a model card (https://hf.co/docs/hub/model-cards).
+"""The check of the YAML block at the top of a model card (https://hf.co/docs/hub/model-cards).
 
-The real Hub answers the same question at `/api/validate-yaml`; this is the part of its rules that a model card of this
-library can touch, for `LoopbackHub` to answer with.
+The real Hub has it at `/api/validate-yaml`. Here are those of its rules that matter for the model cards of this
+library; `LoopbackHub` answers with them.
 """
 
 import re
@@ -33,7 +33,7 @@ FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.
 
 
 def front_matter(content: str) -> dict[str, Any]:
-    """The metadata of a card; `{}` where it has none. ValueError on YAML that cannot be read or is no mapping."""
+    """Return the metadata of a card, `{}` if it has none; ValueError if it is invalid YAML or no mapping."""
     found = FRONT_MATTER.match(content)
     if found is None:
         return {}
@@ -49,7 +49,7 @@ def front_matter(content: str) -> dict[str, Any]:
 
 
 def check_metadata(content: str) -> tuple[list[str], list[str]]:
-    """Errors and warnings about a card's metadata; both empty for a card without fault."""
+    """Return errors and warnings about the metadata of a card; both are empty if it is correct."""
     try:
         data = front_matter(content)
     except ValueError as error:

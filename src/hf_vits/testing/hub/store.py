@@ -1,4 +1,4 @@
-"""What `LoopbackHub` keeps: repositories with their commits, files and large objects. Knows no HTTP."""
+"""The contents of `LoopbackHub`: repositories with their commits, files and large objects."""
 
 import hashlib
 import threading
@@ -7,25 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
+# Files that are stored as large (LFS) files, whatever their size.
+LARGE_ENDINGS = (".bin", ".ckpt", ".h5", ".msgpack", ".npy", ".npz", ".onnx", ".pt", ".pth", ".safetensors")
 INITIAL_GITATTRIBUTES = "".join(
-    f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
-    for pattern in (
-        "*.bin",
-        "*.ckpt",
-        "*.h5",
-        "*.msgpack",
-        "*.npy",
-        "*.npz",
-        "*.onnx",
-        "*.pt",
-        "*.pth",
-        "*.safetensors",
-    )
+    f"*{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in LARGE_ENDINGS
 ).encode()
 
 
 class Refusal(Exception):
-    """An answer other than success, as the Hub gives it: HTTP status, message and, where there is one, its code."""
+    """An error as the Hub answers it: HTTP status, message and possibly an error code."""
 
     def __init__(self, status: int, message: str, code: str | None = None, headers: Mapping[str, str] | None = None):
         super().__init__(message)
@@ -37,7 +27,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One version of a file. A large (LFS) file is identified by its sha256, any other by git's blob hash."""
+    """A version of a file, identified by its sha256 if it is a large (LFS) file and by git's blob hash otherwise."""
 
     content: bytes
     lfs: bool
@@ -52,7 +42,7 @@ class StoredFile:
 
     @cached_property
     def pointer(self) -> bytes:
-        """What git itself would hold in place of a large file."""
+        """Return the pointer file that git stores in place of a large file."""
         return f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {self.size}\n".encode()
 
     @cached_property
@@ -67,7 +57,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Commit:
-    """A whole state of a repository, never changed; `changed` lists the paths that differ from its parent."""
+    """An immutable state of a repository; `changed` lists the paths that differ from the parent commit."""
 
     id: str
     parent: str | None
@@ -81,7 +71,7 @@ class Commit:
 
 @dataclass
 class Repository:
-    """Branches, tags, commits and uploaded large objects of one repository. Safe to use from several threads."""
+    """A repository: branches, tags, commits and uploaded large objects. Several threads may use it."""
 
     kind: str
     id: str
@@ -109,7 +99,7 @@ class Repository:
         return self.at("main")
 
     def history(self, revision: str = "main") -> list[Commit]:
-        """The commits that lead to `revision`, newest first."""
+        """Return the commits that lead to `revision`, newest first."""
         commit: Commit | None = self.at(revision)
         found = []
         while commit is not None:
@@ -118,7 +108,7 @@ class Repository:
         return found
 
     def at(self, revision: str) -> Commit:
-        """The commit that a branch, tag or commit id names; a `Refusal` (RevisionNotFound) where there is none."""
+        """Return the commit of a branch, tag or commit id; raise `Refusal` (RevisionNotFound) if there is none."""
         name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
         commit_id = self.branches.get(name) or self.tags.get(name) or name
         if commit_id not in self.commits:
@@ -126,7 +116,7 @@ class Repository:
         return self.commits[commit_id]
 
     def put_object(self, sha256: str, data: bytes) -> None:
-        """Keep an uploaded large object; refused unless `data` is what its name says."""
+        """Store an uploaded large object; raise `Refusal` if `data` does not have this sha256."""
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
             raise Refusal(400, f"BadDigest: the object announced as {sha256} arrived as {found} ({len(data)} bytes)")
@@ -144,9 +134,9 @@ class Repository:
         author: str,
         parent: str | None = None,
     ) -> Commit:
-        """Make the next commit of `branch` and only then move the branch to it.
+        """Add a commit to `branch` and return it.
 
-        `parent`, where given, must still be the branch's head, else a `Refusal` (412), as from the Hub.
+        Raises `Refusal` (412), as the Hub does, if `parent` is given and is no longer the head of the branch.
         """
         with self.lock:
             if branch not in self.branches:
