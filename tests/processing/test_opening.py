@@ -17,12 +17,12 @@ from hf_vits.data.splits import ColumnInputs, Split
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.processing.opening import open_image
 from hf_vits.recipe import AugmentationRecipe, ViewsRecipe
-from hf_vits.training.examples.batches import Draw
+from hf_vits.training.examples.batches import SampleKey
 from hf_vits.training.examples.images import EvaluationImages, TrainingImages, training_transform
 from hf_vits.training.examples.views import Views
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
-DRAW = Draw(index=0, seed=3, mixture=None, shared_seed=3, epoch=0)
+KEY = SampleKey(index=0, seed=3, mix_seed=None, shared_seed=3, epoch=0)
 
 
 def deep(dtype=np.uint16):
@@ -100,8 +100,8 @@ def in_a_recipe(inputs, processor):
     whole |= {"blur": [0.0] * 3, "solarize": [0.0] * 3}
     views = Views(split, ViewsRecipe(**whole), processor, (16, 16), "RGB")
     yield EvaluationImages(split, processor, "RGB")[0]["pixel_values"]
-    yield TrainingImages(split, transform, "RGB")[DRAW]["pixel_values"]
-    yield from views[DRAW]["pixel_values"]
+    yield TrainingImages(split, transform, "RGB")[KEY]["pixel_values"]
+    yield from views[KEY]["pixel_values"]
 
 
 @pytest.mark.parametrize("name", [*GREY, *COLOUR])

@@ -5,14 +5,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import SwinTransformer
 
+from hf_vits.cli.models import variant_model
 from hf_vits.conversion import convert
 from hf_vits.models.lg_transformer.configuration_lg_transformer import LgTransformerConfig
 from hf_vits.models.lg_transformer.modeling_lg_transformer import (
     LgTransformerForImageClassification,
     LgTransformerModel,
 )
-
-from ...conversion.test_sizes import build
 
 SMALL = {
     "depths": [2, 2],
@@ -38,7 +37,7 @@ def images(*size: int, batch: int = 2) -> torch.Tensor:
 
 
 def test_the_size_of_lg_t_is_the_papers_within_a_percent():
-    model = build("lg_transformer", "lg_t")
+    model = variant_model("lg_transformer", "lg_t")
     assert model.num_parameters() / 1e6 == pytest.approx(32.6, rel=0.01)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, 3, 224, 224, device="meta"))

@@ -7,13 +7,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_vits.auto import ROWS
-
-from .conformance.table import PRETRAINING_ROWS, TINY_DEIT
-from .conformance.table import ROWS as FORMS
+from tests.support.forms import TINY_DEIT, forms, pretraining_forms
 
 ARCHITECTURES = {row.name: row for row in ROWS}
 PROBE = ("LinearProbe", "linear_probe", {"backbone_config": TINY_DEIT, "batch_norm": True})
-CASES = [PROBE, *((form.name, form.architecture, form.config) for form in (*FORMS, *PRETRAINING_ROWS))]
+CASES = [PROBE, *((form.name, form.architecture, form.config) for form in (*forms(), *pretraining_forms()))]
 
 
 def submodules(model: nn.Module) -> list[tuple[str, nn.Module]]:
