@@ -18,7 +18,8 @@ from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.processing.opening import open_image
 from hf_vits.recipe import AugmentationRecipe, ViewsRecipe
 from hf_vits.training.examples.batches import SampleKey
-from hf_vits.training.examples.images import EvaluationImages, TrainingImages, training_transform
+from hf_vits.training.examples.image_augmentation import training_transform
+from hf_vits.training.examples.images import EvaluationImages, TrainingImages
 from hf_vits.training.examples.views import Views
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
