@@ -196,6 +196,11 @@ def test_convert_sets_configuration_fields(checkpoint, tmp_path):
     assert (config.image_size, config.drop_path_rate) == (48, 0.2)
 
 
+def test_convert_takes_the_number_of_layers_from_the_file(checkpoint, tmp_path):
+    result_of("convert", "cct", "cct_4_3x2_32", checkpoint, tmp_path / "out")
+    assert AutoModelForImageClassification.from_pretrained(tmp_path / "out").config.num_hidden_layers == 2
+
+
 @pytest.mark.parametrize(
     ("variant", "setting", "message"),
     [
@@ -206,8 +211,7 @@ def test_convert_sets_configuration_fields(checkpoint, tmp_path):
         ("cct_2_3x2_32", ["drop_path_rate=1.5"], "drop_path_rate must lie in [0, 1), got drop_path_rate=1.5"),
         ("cct_2_3x2_32", ["image_size"], "--set takes KEY=VALUE, got 'image_size'"),
         ("cct_2_3x2_32", ["image_size=[3"], "is not YAML"),
-        ("cct_4_3x2_32", [], "missing"),
-        ("cct_7_3x1_32", [], "misshapen"),
+        ("cct_7_3x1_32", [], "it has hidden_size=128, the variant hidden_size=256"),
     ],
 )
 def test_convert_refuses_unknown_names_and_values(checkpoint, tmp_path, variant, setting, message):
@@ -228,7 +232,7 @@ def reshaped(tensors):
     ("spoil", "system", "variant", "message"),
     [
         (renamed, "cct", "cct_2_3x2_32", "4 unexpected: model.layers.0.fc1.weight"),
-        (reshaped, "cct", "cct_2_3x2_32", "model.norm.weight: checkpoint (64,), model (128,)"),
+        (reshaped, "cct", "cct_2_3x2_32", "it has hidden_size=64, the variant hidden_size=128"),
         (dict, "deit", "deit_tiny_patch16_224", "does not fit deit deit_tiny_patch16_224"),
         (dict, "vit", "ViT-Ti_16", "does not fit vit ViT-Ti_16"),
         (lambda tensors: {"epoch": 3}, "cct", "cct_2_3x2_32", "holds no tensors"),
