@@ -36,12 +36,13 @@ env: ## the environment that all others use
 demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes demo-report/
 	@$(BIN)/python -m hf_vits.demo $(ARGS)
 
-test: lint ## ruff and all tests but conformance and recipe-runs
+test: lint ## lint and all tests but conformance and recipe-runs
 	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --ignore tests/conformance --ignore tests/recipe_runs tests $(ARGS)
 
-lint: env ## ruff check and format
+lint: env ## ruff check and format, and the spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell .
 
 parity: parity-ci ## every golden case below CASES=../shared/parity
 	$(PYTEST) tests/test_parity.py --cases $(CASES) -m large $(ARGS)

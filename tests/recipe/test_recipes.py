@@ -183,7 +183,7 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
             "train.batchsize=3",
             r"train: there is no key 'batchsize'; did you mean batch_size or evaluation_batch_size\?",
         ),
-        ("trian.length=3", r"there is no key 'trian'; did you mean train"),
+        ("trian.length=3", r"there is no key 'trian'; did you mean train"),  # codespell:ignore trian
         ("train.length=30", r"train: .* '30' is no duration; write a number and its unit, as '300 epochs'"),
         ("train.length=30 days", "'30 days' is no duration"),
         ("train.length=0 epochs", "train.length 0 epochs is no training at all"),
