@@ -4,6 +4,9 @@ EXTRAS ?= audio,video,test,bench
 # What makes it: the first of these that runs and is at least 3.11.
 PYTHON ?= $$(for name in python3.13 python3.12 python3.11 python3 false; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$name)
+# The lowest versions have wheels for the oldest Python alone.
+FLOOR_VENV ?= .venv-floor
+FLOOR_PYTHON ?= python3.11
 WORKERS ?= 2
 CASES ?= ../shared/parity
 ARGS ?=
@@ -12,12 +15,15 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.hf_vits-installed
 WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(CURDIR)
 PYTEST = $(BIN)/python -m pytest -q --durations=10
+UNIT_TESTS = --ignore tests/conformance --ignore tests/recipe_runs tests
+# Old versions may warn of what new ones have dropped.
+ANY_WARNING = -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # OpenMP's threads otherwise spin while they wait, which on busy cores makes a step many times longer.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint parity parity-ci conformance recipe-runs bench clean
+.PHONY: help env demo test test-floor lint typecheck parity parity-ci conformance recipe-runs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,12 +43,20 @@ demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes d
 	@$(BIN)/python -m hf_vits.demo $(ARGS)
 
 test: lint ## lint and all tests but conformance and recipe-runs
-	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --ignore tests/conformance --ignore tests/recipe_runs tests $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) $(UNIT_TESTS) $(ARGS)
 
 lint: env ## ruff check and format, and the spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell .
+
+typecheck: env ## pyright (basic) over src/ and conversion/
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+test-floor: ## the tests with the lowest versions that pyproject.toml allows, in FLOOR_VENV=.venv-floor
+	test -x $(FLOOR_VENV)/bin/uv || { $(FLOOR_PYTHON) -m venv $(FLOOR_VENV) && $(FLOOR_VENV)/bin/python -m pip install --quiet uv; }
+	$(FLOOR_VENV)/bin/uv pip install --quiet --python $(FLOOR_VENV)/bin/python --resolution lowest-direct -e '.[$(EXTRAS)]'
+	$(ONE_THREAD) $(FLOOR_VENV)/bin/python -m pytest -q -n $(WORKERS) $(ANY_WARNING) $(UNIT_TESTS) $(ARGS)
 
 parity: parity-ci ## every golden case below CASES=../shared/parity
 	$(PYTEST) tests/test_parity.py --cases $(CASES) -m large $(ARGS)

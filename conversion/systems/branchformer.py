@@ -10,6 +10,7 @@ model is made.
 """
 
 import re
+from typing import Any
 
 import torch
 from transformers.audio_utils import mel_filter_bank
@@ -104,7 +105,8 @@ def front_end_fields(tensors: dict[str, torch.Tensor]) -> dict:
     filters = tensors.get("frontend.logmel.melmat")
     if filters is not None:
         found |= {"n_fft": 2 * (len(filters) - 1), "num_mel_bins": filters.shape[-1]}
-        expected = mel_filter_bank(*filters.shape, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, "slaney", "slaney")
+        num_bins, num_filters = filters.shape
+        expected = mel_filter_bank(num_bins, num_filters, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, "slaney", "slaney")
         if not torch.allclose(filters.double(), torch.from_numpy(expected), atol=1e-5):
             raise ValueError(
                 f"the checkpoint's mel filters, frontend.logmel.melmat, are not Slaney's for {SAMPLING_RATE} Hz, from "
@@ -270,7 +272,7 @@ def processor(
             texts gets front end and tokenizer. ValueError where they are more or fewer than the model's.
     """
     has_statistics = config.mel_mean is not None and config.mel_deviation is not None
-    fields = {"normalization": "utterance"} if recipe is None else espnet.front_end_fields(recipe)
+    fields: dict[str, Any] = {"normalization": "utterance"} if recipe is None else espnet.front_end_fields(recipe)
     if has_statistics:
         fields |= {"normalization": "global", "mean": config.mel_mean, "std": config.mel_deviation}
     extractor = VitsSpectrogramFeatureExtractor(

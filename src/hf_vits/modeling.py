@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -36,10 +37,10 @@ class EncoderOutput(BaseModelOutputWithPooling):
     layer_states: what each layer of an encoder in stages returns, with `output_layer_states=True`.
     """
 
-    query_states: tuple[torch.FloatTensor, ...] | None = None
-    key_states: tuple[torch.FloatTensor, ...] | None = None
-    value_states: tuple[torch.FloatTensor, ...] | None = None
-    layer_states: tuple[torch.FloatTensor, ...] | None = None
+    query_states: tuple[torch.Tensor, ...] | None = None
+    key_states: tuple[torch.Tensor, ...] | None = None
+    value_states: tuple[torch.Tensor, ...] | None = None
+    layer_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -49,9 +50,9 @@ class ClassifierOutput(ImageClassifierOutput):
     The recorded states are those of `EncoderOutput`.
     """
 
-    query_states: tuple[torch.FloatTensor, ...] | None = None
-    key_states: tuple[torch.FloatTensor, ...] | None = None
-    value_states: tuple[torch.FloatTensor, ...] | None = None
+    query_states: tuple[torch.Tensor, ...] | None = None
+    key_states: tuple[torch.Tensor, ...] | None = None
+    value_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -62,8 +63,8 @@ class DistilledClassifierOutput(ClassifierOutput):
     cls_logits, distillation_logits: (batch, num_labels) of each head of a model with two.
     """
 
-    cls_logits: torch.FloatTensor | None = None
-    distillation_logits: torch.FloatTensor | None = None
+    cls_logits: torch.Tensor | None = None
+    distillation_logits: torch.Tensor | None = None
 
 
 def recorded_states(outputs: EncoderOutput) -> dict:
@@ -122,10 +123,15 @@ class VitsPreTrainedModel(PreTrainedModel):
             can be recorded; set for each subclass.
     """
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Modules and buffers, whose types torch gives as Tensor | Module."""
+
     own_arguments: frozenset[str]
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -154,7 +160,8 @@ class VitsPreTrainedModel(PreTrainedModel):
         Raises:
             TypeError: an argument is unknown and not None.
         """
-        known = self.own_arguments | self.base_model.own_arguments
+        base_model: Any = self.base_model
+        known = self.own_arguments | base_model.own_arguments
         given = {name for name, value in kwargs.items() if value is not None}
         unknown = sorted(given - known - SHARED_ARGUMENTS)
         if unknown:
@@ -216,7 +223,11 @@ class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
         return EncoderOutput(last_hidden_state=tokens, pooler_output=pooled)
 
 
-class ForClassification:
+# What is mixed into a pretrained class has its methods; only a type checker must be told.
+_PreTrained = PreTrainedModel if TYPE_CHECKING else object
+
+
+class ForClassification(_PreTrained):
     """A linear classifier on `pooler_output`; mixed into an architecture's pretrained class.
 
     `ForImageClassification` adds the forward method of images; a model of sound or text writes its own, which names
@@ -227,6 +238,7 @@ class ForClassification:
     """
 
     model_class: type[PreTrainedModel]
+    model: Any
 
     def __init__(self, config):
         super().__init__(config)
@@ -294,7 +306,7 @@ class DistilledImageClassification(ForImageClassification):
 
     def distillation_features(self, outputs: EncoderOutput) -> torch.Tensor:
         """(batch, pooler_size), what the second classifier reads."""
-        return outputs.pooler_output
+        return outputs["pooler_output"]
 
     @can_return_tuple
     def forward(
@@ -321,7 +333,7 @@ class DistilledImageClassification(ForImageClassification):
         )
 
 
-class IsotropicBackbone(BackboneMixin):
+class IsotropicBackbone(BackboneMixin, _PreTrained):
     """Feature maps of a model whose token grid is the same in every layer; mixed into its pretrained class.
 
     Stage "stem" is what enters the first layer, "stage<n>" what leaves layer n, each through the final norm unless
@@ -329,6 +341,7 @@ class IsotropicBackbone(BackboneMixin):
     """
 
     model_class: type[PreTrainedModel]
+    model: Any
     _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^distillation_classifier\.", r"^model\.pooler\."]
 
     def __init__(self, config):
@@ -357,13 +370,14 @@ class IsotropicBackbone(BackboneMixin):
         )
 
 
-class HierarchicalBackbone(BackboneMixin):
+class HierarchicalBackbone(BackboneMixin, _PreTrained):
     """Feature maps of a model in stages; mixed into its pretrained class.
 
     Stage "stem" is what enters the first stage, "stage<n>" what leaves stage n.
     """
 
     model_class: type[PreTrainedModel]
+    model: Any
     _keys_to_ignore_on_load_unexpected = [r"^\w*classifier\.", r"^model\.(norm|pooler)\."]
 
     def __init__(self, config):
@@ -374,7 +388,7 @@ class HierarchicalBackbone(BackboneMixin):
 
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
         """The map of every stage name; an architecture says here where these are not its hidden states."""
-        return outputs.hidden_states
+        return outputs["hidden_states"]
 
     @can_return_tuple
     @filter_output_hidden_states

@@ -1,6 +1,7 @@
 """How much each layer of a Branchformer leans on attention and on its MLP, as arXiv 2207.02971 shows it."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ def branch_weights(model: PreTrainedModel, batches: Iterable[Mapping[str, torch.
 
     Raises ValueError for a model that concatenates its branches, and where there is no batch.
     """
-    encoder = model.base_model
+    encoder: Any = model.base_model
     merges = [layer.merge for layer in encoder.layers]
     fixed = [fixed_weights(layer) for layer in encoder.layers]
     rows = []

@@ -23,9 +23,9 @@ from hf_vits.recipe import DataRecipe
 from .folders import Media, load_class_folders
 from .splits import ChosenInputs, ColumnInputs, Inputs, Source, Split, choose_splits, column_of
 from .synthetic import speech
-from .tables import LABEL_COLUMNS, TEXT_COLUMNS, column_name, label_indices, load_class_table, load_table
+from .tables import LABEL_COLUMNS, TEXT_COLUMNS, ClassNames, column_name, label_indices, load_class_table, load_table
 
-Loaded = tuple[str, Sequence[str], dict[str, Split]]
+Loaded = tuple[str, ClassNames, dict[str, Split]]
 
 _BLOCK = 1024
 
@@ -71,7 +71,7 @@ def clip_seconds(inputs: Inputs) -> np.ndarray:
 
 def _seconds(clip: Path | Mapping[str, Any]) -> float:
     if isinstance(clip, Mapping):
-        clip = clip["path"] if clip["bytes"] is None else io.BytesIO(clip["bytes"])
+        return soundfile.info(clip["path"] if clip["bytes"] is None else io.BytesIO(clip["bytes"])).duration
     return soundfile.info(clip).duration
 
 
@@ -161,12 +161,12 @@ def _class_table(recipe: DataRecipe) -> Loaded:
 def _text_table(recipe: DataRecipe) -> Loaded:
     files = load_table(recipe, AUDIO, "audio", "text", TEXT_COLUMNS)
     splits = {kind: Split(FileClips(paths), np.asarray(texts, dtype=object)) for kind, (paths, texts) in files.items()}
-    return Path(recipe.path).stem, (), splits
+    return Path(recipe.path).stem, [], splits
 
 
 def _datasets(recipe: DataRecipe, target: Literal["label", "text"]) -> Loaded:
     """A `datasets` dataset with a column of recordings and one of classes, as class labels or by name, or of texts."""
-    name = recipe.path
+    name = str(recipe.path)
     available = datasets.load_dataset(name, recipe.config)
     loaded = choose_splits(recipe, available)
     if not loaded:
@@ -180,7 +180,7 @@ def _datasets(recipe: DataRecipe, target: Literal["label", "text"]) -> Loaded:
         for kind, dataset in loaded.items()
     }
     if target == "text":
-        return name, (), {kind: Split(clips[kind], np.asarray(values[kind], dtype=object)) for kind in loaded}
+        return name, [], {kind: Split(clips[kind], np.asarray(values[kind], dtype=object)) for kind in loaded}
     class_names = feature.names if named else sorted(set(values["train"]))
     return (
         name,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -82,7 +83,7 @@ IMAGES = Media("image", IMG_EXTENSIONS, image_problem)
 
 def _digits(recipe: DataRecipe) -> tuple[str, Sequence[str], dict[str, Split]]:
     """scikit-learn's 1,797 scans of 8 x 8 pixels, grey levels 0 to 16."""
-    digits = load_digits()
+    digits: Any = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     split = Split(ArrayImages(pixels), digits.target.astype(np.int64))
     return "scikit-learn digits", [str(name) for name in digits.target_names], {"train": split}

@@ -42,7 +42,7 @@ def first_classes(head_sizes: Sequence[int]) -> list[int]:
 def combined(labels: np.ndarray, head_sizes: Sequence[int]) -> np.ndarray:
     """Labels (inputs, heads) as positions (inputs,) among the combinations of `layers.label_heads.joint_scores`."""
     within_heads = labels - np.array(first_classes(head_sizes))
-    return np.ravel_multi_index(within_heads.T, tuple(head_sizes))
+    return np.asarray(np.ravel_multi_index(tuple(within_heads.T), tuple(head_sizes)))
 
 
 def taken_apart(combinations: np.ndarray, head_sizes: Sequence[int]) -> np.ndarray:

@@ -80,7 +80,7 @@ class Splits:
 
 # A source: from a recipe's data section to its name, class names ({column: class names} where an input has several
 # labels) and whatever splits it has.
-Source = Callable[[DataRecipe], tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]]
+Source = Callable[[DataRecipe], tuple[str, list[str] | dict[str, list[str]], dict[str, Split]]]
 
 
 def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
@@ -116,7 +116,7 @@ def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
 
 def load_source(
     recipe: DataRecipe, sources: Mapping[str, Source]
-) -> tuple[str, Sequence[str] | dict[str, Sequence[str]], dict[str, Split]]:
+) -> tuple[str, list[str] | dict[str, list[str]], dict[str, Split]]:
     """Name, class names and splits of the recipe's source; ValueError for one that the task does not have."""
     if recipe.source not in sources:
         raise ValueError(f"data.source {recipe.source!r} is none of this task's: {', '.join(sources)}")
@@ -128,7 +128,8 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
 
     by_class: whether a held-out part has its share of every class; not where inputs have several.
     """
-    train, validation, test = (splits.get(kind) for kind in ("train", "validation", "test"))
+    found: Any = splits
+    train, validation, test = (found.get(kind) for kind in ("train", "validation", "test"))
     if test is None and recipe.test_fraction:
         train, test = _take(train, recipe.test_fraction, recipe.split_seed, by_class)
     if validation is None and recipe.validation_fraction:
@@ -164,9 +165,9 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
         )
 
 
-def load_dataset_classes(recipe: DataRecipe, feature: type) -> tuple[str, Sequence[str], dict[str, Split]]:
+def load_dataset_classes(recipe: DataRecipe, feature: type) -> tuple[str, list[str], dict[str, Split]]:
     """A source: a `datasets` dataset with a column of `feature` (datasets.Image, ...) and one of class labels."""
-    name = recipe.path
+    name = str(recipe.path)
     available = datasets.load_dataset(name, recipe.config)
     loaded = choose_splits(recipe, available)
     if not loaded:

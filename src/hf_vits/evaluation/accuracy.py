@@ -5,6 +5,7 @@ ranked are combinations of their classes.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,14 +47,15 @@ def accuracy_metrics(prediction: EvalPrediction, heads: Mapping[str, int] = _ONE
 
     With several heads an input is right where all are; there also is the accuracy of each, by its name.
     """
-    rankings, losses = prediction.predictions
+    predictions: Any = prediction.predictions
+    rankings, losses = predictions
     labels, own = prediction.label_ids, {}
     if heads:
         right = taken_apart(rankings[:, 0], list(heads.values())) == labels
         own = {f"{name}_accuracy": float(column.mean()) for name, column in zip(heads, right.T, strict=True)}
         labels = combined(labels, list(heads.values()))
     metric = load_metric("top_k_accuracy")
-    scores = metric.compute(predictions=rankings, references=labels, k=(1, _RANKS))
+    scores: Any = metric.compute(predictions=rankings, references=labels, k=(1, _RANKS))
     return {"loss": float(losses.mean()), **scores, **own}
 
 

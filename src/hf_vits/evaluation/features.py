@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
     return encoder
 
 
-def plain_encoder(model: PreTrainedModel) -> PreTrainedModel:
+def plain_encoder(model: Any) -> PreTrainedModel:
     """The encoder alone of any model: the export of one that pretrains, what a classifier stands on.
 
     Of transformers' own architectures it is ours; ValueError for those that we do not have.

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -93,9 +93,7 @@ def draw_attention(model: PreTrainedModel, pixel_values: Tensor, processor, path
 
 
 @torch.no_grad()
-def draw_masks(
-    model: PreTrainedModel, pixel_values: Tensor, processor, path: Path, masks: Tensor | None = None
-) -> None:
+def draw_masks(model: Any, pixel_values: Tensor, processor, path: Path, masks: Tensor | None = None) -> None:
     """What iBOT hides from its student; with AttMask also the teacher's attention, by which it does.
 
     Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -26,7 +27,7 @@ def draw_what_it_sees(model: PreTrainedModel, pixel_values: torch.Tensor, proces
         picture_of(model)(model, pixel_values, processor, path)
 
 
-def picture_of(model: PreTrainedModel) -> Callable:
+def picture_of(model: Any) -> Callable:
     """The function of `analysis.pictures` that draws it; of an encoder without a class token the patches' features."""
     drawn = PICTURES[model.config.model_type]
     if drawn is pictures.draw_attention:

@@ -159,7 +159,7 @@ def _commit(
 ) -> CommitInfo:
     """Commit what differs from the remote state. Asks for that state anew at each attempt, so that one that was
     carried out, and only its answer lost, is found done and not repeated."""
-    remote = api.repo_info(repo_id, revision=revision)
+    remote = api.model_info(repo_id, revision=revision)
     if private and not remote.private:
         raise ValueError(
             f"{repo_id} exists and is public, so private=True cannot be had by pushing: make it private first, "

@@ -1,6 +1,7 @@
 """Folding batch norms into the linear maps beside them, for inference."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,7 +56,7 @@ def takes_norm_before(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def fold_norm_before(norm: nn.modules.batchnorm._BatchNorm, linear: nn.Module) -> nn.Module:
+def fold_norm_before(norm: nn.modules.batchnorm._BatchNorm, linear: Any) -> nn.Module:
     """A copy of `linear`, a linear layer or a convolution, that computes what it does after `norm`."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:

@@ -138,6 +138,8 @@ class SeparablePositionEmbedding(nn.Module):
 class FixedPositionEmbedding(Constants):
     """The 2-d sine-cosine table of each input's grid; no parameter, nothing saved."""
 
+    table: torch.Tensor
+
     def __init__(self, grid: tuple[int, int], hidden_size: int):
         super().__init__()
         self.grid = grid
@@ -193,6 +195,8 @@ class SinePositionEmbedding(nn.Module):
     Args:
         num_zero_rows: rows of zeros before the position 0 of the sinusoid.
     """
+
+    table: torch.Tensor
 
     def __init__(self, num_positions: int, hidden_size: int, num_zero_rows: int = 0):
         super().__init__()

@@ -1,5 +1,7 @@
 """Biases on attention scores that depend on where a key lies relative to its query."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -49,6 +51,9 @@ class DistanceBias(Constants):
         query_stride: queries are the tokens in every so many rows and columns; keys are all tokens.
     """
 
+    index: torch.Tensor
+    folded: torch.Tensor | None
+
     def __init__(self, grid: tuple[int, int], num_heads: int, query_stride: int = 1):
         super().__init__()
         self.grid = grid
@@ -91,6 +96,8 @@ class DecomposedRelativePositions(Constants):
         query_grid, key_grid: sizes of the maps that are expected, along each axis; others work too.
         table_sizes: rows of the table of each axis; it is resized to twice the longer of the two maps, less one.
     """
+
+    coordinates: torch.Tensor
 
     def __init__(
         self, query_grid: tuple[int, ...], key_grid: tuple[int, ...], table_sizes: tuple[int, ...], head_size: int
@@ -154,7 +161,7 @@ def one_hot_coordinates(grid: tuple[int, ...], device: torch.device | str) -> to
 
 def sum_over_axes(terms: list[torch.Tensor], key_grid: tuple[int, ...]) -> torch.Tensor:
     """The terms of `DecomposedRelativePositions` as one bias (batch, heads, queries, keys)."""
-    bias: torch.Tensor | float = 0.0
+    bias: Any = 0.0
     for axis, term in enumerate(terms):
         ones = [1] * len(key_grid)
         bias = bias + term.unflatten(-1, (*ones[:axis], key_grid[axis], *ones[axis + 1 :]))

@@ -1,5 +1,7 @@
 """The running centre of a teacher's outputs, and sums over processes."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -41,6 +43,8 @@ class Center(nn.Module):
             centre moves once per step, by the mean over the whole batch.
     """
 
+    value: Tensor
+
     def __init__(self, size: int, momentum: float = 0.9):
         super().__init__()
         if not 0 <= momentum < 1:
@@ -60,5 +64,6 @@ class Center(nn.Module):
         """Move towards `mean` (size,), that of this process's outputs; every process must take part."""
         self._waiting.append(mean_over_processes(mean.to(self.value.dtype)))
         if len(self._waiting) >= self.parts:
-            self.value.lerp_(sum(self._waiting) / len(self._waiting), 1 - self.momentum)
+            total: Any = sum(self._waiting)
+            self.value.lerp_(total / len(self._waiting), 1 - self.momentum)
             self._waiting.clear()

@@ -1,5 +1,7 @@
 """Self-distillation without labels: DINO, arXiv 2104.14294 (facebookresearch/dino, main_dino.py, `DINOLoss`)."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,10 +42,10 @@ def cross_view_entropy(student: Tensor, targets: Tensor, temperature: float, mix
         mixing: (crops, batch, batch) weights where the student's crops are mixed from images of the batch: row i and
             column j tell how much of image i's target student image j has; None for each its own.
     """
-    total = 0.0
+    total: Any = 0.0
     for crop, logits in enumerate(student):
         # One cross-entropy against the sum of a crop's targets is that of all its pairs.
-        target = sum(view for index, view in enumerate(targets) if index != crop)
+        target: Any = sum(view for index, view in enumerate(targets) if index != crop)
         if mixing is not None:
             target = mixing[crop].to(target.dtype).T @ target
         total = total + F.cross_entropy(logits.float() / temperature, target, reduction="sum")

@@ -6,7 +6,7 @@ contrast with a momentum teacher, and reconstruction.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,7 +79,8 @@ class SiTLoss(nn.Module):
             losses["reconstruction"] = self.reconstruction(painted, clean, corrupted)[0]
         logged = {f"{task}_loss": loss.detach() for task, loss in losses.items()}
         if self.weighting is None:
-            return sum(losses.values()), logged
+            total: Any = sum(losses.values())
+            return total, logged
         loss, weighted = self.weighting(losses)
         return loss, logged | weighted
 

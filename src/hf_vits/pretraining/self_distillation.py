@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -67,6 +67,8 @@ class SelfDistillationModel(VitsPreTrainedModel):
     base_model_prefix = ""
     # The backbone may be any that `AutoModel` builds, whose code a repository would have to hold as well.
     needs_package = True
+    student: Any
+    teacher: Any
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -5,15 +5,17 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from io import BytesIO
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
 try:
-    import av
+    import av.stream
+    import av.video.reformatter
 except ImportError:  # an extra of hf_vits; frames that are decoded already do without it
-    av = None
+    if not TYPE_CHECKING:
+        av = None
 
 Source = str | os.PathLike | bytes | BinaryIO
 
@@ -85,7 +87,7 @@ def read_frames(source: Source, indices: Sequence[int] | np.ndarray) -> np.ndarr
 def torchcodec_decoder() -> type | None:
     """torchcodec's `VideoDecoder`, whose frames are PyAV's to the bit and come sooner; None where it does not work."""
     try:
-        from torchcodec.decoders import VideoDecoder
+        from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports] - optional
     except (ImportError, OSError, RuntimeError):  # it is not there, or has not found FFmpeg
         return None
     return VideoDecoder
@@ -129,7 +131,7 @@ class VideoReader:
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See `read_frames`."""
         positions = self._positions[self._checked(indices)]
-        frames = self._read_by_torchcodec(positions)
+        frames: Any = self._read_by_torchcodec(positions)
         if frames is not None:
             return frames
         for position, frame in self._decode(np.unique(positions)):
@@ -142,13 +144,14 @@ class VideoReader:
     def _read_by_torchcodec(self, positions: np.ndarray) -> np.ndarray | None:
         """(frames, height, width, 3) of uint8 at positions among the frames of the file; None where it cannot."""
         # Of an open file each library would move the other's place.
-        named = isinstance(self.source, str | os.PathLike | bytes)
-        if not named or not self.container.format.name.startswith(_INDEXED) or torchcodec_decoder() is None:
+        if not isinstance(self.source, str | os.PathLike | bytes):
+            return None
+        if not self.container.format.name.startswith(_INDEXED) or torchcodec_decoder() is None:
             return None
         try:
             if self._torchcodec is None:
                 self._torchcodec = torchcodec_decoder()(
-                    self.source if isinstance(self.source, bytes) else os.fspath(self.source),
+                    os.fspath(self.source),
                     stream_index=self.stream.index,
                     dimension_order="NHWC",
                     num_ffmpeg_threads=torch.get_num_threads(),

@@ -184,8 +184,9 @@ class VitsImageProcessor(TorchvisionBackend):
         self, image: torch.Tensor, size: SizeDict, resample: PILImageResampling | int, convention: str = "torchvision"
     ) -> torch.Tensor:
         """Resize images (..., channels, height, width), uint8 or float32, in the way of `convention`."""
-        target = _resized_size(*image.shape[-2:], size, convention)
-        if tuple(image.shape[-2:]) == target:
+        height, width = image.shape[-2:]
+        target = _resized_size(height, width, size, convention)
+        if (height, width) == target:
             return image
         if convention == "torchvision":
             if image.dtype == torch.uint8 and image.device.type == "cpu":
@@ -229,15 +230,16 @@ def _flatten(images: Any) -> Iterator[Any]:
 
 def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> tuple[int, int]:
     if size.shortest_edge is None:
-        return size.height, size.width
+        return size["height"], size["width"]
     if size.longest_edge is not None:
         factor = min(size.shortest_edge / min(height, width), size.longest_edge / max(height, width))
-        target = tuple(int(side * factor + 0.5) for side in (height, width))
+        target = int(height * factor + 0.5), int(width * factor + 0.5)
     elif convention == "big_vision":
         factor = np.float32(size.shortest_edge) / np.float32(min(height, width))
-        target = tuple(int(np.rint(np.float32(side) * factor)) for side in (height, width))
+        target = int(np.rint(np.float32(height) * factor)), int(np.rint(np.float32(width) * factor))
     else:
-        target = tuple(int(size.shortest_edge * side / min(height, width)) for side in (height, width))
+        short = min(height, width)
+        target = int(size.shortest_edge * height / short), int(size.shortest_edge * width / short)
     if Image.MAX_IMAGE_PIXELS is not None and target[0] * target[1] > Image.MAX_IMAGE_PIXELS:
         raise ValueError(
             f"resizing the shorter side of an image of {height} x {width} pixels to {size.shortest_edge} would make "

@@ -5,6 +5,8 @@ differ from both: on photographs by up to 2 of 255 levels from Pillow (up to 22 
 TensorFlow that big_vision's truncation to whole levels makes another level of it.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -18,7 +20,7 @@ def pillow_resize(image: torch.Tensor, size: tuple[int, int], resample: Image.Re
     height, width = size
     # A plane at a time, because Pillow has no image type for any number of channels and weights RGBA by its alpha.
     planes = image.reshape(-1, *image.shape[-2:]).numpy()
-    resized = np.stack([Image.fromarray(plane).resize((width, height), resample) for plane in planes])
+    resized = np.stack([np.asarray(Image.fromarray(plane).resize((width, height), resample)) for plane in planes])
     return torch.from_numpy(resized).reshape(*image.shape[:-2], height, width)
 
 
@@ -62,7 +64,7 @@ def _sum_axis(image: torch.Tensor, out_size: int, dim: int) -> torch.Tensor:
     start = np.arange(out_size, dtype=np.float32) * scale
     stop = np.arange(1, out_size + 1, dtype=np.float32) * scale
     first, last = np.floor(start), np.ceil(stop)
-    total = 0.0
+    total: Any = 0.0
     for offset in range(int((last - first).max())):
         pixel = first + np.float32(offset)
         covered = np.where(
@@ -77,13 +79,13 @@ def _sum_axis(image: torch.Tensor, out_size: int, dim: int) -> torch.Tensor:
 
 def _take(image: torch.Tensor, index: np.ndarray, dim: int) -> torch.Tensor:
     """The pixels at `index`, moved inside the image, along axis `dim` (-1 or -2); a copy."""
-    index = torch.from_numpy(index.clip(0, image.shape[dim] - 1).astype(np.int64)).to(image.device)
+    places = torch.from_numpy(index.clip(0, image.shape[dim] - 1).astype(np.int64)).to(image.device)
     if dim == -1:  # several times the speed of index_select, which is the faster for whole rows
-        return image.gather(-1, index.expand(*image.shape[:-1], -1))
-    return image.index_select(dim, index)
+        return image.gather(-1, places.expand(*image.shape[:-1], -1))
+    return image.index_select(dim, places)
 
 
 def _along(values: np.ndarray, image: torch.Tensor, dim: int) -> torch.Tensor:
     """`values`, one for each index along axis `dim` (-1 or -2), shaped to broadcast over an image (..., h, w)."""
-    values = torch.from_numpy(values).to(image.device)
-    return values if dim == -1 else values[:, None]
+    tensor = torch.from_numpy(values).to(image.device)
+    return tensor if dim == -1 else tensor[:, None]

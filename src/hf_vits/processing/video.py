@@ -207,7 +207,8 @@ class VitsVideoProcessor(BaseVideoProcessor):
             check_channels(clip.shape[1], image_mean, image_std)
         if device is not None:
             clip = clip.to(device)
-        target = resized_size(*clip.shape[-2:], size, convention) if do_resize else tuple(clip.shape[-2:])
+        height, width = clip.shape[-2:]
+        target = resized_size(height, width, size, convention) if do_resize else (height, width)
         mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
         normalize = make_normalize(convention, rescale_factor if do_rescale else 1.0, mean, std, clip.device)
         prepare = as_scenic if convention == "scenic" else as_slowfast
@@ -215,7 +216,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
         clip = torch.stack([prepare(frame.contiguous(), target, normalize) for frame in clip])
         if not do_center_crop:
             return [clip]
-        height, width = crop_size.height, crop_size.width
+        height, width = crop_size["height"], crop_size["width"]
         corners = crop_corners(clip.shape[-2:], (height, width), num_crops, convention)
         return [clip[..., top : top + height, left : left + width] for top, left in corners]
 
@@ -252,7 +253,7 @@ def resized_size(height: int, width: int, size: SizeDict, convention: str) -> tu
     """Height and width of the resized frame, as the originals round the longer side."""
     short = size.shortest_edge
     if short is None:
-        return size.height, size.width
+        return size["height"], size["width"]
     if min(height, width) == short:
         return height, width
     if convention == "scenic":
@@ -289,13 +290,13 @@ def make_normalize(
     device: torch.device,
 ) -> Normalize:
     """From pixels to (pixels * scale - mean) / std, rounded where the original's arithmetic rounds."""
-    mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
+    offsets, divisors = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
     if convention == "scenic":  # one factor and one offset: 2 / 255 and 1
-        factor, offset = (constant.to(device, torch.float32) for constant in (scale / std, mean / std))
+        factor, offset = (constant.to(device, torch.float32) for constant in (scale / divisors, offsets / divisors))
         return lambda frame: frame.to(torch.float32) * factor - offset
     white = 1 / scale
-    mean, std = (constant.to(device, torch.float32) for constant in (mean, std))
-    return lambda frame: (frame.to(torch.float32) / white - mean) / std
+    offsets, divisors = (constant.to(device, torch.float32) for constant in (offsets, divisors))
+    return lambda frame: (frame.to(torch.float32) / white - offsets) / divisors
 
 
 def as_slowfast(frame: torch.Tensor, target: tuple[int, int], normalize: Normalize) -> torch.Tensor:

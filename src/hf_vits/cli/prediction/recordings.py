@@ -86,7 +86,7 @@ def run_windows(
             yield path, waveform, windows, logits
 
 
-def window_logits(model: PreTrainedModel, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
+def window_logits(model: Any, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
     """The model's logits for each clip; of those per frame, only the clip's own, without padding."""
     # What the windows are is decided already; an extractor that cuts clips would drop the end of longer ones.
     inputs = extractor(clips, truncation=False, return_tensors="pt").to(model.device, model.dtype)

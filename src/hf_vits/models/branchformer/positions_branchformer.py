@@ -25,6 +25,8 @@ class Sinusoids(Constants):
         max_positions: longest sequence whose table is kept; those of longer ones are made when they come.
     """
 
+    table: torch.Tensor
+
     def __init__(self, max_positions: int, hidden_size: int):
         super().__init__()
         self.max_positions = max_positions

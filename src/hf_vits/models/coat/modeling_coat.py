@@ -31,7 +31,7 @@ class CoatModelOutput(EncoderOutput):
         and norm; those of the scales that parallel layers work on after the last of these.
     """
 
-    feature_maps: tuple[torch.FloatTensor, ...] | None = None
+    feature_maps: tuple[torch.Tensor, ...] | None = None
 
 
 class CoatPositionEmbedding(ConvPositionEmbedding):
@@ -134,12 +134,12 @@ class CoatParallelLayer(GradientCheckpointingLayer):
         self, *scales: torch.Tensor, grids: list[tuple[int, int]], positions: list[CoatPositions]
     ) -> tuple[torch.Tensor, ...]:
         """(batch, 1 + rows * columns, hidden_size) of each scale to the same shapes."""
-        scales = [own.embedding(tokens, grid) for own, tokens, grid in zip(positions, scales, grids, strict=True)]
+        scales = tuple(own.embedding(tokens, grid) for own, tokens, grid in zip(positions, scales, grids, strict=True))
         parts = zip(self.attentions, self.attention_norms, scales, grids, positions, strict=True)
         attended = exchange(
             [attention(norm(tokens), grid, own.relative) for attention, norm, tokens, grid, own in parts], grids
         )
-        scales = [tokens + self.drop_path(branch) for tokens, branch in zip(scales, attended, strict=True)]
+        scales = tuple(tokens + self.drop_path(branch) for tokens, branch in zip(scales, attended, strict=True))
         return tuple(
             tokens + self.drop_path(self.mlp(norm(tokens)))
             for norm, tokens in zip(self.mlp_norms, scales, strict=True)

@@ -6,7 +6,7 @@ microsoft/esvit (main_esvit.py, models/).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedConfig
@@ -34,8 +34,8 @@ class EsViTOutput(DINOOutput):
     view_loss, region_loss: the parts of the loss, which is their mean.
     """
 
-    view_loss: torch.FloatTensor | None = None
-    region_loss: torch.FloatTensor | None = None
+    view_loss: torch.Tensor | None = None
+    region_loss: torch.Tensor | None = None
 
 
 class Regions(NamedTuple):
@@ -96,7 +96,8 @@ class EsViTForPreTraining(SelfDistillationModel):
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
         """As everywhere; with `use_regions=True` training goes on with regions from what learnt from views alone."""
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, info = loaded
         if any(key.startswith("teacher.region_head.") for key in info["missing_keys"]):
             # Each was made anew, and a teacher starts as its student does.
             model.teacher.region_head.load_state_dict(model.student.region_head.state_dict())

@@ -6,6 +6,8 @@ section 4.1; facebookresearch/dino (eval_linear.py). Encoders in stages as in by
 (models/swin_transformer.py) and microsoft/esvit (eval_linear.py).
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
@@ -21,7 +23,7 @@ EPSILON = 1e-6  # of the batch norm
 
 
 def layer_features(
-    backbone: PreTrainedModel, pixel_values: torch.Tensor, num_layers: int = 1, patch_mean: bool = False
+    backbone: Any, pixel_values: torch.Tensor, num_layers: int = 1, patch_mean: bool = False
 ) -> torch.Tensor:
     """Features of images by the last layers, one after another.
 

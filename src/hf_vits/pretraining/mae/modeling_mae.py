@@ -5,6 +5,7 @@ He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv 2111.06377;
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,13 +36,13 @@ class MAEOutput(ModelOutput):
     hidden_states, attentions: of the encoder, on request.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    mask: torch.BoolTensor | None = None
-    ids_restore: torch.LongTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    ids_restore: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class MAEEmbeddings(ViTEmbeddings):
@@ -69,7 +70,8 @@ class MAEDecoder(nn.Module):
             grid, hidden_size, self.num_prefix_tokens, config.position_interpolation
         )
         self.layers = nn.ModuleList(TransformerLayer(sizes) for _ in range(sizes.num_hidden_layers))
-        for layer in self.layers:
+        layers: Any = self.layers
+        for layer in layers:
             layer.attention.config = config  # whose attention implementation may change
         self.norm = nn.LayerNorm(hidden_size, eps=sizes.layer_norm_eps)
         self.prediction = nn.Linear(hidden_size, math.prod(patch_size) * config.num_channels)

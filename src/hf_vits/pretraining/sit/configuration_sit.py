@@ -1,12 +1,12 @@
 """Configuration of SiT in its three generations (Sara-Ahmed/SiT)."""
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
 from ...configuration import VitsConfig
-from ..dino.configuration_dino import as_backbone_config
+from ..dino.configuration_dino import BackboneConfig, as_backbone_config
 
 TASKS = ("rotation", "contrastive", "reconstruction")
 KINDS = ("noise", "zeros", "shuffle")
@@ -80,11 +80,11 @@ class SiTConfig(VitsConfig):
     """
 
     model_type = "hf_vits_sit"
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
     size_fields = ("head_hidden_size", "embedding_size", "temperature", "dropped_share", "block_alignment")
     rate_fields = ("dropped_share", "replaced_share")
 
-    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    backbone_config: BackboneConfig = None
     momentum_teacher: bool = True
     tasks: list[str] | tuple[str, ...] = TASKS[1:]
     head: Literal["linear", "mlp", "batch_norm_mlp"] = "batch_norm_mlp"

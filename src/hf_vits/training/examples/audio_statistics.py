@@ -1,5 +1,7 @@
 """Mean and standard deviation of the training spectrograms, by which a processor normalises."""
 
+from typing import Any
+
 import numpy as np
 from tqdm import tqdm
 
@@ -22,7 +24,9 @@ def fit_normalization(processor, split: Split):
     fields = processor.to_dict() | {"normalization": None}
     plain = type(processor).from_dict(fields)
     chosen = np.linspace(0, len(split) - 1, min(len(split), _MOST_RECORDINGS)).round().astype(int)
-    count, total, squares = 0, 0.0, 0.0
+    count: int = 0
+    total: Any = 0.0
+    squares: Any = 0.0
     for index in tqdm(chosen, desc="Measuring spectrograms", unit="recording"):
         (features,) = prepare(plain, [{"waveform": read(split, int(index), plain.sampling_rate)}])["input_features"]
         bins = features.double() if features.ndim == 2 else features[0].T.double()

@@ -5,7 +5,8 @@ clipping, `TrainingArguments.max_grad_norm` is 0.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from transformers import TrainerCallback
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 
-def unwrapped(model: nn.Module) -> SelfDistillationModel:
+def unwrapped(model: Any) -> SelfDistillationModel:
     """The model inside what data parallelism wraps around it."""
     return getattr(model, "module", model)
 
@@ -98,7 +99,7 @@ class FrozenLastLayer(TrainerCallback):
 
 
 @torch.no_grad()
-def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> list[torch.Tensor]:
+def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> Sequence[torch.Tensor]:
     """Scale every gradient whose norm is above `limit` down to it, in place; returns the norms before."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch._foreach_norm(gradients)

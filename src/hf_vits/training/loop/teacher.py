@@ -14,6 +14,11 @@ class Teacher(nn.Module):
     Images are denormalised, brought to the teacher's size where it differs (bilinear) and normalised for the teacher.
     """
 
+    mean: Tensor
+    std: Tensor
+    student_mean: Tensor
+    student_std: Tensor
+
     def __init__(self, model: nn.Module, processor, student_processor):
         super().__init__()
         self.model = model.eval().requires_grad_(False)

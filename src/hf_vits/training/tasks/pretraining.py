@@ -99,14 +99,15 @@ class Pretraining(Task):
         from ..building import build_model
 
         set_seed(recipe.train.seed)
-        model, _ = build_model(recipe.model, {}, self)
+        model: Any = build_model(recipe.model, {}, self)[0]
         return model.export().eval()
 
     def write_report(self, run: FinishedRun) -> None:
         """README.md with curves and what the model sees drawn beside it, and the plain backbone in a directory."""
         backbone = run.directory / BACKBONE
         backbone.mkdir(exist_ok=True)
-        output.save_model(backbone, run.model.export(), run.processor)
+        model: Any = run.model
+        output.save_model(backbone, model.export(), run.processor)
         with tempfile.TemporaryDirectory() as drawn:
             curves, seen = Path(drawn, "curves.png"), Path(drawn, "what_it_sees.png")
             draw_curves(run.history, curves)
@@ -116,7 +117,7 @@ class Pretraining(Task):
             write_card(training_card(run, self.noun, [curves, seen]), run.directory)
 
 
-def num_patches(model: PreTrainedModel, size: tuple[int, int]) -> int:
+def num_patches(model: Any, size: tuple[int, int]) -> int:
     """How many patches a mask of an image (height, width) tells of: those that come out of the backbone."""
     backbone, config = model.export(), backbone_config(model)
     with torch.no_grad():
@@ -144,7 +145,7 @@ def check_sections(recipe: Recipe, model: PreTrainedModel) -> None:
 def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) -> list[TrainerCallback]:
     """What a teacher does around each step."""
     teacher, warmup = recipe.momentum_teacher, recipe.momentum_teacher.temperature_warmup
-    temperatures = {"teacher_temperature": teacher_temperature(*teacher.temperature, warmup)}
+    temperatures = {"teacher_temperature": teacher_temperature(teacher.temperature[0], teacher.temperature[1], warmup)}
     if hasattr(model.objective, "teacher_patch_temperature"):
         first_epoch = recipe.masks.first_epoch if recipe.masks is not None else 0
         first, last = teacher.patch_temperature or teacher.temperature
@@ -152,7 +153,7 @@ def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) 
     return [
         TeacherTemperature({name: value for name, value in temperatures.items() if hasattr(model.objective, name)}),
         FrozenLastLayer(teacher.frozen_last_layer),
-        TeacherUpdate(cosine(*teacher.momentum, total_steps)),
+        TeacherUpdate(cosine(teacher.momentum[0], teacher.momentum[1], total_steps)),
     ]
 
 

@@ -127,7 +127,7 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
         shown = np.linspace(0, len(clip) - 1, min(_SHOWN_FRAMES, len(clip))).round().astype(int)
         yield Prediction(
             image=contact_sheet(to_pictures(clip[shown], run.processor), columns=_SHOWN_FRAMES // 2),
-            label=", ".join(class_names[label] for label in np.atleast_1d(test.labels[index])),
+            label=", ".join(class_names[int(label)] for label in np.atleast_1d(test.labels[index])),
             predicted=best["label"],
             probability=best["score"],
         )
