@@ -23,9 +23,9 @@ from hf_vits.recipe import DataRecipe
 from .folders import Media, load_class_folders
 from .splits import ChosenInputs, ColumnInputs, Inputs, Source, Split, choose_splits, column_of
 from .synthetic import speech
-from .tables import LABEL_COLUMNS, TEXT_COLUMNS, ClassNames, column_name, label_indices, load_class_table, load_table
+from .tables import LABEL_COLUMNS, TEXT_COLUMNS, column_name, label_indices, load_class_table, load_table
 
-Loaded = tuple[str, ClassNames, dict[str, Split]]
+Loaded = tuple[str, Sequence[str] | dict[str, list[str]], dict[str, Split]]
 
 _BLOCK = 1024
 
@@ -63,7 +63,8 @@ def clip_seconds(inputs: Inputs) -> np.ndarray:
         return clip_seconds(inputs.inputs)[inputs.indices]
     if isinstance(inputs, SpokenClips):
         return np.diff(inputs.split.ends, prepend=0) / inputs.sampling_rate
-    count = len(inputs.paths if isinstance(inputs, FileClips) else inputs.dataset)
+    stored: Any = inputs
+    count = len(stored.paths if isinstance(inputs, FileClips) else stored.dataset)
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda index: _seconds(inputs[index]), range(count))
         return np.asarray(list(tqdm(read, total=count, desc="Measuring recordings", unit="recording")))
@@ -161,7 +162,7 @@ def _class_table(recipe: DataRecipe) -> Loaded:
 def _text_table(recipe: DataRecipe) -> Loaded:
     files = load_table(recipe, AUDIO, "audio", "text", TEXT_COLUMNS)
     splits = {kind: Split(FileClips(paths), np.asarray(texts, dtype=object)) for kind, (paths, texts) in files.items()}
-    return Path(recipe.path).stem, [], splits
+    return Path(recipe.path).stem, (), splits
 
 
 def _datasets(recipe: DataRecipe, target: Literal["label", "text"]) -> Loaded:
@@ -180,7 +181,7 @@ def _datasets(recipe: DataRecipe, target: Literal["label", "text"]) -> Loaded:
         for kind, dataset in loaded.items()
     }
     if target == "text":
-        return name, [], {kind: Split(clips[kind], np.asarray(values[kind], dtype=object)) for kind in loaded}
+        return name, (), {kind: Split(clips[kind], np.asarray(values[kind], dtype=object)) for kind in loaded}
     class_names = feature.names if named else sorted(set(values["train"]))
     return (
         name,

@@ -80,7 +80,7 @@ class Splits:
 
 # A source: from a recipe's data section to its name, class names ({column: class names} where an input has several
 # labels) and whatever splits it has.
-Source = Callable[[DataRecipe], tuple[str, list[str] | dict[str, list[str]], dict[str, Split]]]
+Source = Callable[[DataRecipe], tuple[str, Sequence[str] | dict[str, list[str]], dict[str, Split]]]
 
 
 def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
@@ -116,7 +116,7 @@ def load_classes(recipe: DataRecipe, sources: Mapping[str, Source]) -> Splits:
 
 def load_source(
     recipe: DataRecipe, sources: Mapping[str, Source]
-) -> tuple[str, list[str] | dict[str, list[str]], dict[str, Split]]:
+) -> tuple[str, Sequence[str] | dict[str, list[str]], dict[str, Split]]:
     """Name, class names and splits of the recipe's source; ValueError for one that the task does not have."""
     if recipe.source not in sources:
         raise ValueError(f"data.source {recipe.source!r} is none of this task's: {', '.join(sources)}")
@@ -138,7 +138,8 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
         raise ValueError(
             f"{name} has training data only: hold some out by data.validation_fraction or data.test_fraction"
         )
-    return train, validation or test, test or validation
+    parts: Any = train, validation or test, test or validation
+    return parts
 
 
 def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:

@@ -52,7 +52,7 @@ def takes_norm_before(module: nn.Module) -> bool:
     if type(module) not in FUSERS:
         return False
     # Zeros at the border are not what the norm would make of zeros.
-    return isinstance(module, nn.Linear) or (module.groups == 1 and not any(module.padding))
+    return isinstance(module, nn.Linear) or bool(module.groups == 1 and not any(module.padding))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 try:
+    import av.container
     import av.stream
     import av.video.reformatter
 except ImportError:  # an extra of hf_vits; frames that are decoded already do without it
@@ -131,12 +132,13 @@ class VideoReader:
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See `read_frames`."""
         positions = self._positions[self._checked(indices)]
-        frames: Any = self._read_by_torchcodec(positions)
-        if frames is not None:
-            return frames
+        found = self._read_by_torchcodec(positions)
+        if found is not None:
+            return found
+        frames = np.empty(0, dtype=np.uint8)
         for position, frame in self._decode(np.unique(positions)):
             picture = self._to_rgb(frame)
-            if frames is None:
+            if not frames.size:
                 frames = np.empty((len(positions), *picture.shape), dtype=np.uint8)
             frames[positions == position] = picture
         return frames
@@ -215,7 +217,7 @@ class VideoReader:
             reached = position
             yield position, frame
 
-    def _frames_from(self, start: int) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    def _frames_from(self, start: int) -> Iterator[tuple[Any, "av.VideoFrame"]]:
         """(time, frame) from the keyframe shown at `start` on, or from an earlier one."""
         if not self._timed:
             self.container.seek(0)

@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..layers.label_heads import log_probabilities
 
@@ -35,7 +34,7 @@ def average_views(
 
 @torch.no_grad()
 def score_views(
-    model: nn.Module,
+    model: Any,
     processor: Any,
     video: Any,
     num_clips: int | None = None,
