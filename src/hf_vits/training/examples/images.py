@@ -127,6 +127,8 @@ def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: An
     """Any image to `size`: by a random crop, after padding or resizing or before, or whole."""
     if interpolation == "random":
         return transforms.RandomChoice([_resize(recipe, size, name) for name in ("bilinear", "bicubic")])
+    if isinstance(interpolation, str):
+        interpolation = InterpolationMode(interpolation)
     if recipe.crop_scale is not None:
         crop = ClippedResizedCrop if recipe.crop_clipped else transforms.RandomResizedCrop
         return crop(size, scale=recipe.crop_scale, ratio=recipe.crop_ratio, interpolation=interpolation)
