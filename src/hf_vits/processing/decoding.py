@@ -267,7 +267,7 @@ def open_container(source: Source, name: str) -> "av.container.InputContainer":
     else:
         source.seek(0)
     try:
-        return av.open(source)
+        return av.open(source, "r")
     except av.FFmpegError as error:
         raise OSError(f"{name} is empty, cut short, or no video of a known format: {error}") from error
 

@@ -283,7 +283,8 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         """Write texts, as `GenerationMixin.generate`, which takes the cache under one of the names alone."""
         if (cache := given_cache(cache, past_key_values)) is not None:
             kwargs[CACHE_NAME] = cache
-        return super().generate(*args, **kwargs)
+        parent: Any = super()  # its type asks for attributes that no model of transformers has
+        return parent.generate(*args, **kwargs)
 
     @can_return_tuple
     def forward(
