@@ -4,6 +4,9 @@ EXTRAS ?= audio,video,test,bench,docs
 # What makes it: the first of these that runs and is at least 3.11.
 PYTHON ?= $$(for name in python3.13 python3.12 python3.11 python3 false; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$name)
+# The lowest versions have wheels for the oldest Python alone.
+FLOOR_VENV ?= .venv-floor
+FLOOR_PYTHON ?= python3.11
 WORKERS ?= 2
 CASES ?= ../shared/parity
 ARGS ?=
@@ -12,6 +15,9 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.hf_vits-installed
 WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(CURDIR)
 PYTEST = $(BIN)/python -m pytest -q --durations=10
+UNIT_TESTS = --ignore tests/conformance --ignore tests/recipe_runs tests
+# Old versions may warn of what new ones have dropped.
+ANY_WARNING = -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # OpenMP's threads otherwise spin while they wait, which on busy cores makes a step many times longer.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -36,12 +42,21 @@ env: ## the environment that all others use
 demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes demo-report/
 	@$(BIN)/python -m hf_vits.demo $(ARGS)
 
-test: lint ## ruff and all tests but conformance and recipe-runs
-	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --ignore tests/conformance --ignore tests/recipe_runs tests $(ARGS)
+test: lint ## lint and all tests but conformance and recipe-runs
+	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) $(UNIT_TESTS) $(ARGS)
 
-lint: env ## ruff check and format
+lint: env ## ruff check and format, and the spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell .
+
+typecheck: env ## pyright (basic) over src/ and conversion/
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+test-floor: ## the tests with the lowest versions that pyproject.toml allows, in FLOOR_VENV=.venv-floor
+	test -x $(FLOOR_VENV)/bin/uv || { $(FLOOR_PYTHON) -m venv $(FLOOR_VENV) && $(FLOOR_VENV)/bin/python -m pip install --quiet uv; }
+	$(FLOOR_VENV)/bin/uv pip install --quiet --python $(FLOOR_VENV)/bin/python --resolution lowest-direct -e '.[$(EXTRAS)]'
+	$(ONE_THREAD) $(FLOOR_VENV)/bin/python -m pytest -q -n $(WORKERS) $(ANY_WARNING) $(UNIT_TESTS) $(ARGS)
 
 cards: env ## write what follows from facts and sizes in model_cards/ and README
 	@$(BIN)/python -m model_cards.generate
@@ -57,7 +72,7 @@ parity-ci: env ## the golden cases of at most 60M parameters
 	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/test_parity.py --cases $(CASES) -m "not large" $(ARGS)
 
 conformance: env ## transformers' own tests on every architecture
-	HF_HUB_OFFLINE=1 $(ONE_THREAD) $(PYTEST) -n $(WORKERS) tests/conformance $(ARGS)
+	HF_HUB_OFFLINE=1 $(ONE_THREAD) $(PYTEST) -n $(WORKERS) $(ANY_WARNING) tests/conformance $(ARGS)
 
 recipe-runs: env ## the small recipes without labels at full length, up to 20 minutes each
 	$(PYTEST) tests/recipe_runs $(ARGS)

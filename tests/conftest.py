@@ -1,6 +1,7 @@
 """What holds for every test: one torch thread, no Hub but the loopback one, caches that begin empty."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -29,3 +30,24 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "large: a golden case of more than 60M parameters")
+
+
+# Deprecations that libraries log of their own calls: (logger, start of the message), with who calls.
+FOREIGN_DEPRECATIONS = {
+    # transformers' candidate generator, which asks the assistant of assisted generation for tokens
+    ("transformers.generation.utils", "Passing `generation_config` together with generation-related arguments"),
+}
+
+
+class DeprecationsRaise(logging.Handler):
+    """Raises where a library logs a deprecation, as transformers does with most of its own, in place of a warning."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        is_foreign = any(record.name == name and message.startswith(start) for name, start in FOREIGN_DEPRECATIONS)
+        if "deprecat" in message.lower() and not is_foreign:
+            raise AssertionError(f"{record.name} logs a deprecation: {message}")
+
+
+for name in ("transformers", "huggingface_hub", "datasets", "accelerate"):
+    logging.getLogger(name).addHandler(DeprecationsRaise(level=logging.WARNING))

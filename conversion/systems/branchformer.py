@@ -104,7 +104,8 @@ def front_end_fields(tensors: dict[str, torch.Tensor]) -> dict:
     filters = tensors.get("frontend.logmel.melmat")
     if filters is not None:
         found |= {"n_fft": 2 * (len(filters) - 1), "num_mel_bins": filters.shape[-1]}
-        expected = mel_filter_bank(*filters.shape, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, "slaney", "slaney")
+        num_bins, num_filters = filters.shape
+        expected = mel_filter_bank(num_bins, num_filters, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, "slaney", "slaney")
         if not torch.allclose(filters.double(), torch.from_numpy(expected), atol=1e-5):
             raise ValueError(
                 f"the checkpoint's mel filters, frontend.logmel.melmat, are not Slaney's for {SAMPLING_RATE} Hz, from "

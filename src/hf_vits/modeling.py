@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -36,10 +37,10 @@ class EncoderOutput(BaseModelOutputWithPooling):
     layer_states: the output of each layer of a hierarchical encoder, with `output_layer_states=True`.
     """
 
-    query_states: tuple[torch.FloatTensor, ...] | None = None
-    key_states: tuple[torch.FloatTensor, ...] | None = None
-    value_states: tuple[torch.FloatTensor, ...] | None = None
-    layer_states: tuple[torch.FloatTensor, ...] | None = None
+    query_states: tuple[torch.Tensor, ...] | None = None
+    key_states: tuple[torch.Tensor, ...] | None = None
+    value_states: tuple[torch.Tensor, ...] | None = None
+    layer_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -49,9 +50,9 @@ class ClassifierOutput(ImageClassifierOutput):
     The recorded states are those of `EncoderOutput`.
     """
 
-    query_states: tuple[torch.FloatTensor, ...] | None = None
-    key_states: tuple[torch.FloatTensor, ...] | None = None
-    value_states: tuple[torch.FloatTensor, ...] | None = None
+    query_states: tuple[torch.Tensor, ...] | None = None
+    key_states: tuple[torch.Tensor, ...] | None = None
+    value_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -62,8 +63,8 @@ class DistilledClassifierOutput(ClassifierOutput):
     cls_logits, distillation_logits: (batch, num_labels), the logits of each head; None with one head.
     """
 
-    cls_logits: torch.FloatTensor | None = None
-    distillation_logits: torch.FloatTensor | None = None
+    cls_logits: torch.Tensor | None = None
+    distillation_logits: torch.Tensor | None = None
 
 
 def recorded_states(outputs: EncoderOutput) -> dict:
@@ -150,10 +151,15 @@ class VitsPreTrainedModel(PreTrainedModel):
             can be recorded; set for each subclass.
     """
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Modules and buffers, whose types torch gives as Tensor | Module."""
+
     own_arguments: frozenset[str]
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -182,7 +188,8 @@ class VitsPreTrainedModel(PreTrainedModel):
         Raises:
             TypeError: an argument is unknown and not None.
         """
-        known = self.own_arguments | self.base_model.own_arguments
+        base_model: Any = self.base_model
+        known = self.own_arguments | base_model.own_arguments
         given = {name for name, value in kwargs.items() if value is not None}
         unknown = sorted(given - known - SHARED_ARGUMENTS)
         if unknown:
@@ -258,6 +265,7 @@ class ForClassification:
     """
 
     model_class: type[PreTrainedModel]
+    model: Any
 
     def __init__(self, config):
         super().__init__(config)
@@ -363,6 +371,7 @@ class IsotropicBackbone(BackboneMixin):
     """
 
     model_class: type[PreTrainedModel]
+    model: Any
     _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^distillation_classifier\.", r"^model\.pooler\."]
 
     def __init__(self, config):
@@ -398,6 +407,7 @@ class HierarchicalBackbone(BackboneMixin):
     """
 
     model_class: type[PreTrainedModel]
+    model: Any
     _keys_to_ignore_on_load_unexpected = [r"^\w*classifier\.", r"^model\.(norm|pooler)\."]
 
     def __init__(self, config):

@@ -107,7 +107,7 @@ def test_help_needs_neither_torch_nor_transformers():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["convrt"], "unknown command 'convrt', did you mean 'convert'?"),
+        (["convrt"], "unknown command 'convrt', did you mean 'convert'?"),  # codespell:ignore convrt
         ([], "required: COMMAND"),
         (["predict", "model"], "required: FILE_OR_FOLDER"),
         (["predict", "model", "image", "--top-k", "0"], "must be at least 1, got 0"),
@@ -465,7 +465,7 @@ def test_train_runs_a_recipe_and_evaluate_repeats_its_test(tmp_path):
     code, out, _ = command("train", recipe, "train.length=6 steps")
     assert code == 0
     assert "top5_accuracy" in out
-    assert "did you mean" in error_of("train", recipe, "train.lenght=5 steps")
+    assert "did you mean" in error_of("train", recipe, "train.lenght=5 steps")  # codespell:ignore lenght
     assert "another recipe" in error_of("train", recipe, "train.seed=1")
 
 

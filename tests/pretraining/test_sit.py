@@ -122,7 +122,7 @@ def test_checkpointing_gradients_changes_none(generation):
     for checkpointing in (False, True):
         model = sit(generation).train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         model(**batch(model)).loss.backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     for plain, again in zip(*gradients, strict=True):

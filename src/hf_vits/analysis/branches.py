@@ -1,6 +1,7 @@
 """Weights of the attention and MLP branches in each layer of a Branchformer (arXiv 2207.02971)."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ def branch_weights(model: PreTrainedModel, batches: Iterable[Mapping[str, torch.
     Raises:
         ValueError: the model concatenates its branches, or there are no batches.
     """
-    encoder = model.base_model
+    encoder: Any = model.base_model
     merges = [layer.merge for layer in encoder.layers]
     fixed = [fixed_weights(layer) for layer in encoder.layers]
     rows = []

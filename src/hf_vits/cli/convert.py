@@ -126,7 +126,7 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 def from_original(args: argparse.Namespace, overrides: dict[str, Any]):
     """Return the model and processor of an original checkpoint file."""
     from hf_vits import conversion
-    from hf_vits.conversion.core import variant_fields
+    from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
 
     variant_fields(args.system, args.variant)  # raises before a large file is read
     recipe = read_recipe(args.original_config) if args.original_config else None

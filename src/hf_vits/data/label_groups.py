@@ -49,7 +49,7 @@ def combined(labels: np.ndarray, head_sizes: Sequence[int]) -> np.ndarray:
     The combinations are in the order of `layers.label_heads.joint_scores`.
     """
     within_heads = labels - np.array(first_classes(head_sizes))
-    return np.ravel_multi_index(within_heads.T, tuple(head_sizes))
+    return np.asarray(np.ravel_multi_index(tuple(within_heads.T), tuple(head_sizes)))
 
 
 def taken_apart(combinations: np.ndarray, head_sizes: Sequence[int]) -> np.ndarray:

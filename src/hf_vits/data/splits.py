@@ -152,7 +152,8 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
 
     Raises ValueError where neither a validation nor a test split results, or training has too few inputs.
     """
-    train, validation, test = (splits.get(kind) for kind in ("train", "validation", "test"))
+    found: Any = splits
+    train, validation, test = (found.get(kind) for kind in ("train", "validation", "test"))
     if test is None and recipe.test_fraction:
         train, test = _take(train, recipe.test_fraction, recipe.split_seed, by_class)
     if validation is None and recipe.validation_fraction:
@@ -161,7 +162,8 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
         raise ValueError(
             f"{name} has training data only: hold some out by data.validation_fraction or data.test_fraction"
         )
-    return train, validation or test, test or validation
+    parts: Any = train, validation or test, test or validation
+    return parts
 
 
 def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:

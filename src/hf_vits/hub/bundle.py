@@ -121,7 +121,7 @@ def _parts(processor: Any) -> Iterator[tuple[Any, tuple[str, ...], str | None]]:
         for name in processor.get_attributes():
             part = getattr(processor, name)
             is_tokenizer = isinstance(part, PreTrainedTokenizerBase)
-            yield part, *(((TOKENIZER_FILE,), None) if is_tokenizer else ((JOINT_FILE,), name))
+            yield (part, (TOKENIZER_FILE,), None) if is_tokenizer else (part, (JOINT_FILE,), name)
     elif processor is not None:
         yield processor, PROCESSOR_FILES, None
 

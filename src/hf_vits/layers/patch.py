@@ -202,7 +202,8 @@ def cut_patches(images: torch.Tensor, patch_size: tuple[int, int]) -> torch.Tens
 
     The values of a patch are in row-major order, channels last.
     """
-    patch_grid(*images.shape[-2:], patch_size)
+    height, width = images.shape[-2:]
+    patch_grid(height, width, patch_size)
     cells = images.unflatten(3, (-1, patch_size[1])).unflatten(2, (-1, patch_size[0]))
     return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 

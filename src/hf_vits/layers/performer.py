@@ -46,6 +46,8 @@ class RandomFeatures(nn.Module):
         num_features: number of random features.
     """
 
+    projection: torch.Tensor
+
     def __init__(self, head_dim: int, num_features: int):
         super().__init__()
         self.register_buffer("projection", torch.empty(num_features, head_dim))
@@ -262,4 +264,5 @@ def redraw_projections(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, RandomFeatures):
-            module.projection.copy_(random_projection(*module.projection.shape, generator))
+            num_features, size = module.projection.shape
+            module.projection.copy_(random_projection(num_features, size, generator))

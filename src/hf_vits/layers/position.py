@@ -140,6 +140,8 @@ class SeparablePositionEmbedding(nn.Module):
 class FixedPositionEmbedding(Constants):
     """2-d sine-cosine positions, computed for the grid of each input; nothing is trained or saved."""
 
+    table: torch.Tensor
+
     def __init__(self, grid: tuple[int, int], hidden_size: int):
         super().__init__()
         self.grid = grid
@@ -195,6 +197,8 @@ class SinePositionEmbedding(nn.Module):
     Args:
         num_zero_rows: number of zero rows before position 0 of the sinusoid.
     """
+
+    table: torch.Tensor
 
     def __init__(self, num_positions: int, hidden_size: int, num_zero_rows: int = 0):
         super().__init__()

@@ -49,6 +49,9 @@ class DistanceBias(Constants):
         query_stride: queries are the tokens of every `query_stride`-th row and column; keys are all tokens.
     """
 
+    index: torch.Tensor
+    folded: torch.Tensor | None
+
     def __init__(self, grid: tuple[int, int], num_heads: int, query_stride: int = 1):
         super().__init__()
         self.grid = grid
@@ -91,6 +94,8 @@ class DecomposedRelativePositions(Constants):
         query_grid, key_grid: expected grids of queries and keys; other grids work too.
         table_sizes: number of rows of each axis's table, which is resized to 2 * max(query size, key size) - 1.
     """
+
+    coordinates: torch.Tensor
 
     def __init__(
         self, query_grid: tuple[int, ...], key_grid: tuple[int, ...], table_sizes: tuple[int, ...], head_size: int

@@ -1,5 +1,7 @@
 """Convolutional stems that replace the patch embedding of a transformer."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -43,7 +45,8 @@ class HierarchicalMLPStem(nn.Module):
         """Map (batch, num_channels, height, width) to (batch, hidden_size, height / 16, width / 16)."""
         check_pixel_values(pixel_values, self.num_channels)
         self.grid(*pixel_values.shape[-2:])
-        return self.layers(pixel_values.to(self.layers[0].weight.dtype))
+        first: Any = self.layers[0]
+        return self.layers(pixel_values.to(first.weight.dtype))
 
 
 def pad_same(inputs: torch.Tensor, kernel_size: int, stride: int, value: float = 0.0) -> torch.Tensor:

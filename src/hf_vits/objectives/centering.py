@@ -1,5 +1,7 @@
 """Running centre of a teacher's outputs, and reductions over processes."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -42,6 +44,8 @@ class Center(nn.Module):
             the number of accumulation steps, so that the centre moves once per optimizer step.
     """
 
+    value: Tensor
+
     def __init__(self, size: int, momentum: float = 0.9):
         super().__init__()
         if not 0 <= momentum < 1:
@@ -61,5 +65,6 @@ class Center(nn.Module):
         """Move the centre towards `mean` (size,) of this process's outputs; all processes must call this."""
         self._waiting.append(mean_over_processes(mean.to(self.value.dtype)))
         if len(self._waiting) >= self.parts:
-            self.value.lerp_(sum(self._waiting) / len(self._waiting), 1 - self.momentum)
+            total: Any = sum(self._waiting)
+            self.value.lerp_(total / len(self._waiting), 1 - self.momentum)
             self._waiting.clear()

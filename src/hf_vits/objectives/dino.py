@@ -1,5 +1,7 @@
 """Self-distillation without labels: DINO, arXiv 2104.14294 (facebookresearch/dino, main_dino.py, `DINOLoss`)."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,7 +43,7 @@ def cross_view_entropy(student: Tensor, targets: Tensor, temperature: float, mix
         mixing: (crops, batch, batch) weights, if the student's crops are mixed from images of the batch (MixUp,
             CutMix): row i, column j is the weight of image i in the student's image j. None: images are not mixed.
     """
-    total = 0.0
+    total: Any = 0.0
     for crop, logits in enumerate(student):
         # Cross-entropy is linear in the target: that with the sum of the targets is the sum over a crop's pairs.
         target = sum(view for index, view in enumerate(targets) if index != crop)

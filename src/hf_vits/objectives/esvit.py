@@ -4,6 +4,7 @@ EsViT without regions has the loss of DINO, `DINOLoss`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +96,7 @@ class EsViTLoss(DINOLoss):
         total = 0.0
         for crop, (logits, features) in enumerate(zip(student, student_features, strict=True)):
             others = [view for view in range(len(targets)) if view != crop]
-            target = sum(self.matched(targets[view], features, teacher_features[view]) for view in others)
+            target: Any = sum(self.matched(targets[view], features, teacher_features[view]) for view in others)
             logits = logits.float() / self.student_temperature
             losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(0, 1), reduction="sum")
             total = total + losses / logits[..., 0].numel()

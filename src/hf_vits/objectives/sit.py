@@ -6,7 +6,7 @@ The history of its repository contains three methods. The first (July 2021, the 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,7 +80,8 @@ class SiTLoss(nn.Module):
             losses["reconstruction"] = self.reconstruction(painted, clean, corrupted)[0]
         logged = {f"{task}_loss": loss.detach() for task, loss in losses.items()}
         if self.weighting is None:
-            return sum(losses.values()), logged
+            total: Any = sum(losses.values())
+            return total, logged
         loss, weighted = self.weighting(losses)
         return loss, logged | weighted
 

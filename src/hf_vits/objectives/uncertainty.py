@@ -1,7 +1,7 @@
 """Learned weights of several losses: homoscedastic uncertainty, Kendall et al., arXiv 1705.07115."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class UncertaintyWeighting(nn.Module):
         if losses.keys() != self.weights.keys():
             raise ValueError(f"losses of {', '.join(self.weights)} expected, got {', '.join(losses)}")
         weighted = {task: self.weigh(task, loss) for task, loss in losses.items()}
-        return sum(weighted.values()), {f"weighted_{task}": value.detach() for task, value in weighted.items()}
+        total: Any = sum(weighted.values())
+        return total, {f"weighted_{task}": value.detach() for task, value in weighted.items()}
 
     def weigh(self, task: str, loss: Tensor) -> Tensor:
         """Return the weighted loss of a task."""

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -68,6 +68,8 @@ class SelfDistillationModel(PretrainingMethod, VitsPreTrainedModel):
     base_model_prefix = ""
     # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
     needs_package = True
+    student: Any
+    teacher: Any
 
     @property
     def recipe_sections(self) -> set[str]:

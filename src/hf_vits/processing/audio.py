@@ -105,7 +105,7 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
             waveforms = [waveform[: self._legal(max_length, multiple)] for waveform in waveforms]
         if strategy is PaddingStrategy.DO_NOT_PAD:
             return waveforms, None
-        least = max_length if strategy is PaddingStrategy.MAX_LENGTH else 1
+        least = 1 if strategy is not PaddingStrategy.MAX_LENGTH or max_length is None else max_length
         return waveforms, self._legal(max(least, *map(len, waveforms)), multiple)
 
     def _check_padding(self, padding: str | bool, max_length: int | None, truncation: bool) -> PaddingStrategy:
@@ -327,9 +327,9 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         As in ESPnet's training, the last frames of a shorter clip contain padding. Calling the extractor instead
         mirrors each clip at its own end.
         """
-        lengths = [waveforms.shape[1]] * len(waveforms) if lengths is None else lengths.tolist()
+        samples = [waveforms.shape[1]] * len(waveforms) if lengths is None else lengths.tolist()
         spectrogram = self.spectrogram
-        return self._features(spectrogram, spectrogram.extend(waveforms), lengths)
+        return self._features(spectrogram, spectrogram.extend(waveforms), samples)
 
     def _features(
         self, spectrogram: Spectrogram, extended: torch.Tensor, lengths: list[int]

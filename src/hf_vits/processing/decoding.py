@@ -145,12 +145,13 @@ class VideoReader:
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read frames by position, see `read_frames`."""
         positions = self._positions[self._checked(indices)]
-        frames = self._read_by_torchcodec(positions)
-        if frames is not None:
-            return frames
+        found = self._read_by_torchcodec(positions)
+        if found is not None:
+            return found
+        frames = np.empty(0, dtype=np.uint8)
         for position, frame in self._decode(np.unique(positions)):
             picture = self._to_rgb(frame)
-            if frames is None:
+            if not frames.size:
                 frames = np.empty((len(positions), *picture.shape), dtype=np.uint8)
             frames[positions == position] = picture
         return frames
@@ -166,7 +167,7 @@ class VideoReader:
         try:
             if self._torchcodec is None:
                 self._torchcodec = torchcodec_decoder()(
-                    self.source if isinstance(self.source, bytes) else os.fspath(self.source),
+                    os.fspath(self.source),
                     stream_index=self.stream.index,
                     dimension_order="NHWC",
                     num_ffmpeg_threads=torch.get_num_threads(),

@@ -229,13 +229,13 @@ def _flatten(images: Any) -> Iterator[Any]:
 
 def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> tuple[int, int]:
     if size.shortest_edge is None:
-        return size.height, size.width
+        return size["height"], size["width"]
     if size.longest_edge is not None:
         factor = min(size.shortest_edge / min(height, width), size.longest_edge / max(height, width))
         target = tuple(max(int(side * factor + 0.5), 1) for side in (height, width))
     elif convention == "big_vision":
         factor = np.float32(size.shortest_edge) / np.float32(min(height, width))
-        target = tuple(int(np.rint(np.float32(side) * factor)) for side in (height, width))
+        target = int(np.rint(np.float32(height) * factor)), int(np.rint(np.float32(width) * factor))
     else:
         target = tuple(int(size.shortest_edge * side / min(height, width)) for side in (height, width))
     check_enlarged((height, width), target, size.shortest_edge)

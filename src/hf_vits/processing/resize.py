@@ -5,6 +5,8 @@ kernels differ from both: on photographs by up to 2 of 255 levels from Pillow (u
 TensorFlow to change levels when big_vision truncates to integers.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -18,7 +20,7 @@ def pillow_resize(image: torch.Tensor, size: tuple[int, int], resample: Image.Re
     height, width = size
     # Plane by plane, because Pillow supports few numbers of channels and weights RGBA by alpha.
     planes = image.reshape(-1, *image.shape[-2:]).numpy()
-    resized = np.stack([Image.fromarray(plane).resize((width, height), resample) for plane in planes])
+    resized = np.stack([np.asarray(Image.fromarray(plane).resize((width, height), resample)) for plane in planes])
     return torch.from_numpy(resized).reshape(*image.shape[:-2], height, width)
 
 
@@ -62,7 +64,7 @@ def _sum_axis(image: torch.Tensor, out_size: int, dim: int) -> torch.Tensor:
     start = np.arange(out_size, dtype=np.float32) * scale
     stop = np.arange(1, out_size + 1, dtype=np.float32) * scale
     first, last = np.floor(start), np.ceil(stop)
-    total = 0.0
+    total: Any = 0.0
     for offset in range(int((last - first).max())):
         pixel = first + np.float32(offset)
         covered = np.where(

@@ -176,16 +176,16 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
             )
         if num_beams < 1:
             raise ValueError(f"num_beams must be at least 1, got {num_beams}")
-        lengths = [logits.shape[1]] * len(logits) if lengths is None else lengths.tolist()
-        rows = [row[:length] for row, length in zip(logits, lengths, strict=True)]
+        frames = [logits.shape[1]] * len(logits) if lengths is None else lengths.tolist()
+        rows = [row[:length] for row, length in zip(logits, frames, strict=True)]
         if num_beams == 1:
-            return [self.decode(row.argmax(dim=-1), group_tokens=True) for row in rows]
-        return [self.decode(self._search(row, num_beams), group_tokens=False) for row in rows]
+            return [str(self.decode(row.argmax(dim=-1), group_tokens=True)) for row in rows]
+        return [str(self.decode(self._search(row, num_beams), group_tokens=False)) for row in rows]
 
     def _search(self, logits: torch.Tensor, num_beams: int) -> list[int]:
         """Return the tokens of the most probable text by beam search."""
         try:
-            from fast_ctc_decode import beam_search
+            from fast_ctc_decode import beam_search  # pyright: ignore[reportAttributeAccessIssue] - compiled, untyped
         except ImportError as error:
             raise ImportError("a beam search needs fast-ctc-decode: pip install 'hf_vits[audio]'") from error
         if not len(logits):
@@ -254,12 +254,12 @@ class VitsSpeechProcessor(ProcessorMixin):
         """
         if audio is None and text is None:
             raise ValueError("expected `audio`, `text` or both, got neither")
-        kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        merged: Any = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         if audio is None:
-            return self.tokenizer(text, **kwargs["text_kwargs"])
-        inputs = self.feature_extractor(audio, **kwargs["audio_kwargs"])
+            return self.tokenizer(text, **merged["text_kwargs"])
+        inputs = self.feature_extractor(audio, **merged["audio_kwargs"])
         if text is not None:
-            inputs["labels"] = self.labels(text, **kwargs["text_kwargs"])
+            inputs["labels"] = self.labels(text, **merged["text_kwargs"])
             clips = len(inputs[self.feature_extractor.model_input_names[0]])
             if len(inputs["labels"]) != clips:
                 raise ValueError(f"expected a text for each of {clips} clip(s), got {len(inputs['labels'])}")

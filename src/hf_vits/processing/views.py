@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..layers.label_heads import log_probabilities
 
@@ -36,7 +35,7 @@ def average_views(
 
 @torch.no_grad()
 def score_views(
-    model: nn.Module,
+    model: Any,
     processor: Any,
     video: Any,
     num_clips: int | None = None,
@@ -71,7 +70,8 @@ def score_views(
         raise ValueError(f"average must be {' or '.join(AVERAGES)}, got {average!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be above 0, got {batch_size}")
-    total, num_views, head_sizes = 0.0, 0, getattr(model.config, "head_sizes", None)
+    total: Any = 0.0
+    num_views, head_sizes = 0, getattr(model.config, "head_sizes", None)
     for views in batches(processor.views(video, num_clips=num_clips, num_crops=num_crops, **kwargs), batch_size):
         scores = model(pixel_values=torch.stack(views).to(model.device, model.dtype)).logits.float()
         if average == "probabilities":

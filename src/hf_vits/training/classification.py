@@ -80,7 +80,8 @@ class Classification(Task):
             prediction = trainer.predict(dataset, metric_key_prefix=name)
             measured = {key.removeprefix(f"{name}_"): value for key, value in prediction.metrics.items()}
             results[name] = {key: measured[key] for key in measured if key.endswith(("loss", "accuracy"))}
-        rankings, _ = prediction.predictions
+        predictions: Any = prediction.predictions
+        rankings, _ = predictions
         heads = heads_of(trainer.model.config)
         return results, confusion(rankings, prediction.label_ids, len(splits.class_names), heads)
 

@@ -150,7 +150,7 @@ def test_caches_that_cannot_be():
         model(**BOTH, decoder_input_ids=token, cache=static)
     with pytest.raises(ValueError, match="needs a cache that grows, got one of a fixed length"):
         write(model, BOTH, cache_implementation="static")
-    model.train().gradient_checkpointing_enable()
+    model.train().activation_checkpointing_enable()
     with pytest.raises(ValueError, match=r"gradient checkpointing .* leave use_cache"):
         model(**BOTH, decoder_input_ids=token, use_cache=True)
 
@@ -167,7 +167,7 @@ def test_generation_in_training_mode_with_gradient_checkpointing(keep):
         **SIZES,
     )
     expected = write(model, BOTH).sequences
-    model.train().gradient_checkpointing_enable()
+    model.train().activation_checkpointing_enable()
     assert torch.equal(write(model, BOTH, **KEEP[keep]).sequences, expected)
 
 

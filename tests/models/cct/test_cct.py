@@ -265,7 +265,7 @@ def test_gradient_checkpointing_changes_no_gradient(make):
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         torch.manual_seed(3)
         model.zero_grad()
         model(*inputs, labels=torch.tensor([1, 4])).loss.backward()

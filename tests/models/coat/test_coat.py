@@ -156,7 +156,7 @@ def test_gradient_checkpointing_reaches_every_scale():
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": True})
+            model.activation_checkpointing_enable({"use_reentrant": True})
         model.zero_grad()
         model(images(64, 64), labels=torch.tensor([1, 4])).loss.backward()
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})

@@ -41,7 +41,7 @@ def features_of(args: argparse.Namespace, num_layers: int = 1, patch_mean: bool 
         "images": len(found[2]),
         "channels": found[0].shape[1],
     }
-    return Features(*found, len(splits.class_names), facts)
+    return Features(*found, num_classes=len(splits.class_names), facts=facts)
 
 
 def load_encoder_of(source: str):

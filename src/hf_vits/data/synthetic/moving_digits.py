@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from huggingface_hub import cached_assets_path
@@ -63,7 +64,7 @@ def _publish(partial: Path, target: Path) -> None:
 
 
 def _write(folder: Path, seed: int, count: int | None) -> None:
-    digits = load_digits()
+    digits: Any = load_digits()
     random = np.random.default_rng(seed)
     directions = random.permutation(np.resize(list(DIRECTIONS), len(digits.target)))
     rows = []
@@ -80,7 +81,7 @@ def _glide(scan: np.ndarray, direction: str, random: np.random.Generator) -> Ite
     """Draw a moving scan, frame by frame (height, width) of uint8; the scan has 8 x 8 levels from 0 to 16."""
     digit = Image.fromarray(np.rint(scan * (255 / 16)).astype(np.uint8))
     frame = np.zeros((_FRAME_SIDE, _FRAME_SIDE), np.uint8)
-    frame[:_DIGIT_SIDE, :_DIGIT_SIDE] = digit.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BILINEAR)
+    frame[:_DIGIT_SIDE, :_DIGIT_SIDE] = np.asarray(digit.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BILINEAR))
     start = random.integers(_FRAME_SIDE, size=2)
     step = np.array(DIRECTIONS[direction]) * random.choice(_SPEEDS)
     for time in range(random.integers(_FEWEST_FRAMES, _MOST_FRAMES + 1)):

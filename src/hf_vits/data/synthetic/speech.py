@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from huggingface_hub import constants
@@ -133,7 +134,7 @@ def _utterance(kind: str, split: str, number: int, recipe: SpeechRecipe) -> Utte
         pitch_range=int(random.integers(30, 71)),
         start=float(random.random()),
         level=float(random.uniform(0.2, 0.9)),
-        noise=float(random.uniform(*recipe.noise)),
+        noise=float(random.uniform(recipe.noise[0], recipe.noise[1])),
         color=float(random.uniform(0, 2)),
         seed=int(random.integers(2**32)),
     )
@@ -191,9 +192,10 @@ def _make(kind: str, split: str, recipe: SpeechRecipe) -> SpokenSplit:
     chunks = [utterances[first : first + _CHUNK] for first in range(0, len(utterances), _CHUNK)]
     jobs = min(effective_n_jobs(-1), len(chunks))
     work = (delayed(_say_all)(chunk, recipe.sampling_rate, seconds, recipe.margin) for chunk in chunks)
-    clips = []
+    clips: list[np.ndarray] = []
+    spoken: Any = Parallel(n_jobs=jobs, return_as="generator")(work)
     with tqdm(total=len(utterances), desc=f"Speaking {kind} ({split})", unit="clip") as bar:
-        for made in Parallel(n_jobs=jobs, return_as="generator")(work):
+        for made in spoken:
             clips += made
             bar.update(len(made))
     return SpokenSplit(np.concatenate(clips), np.cumsum([len(clip) for clip in clips]), utterances)

@@ -5,6 +5,8 @@ The-Learning-Machines/Audiomer-PyTorch (Audiomer/module.py, Audiomer/utils.py). 
 lucidrains/performer-pytorch.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
@@ -202,7 +204,8 @@ class AudiomerModel(AudiomerPreTrainedModel):
             `last_hidden_state` (batch, frames, channels), and `pooler_output` (batch, channels).
         """
         self.check_input_values(input_values)
-        waves = input_values[:, None].to(self.layers[0].query.convolution[0].weight.dtype)
+        first: Any = self.layers[0]
+        waves = input_values[:, None].to(first.query.convolution[0].weight.dtype)
         if self.class_samples is not None:
             waves = torch.cat([self.class_samples.expand(len(waves), -1, -1), waves], dim=2)
         if self.training and self.is_gradient_checkpointing:

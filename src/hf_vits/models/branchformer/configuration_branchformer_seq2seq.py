@@ -48,7 +48,7 @@ class BranchformerSeq2SeqConfig(BranchformerConfig):
             )
         if not 0 <= self.ctc_weight <= 1:
             raise ValueError(f"ctc_weight must lie in [0, 1], got {self.ctc_weight}")
-        if not 0 <= self.eos_token_id < self.vocab_size:
+        if self.eos_token_id is None or not 0 <= self.eos_token_id < self.vocab_size:
             raise ValueError(
                 f"eos_token_id must lie in [0, vocab_size={self.vocab_size}), got eos_token_id={self.eos_token_id}"
             )

@@ -11,6 +11,8 @@ ACTIVATIONS = {"hardtanh": nn.Hardtanh, "selu": nn.SELU}
 class SequenceConv(nn.Conv1d):
     """Depth-wise convolution along a sequence, zero-padded to keep its length."""
 
+    padding: tuple[int, ...]
+
     def __init__(self, channels: int, kernel_size: int):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 

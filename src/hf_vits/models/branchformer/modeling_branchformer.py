@@ -41,8 +41,8 @@ class BranchformerOutput(EncoderOutput):
         `output_branch_weights=True`.
     """
 
-    frame_mask: torch.LongTensor | None = None
-    branch_weights: tuple[torch.FloatTensor, ...] | None = None
+    frame_mask: torch.Tensor | None = None
+    branch_weights: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -55,11 +55,11 @@ class CtcOutput(CausalLMOutput):
     The other fields are as in `BranchformerOutput`.
     """
 
-    lengths: torch.LongTensor | None = None
-    branch_weights: tuple[torch.FloatTensor, ...] | None = None
-    query_states: tuple[torch.FloatTensor, ...] | None = None
-    key_states: tuple[torch.FloatTensor, ...] | None = None
-    value_states: tuple[torch.FloatTensor, ...] | None = None
+    lengths: torch.Tensor | None = None
+    branch_weights: tuple[torch.Tensor, ...] | None = None
+    query_states: tuple[torch.Tensor, ...] | None = None
+    key_states: tuple[torch.Tensor, ...] | None = None
+    value_states: tuple[torch.Tensor, ...] | None = None
 
 
 class BranchformerPreTrainedModel(VitsPreTrainedModel):
@@ -125,7 +125,7 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
             branches[index] = branch
         config.branches = branches
         with no_init_weights():
-            smaller = type(self)(config).to(device=self.device, dtype=self.dtype).eval()
+            smaller = type(self)(config).to(self.device, self.dtype).eval()
         state = self.state_dict()
         smaller.load_state_dict({key: state[key] for key in smaller.state_dict()})
         return smaller

@@ -4,12 +4,13 @@ espnet/espnet (espnet2/asr/espnet_model.py, espnet2/asr/decoder/transformer_deco
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.generation import GenerationMixin
+from transformers.generation.utils import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -64,9 +65,9 @@ class HybridOutput(Seq2SeqLMOutput):
     ctc_loss, decoder_loss: scalar parts of the loss.
     """
 
-    ctc_logits: torch.FloatTensor | None = None
-    ctc_loss: torch.FloatTensor | None = None
-    decoder_loss: torch.FloatTensor | None = None
+    ctc_logits: torch.Tensor | None = None
+    ctc_loss: torch.Tensor | None = None
+    decoder_loss: torch.Tensor | None = None
 
 
 class DecoderSelfAttention(SelfAttention):
@@ -138,7 +139,7 @@ class CrossAttention(Attention):
     def keys_and_values(self, frames: torch.Tensor, cache: EncoderDecoderCache | None) -> tuple[torch.Tensor, ...]:
         """Return keys and values (batch, heads, frames, head_dim); after the first call from the cache."""
         if cache is not None and cache.is_updated.get(self.index):
-            layer = cache.cross_attention_cache.layers[self.index]
+            layer: Any = cache.cross_attention_cache.layers[self.index]
             return layer.keys, layer.values
         key, value = self.key_value(frames).unflatten(-1, (2, self.num_heads, -1)).transpose(1, 3).unbind(2)
         if cache is not None:
@@ -285,7 +286,8 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         """Write texts, as `GenerationMixin.generate`, which takes the cache under one of the names alone."""
         if (cache := given_cache(cache, past_key_values)) is not None:
             kwargs[CACHE_NAME] = cache
-        return super().generate(*args, **kwargs)
+        parent: Any = super()  # its type asks for attributes that no model of transformers has
+        return parent.generate(*args, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -350,9 +352,10 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         )
         if labels is not None:
             output.ctc_logits = self.ctc_head(frames)
-            output.ctc_loss = ctc_loss(output.ctc_logits, frame_mask, labels, self.config.pad_token_id)
-            output.decoder_loss = smoothed_divergence(output.logits, targets, self.config.label_smoothing)
-            output.loss = output.decoder_loss.lerp(output.ctc_loss, self.config.ctc_weight)
+            own = ctc_loss(output.ctc_logits, frame_mask, labels, self.config.pad_token_id)
+            decoder_loss = smoothed_divergence(output.logits, targets, self.config.label_smoothing)
+            output.ctc_loss, output.decoder_loss = own, decoder_loss
+            output.loss = decoder_loss.lerp(own, self.config.ctc_weight)
         return output
 
     def shifted(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,6 +25,8 @@ class Sinusoids(Constants):
         max_positions: longest sequence whose table is stored; tables of longer sequences are computed on each call.
     """
 
+    table: torch.Tensor
+
     def __init__(self, max_positions: int, hidden_size: int):
         super().__init__()
         self.max_positions = max_positions

@@ -1,6 +1,6 @@
 """Convolutional tokenizers: tokens from overlapping windows (Hassani et al., arXiv 2104.05704, section 3.3)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -126,8 +126,9 @@ class ConvTokenizer(nn.Module):
         Returns:
             The tokens (batch, hidden_size, rows, columns), zero for padding, and their mask (batch, 1, rows, columns).
         """
-        tokens = inputs.to(self.layers[0][0].weight.dtype)
-        for convolution, activation, pool in self.layers:
+        layers: Any = self.layers
+        tokens = inputs.to(layers[0][0].weight.dtype)
+        for convolution, activation, pool in layers:
             tokens, mask = without_padding(activation(convolution(tokens)), mask, self.convolution)
             if self.pool is not None:
                 tokens, mask = without_padding(pool(tokens), mask, self.pool)

@@ -4,6 +4,7 @@ Guo et al., "CMT: Convolutional Neural Networks Meet Vision Transformers", arXiv
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,7 +58,8 @@ class CmtEmbeddings(nn.Module):
                 "alone: resize them, as the image processor does, or convert its original checkpoint with another "
                 "image_size, which resizes the biases"
             )
-        return self.patch_embedding(self.stem(pixel_values.to(self.stem[0].weight.dtype)))
+        first: Any = self.stem[0]
+        return self.patch_embedding(self.stem(pixel_values.to(first.weight.dtype)))
 
 
 class CmtAttention(Attention):

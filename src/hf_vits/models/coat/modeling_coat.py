@@ -31,7 +31,7 @@ class CoatModelOutput(EncoderOutput):
         detectors use them; after the last parallel layer, if there are any.
     """
 
-    feature_maps: tuple[torch.FloatTensor, ...] | None = None
+    feature_maps: tuple[torch.Tensor, ...] | None = None
 
 
 class CoatPositionEmbedding(ConvPositionEmbedding):
@@ -139,7 +139,7 @@ class CoatParallelLayer(GradientCheckpointingLayer):
         attended = exchange(
             [attention(norm(tokens), grid, own.relative) for attention, norm, tokens, grid, own in parts], grids
         )
-        scales = [tokens + self.drop_path(branch) for tokens, branch in zip(scales, attended, strict=True)]
+        scales = tuple(tokens + self.drop_path(branch) for tokens, branch in zip(scales, attended, strict=True))
         return tuple(
             tokens + self.drop_path(self.mlp(norm(tokens)))
             for norm, tokens in zip(self.mlp_norms, scales, strict=True)

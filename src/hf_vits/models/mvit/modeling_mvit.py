@@ -347,8 +347,8 @@ class MvitBackbone(HierarchicalBackbone, MvitPreTrainedModel):
 
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
         if self.stage_norms is None:
-            return outputs.hidden_states
-        stem, *maps = outputs.hidden_states
+            return outputs["hidden_states"]
+        stem, *maps = outputs["hidden_states"]
         return stem, *(norm(feature_map) for norm, feature_map in zip(self.stage_norms, maps, strict=True))
 
 

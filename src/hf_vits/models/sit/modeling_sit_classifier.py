@@ -23,7 +23,7 @@ class SiTClassifierOutput(ClassifierOutput):
         with head="token_and_mean".
     """
 
-    token_logits: torch.FloatTensor | None = None
+    token_logits: torch.Tensor | None = None
 
 
 class SiTPooler(nn.Module):

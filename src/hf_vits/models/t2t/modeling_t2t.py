@@ -5,6 +5,8 @@ yitu-opensource/T2T-ViT (models/t2t_vit.py, token_performer.py, token_transforme
 (models/t2t_vit.py, models/localvit_t2t.py).
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -25,6 +27,10 @@ from .configuration_t2t import T2TConfig
 
 class SoftSplit(nn.Unfold):
     """Soft split: each overlapping patch of a feature map, flattened, is a token."""
+
+    kernel_size: int
+    stride: int
+    padding: int
 
     def __init__(self, kernel_size: int, stride: int, padding: int):
         super().__init__(kernel_size, stride=stride, padding=padding)
@@ -159,7 +165,8 @@ class T2TEmbeddings(nn.Module):
                 "padding 2: both sides must be at least 3"
             )
         grids = [(height, width)]
-        for split in self.splits:
+        splits: Any = self.splits
+        for split in splits:
             grids.append(split.grid(grids[-1]))
         return grids[1:]
 
@@ -214,7 +221,8 @@ class T2TModel(T2TPreTrainedModel):
         layer_class = LocalityTransformerLayer if self.is_local else TransformerLayer
         self.layers = nn.ModuleList(layer_class(config, rate) for rate in rates)
         if config.attention_scale is not None:
-            for layer in self.layers:
+            layers: Any = self.layers
+            for layer in layers:
                 layer.attention.scaling = config.attention_scale
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.add_pooling_layer = add_pooling_layer
@@ -229,10 +237,9 @@ class T2TModel(T2TPreTrainedModel):
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
         """
         hidden_states = self.embeddings(pixel_values, **kwargs)
-        if self.is_local:
-            kwargs["grid"] = self.embeddings.grid(*pixel_values.shape[-2:])
+        local = {"grid": self.embeddings.grid(*pixel_values.shape[-2:])} if self.is_local else {}
         for layer in self.layers:
-            hidden_states = layer(hidden_states, **kwargs)
+            hidden_states = layer(hidden_states, **local, **kwargs)
         hidden_states = self.norm(hidden_states)
         pooled = hidden_states[:, 0] if self.add_pooling_layer else None
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)

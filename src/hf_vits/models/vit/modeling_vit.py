@@ -6,6 +6,7 @@ google-research/big_vision (big_vision/models/vit.py).
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +46,7 @@ class ViTEmbeddings(nn.Module):
         self.patch_dropout = PatchDropout(config.patch_drop_rate)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def make_patch_embedding(self, config: ViTConfig) -> nn.Module:
+    def make_patch_embedding(self, config: ViTConfig) -> Any:
         if config.stem_depths is None:
             return PatchEmbedding(config.num_channels, config.hidden_size, pair(config.patch_size))
         return ResNetStem(config.num_channels, config.hidden_size, pair(config.patch_size), config.stem_depths)
@@ -209,12 +210,12 @@ class ViTModel(ViTPreTrainedModel):
             kept_patches: (batch, kept) indices of the patches that are encoded, in this order; None encodes all.
         """
         hidden_states = self.embeddings(pixel_values, bool_masked_pos, kept_patches)
-        kwargs = kwargs | self.layer_arguments(pixel_values)
+        arguments = kwargs | self.layer_arguments(pixel_values)
         *layers, last_layer = self.layers
         for layer in layers:
-            hidden_states = layer(hidden_states, **kwargs)
+            hidden_states = layer(hidden_states, **arguments)
         num_queries = self.config.num_prefix_tokens if prefix_only else None
-        hidden_states = self.norm(last_layer(hidden_states, num_queries=num_queries, **kwargs))
+        hidden_states = self.norm(last_layer(hidden_states, num_queries=num_queries, **arguments))
         pooled = self.pooler(hidden_states) if self.pooler is not None else None
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=pooled)
 

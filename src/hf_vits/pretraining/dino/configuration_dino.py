@@ -1,12 +1,18 @@
 """Configuration of DINO over any backbone (facebookresearch/dino)."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from ...configuration import VitsConfig
 from ...models.deit.configuration_deit import DeiTConfig
+
+# What is given may be a dict; from construction on it is a configuration, with the fields of whatever backbone.
+if TYPE_CHECKING:
+    BackboneConfig = Any
+else:
+    BackboneConfig = dict[str, Any] | PreTrainedConfig | None
 
 # DINO's ViT-S/16
 VIT_SMALL = {
@@ -51,12 +57,12 @@ class DINOConfig(VitsConfig):
     """
 
     model_type = "hf_vits_dino"
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
     size_fields = ("num_prototypes", "head_hidden_size", "head_bottleneck_size", "num_head_layers")
     size_fields += ("student_temperature", "teacher_temperature")
     rate_fields = ("center_momentum",)
 
-    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    backbone_config: BackboneConfig = None
     num_prototypes: int = 65536
     head_hidden_size: int = 2048
     head_bottleneck_size: int = 256

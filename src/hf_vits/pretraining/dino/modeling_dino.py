@@ -37,9 +37,9 @@ class DINOOutput(ModelOutput):
     teacher_logits: (global views, batch, num_prototypes).
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    teacher_logits: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    teacher_logits: torch.Tensor | None = None
 
 
 class DINOForPreTraining(SelfDistillationModel):

@@ -36,8 +36,8 @@ class EsViTOutput(DINOOutput):
     view_loss, region_loss: the parts of the loss; the loss is their mean.
     """
 
-    view_loss: torch.FloatTensor | None = None
-    region_loss: torch.FloatTensor | None = None
+    view_loss: torch.Tensor | None = None
+    region_loss: torch.Tensor | None = None
 
 
 class Regions(NamedTuple):

@@ -41,9 +41,9 @@ class IBOTOutput(DINOOutput):
     bool_masked_pos: (batch, global views, patches), the masks used.
     """
 
-    class_loss: torch.FloatTensor | None = None
-    patch_loss: torch.FloatTensor | None = None
-    bool_masked_pos: torch.BoolTensor | None = None
+    class_loss: torch.Tensor | None = None
+    patch_loss: torch.Tensor | None = None
+    bool_masked_pos: torch.Tensor | None = None
 
 
 class IBOTForPreTraining(SelfDistillationModel):

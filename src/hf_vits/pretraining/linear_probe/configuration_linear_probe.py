@@ -1,12 +1,12 @@
 """Configuration of a linear classifier on the features of a frozen backbone."""
 
-from typing import Any
+from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from ...configuration import VitsConfig
-from ..dino.configuration_dino import as_backbone_config
+from ..dino.configuration_dino import BackboneConfig, as_backbone_config
 
 
 @strict
@@ -22,10 +22,10 @@ class LinearProbeConfig(VitsConfig):
     """
 
     model_type = "hf_vits_linear_probe"
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
     size_fields = ("num_layers",)
 
-    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    backbone_config: BackboneConfig = None
     num_layers: int = 1
     patch_mean: bool = False
     batch_norm: bool = False

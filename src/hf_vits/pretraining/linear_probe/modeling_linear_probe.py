@@ -6,6 +6,8 @@ section 4.1; facebookresearch/dino (eval_linear.py). Hierarchical encoders: byte
 (models/swin_transformer.py) and microsoft/esvit (eval_linear.py).
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
@@ -21,7 +23,7 @@ EPSILON = 1e-6  # of the batch norm
 
 
 def layer_features(
-    backbone: PreTrainedModel, pixel_values: torch.Tensor, num_layers: int = 1, patch_mean: bool = False
+    backbone: Any, pixel_values: torch.Tensor, num_layers: int = 1, patch_mean: bool = False
 ) -> torch.Tensor:
     """Return the concatenated features of images from a backbone's last layers.
 
@@ -68,7 +70,8 @@ def layer_tokens(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> tuple
         states = backbone(pixel_values, output_hidden_states=True).hidden_states[1:]
         in_last_stage = len(states)
     else:
-        states = backbone(pixel_values, output_layer_states=True).get("layer_states", ())
+        recorded = "layer_states" in (getattr(backbone, "_can_record_outputs", None) or ())
+        states = backbone(pixel_values, output_layer_states=True).layer_states if recorded else ()
         in_last_stage = len(getattr(stages[-1], "layers", ()))
     tokens = [to_tokens(state) if state.ndim == 4 else state for state in states]
     widths = [layer.shape[-1] for layer in tokens]

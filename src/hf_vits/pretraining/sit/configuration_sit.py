@@ -1,12 +1,12 @@
 """Configuration of SiT in its three generations (Sara-Ahmed/SiT)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
 from ...configuration import VitsConfig
-from ..dino.configuration_dino import as_backbone_config
+from ..dino.configuration_dino import BackboneConfig, as_backbone_config
 
 TASKS = ("rotation", "contrastive", "reconstruction")
 KINDS = ("noise", "zeros", "shuffle")
@@ -83,7 +83,7 @@ class SiTConfig(VitsConfig):
     size_fields = ("head_hidden_size", "embedding_size", "temperature", "dropped_fraction", "block_alignment")
     rate_fields = ("dropped_fraction", "replaced_fraction")
 
-    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    backbone_config: BackboneConfig = None
     momentum_teacher: bool = True
     tasks: list[str] | tuple[str, ...] = TASKS[1:]
     head: Literal["linear", "mlp", "batch_norm_mlp"] = "batch_norm_mlp"

@@ -38,14 +38,14 @@ class SiTOutput(ModelOutput):
     rotation_loss, contrastive_loss, reconstruction_loss: parts of the loss before weighting, without gradient.
     """
 
-    loss: torch.FloatTensor | None = None
-    embeddings: torch.FloatTensor | None = None
-    teacher_embeddings: torch.FloatTensor | None = None
-    rotation_logits: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    rotation_loss: torch.FloatTensor | None = None
-    contrastive_loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    embeddings: torch.Tensor | None = None
+    teacher_embeddings: torch.Tensor | None = None
+    rotation_logits: torch.Tensor | None = None
+    reconstruction: torch.Tensor | None = None
+    rotation_loss: torch.Tensor | None = None
+    contrastive_loss: torch.Tensor | None = None
+    reconstruction_loss: torch.Tensor | None = None
 
 
 class SiTBranch(nn.Module):

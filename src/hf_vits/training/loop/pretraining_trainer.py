@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -12,7 +13,6 @@ from hf_vits.evaluation import neighbours
 from hf_vits.evaluation.features import extract, plain_encoder
 from hf_vits.figures.features import draw_method
 from hf_vits.objectives.centering import Center, is_distributed
-from hf_vits.recipe.pretraining import NeighboursRecipe
 
 from .batch_statistics import GlobalBatchStatistics
 from .trainer import RecipeTrainer
@@ -74,7 +74,7 @@ class PretrainingTrainer(RecipeTrainer):
         """Return knn_accuracy and knn_top5_accuracy of the features that `describe` computes; {} without a bank."""
         if self.bank is None:
             return {}
-        recipe: NeighboursRecipe = self.recipe.neighbours
+        recipe: Any = self.recipe.neighbours
         known, asked = (describe(self._loader(images)) for images in (self.bank, dataset))
         accuracy = neighbours.accuracy(*known, *asked, k=recipe.number, temperature=recipe.temperature)
         return {"knn_accuracy": accuracy["top1"], "knn_top5_accuracy": accuracy["top5"]}

@@ -31,7 +31,8 @@ class SpeechTrainer(RecipeTrainer):
         with torch.no_grad():
             outputs = model(**inputs)
         tokens = outputs.logits.argmax(dim=-1)
-        lengths = self.model._get_feat_extract_output_lengths(inputs["attention_mask"].sum(dim=1))
+        own_model: Any = self.model
+        lengths = own_model._get_feat_extract_output_lengths(inputs["attention_mask"].sum(dim=1))
         padding = torch.arange(tokens.shape[1], device=tokens.device) >= lengths[:, None]
         tokens = tokens.masked_fill(padding, PADDING)
         losses = outputs.loss.float().expand(len(tokens)).contiguous()
@@ -41,7 +42,8 @@ class SpeechTrainer(RecipeTrainer):
         """Return loss and error rates of a split."""
         references, predictions = transcripts(self.processor.tokenizer, prediction)
         rates = load_metric("word_error_rate").compute(predictions=predictions, references=references)
-        return {"loss": float(prediction.predictions[1].mean())} | {name: rates[name] for name in ERROR_RATES}
+        own: Any = prediction.predictions
+        return {"loss": float(own[1].mean())} | {name: rates[name] for name in ERROR_RATES}
 
 
 def transcripts(tokenizer, prediction: Any) -> tuple[list[str], list[str]]:

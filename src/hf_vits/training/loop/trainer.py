@@ -31,7 +31,8 @@ class TrainingLoader(DataLoader):
     """Data loader that passes the epoch, which Trainer sets, on to its batch sampler."""
 
     def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)
+        sampler: Any = self.batch_sampler
+        sampler.set_epoch(epoch)
 
 
 class RecipeTrainer(Trainer):
@@ -125,7 +126,8 @@ class RecipeTrainer(Trainer):
         )
         return self.accelerator.prepare(loader)
 
-    get_test_dataloader = get_eval_dataloader
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        return self.get_eval_dataloader(test_dataset)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -177,7 +179,7 @@ class RecipeTrainer(Trainer):
         """Log, adding the collected values of the objective, averaged over steps and processes."""
         if "loss" in logs:
             for name, values in self._logged.items():
-                mean = self.accelerator.reduce(torch.stack(values).float().mean(), reduction="mean")
+                mean: Any = self.accelerator.reduce(torch.stack(values).float().mean(), reduction="mean")
                 logs[name] = mean.item()
             self._logged.clear()
         super().log(logs, start_time)

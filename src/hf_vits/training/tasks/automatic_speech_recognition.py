@@ -46,7 +46,7 @@ class AutomaticSpeechRecognition(Task):
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         return {"vocab_size": len(learn_tokenizer(recipe.tokenizer, splits.train))} if recipe.tokenizer else {}
 
-    def fit_processor(self, recipe: Recipe, processor, splits: Splits) -> VitsSpeechProcessor:
+    def fit_processor(self, recipe: Recipe, processor: Any, splits: Splits) -> ProcessorMixin:
         whole = isinstance(processor, ProcessorMixin)
         extractor = processor.feature_extractor if whole else processor
         if recipe.audio.fit_normalization:

@@ -55,7 +55,7 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
         best = int(logits.argmax())
         yield Prediction(
             image=image,
-            label=class_names[test.labels[index]],
+            label=class_names[int(test.labels[index])],
             predicted=class_names[best],
             probability=float(logits.softmax(0)[best]),
         )

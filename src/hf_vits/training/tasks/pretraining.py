@@ -99,14 +99,15 @@ class Pretraining(Task):
         from ..building import build_model
 
         set_seed(recipe.train.seed)
-        model, _ = build_model(recipe.model, {}, self)
+        model: Any = build_model(recipe.model, {}, self)[0]
         return model.export().eval()
 
     def write_report(self, run: FinishedRun) -> None:
         """Write README.md with curves and the method's picture, and the plain backbone into a directory of its own."""
         backbone = run.directory / BACKBONE
         backbone.mkdir(exist_ok=True)
-        output.save_model(backbone, run.model.export(), run.processor)
+        model: Any = run.model
+        output.save_model(backbone, model.export(), run.processor)
         with tempfile.TemporaryDirectory() as drawn:
             curves, seen = Path(drawn, "curves.png"), Path(drawn, "what_it_sees.png")
             draw_curves(run.history, curves)
@@ -143,7 +144,7 @@ def check_sections(recipe: Recipe, model: PreTrainedModel) -> None:
 def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) -> list[TrainerCallback]:
     """Return the callbacks that update the momentum teacher and its temperatures."""
     teacher, warmup = recipe.momentum_teacher, recipe.momentum_teacher.temperature_warmup
-    temperatures = {"teacher_temperature": teacher_temperature(*teacher.temperature, warmup)}
+    temperatures = {"teacher_temperature": teacher_temperature(teacher.temperature[0], teacher.temperature[1], warmup)}
     if hasattr(model.objective, "teacher_patch_temperature"):
         first_epoch = recipe.masks.first_epoch if recipe.masks is not None else 0
         first, last = teacher.patch_temperature or teacher.temperature
@@ -151,7 +152,7 @@ def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) 
     return [
         TeacherTemperature({name: value for name, value in temperatures.items() if hasattr(model.objective, name)}),
         FrozenLastLayer(teacher.frozen_last_layer),
-        TeacherUpdate(cosine(*teacher.momentum, total_steps)),
+        TeacherUpdate(cosine(teacher.momentum[0], teacher.momentum[1], total_steps)),
     ]
 
 

@@ -130,7 +130,7 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
         shown = spaced_indices(len(clip), _SHOWN_FRAMES)
         yield Prediction(
             image=contact_sheet(to_pictures(clip[shown], run.processor), columns=_SHOWN_FRAMES // 2),
-            label=", ".join(class_names[label] for label in np.atleast_1d(test.labels[index])),
+            label=", ".join(class_names[int(label)] for label in np.atleast_1d(test.labels[index])),
             predicted=best["label"],
             probability=best["score"],
         )
