@@ -14,7 +14,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
-from .layers.attention import Attention, QueryKeyValue
+from .layers.attention import Attention, SplitHeads
 from .layers.constants import Constants
 from .layers.convolution import PointwiseLinear
 from .layers.position import PositionEmbedding
@@ -146,9 +146,9 @@ class VitsPreTrainedModel(PreTrainedModel):
         # Layers of every architecture derive from this class.
         "hidden_states": OutputRecorder(GradientCheckpointingLayer),
         "attentions": OutputRecorder(Attention, index=1),
-        "query_states": OutputRecorder(QueryKeyValue, index=0),
-        "key_states": OutputRecorder(QueryKeyValue, index=1),
-        "value_states": OutputRecorder(QueryKeyValue, index=2),
+        "query_states": OutputRecorder(SplitHeads, index=0),
+        "key_states": OutputRecorder(SplitHeads, index=1),
+        "value_states": OutputRecorder(SplitHeads, index=2),
     }
 
     def __init_subclass__(cls, **kwargs):

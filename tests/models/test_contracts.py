@@ -1,7 +1,12 @@
-"""What every classifier can do, whatever it reads: compile, export, train in half precision."""
+"""What every classifier can do, whatever it reads: compile, export, train in half precision, take adapters."""
+
+import copy
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from ..support.hub import AUDIO, TINY, VIDEO, tiny_model
 
@@ -87,3 +92,55 @@ def test_unknown_arguments_are_refused(form):
     # What transformers' Trainer, pipelines and wrappers pass to every model, and an absent optional input.
     shared = {"num_items_in_batch": 2, "interpolate_pos_encoding": True, "use_cache": False, "return_dict": True}
     model(inputs(model), output_hidden_states=True, pixel_mask=None, **shared)
+
+
+def gradients(model, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the gradient of each parameter that has one."""
+    torch.manual_seed(0)
+    model(batch).logits.square().sum().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def test_low_rank_adapters_learn_in_every_linear_layer_and_convolution(form):
+    model = classifier(form)
+    batch, kinds = inputs(model), nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    weights = {name for name, gradient in gradients(copy.deepcopy(model), batch).items() if gradient.any()}
+    layers = [name for name, part in model.named_modules() if isinstance(part, kinds)]
+    layers = [name for name in layers if getattr(model.get_submodule(name), "groups", 1) == 1]
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=layers, init_lora_weights=False))
+    learned = {name for name, gradient in gradients(adapted, batch).items() if gradient.any()}
+    used = [layer for layer in layers if f"{layer}.weight" in weights]
+    for part in "AB":
+        assert learned.issuperset(f"base_model.model.{layer}.lora_{part}.default.weight" for layer in used)
+    with torch.no_grad():
+        right = adapted(batch).logits
+        torch.testing.assert_close(adapted.merge_and_unload()(batch).logits, right, atol=1e-5, rtol=1e-5)
+
+
+def test_checkpointing_with_frozen_embeddings_changes_no_gradient(form):
+    model = classifier(form).train()
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            part.eval()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith(".bias") and "embeddings" not in name)
+    checkpointed = copy.deepcopy(model)
+    checkpointed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    checkpointed.enable_input_require_grads()
+    right = gradients(model, inputs(model))
+    assert right
+    torch.testing.assert_close(gradients(checkpointed, inputs(model)), right, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_eight_bit_weights_of_linear_layers_change_logits_little(form):
+    model = classifier(form)
+    right = model(inputs(model)).logits
+    dynamic = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    assert not any(type(part) is nn.Linear for part in dynamic.modules())
+    # torchao cannot quantize a layer with a single input.
+    quantize_(model, Int8WeightOnlyConfig(), lambda part, _: isinstance(part, nn.Linear) and part.in_features > 1)
+    for quantized in (dynamic, model):
+        torch.testing.assert_close(quantized(inputs(model)).logits, right, atol=0.02, rtol=0.02)

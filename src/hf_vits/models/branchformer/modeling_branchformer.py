@@ -18,7 +18,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ...layers.attention import Attention, QueryKeyValue, padding_bias
+from ...layers.attention import Attention, SplitHeads, padding_bias
 from ...layers.pooling import FramePooling
 from ...layers.sequence_losses import check_labels, ctc_loss
 from ...modeling import EncoderOutput, ForClassification, VitsPreTrainedModel, init_as_torch, recorded_states
@@ -72,9 +72,9 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
         "hidden_states": OutputRecorder(BranchformerLayer),
         "attentions": OutputRecorder(Attention, index=1),
         "branch_weights": OutputRecorder(BranchMerge, index=1),
-        "query_states": OutputRecorder(QueryKeyValue, index=0),
-        "key_states": OutputRecorder(QueryKeyValue, index=1),
-        "value_states": OutputRecorder(QueryKeyValue, index=2),
+        "query_states": OutputRecorder(SplitHeads, index=0),
+        "key_states": OutputRecorder(SplitHeads, index=1),
+        "value_states": OutputRecorder(SplitHeads, index=2),
     }
 
     @torch.no_grad()

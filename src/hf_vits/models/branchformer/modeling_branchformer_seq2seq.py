@@ -93,7 +93,7 @@ class DecoderSelfAttention(SelfAttention):
         Args:
             attention_mask: additive bias that broadcasts to (batch, heads, tokens, all tokens).
         """
-        query, key, value = self.qkv(tokens)
+        query, key, value = self.split(self.qkv(tokens))
         if cache is not None:
             key, value = cache.self_attention_cache.update(key, value, self.index)
         attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)

@@ -132,7 +132,7 @@ class RegionViTAttention(SelfAttention):
         Returns:
             The same shape, and the probabilities, None unless the implementation is eager.
         """
-        query, key, value = self.qkv(hidden_states)
+        query, key, value = self.split(self.qkv(hidden_states))
         bias = nn.functional.pad(self.position_bias(), (1, 0, 1, 0)) if in_windows else None
         if padding is not None:
             # In the original, a query without allowed keys attends to all keys equally, since it sets forbidden scores

@@ -15,7 +15,6 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from ...layers.attention import QueryKeyValue
 from ...layers.patch import PatchDropout, PatchEmbedding, pair, take_tokens
 from ...layers.pooling import AttentionPooling
 from ...layers.position import FixedPositionEmbedding, PositionEmbedding
@@ -138,7 +137,7 @@ class ViTPreTrainedModel(VitsPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         """Initialise as the Flax originals: Xavier in the encoder, LeCun elsewhere, the classifier at zero."""
-        if isinstance(module, QueryKeyValue):
+        if getattr(module, "is_fused", False):
             bound = math.sqrt(6 / (2 * module.in_features))
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:

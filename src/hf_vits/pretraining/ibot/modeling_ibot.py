@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
-from ...layers.attention import QueryKeyValue
+from ...layers.attention import SplitHeads
 from ...objectives.ibot import IBOTLoss
 from ...objectives.masks import AttentionMask, MaskRatio
 from ..dino.modeling_dino import DINOOutput
@@ -177,7 +177,7 @@ class LastAttention:
     """Context manager that records queries and keys of a ViT's last layer, to compute its class token's attention."""
 
     def __init__(self, backbone: PreTrainedModel):
-        layers = [module for module in backbone.modules() if isinstance(module, QueryKeyValue)]
+        layers = [module for module in backbone.modules() if isinstance(module, SplitHeads)]
         if not layers or not backbone.config.num_prefix_tokens:
             raise ValueError(
                 f"{type(backbone).__name__} has no class token that attends to all patches, so that its attention "
