@@ -2,6 +2,7 @@
 
 import copy
 
+import accelerate
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -144,3 +145,20 @@ def test_eight_bit_weights_of_linear_layers_change_logits_little(form):
     quantize_(model, Int8WeightOnlyConfig(), lambda part, _: isinstance(part, nn.Linear) and part.in_features > 1)
     for quantized in (dynamic, model):
         torch.testing.assert_close(quantized(inputs(model)).logits, right, atol=0.02, rtol=0.02)
+
+
+@torch.no_grad()
+def test_weights_on_disk_change_nothing(form, tmp_path):
+    model = classifier(form)
+    batch = inputs(model)
+    right = model(batch).logits
+    model.save_pretrained(tmp_path)
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    for fraction in (0.3, 0.5, 0.9):
+        limits, folder = {"cpu": int(fraction * size)}, str(tmp_path / str(fraction))
+        part = type(model).from_pretrained(tmp_path, device_map="auto", max_memory=limits, offload_folder=folder)
+        assert any(parameter.is_meta for parameter in part.parameters())
+        torch.testing.assert_close(part.eval()(batch).logits, right, atol=1e-5, rtol=1e-5)
+    offloaded = accelerate.disk_offload(model, str(tmp_path / "all"), execution_device=torch.device("cpu"))
+    assert all(parameter.is_meta for parameter in offloaded.parameters())
+    torch.testing.assert_close(offloaded(batch).logits, right, atol=1e-5, rtol=1e-5)
