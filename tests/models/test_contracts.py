@@ -3,6 +3,7 @@
 import copy
 
 import accelerate
+import onnxruntime
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -60,12 +61,32 @@ def test_compiles_without_a_graph_break(form):
         torch.testing.assert_close(compiled(batch).logits, model(batch).logits, atol=1e-5, rtol=1e-5)
 
 
+def free_batch(model) -> dict:
+    """Return the arguments of `torch.export.export` for a batch of any size, with two samples as example."""
+    name, batch = model.main_input_name, torch.export.Dim("batch", min=1, max=64)
+    return {"kwargs": {name: inputs(model)}, "dynamic_shapes": {name: {0: batch}}}
+
+
 @torch.no_grad()
-def test_exports(form):
+def test_exports_with_a_free_batch(form):
     model = classifier(form)
-    batch = inputs(model)
-    exported = torch.export.export(model, (batch,)).module()
-    torch.testing.assert_close(exported(batch).logits, model(batch).logits, atol=1e-5, rtol=1e-5)
+    exported = torch.export.export(model, (), **free_batch(model)).module()
+    for size in (1, 5):
+        batch = {model.main_input_name: inputs(model, size)}
+        torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
+
+
+# Relative positions on maps with as many rows as heads; convolutional positions on several scales; two resolutions;
+# random features of sound.
+@pytest.mark.parametrize("form", ["mvit", "coat", "regionvit", "audiomer"])
+@torch.no_grad()
+def test_onnx_runs_at_another_batch(form, tmp_path):
+    model = classifier(form)
+    torch.onnx.export(model, (), **free_batch(model), verbose=False).save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    batch = inputs(model, 3)
+    logits, *_ = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), model(batch).logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -155,7 +155,7 @@ class PerformerAttention(nn.Module):
         if torch.compiler.is_compiling():
             return (tokens,)
         most = MAX_CHUNK_FEATURES_ON_CPU if tokens.device.type == "cpu" else MAX_CHUNK_FEATURES
-        per_token = len(tokens) * self.num_heads * len(self.random_features.projection)
+        per_token = tokens.shape[0] * self.num_heads * len(self.random_features.projection)
         return tokens.split(max(most // per_token, MIN_CHUNK_LENGTH), dim=1)
 
     def summarize(self, context: torch.Tensor) -> Summary:

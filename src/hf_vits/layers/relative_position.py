@@ -138,10 +138,10 @@ class DecomposedRelativePositions(Constants):
             offsets = [stretched_offsets(*pair, query.device) for pair in sizes]
         maps, terms = query.unflatten(2, query_grid), []
         for axis, vectors in enumerate(self.tables(offsets, [2 * max(pair) - 1 for pair in sizes])):
-            # One matrix product per coordinate of the queries on this axis.
-            places = maps.movedim(axis + 2, 0)
-            products = torch.matmul(places.flatten(1, -2), vectors.transpose(1, 2)).unflatten(1, places.shape[1:-1])
-            terms.append(products.movedim(0, axis + 2).flatten(2, -2))
+            # One matrix product per coordinate of the queries on this axis. Written with reshapes and matmul,
+            # onnxscript 0.7.2 would rewrite it wrongly where that axis is as long as there are heads.
+            axes = "rst"[: len(query_grid)]
+            terms.append(torch.einsum(f"bh{axes}d,{axes[axis]}kd->bh{axes}k", maps, vectors).flatten(2, -2))
         return terms
 
     def key_coordinates(self, key_grid: tuple[int, ...]) -> torch.Tensor:

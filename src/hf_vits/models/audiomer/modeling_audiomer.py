@@ -204,7 +204,7 @@ class AudiomerModel(AudiomerPreTrainedModel):
         self.check_input_values(input_values)
         waves = input_values[:, None].to(self.layers[0].query.convolution[0].weight.dtype)
         if self.class_samples is not None:
-            waves = torch.cat([self.class_samples.expand(len(waves), -1, -1), waves], dim=2)
+            waves = torch.cat([self.class_samples.expand(waves.shape[0], -1, -1), waves], dim=2)
         if self.training and self.is_gradient_checkpointing:
             waves.requires_grad_()  # re-entrant checkpoints need an input that requires gradients
         for layer in self.layers:

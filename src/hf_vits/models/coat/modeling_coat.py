@@ -195,7 +195,7 @@ class CoatStage(Stage):
         if self.embeddings is not None:
             hidden_states = self.embeddings(hidden_states)
         grid = tuple(hidden_states.shape[-2:])
-        tokens = torch.cat([self.class_token.expand(len(hidden_states), -1, -1), to_tokens(hidden_states)], dim=1)
+        tokens = torch.cat([self.class_token.expand(hidden_states.shape[0], -1, -1), to_tokens(hidden_states)], dim=1)
         for layer in self.layers:
             tokens = layer(tokens, grid, *self.positions.calls())
         return to_map(tokens[:, 1:], grid), tokens

@@ -194,7 +194,7 @@ class RegionViTStage(Stage):
         """Map feature maps (batch, channels, rows, columns) of local and regional tokens to the stage's."""
         if self.downsampling is not None:
             local, regional = self.downsampling(local), self.downsampling(regional)
-        batch, size, grid = len(local), tuple(local.shape[-2:]), tuple(regional.shape[-2:])
+        batch, size, grid = local.shape[0], tuple(local.shape[-2:]), tuple(regional.shape[-2:])
         padding = window_padding(size, grid, self.window, batch, local.device)
         tokens = self.join(local, regional)
         for index, layer in enumerate(self.layers):

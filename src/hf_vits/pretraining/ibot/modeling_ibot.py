@@ -170,7 +170,7 @@ class IBOTForPreTraining(SelfDistillationModel):
             return head.last_layer(torch.cat([pooled, *others])), head.patches(patches[mask])
         pooled = torch.cat([pooled, *(pooled_features(backbone, local) for local in locals_first)])
         bottleneck = head.bottleneck(torch.cat([pooled, patches[mask]]))
-        return head.last_layer(bottleneck[: len(pooled)]), head.patches(bottleneck[len(pooled) :])
+        return head.last_layer(bottleneck[: pooled.shape[0]]), head.patches(bottleneck[pooled.shape[0] :])
 
 
 class LastAttention:

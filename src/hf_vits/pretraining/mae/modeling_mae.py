@@ -78,7 +78,7 @@ class MAEDecoder(nn.Module):
         """Map (batch, prefix + visible patches, hidden_size) to (batch, patches, values of a patch)."""
         tokens = self.embedding(visible)
         prefix, patches = tokens[:, : self.num_prefix_tokens], tokens[:, self.num_prefix_tokens :]
-        removed = self.mask_token.to(tokens.dtype).expand(len(tokens), restore.shape[1] - patches.shape[1], -1)
+        removed = self.mask_token.to(tokens.dtype).expand(tokens.shape[0], restore.shape[1] - patches.shape[1], -1)
         patches = take_tokens(torch.cat([patches, removed], dim=1), restore)
         tokens = torch.cat([prefix, patches], dim=1) + self.position_embedding(grid)
         for layer in self.layers:
@@ -141,12 +141,11 @@ class MAEForPreTraining(MAEPreTrainedModel):
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
+        expected = (pixel_values.shape[0], math.prod(grid))
         if noise is None:
-            noise = torch.rand(len(pixel_values), math.prod(grid), device=pixel_values.device)
-        elif noise.shape != (len(pixel_values), math.prod(grid)):
-            raise ValueError(
-                f"noise must be (batch, patches) = {(len(pixel_values), math.prod(grid))}, got {tuple(noise.shape)}"
-            )
+            noise = torch.rand(expected, device=pixel_values.device)
+        elif noise.shape != expected:
+            raise ValueError(f"noise must be (batch, patches) = {expected}, got {tuple(noise.shape)}")
         masking = random_mask(noise, self.config.mask_ratio)
         outputs = self.model(pixel_values, kept_patches=masking.kept, **kwargs)
         logits = self.decoder(outputs.last_hidden_state, masking.restore, grid)
