@@ -288,7 +288,7 @@ class ForImageClassification(ForClassification):
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         """Return the base model's output; an architecture may skip parts of it that nothing reads."""
-        return self.model(pixel_values, **kwargs)
+        return self.model(pixel_values, return_dict=True, **kwargs)
 
 
 class DistilledImageClassification(ForImageClassification):
@@ -356,7 +356,7 @@ class IsotropicBackbone(BackboneMixin):
     @filter_output_hidden_states
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
         """Compute `feature_maps` (batch, channels, rows, columns), one per stage, of `pixel_values`."""
-        outputs = self.model(pixel_values, **kwargs)
+        outputs = self.model(pixel_values, return_dict=True, **kwargs)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
         feature_maps = []
         for stage, hidden_states in zip(self.stage_names, outputs.hidden_states, strict=True):
@@ -399,7 +399,7 @@ class HierarchicalBackbone(BackboneMixin):
     @filter_output_hidden_states
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
         """Compute `feature_maps` (batch, channels, rows, columns), one per stage, of `pixel_values`."""
-        outputs = self.model(pixel_values, **kwargs)
+        outputs = self.model(pixel_values, return_dict=True, **kwargs)
         maps = zip(self.stage_names, self.stage_maps(outputs), strict=True)
         return BackboneOutput(
             feature_maps=tuple(feature_map for stage, feature_map in maps if stage in self.out_features),

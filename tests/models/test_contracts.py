@@ -9,6 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
+from transformers.activations import ACT2FN
+
+from hf_vits.configuration import ACTIVATIONS
 
 from ..support.hub import AUDIO, TINY, VIDEO, tiny_model
 
@@ -183,3 +186,36 @@ def test_weights_on_disk_change_nothing(form, tmp_path):
     offloaded = accelerate.disk_offload(model, str(tmp_path / "all"), execution_device=torch.device("cpu"))
     assert all(parameter.is_meta for parameter in offloaded.parameters())
     torch.testing.assert_close(offloaded(batch).logits, right, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_return_dict_of_the_configuration_gives_tuples(form):
+    model = classifier(form)
+    right = model(inputs(model)).logits
+    model.config.return_dict = False
+    output = model(inputs(model))
+    assert isinstance(output, tuple)
+    torch.testing.assert_close(output[0], right)
+    assert model(inputs(model), return_dict=True).logits.shape == right.shape
+
+
+def test_unknown_activations_are_refused_at_construction(form):
+    config = classifier(form).config
+    fields = [name for name in vars(config) if name.endswith("_act")]
+    for name in fields:
+        with pytest.raises(ValueError, match=f"{name} must be one of gelu, .*, got {name}='gleu'"):
+            type(config)(**{name: "gleu"})
+
+
+def test_activations_are_those_of_transformers():
+    assert set(ACTIVATIONS) == set(ACT2FN)
+
+
+def test_layer_scale_starts_at_a_whole_number():
+    model = tiny_model("vit", layer_scale_init_value=1)
+    assert type(model)(model.config).model.layers[0].attention_scale.gamma.eq(1.0).all()
+
+
+def test_masked_autoencoder_without_bias_of_queries_keys_and_values():
+    model = tiny_model("mae", "AutoModelForPreTraining", qkv_bias=False)
+    assert model(torch.rand(2, 3, 32, 32)).loss.isfinite()

@@ -54,7 +54,7 @@ class LayerScale(nn.Module):
     def __init__(self, hidden_size: int, initial_value: float):
         super().__init__()
         self.initial_value = initial_value
-        self.gamma = nn.Parameter(torch.full((hidden_size,), initial_value))
+        self.gamma = nn.Parameter(torch.full((hidden_size,), float(initial_value)))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states * self.gamma

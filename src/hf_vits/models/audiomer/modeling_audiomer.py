@@ -241,7 +241,7 @@ class AudiomerForAudioClassification(ForClassification, AudiomerPreTrainedModel)
             input_values: (batch, samples), as in `AudiomerModel`.
             labels: as in `ForClassification.classify`.
         """
-        return self.classify(self.model(input_values, **kwargs), labels, **kwargs)
+        return self.classify(self.model(input_values, return_dict=True, **kwargs), labels, **kwargs)
 
 
 __all__ = ["AudiomerForAudioClassification", "AudiomerModel", "AudiomerPreTrainedModel"]

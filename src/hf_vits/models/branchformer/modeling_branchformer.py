@@ -229,7 +229,7 @@ class BranchformerForCTC(BranchformerPreTrainedModel):
         Returns:
             loss where labels were given, and logits (batch, frames after subsampling, vocab_size).
         """
-        outputs = self.model(input_features, attention_mask, **kwargs)
+        outputs = self.model(input_features, attention_mask, return_dict=True, **kwargs)
         logits = self.ctc_head(outputs.last_hidden_state)
         loss, mask = None, outputs.frame_mask
         if labels is not None:
@@ -263,7 +263,7 @@ class BranchformerForAudioClassification(ForClassification, BranchformerPreTrain
             input_features, attention_mask: as in `BranchformerModel.forward`.
             labels: as in `classify`.
         """
-        outputs = self.model(input_features, attention_mask, **kwargs)
+        outputs = self.model(input_features, attention_mask, return_dict=True, **kwargs)
         return self.classify(outputs, labels, **kwargs)
 
 

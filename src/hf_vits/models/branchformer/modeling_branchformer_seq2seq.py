@@ -312,7 +312,7 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
                 text and averaged over the batch.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.model(input_features, attention_mask, **kwargs)
+            encoder_outputs = self.model(input_features, attention_mask, return_dict=True, **kwargs)
         frames = encoder_outputs.last_hidden_state
         frame_mask = None if attention_mask is None else self.model.frame_mask(attention_mask)
         targets = None

@@ -179,7 +179,7 @@ class CctForSequenceClassification(ForClassification, CctTextPreTrainedModel):
             input_ids, attention_mask: (batch, words), as in `CctTextModel`.
             labels: as in `classify`.
         """
-        return self.classify(self.model(input_ids, attention_mask, **kwargs), labels, **kwargs)
+        return self.classify(self.model(input_ids, attention_mask, return_dict=True, **kwargs), labels, **kwargs)
 
 
 __all__ = ["CctForSequenceClassification", "CctTextModel", "CctTextPreTrainedModel"]

@@ -205,7 +205,7 @@ class SepTrForAudioClassification(ForClassification, SepTrPreTrainedModel):
             input_features: as in `SepTrModel`.
             labels: as in `ForClassification.classify`.
         """
-        return self.classify(self.model(input_features, **kwargs), labels, **kwargs)
+        return self.classify(self.model(input_features, return_dict=True, **kwargs), labels, **kwargs)
 
 
 __all__ = ["SepTrForAudioClassification", "SepTrModel", "SepTrPreTrainedModel"]

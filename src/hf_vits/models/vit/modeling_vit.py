@@ -228,7 +228,7 @@ class PrefixClassification:
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         pools_token = self.config.pooling == "token"
         prefix_only = pools_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
-        return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
+        return self.model(pixel_values, prefix_only=prefix_only, return_dict=True, **kwargs)
 
 
 class ViTForImageClassification(PrefixClassification, ForImageClassification, ViTPreTrainedModel):
@@ -274,7 +274,7 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         Returns:
             `reconstruction` (batch, num_channels, rows * encoder_stride, columns * encoder_stride).
         """
-        outputs = self.model(pixel_values, bool_masked_pos, **kwargs)
+        outputs = self.model(pixel_values, bool_masked_pos, return_dict=True, **kwargs)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
         tokens = outputs.last_hidden_state[:, self.config.num_prefix_tokens :]
         reconstruction = self.decoder(tokens.transpose(1, 2).unflatten(2, grid))

@@ -312,7 +312,7 @@ class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         last_encoder = self.model.encoder if self.model.temporal_encoder is None else self.model.temporal_encoder
         prefix_only = self.model.pools_one_token(last_encoder, kwargs)
-        return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
+        return self.model(pixel_values, prefix_only=prefix_only, return_dict=True, **kwargs)
 
     def joint_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the probability of every combination of the heads' classes, such as an action's noun and verb.

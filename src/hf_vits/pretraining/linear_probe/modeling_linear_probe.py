@@ -65,10 +65,10 @@ def layer_tokens(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> tuple
     """
     stages = getattr(backbone, "stages", None)
     if stages is None:
-        states = backbone(pixel_values, output_hidden_states=True).hidden_states[1:]
+        states = backbone(pixel_values, return_dict=True, output_hidden_states=True).hidden_states[1:]
         in_last_stage = len(states)
     else:
-        states = backbone(pixel_values, output_layer_states=True).get("layer_states", ())
+        states = backbone(pixel_values, return_dict=True, output_layer_states=True).get("layer_states", ())
         in_last_stage = len(getattr(stages[-1], "layers", ()))
     tokens = [to_tokens(state) if state.ndim == 4 else state for state in states]
     widths = [layer.shape[-1] for layer in tokens]

@@ -94,7 +94,8 @@ class MAEPreTrainedModel(ViTPreTrainedModel):
         """Initialise linear layers and the patch embedding Xavier uniform, tokens normal, positions sine-cosine."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d):  # patches
             fan_out, fan_in = len(module.weight), module.weight[0].numel()
             bound = math.sqrt(6 / (fan_in + fan_out))
@@ -147,7 +148,7 @@ class MAEForPreTraining(MAEPreTrainedModel):
         elif noise.shape != expected:
             raise ValueError(f"noise must be (batch, patches) = {expected}, got {tuple(noise.shape)}")
         masking = random_mask(noise, self.config.mask_ratio)
-        outputs = self.model(pixel_values, kept_patches=masking.kept, **kwargs)
+        outputs = self.model(pixel_values, kept_patches=masking.kept, return_dict=True, **kwargs)
         logits = self.decoder(outputs.last_hidden_state, masking.restore, grid)
         loss, _ = self.objective(logits, cut_patches(pixel_values, pair(self.config.patch_size)), masking.mask)
         return MAEOutput(
