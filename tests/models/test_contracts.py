@@ -79,9 +79,9 @@ def test_exports_with_a_free_batch(form):
         torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
 
 
-# Relative positions on maps with as many rows as heads; convolutional positions on several scales; two resolutions;
-# random features of sound.
-@pytest.mark.parametrize("form", ["mvit", "coat", "regionvit", "audiomer"])
+# Relative positions on maps with as many rows as heads, convolutional positions on several scales, random features of
+# sound.
+@pytest.mark.parametrize("form", ["mvit", "coat", "audiomer"])
 @torch.no_grad()
 def test_onnx_runs_at_another_batch(form, tmp_path):
     model = classifier(form)
