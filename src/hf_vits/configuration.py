@@ -5,6 +5,13 @@ from typing import Literal
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 
+# Names of activations, the keys of transformers' `ACT2FN`, whose module imports torch.
+ACTIVATIONS = (
+    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
+    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"),
+    *("relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "xielu"),
+)
+
 
 class VitsConfig(PreTrainedConfig):
     """Base of every configuration: validates its fields at construction, with errors that name the field.
@@ -15,10 +22,13 @@ class VitsConfig(PreTrainedConfig):
     Attributes:
         rate_fields: names of fields that are probabilities, in [0, 1).
         size_fields: names of fields that must be positive.
+        more_activations: names that fields for activations, whose names end in "_act", may have besides
+            `ACTIVATIONS`: {field: names}.
     """
 
     rate_fields = ()
     size_fields = ()
+    more_activations = {}
     # Outputs beside the logits, which transformers' Trainer does not pass to `compute_metrics`.
     keys_to_ignore_at_inference = [
         *("hidden_states", "attentions", "query_states", "key_states", "value_states", "layer_states"),
@@ -57,6 +67,10 @@ class VitsConfig(PreTrainedConfig):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {name}={value}")
+        for name in (name for name in vars(self) if name.endswith("_act")):
+            value, names = getattr(self, name), (*ACTIVATIONS, *self.more_activations.get(name, ()))
+            if value is not None and value not in names:
+                raise ValueError(f"{name} must be one of {', '.join(names)}, got {name}={value!r}")
 
     def check_heads(self) -> None:
         """Raise ValueError unless `num_attention_heads` divides `hidden_size`."""

@@ -15,7 +15,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
-from .layers.attention import Attention, QueryKeyValue
+from .layers.attention import Attention, SplitHeads
 from .layers.constants import Constants
 from .layers.convolution import PointwiseLinear
 from .layers.position import PositionEmbedding
@@ -171,9 +171,9 @@ class VitsPreTrainedModel(PreTrainedModel):
         # Layers of every architecture derive from this class.
         "hidden_states": OutputRecorder(GradientCheckpointingLayer),
         "attentions": OutputRecorder(Attention, index=1),
-        "query_states": OutputRecorder(QueryKeyValue, index=0),
-        "key_states": OutputRecorder(QueryKeyValue, index=1),
-        "value_states": OutputRecorder(QueryKeyValue, index=2),
+        "query_states": OutputRecorder(SplitHeads, index=0),
+        "key_states": OutputRecorder(SplitHeads, index=1),
+        "value_states": OutputRecorder(SplitHeads, index=2),
     }
 
     def __init_subclass__(cls, **kwargs):
@@ -315,7 +315,7 @@ class ForImageClassification(ForClassification):
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         """Return the base model's output; an architecture may skip parts of it that nothing reads."""
-        return self.model(pixel_values, **kwargs)
+        return self.model(pixel_values, return_dict=True, **kwargs)
 
 
 class DistilledImageClassification(ForImageClassification):
@@ -384,7 +384,7 @@ class IsotropicBackbone(BackboneMixin):
     @filter_output_hidden_states
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
         """Compute `feature_maps` (batch, channels, rows, columns), one per stage, of `pixel_values`."""
-        outputs = self.model(pixel_values, **kwargs)
+        outputs = self.model(pixel_values, return_dict=True, **kwargs)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
         feature_maps = []
         for stage, hidden_states in zip(self.stage_names, outputs.hidden_states, strict=True):
@@ -428,7 +428,7 @@ class HierarchicalBackbone(BackboneMixin):
     @filter_output_hidden_states
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
         """Compute `feature_maps` (batch, channels, rows, columns), one per stage, of `pixel_values`."""
-        outputs = self.model(pixel_values, **kwargs)
+        outputs = self.model(pixel_values, return_dict=True, **kwargs)
         maps = zip(self.stage_names, self.stage_maps(outputs), strict=True)
         return BackboneOutput(
             feature_maps=tuple(feature_map for stage, feature_map in maps if stage in self.out_features),

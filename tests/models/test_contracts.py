@@ -1,7 +1,17 @@
-"""What every classifier can do, whatever it reads: compile, export, train in half precision."""
+"""What every classifier can do, whatever it reads: compile, export, train in half precision, take adapters."""
 
+import copy
+
+import accelerate
+import onnxruntime
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
+from transformers.activations import ACT2FN
+
+from hf_vits.configuration import ACTIVATIONS
 
 from ..support.hub import AUDIO, TINY, VIDEO, tiny_model
 
@@ -54,12 +64,33 @@ def test_compiles_without_a_graph_break(form):
         torch.testing.assert_close(compiled(batch).logits, model(batch).logits, atol=1e-5, rtol=1e-5)
 
 
+def free_batch(model) -> dict:
+    """Return the arguments of `torch.export.export` for a batch of any size, with two samples as example."""
+    name, batch = model.main_input_name, torch.export.Dim("batch", min=1, max=64)
+    return {"kwargs": {name: inputs(model)}, "dynamic_shapes": {name: {0: batch}}}
+
+
 @torch.no_grad()
-def test_exports(form):
+def test_exports_with_a_free_batch(form):
     model = classifier(form)
-    batch = inputs(model)
-    exported = torch.export.export(model, (batch,)).module()
-    torch.testing.assert_close(exported(batch).logits, model(batch).logits, atol=1e-5, rtol=1e-5)
+    exported = torch.export.export(model, (), **free_batch(model)).module()
+    for size in (1, 5):
+        batch = {model.main_input_name: inputs(model, size)}
+        torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
+
+
+# Relative positions, on maps with as many rows as heads; a batch that is fixed lets onnxscript rewrite their products.
+# Convolutional positions on several scales; random features of sound.
+@pytest.mark.parametrize(("form", "is_free"), [("mvit", False), ("mvit", True), ("coat", True), ("audiomer", True)])
+@torch.no_grad()
+def test_onnx_runs_as_the_model(form, is_free, tmp_path):
+    model = classifier(form)
+    options = free_batch(model) if is_free else {"kwargs": free_batch(model)["kwargs"]}
+    torch.onnx.export(model, (), **options, verbose=False).save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    batch = inputs(model, 3 if is_free else 2)
+    logits, *_ = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), model(batch).logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -87,3 +118,105 @@ def test_unknown_arguments_are_refused(form):
     # What transformers' Trainer, pipelines and wrappers pass to every model, and an absent optional input.
     shared = {"num_items_in_batch": 2, "interpolate_pos_encoding": True, "use_cache": False, "return_dict": True}
     model(inputs(model), output_hidden_states=True, pixel_mask=None, **shared)
+
+
+def gradients(model, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the gradient of each parameter that has one."""
+    torch.manual_seed(0)
+    model(batch).logits.square().sum().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def test_low_rank_adapters_learn_in_every_linear_layer_and_convolution(form):
+    model = classifier(form)
+    batch, kinds = inputs(model), nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    weights = {name for name, gradient in gradients(copy.deepcopy(model), batch).items() if gradient.any()}
+    layers = [name for name, part in model.named_modules() if isinstance(part, kinds)]
+    layers = [name for name in layers if getattr(model.get_submodule(name), "groups", 1) == 1]
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=layers, init_lora_weights=False))
+    learned = {name for name, gradient in gradients(adapted, batch).items() if gradient.any()}
+    used = [layer for layer in layers if f"{layer}.weight" in weights]
+    for part in "AB":
+        assert learned.issuperset(f"base_model.model.{layer}.lora_{part}.default.weight" for layer in used)
+    with torch.no_grad():
+        right = adapted(batch).logits
+        torch.testing.assert_close(adapted.merge_and_unload()(batch).logits, right, atol=1e-5, rtol=1e-5)
+
+
+def test_checkpointing_with_frozen_embeddings_changes_no_gradient(form):
+    model = classifier(form).train()
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            part.eval()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith(".bias") and "embeddings" not in name)
+    checkpointed = copy.deepcopy(model)
+    checkpointed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    checkpointed.enable_input_require_grads()
+    right = gradients(model, inputs(model))
+    assert right
+    torch.testing.assert_close(gradients(checkpointed, inputs(model)), right, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_eight_bit_weights_of_linear_layers_change_logits_little(form):
+    model = classifier(form)
+    right = model(inputs(model)).logits
+    dynamic = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    assert not any(type(part) is nn.Linear for part in dynamic.modules())
+    # torchao cannot quantize a layer with a single input.
+    quantize_(model, Int8WeightOnlyConfig(), lambda part, _: isinstance(part, nn.Linear) and part.in_features > 1)
+    for quantized in (dynamic, model):
+        torch.testing.assert_close(quantized(inputs(model)).logits, right, atol=0.02, rtol=0.02)
+
+
+@torch.no_grad()
+def test_weights_on_disk_change_nothing(form, tmp_path):
+    model = classifier(form)
+    batch = inputs(model)
+    right = model(batch).logits
+    model.save_pretrained(tmp_path)
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    for fraction in (0.3, 0.5, 0.9):
+        limits, folder = {"cpu": int(fraction * size)}, str(tmp_path / str(fraction))
+        part = type(model).from_pretrained(tmp_path, device_map="auto", max_memory=limits, offload_folder=folder)
+        assert any(parameter.is_meta for parameter in part.parameters())
+        torch.testing.assert_close(part.eval()(batch).logits, right, atol=1e-5, rtol=1e-5)
+    offloaded = accelerate.disk_offload(model, str(tmp_path / "all"), execution_device=torch.device("cpu"))
+    assert all(parameter.is_meta for parameter in offloaded.parameters())
+    torch.testing.assert_close(offloaded(batch).logits, right, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_return_dict_of_the_configuration_gives_tuples(form):
+    model = classifier(form)
+    right = model(inputs(model)).logits
+    model.config.return_dict = False
+    output = model(inputs(model))
+    assert isinstance(output, tuple)
+    torch.testing.assert_close(output[0], right)
+    assert model(inputs(model), return_dict=True).logits.shape == right.shape
+
+
+def test_unknown_activations_are_refused_at_construction(form):
+    config = classifier(form).config
+    fields = [name for name in vars(config) if name.endswith("_act")]
+    for name in fields:
+        with pytest.raises(ValueError, match=f"{name} must be one of gelu, .*, got {name}='gleu'"):
+            type(config)(**{name: "gleu"})
+
+
+def test_activations_are_those_of_transformers():
+    assert set(ACTIVATIONS) == set(ACT2FN)
+
+
+def test_layer_scale_starts_at_a_whole_number():
+    model = tiny_model("vit", layer_scale_init_value=1)
+    assert type(model)(model.config).model.layers[0].attention_scale.gamma.eq(1.0).all()
+
+
+def test_masked_autoencoder_without_bias_of_queries_keys_and_values():
+    model = tiny_model("mae", "AutoModelForPreTraining", qkv_bias=False)
+    assert model(torch.rand(2, 3, 32, 32)).loss.isfinite()

@@ -108,26 +108,34 @@ class Attention(nn.Module):
         self.attention_dropout = attention_dropout
 
 
-class QueryKeyValue(nn.Linear):
-    """Queries, keys and values of all heads from one fused projection.
+def fused_projection(hidden_size: int, attention_size: int, bias: bool = True) -> nn.Linear:
+    """Make one linear layer for queries, keys and values, which initialisations recognise by `is_fused`.
 
-    A separate module, so that `output_query_states=True`, `output_key_states=True` and `output_value_states=True` can
-    record its outputs.
+    It is a plain `nn.Linear`, since adapters and quantization wrap or replace every one of them.
 
     Args:
-        attention_size: channels of all heads together; None for `hidden_size`.
+        attention_size: channels of all heads together.
+    """
+    projection = nn.Linear(hidden_size, 3 * attention_size, bias=bias)
+    projection.is_fused = True
+    return projection
+
+
+class SplitHeads(nn.Module):
+    """Queries, keys and values of all heads, cut out of the output of a fused projection.
+
+    A module, so that `output_query_states=True`, `output_key_states=True` and `output_value_states=True` can record
+    its outputs.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, bias: bool = True, attention_size: int | None = None):
-        super().__init__(hidden_size, 3 * (attention_size or hidden_size), bias=bias)
+    def __init__(self, num_heads: int):
+        super().__init__()
         self.num_heads = num_heads
 
-    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Map (batch, tokens, hidden_size) to three tensors of (batch, heads, tokens, head_dim)."""
-        batch, tokens, _ = hidden_states.shape
-        fused = super().forward(hidden_states).view(batch, tokens, 3, self.num_heads, -1)
+    def forward(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Map (batch, tokens, 3 * heads * head_dim) to three tensors of (batch, heads, tokens, head_dim)."""
         # Unbinding before transposing lets the backward pass write each gradient in place, without a copy.
-        query, key, value = fused.unbind(2)
+        query, key, value = fused.unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
 
@@ -144,7 +152,7 @@ class SelfAttention(Attention):
         projection_bias: whether the output projection has a bias.
     """
 
-    qkv_class = QueryKeyValue
+    split_class = SplitHeads
 
     def __init__(
         self,
@@ -159,7 +167,8 @@ class SelfAttention(Attention):
     ):
         attention_size = attention_size or hidden_size
         super().__init__(config, (attention_size // num_heads) ** -0.5, attention_dropout)
-        self.qkv = self.qkv_class(hidden_size, num_heads, qkv_bias, attention_size)
+        self.qkv = fused_projection(hidden_size, attention_size, qkv_bias)
+        self.split = self.split_class(num_heads)
         self.projection = nn.Linear(attention_size, hidden_size, bias=projection_bias)
         self.dropout = nn.Dropout(projection_dropout) if projection_dropout else nn.Identity()
 
@@ -180,7 +189,7 @@ class SelfAttention(Attention):
         Returns:
             (batch, queries, hidden_size), and the probabilities, None unless the implementation is eager.
         """
-        query, key, value = self.qkv(hidden_states)
+        query, key, value = self.split(self.qkv(hidden_states))
         if num_queries is not None:
             query = query[:, :, :num_queries]
         attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)

@@ -32,10 +32,13 @@ class ConvNorm(nn.Sequential):
 
 
 class PointwiseLinear(nn.Conv2d):
-    """1x1 convolution: a linear layer on the channels of a feature map, initialised as linear layers are."""
+    """1x1 convolution: a linear layer on the channels of a feature map, initialised as linear layers are.
 
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, 1)
+    Takes all arguments of `nn.Conv2d`, with which adapters make a layer of the same class.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 1, *args, **kwargs):
+        super().__init__(in_channels, out_channels, kernel_size, *args, **kwargs)
 
 
 class LayerNorm2d(nn.LayerNorm):

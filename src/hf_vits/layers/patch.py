@@ -81,6 +81,20 @@ class PatchEmbedding(nn.Module):
         return self.projection(pixel_values.to(self.projection.weight.dtype))
 
 
+class TubeletConv(nn.Conv3d):
+    """3-d convolution of tubelets that do not overlap (stride equal to kernel size), computed as a matrix product."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """Map (batch, num_channels, frames, height, width) to (batch, hidden_size, frames, rows, columns).
+
+        In memory the channels come last, so that the tokens need no transpose.
+        """
+        depth, height, width = self.kernel_size
+        tubelets = clips.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(2, (-1, depth))
+        tubelets = tubelets.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+        return nn.functional.linear(tubelets, self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
 class TubeletEmbedding(nn.Module):
     """Non-overlapping tubelets of a clip, each projected to a token (ViViT, arXiv 2103.15691, section 3.2).
 
@@ -92,7 +106,7 @@ class TubeletEmbedding(nn.Module):
         super().__init__()
         self.num_channels = num_channels
         self.tubelet_size = tubelet_size
-        self.projection = nn.Conv3d(num_channels, hidden_size, kernel_size=tubelet_size, stride=tubelet_size)
+        self.projection = TubeletConv(num_channels, hidden_size, kernel_size=tubelet_size, stride=tubelet_size)
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Return (frames, height, width) in tokens for a clip; ValueError where tubelets do not fill it."""
@@ -107,13 +121,8 @@ class TubeletEmbedding(nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Map (batch, frames, num_channels, height, width) to (batch, frames, rows, columns, hidden_size)."""
         check_pixel_values(pixel_values, self.num_channels, clips=True)
-        frames, rows, columns = self.grid(pixel_values.shape[1], *pixel_values.shape[-2:])
-        depth, height, width = self.tubelet_size
-        # The convolution as a matrix product, which returns the tokens in their order without a transpose.
-        tubelets = pixel_values.to(self.projection.weight.dtype)
-        tubelets = tubelets.view(-1, frames, depth, self.num_channels, rows, height, columns, width)
-        tubelets = tubelets.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4)
-        return nn.functional.linear(tubelets, self.projection.weight.flatten(1), self.projection.bias)
+        self.grid(pixel_values.shape[1], *pixel_values.shape[-2:])
+        return self.projection(pixel_values.to(self.projection.weight.dtype).transpose(1, 2)).movedim(1, -1)
 
 
 class ConvEmbedding(nn.Module):

@@ -157,7 +157,7 @@ class PerformerAttention(nn.Module):
         if torch.compiler.is_compiling():
             return (tokens,)
         most = MAX_CHUNK_FEATURES_ON_CPU if tokens.device.type == "cpu" else MAX_CHUNK_FEATURES
-        per_token = len(tokens) * self.num_heads * len(self.random_features.projection)
+        per_token = tokens.shape[0] * self.num_heads * len(self.random_features.projection)
         return tokens.split(max(most // per_token, MIN_CHUNK_LENGTH), dim=1)
 
     def summarize(self, context: torch.Tensor) -> Summary:
@@ -208,27 +208,29 @@ class PerformerAttention(nn.Module):
     def summarize_narrow(self, context: torch.Tensor) -> Summary:
         """Return the summary of a chunk with the tokens themselves, and a 1 appended, in place of values."""
         tokens = append_one(context)[:, None]
-        key_map, _ = self.maps(self.key_value, 2)
+        key_map, _ = self.maps(self.key_value, context, 2)
         features, largest = self.features_of(tokens, key_map, over_time=True)
         return self.make_summary(features, tokens, largest)
 
     def project_values(self, summary: torch.Tensor) -> torch.Tensor:
         """Apply value and output projection to a summary of tokens (batch, heads, num_features, hidden_size + 1)."""
-        _, value_map = self.maps(self.key_value, 2)
-        output_map = value_map @ self.projection.weight.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)
+        _, value_map = self.maps(self.key_value, summary, 2)
+        weight, bias = weight_and_bias(self.projection, summary)
+        output_map = value_map @ weight.unflatten(0, (self.num_heads, -1))
+        # The results of all heads are summed: each adds its part of the bias, on the channel that averages to 1.
+        output_map = torch.cat([output_map[:, :-1], output_map[:, -1:] + bias / self.num_heads], dim=1)
         return torch.cat([summary @ output_map, summary[..., -1:]], dim=-1)
 
     def read_narrow(self, hidden_states: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
         """Compute the attention of a chunk as `read`, given a summary from `project_values`."""
-        (query_map,) = self.maps(self.query, 1)
+        (query_map,) = self.maps(self.query, hidden_states, 1)
         features, _ = self.features_of(append_one(hidden_states)[:, None], query_map, over_time=False)
-        return self.averages(features, summary).sum(dim=1) + self.projection.bias
+        return self.averages(features, summary).sum(dim=1)
 
-    def maps(self, layer: nn.Linear, count: int) -> tuple[torch.Tensor, ...]:
+    def maps(self, layer: nn.Linear, like: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
         """Return the layer's weight as `count` maps (heads, hidden_size + 1, head_dim), the bias as last row."""
-        bias = torch.zeros_like(layer.weight[:, 0]) if layer.bias is None else layer.bias
-        maps = torch.cat([layer.weight, bias[:, None]], dim=1).unflatten(0, (count, self.num_heads, -1))
-        return maps.transpose(-2, -1).unbind(0)
+        maps = torch.cat(weight_and_bias(layer, like)).unflatten(1, (count, self.num_heads, -1))
+        return maps.permute(1, 2, 0, 3).unbind(0)
 
     def features_of(
         self, tokens: torch.Tensor, state_map: torch.Tensor, over_time: bool
@@ -236,6 +238,21 @@ class PerformerAttention(nn.Module):
         """Return the features of the states `tokens @ state_map`, for tokens (batch, 1, length, hidden_size + 1)."""
         exponents = tokens @ (state_map @ self.random_features.directions(state_map.dtype))
         return self.random_features(tokens @ state_map, exponents, over_time)
+
+
+def weight_and_bias(layer: nn.Linear, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the transposed weight (in_features, out_features) and the bias (1, out_features), zero without a bias.
+
+    They are the layer's outputs for unit vectors and for zero. Calling the layer, instead of reading its parameters,
+    lets hooks load weights that are offloaded, and works with quantized weights.
+
+    Args:
+        like: has the dtype and device of the layer's inputs.
+    """
+    size = layer.in_features
+    outputs = layer(torch.eye(size + 1, size, dtype=like.dtype, device=like.device))
+    weight, bias = outputs.split([size, 1])
+    return (weight if layer.bias is None else weight - bias), bias
 
 
 def append_one(states: torch.Tensor) -> torch.Tensor:

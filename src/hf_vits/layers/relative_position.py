@@ -84,6 +84,22 @@ class DistanceBias(Constants):
         self.folded = self(self.grid)
 
 
+class AxisTables(nn.ParameterList):
+    """A table of vectors for each axis, (offsets, head_size)."""
+
+    __call__ = nn.Module.__call__  # which `nn.ParameterList` disables
+
+    def forward(self, offsets: list[torch.Tensor], sizes: list[int]) -> list[torch.Tensor]:
+        """Return each axis's vectors (queries, keys, head_size).
+
+        Args:
+            offsets: for each axis the table's row for each query and key, (queries, keys).
+            sizes: number of rows that each table is resized to.
+        """
+        tables = [interpolate_sequence(table[None], size)[0] for table, size in zip(self, sizes, strict=True)]
+        return [nn.functional.embedding(rows, table) for rows, table in zip(offsets, tables, strict=True)]
+
+
 class DecomposedRelativePositions(Constants):
     """Decomposed relative positions: a learned vector for each offset along each axis.
 
@@ -103,7 +119,7 @@ class DecomposedRelativePositions(Constants):
         super().__init__()
         self.query_grid = query_grid
         self.key_grid = key_grid
-        self.tables = nn.ParameterList(nn.Parameter(torch.zeros(size, head_size)) for size in table_sizes)
+        self.tables = AxisTables(nn.Parameter(torch.zeros(size, head_size)) for size in table_sizes)
         self.register_constants()
 
     def constants(self) -> dict[str, torch.Tensor]:
@@ -120,15 +136,17 @@ class DecomposedRelativePositions(Constants):
             For each axis (batch, heads, queries, key size along the axis), indexed by the key's coordinate.
         """
         expected = (query_grid, key_grid) == (self.query_grid, self.key_grid)
+        sizes = list(zip(query_grid, key_grid, strict=True))
+        if expected:
+            offsets = [getattr(self, f"offsets_{axis}") for axis in range(len(sizes))]
+        else:
+            offsets = [stretched_offsets(*pair, query.device) for pair in sizes]
         maps, terms = query.unflatten(2, query_grid), []
-        for axis, (table, sizes) in enumerate(zip(self.tables, zip(query_grid, key_grid, strict=True), strict=True)):
-            offsets = getattr(self, f"offsets_{axis}") if expected else stretched_offsets(*sizes, table.device)
-            table = interpolate_sequence(table[None], 2 * max(sizes) - 1)[0]
-            vectors = nn.functional.embedding(offsets, table)
-            # One matrix product per coordinate of the queries on this axis.
-            places = maps.movedim(axis + 2, 0)
-            products = torch.matmul(places.flatten(1, -2), vectors.transpose(1, 2)).unflatten(1, places.shape[1:-1])
-            terms.append(products.movedim(0, axis + 2).flatten(2, -2))
+        for axis, vectors in enumerate(self.tables(offsets, [2 * max(pair) - 1 for pair in sizes])):
+            # One matrix product per coordinate of the queries on this axis. Written with reshapes and matmul,
+            # onnxscript 0.7.2 would rewrite it wrongly where that axis is as long as there are heads.
+            axes = "rst"[: len(query_grid)]
+            terms.append(torch.einsum(f"bh{axes}d,{axes[axis]}kd->bh{axes}k", maps, vectors).flatten(2, -2))
         return terms
 
     def key_coordinates(self, key_grid: tuple[int, ...]) -> torch.Tensor:

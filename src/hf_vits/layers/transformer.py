@@ -44,7 +44,7 @@ class UnscaledStochasticDepth(nn.Module):
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
         if not self.training or self.rate == 0:
             return branch
-        kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        kept = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
         return branch * kept.to(branch.dtype)
 
 
@@ -54,7 +54,7 @@ class LayerScale(nn.Module):
     def __init__(self, hidden_size: int, initial_value: float):
         super().__init__()
         self.initial_value = initial_value
-        self.gamma = nn.Parameter(torch.full((hidden_size,), initial_value))
+        self.gamma = nn.Parameter(torch.full((hidden_size,), float(initial_value)))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states * self.gamma

@@ -117,7 +117,7 @@ class WindowAttention(SelfAttention):
         down, right = (side // 2 for side in self.window)
         if mask is not None:
             feature_map = feature_map.roll((-down, -right), dims=(1, 2))
-            bias = (bias + mask.to(bias.dtype)).repeat(len(feature_map), 1, 1, 1)
+            bias = (bias + mask.to(bias.dtype)).repeat(feature_map.shape[0], 1, 1, 1)
         attended, probabilities = super().forward(partition(feature_map, self.window), bias, **kwargs)
         feature_map = merge(attended, self.window, padded)
         if mask is not None:

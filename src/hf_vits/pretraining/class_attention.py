@@ -3,12 +3,12 @@
 import torch
 from transformers import PreTrainedModel
 
-from ..layers.attention import QueryKeyValue
+from ..layers.attention import SplitHeads
 
 
-def class_attention_layer(backbone: PreTrainedModel) -> QueryKeyValue | None:
+def class_attention_layer(backbone: PreTrainedModel) -> SplitHeads | None:
     """Return the last attention projection of a backbone whose class token attends to all patches, or None."""
-    layers = [module for module in backbone.modules() if isinstance(module, QueryKeyValue)]
+    layers = [module for module in backbone.modules() if isinstance(module, SplitHeads)]
     return layers[-1] if layers and backbone.config.num_prefix_tokens else None
 
 

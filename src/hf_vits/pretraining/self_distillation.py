@@ -144,4 +144,4 @@ def pooled_features(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> to
     options = {}
     if isinstance(backbone, ViTModel) and backbone.config.pooling == "token":
         options["prefix_only"] = True
-    return backbone(pixel_values, **options).pooler_output
+    return backbone(pixel_values, return_dict=True, **options).pooler_output

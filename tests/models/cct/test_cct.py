@@ -202,7 +202,7 @@ def test_smallest_legal_size_gives_one_token():
     model = image_model(kernel_size=7, padding=0, position_embedding_type="none")
     tokenizer = model.model.embeddings.tokenizer
     height, width = tokenizer.smallest_input()
-    tokens, _ = tokenizer(images(height, width))
+    tokens = tokenizer(images(height, width))
     assert tokens.shape == (2, 16, *tokenizer.grid(height, width)) == (2, 16, 1, 1)
 
 

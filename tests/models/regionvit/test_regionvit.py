@@ -59,7 +59,7 @@ def test_queries_outside_the_map_attend_to_everything_alike(implementation, dtyp
     padding = padding._replace(kind=torch.ones_like(padding.kind))
     tokens = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
     attended, _ = attention(tokens, in_windows=True, padding=padding)
-    mean = attention.qkv(tokens)[2].transpose(1, 2).flatten(2).mean(dim=1)
+    mean = attention.split(attention.qkv(tokens))[2].transpose(1, 2).flatten(2).mean(dim=1)
     torch.testing.assert_close(attended[:, [2, 4]], mean[:, None].expand(-1, 2, -1), atol=2e-3, rtol=2e-3)
     assert (attended[:, [0, 1, 3]] - mean[:, None]).abs().amax(dim=-1).min() > 0.01
 

@@ -207,7 +207,7 @@ class AudiomerModel(AudiomerPreTrainedModel):
         first: Any = self.layers[0]
         waves = input_values[:, None].to(first.query.convolution[0].weight.dtype)
         if self.class_samples is not None:
-            waves = torch.cat([self.class_samples.expand(len(waves), -1, -1), waves], dim=2)
+            waves = torch.cat([self.class_samples.expand(waves.shape[0], -1, -1), waves], dim=2)
         if self.training and self.is_gradient_checkpointing:
             waves.requires_grad_()  # re-entrant checkpoints need an input that requires gradients
         for layer in self.layers:
@@ -244,7 +244,7 @@ class AudiomerForAudioClassification(ForClassification, AudiomerPreTrainedModel)
             input_values: (batch, samples), as in `AudiomerModel`.
             labels: as in `ForClassification.classify`.
         """
-        return self.classify(self.model(input_values, **kwargs), labels, **kwargs)
+        return self.classify(self.model(input_values, return_dict=True, **kwargs), labels, **kwargs)
 
 
 __all__ = ["AudiomerForAudioClassification", "AudiomerModel", "AudiomerPreTrainedModel"]

@@ -55,6 +55,7 @@ class BranchformerConfig(VitsConfig):
     size_fields += ("vocab_size",)
     rate_fields = ("hidden_dropout_prob", "position_dropout_prob", "attention_probs_dropout_prob")
     rate_fields += ("classifier_dropout_prob",)
+    more_activations = {"gate_act": ("hardtanh", "selu")}
 
     num_mel_bins: int = 80
     n_fft: int = 512

@@ -74,7 +74,7 @@ class BranchformerSelfAttention(SelfAttention):
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map (batch, length, hidden_size) to the same shape; also returns the probabilities or None."""
-        query, key, value = self.qkv(hidden_states)
+        query, key, value = self.split(self.qkv(hidden_states))
         if self.query_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)

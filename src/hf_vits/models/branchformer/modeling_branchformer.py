@@ -18,7 +18,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ...layers.attention import Attention, QueryKeyValue, padding_bias
+from ...layers.attention import Attention, SplitHeads, padding_bias
 from ...layers.pooling import FramePooling
 from ...layers.sequence_losses import check_labels, ctc_loss
 from ...modeling import EncoderOutput, ForClassification, VitsPreTrainedModel, init_as_torch, recorded_states
@@ -72,9 +72,9 @@ class BranchformerPreTrainedModel(VitsPreTrainedModel):
         "hidden_states": OutputRecorder(BranchformerLayer),
         "attentions": OutputRecorder(Attention, index=1),
         "branch_weights": OutputRecorder(BranchMerge, index=1),
-        "query_states": OutputRecorder(QueryKeyValue, index=0),
-        "key_states": OutputRecorder(QueryKeyValue, index=1),
-        "value_states": OutputRecorder(QueryKeyValue, index=2),
+        "query_states": OutputRecorder(SplitHeads, index=0),
+        "key_states": OutputRecorder(SplitHeads, index=1),
+        "value_states": OutputRecorder(SplitHeads, index=2),
     }
 
     @torch.no_grad()
@@ -232,7 +232,7 @@ class BranchformerForCTC(BranchformerPreTrainedModel):
         Returns:
             loss where labels were given, and logits (batch, frames after subsampling, vocab_size).
         """
-        outputs = self.model(input_features, attention_mask, **kwargs)
+        outputs = self.model(input_features, attention_mask, return_dict=True, **kwargs)
         logits = self.ctc_head(outputs.last_hidden_state)
         loss, mask = None, outputs.frame_mask
         if labels is not None:
@@ -266,7 +266,7 @@ class BranchformerForAudioClassification(ForClassification, BranchformerPreTrain
             input_features, attention_mask: as in `BranchformerModel.forward`.
             labels: as in `classify`.
         """
-        outputs = self.model(input_features, attention_mask, **kwargs)
+        outputs = self.model(input_features, attention_mask, return_dict=True, **kwargs)
         return self.classify(outputs, labels, **kwargs)
 
 

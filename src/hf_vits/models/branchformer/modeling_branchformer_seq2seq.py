@@ -94,7 +94,7 @@ class DecoderSelfAttention(SelfAttention):
         Args:
             attention_mask: additive bias that broadcasts to (batch, heads, tokens, all tokens).
         """
-        query, key, value = self.qkv(tokens)
+        query, key, value = self.split(self.qkv(tokens))
         if cache is not None:
             key, value = cache.self_attention_cache.update(key, value, self.index)
         attended, probabilities = attend(self, query, key, value, attention_mask, **kwargs)
@@ -317,7 +317,7 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
                 text and averaged over the batch.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.model(input_features, attention_mask, **kwargs)
+            encoder_outputs = self.model(input_features, attention_mask, return_dict=True, **kwargs)
         frames = encoder_outputs.last_hidden_state
         frame_mask = None if attention_mask is None else self.model.frame_mask(attention_mask)
         targets = None

@@ -85,7 +85,7 @@ class RelativeSelfAttention(SelfAttention):
         Returns:
             (batch, length, hidden_size), and the probabilities, None unless the implementation is eager.
         """
-        query, key, value = self.qkv(hidden_states)
+        query, key, value = self.split(self.qkv(hidden_states))
         scores = self.distance_scores(query, position_states)
         if attention_mask is not None:
             scores = scores + attention_mask

@@ -92,7 +92,7 @@ class CctEmbeddings(CctBaseEmbeddings):
         """Map (batch, num_channels, height, width) to (batch, prefix + tokens, hidden_size)."""
         check_pixel_values(pixel_values, self.num_channels)
         grid = self.grid(*pixel_values.shape[-2:])
-        tokens, _ = self.tokenizer(pixel_values)
+        tokens = self.tokenizer(pixel_values)
         tokens = self.add_prefix(tokens.flatten(2).transpose(1, 2))
         if isinstance(self.position_embedding, SinePositionEmbedding):
             tokens = tokens + self.position_embedding(tokens.shape[1])

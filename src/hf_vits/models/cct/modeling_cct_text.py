@@ -84,8 +84,8 @@ class CctTextEmbeddings(CctBaseEmbeddings):
     def tokenize(self, words: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map word vectors (batch, words, channels) and their mask to tokens and theirs, as an image of width 1."""
         image_mask = None if mask is None else mask[:, None, :, None]
-        tokens, image_mask = self.tokenizer(words.transpose(1, 2)[..., None], image_mask)
-        return tokens.squeeze(3).transpose(1, 2), None if mask is None else image_mask[:, 0, :, 0]
+        tokens = self.tokenizer(words.transpose(1, 2)[..., None], image_mask).squeeze(3).transpose(1, 2)
+        return tokens, None if mask is None else self.tokenizer.mask_of_tokens(image_mask)[:, 0, :, 0]
 
 
 def attention_bias(config: CctTextConfig, tokens: torch.Tensor, mask: torch.Tensor):
@@ -179,7 +179,7 @@ class CctForSequenceClassification(ForClassification, CctTextPreTrainedModel):
             input_ids, attention_mask: (batch, words), as in `CctTextModel`.
             labels: as in `classify`.
         """
-        return self.classify(self.model(input_ids, attention_mask, **kwargs), labels, **kwargs)
+        return self.classify(self.model(input_ids, attention_mask, return_dict=True, **kwargs), labels, **kwargs)
 
 
 __all__ = ["CctForSequenceClassification", "CctTextModel", "CctTextPreTrainedModel"]

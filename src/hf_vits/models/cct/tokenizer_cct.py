@@ -114,17 +114,12 @@ class ConvTokenizer(nn.Module):
         """Return the windows of all convolutions and poolings, first to last."""
         return ([self.convolution] if self.pool is None else [self.convolution, self.pool]) * len(self.layers)
 
-    def forward(
-        self, inputs: torch.Tensor, mask: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute tokens.
+    def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the tokens (batch, hidden_size, rows, columns), zero for padding.
 
         Args:
             inputs: (batch, channels, height, width), zero where `mask` is False.
             mask: boolean (batch, 1, height, width), False for padding, or None.
-
-        Returns:
-            The tokens (batch, hidden_size, rows, columns), zero for padding, and their mask (batch, 1, rows, columns).
         """
         layers: Any = self.layers
         tokens = inputs.to(layers[0][0].weight.dtype)
@@ -132,7 +127,13 @@ class ConvTokenizer(nn.Module):
             tokens, mask = without_padding(activation(convolution(tokens)), mask, self.convolution)
             if self.pool is not None:
                 tokens, mask = without_padding(pool(tokens), mask, self.pool)
-        return tokens, mask
+        return tokens
+
+    def mask_of_tokens(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return the mask of the tokens (batch, 1, rows, columns), given the mask of the inputs."""
+        for window in self.windows():
+            mask = window.covers(mask)
+        return mask
 
 
 def without_padding(

@@ -3,6 +3,7 @@
 Xu et al., "Co-Scale Conv-Attentional Image Transformers", arXiv 2104.06399; mlpc-ucsd/CoaT (src/models/coat.py).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ...layers.attention import QueryKeyValue
+from ...layers.attention import SplitHeads, fused_projection
 from ...layers.convolution import ConvPositionEmbedding, to_map, to_tokens
 from ...layers.mlp import MLP
 from ...layers.patch import ConvEmbedding, check_pixel_values
@@ -67,12 +68,20 @@ class CoatRelativePosition(nn.Module):
 
 
 class CoatPositions(nn.Module):
-    """Position embedding and relative positions of a scale, shared by all of its layers."""
+    """Position embedding and relative positions of a scale, shared by all of its layers.
+
+    Layers get the bound calls of both modules, since accelerate moves modules among the arguments to the device, which
+    fails where their weights are offloaded.
+    """
 
     def __init__(self, config: CoatConfig, hidden_size: int):
         super().__init__()
         self.embedding = CoatPositionEmbedding(hidden_size)
         self.relative = CoatRelativePosition(config, hidden_size)
+
+    def calls(self) -> tuple[Callable, Callable]:
+        """Return the bound calls of position embedding and relative positions."""
+        return self.embedding.__call__, self.relative.__call__
 
 
 class CoatAttention(nn.Module):
@@ -85,15 +94,18 @@ class CoatAttention(nn.Module):
     def __init__(self, config: CoatConfig, hidden_size: int):
         super().__init__()
         self.scaling = (hidden_size // config.num_attention_heads) ** -0.5
-        self.qkv = QueryKeyValue(hidden_size, config.num_attention_heads, bias=config.qkv_bias)
+        self.qkv = fused_projection(hidden_size, hidden_size, config.qkv_bias)
+        self.split = SplitHeads(config.num_attention_heads)
         self.projection = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(
-        self, hidden_states: torch.Tensor, grid: tuple[int, int], relative_position: CoatRelativePosition
-    ) -> torch.Tensor:
-        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
-        query, key, value = self.qkv(hidden_states)
+    def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], relative_position: Callable) -> torch.Tensor:
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape.
+
+        Args:
+            relative_position: the bound call of the scale's `CoatRelativePosition`.
+        """
+        query, key, value = self.split(self.qkv(hidden_states))
         gathered = torch.matmul(key.softmax(dim=2).transpose(2, 3), value)
         attended = torch.matmul(query, gathered * self.scaling).transpose(1, 2)
         patch_queries = query.transpose(1, 2)[:, 1:]
@@ -110,10 +122,12 @@ class CoatSerialLayer(PreNormLayer):
         super().__init__(config, hidden_size, config.mlp_ratios[stage], config.drop_path_rate)
         self.attention = CoatAttention(config, hidden_size)
 
-    def forward(self, hidden_states: torch.Tensor, grid: tuple[int, int], positions: CoatPositions) -> torch.Tensor:
-        """Map (batch, 1 + rows * columns, hidden_size) to the same shape."""
-        hidden_states = positions.embedding(hidden_states, grid)
-        return self.add(hidden_states, self.attention(self.attention_norm(hidden_states), grid, positions.relative))
+    def forward(
+        self, hidden_states: torch.Tensor, grid: tuple[int, int], embed: Callable, relative_position: Callable
+    ) -> torch.Tensor:
+        """Map (batch, 1 + rows * columns, hidden_size) to the same shape, given `CoatPositions.calls`."""
+        hidden_states = embed(hidden_states, grid)
+        return self.add(hidden_states, self.attention(self.attention_norm(hidden_states), grid, relative_position))
 
 
 class CoatParallelLayer(GradientCheckpointingLayer):
@@ -131,13 +145,19 @@ class CoatParallelLayer(GradientCheckpointingLayer):
 
     # Scales are separate arguments, since gradient checkpointing does not find tensors inside lists.
     def forward(
-        self, *scales: torch.Tensor, grids: list[tuple[int, int]], positions: list[CoatPositions]
+        self, *scales: torch.Tensor, grids: list[tuple[int, int]], positions: list[tuple[Callable, Callable]]
     ) -> tuple[torch.Tensor, ...]:
-        """Return (batch, 1 + rows * columns, hidden_size) of each scale to the same shapes."""
-        scales = [own.embedding(tokens, grid) for own, tokens, grid in zip(positions, scales, grids, strict=True)]
-        parts = zip(self.attentions, self.attention_norms, scales, grids, positions, strict=True)
+        """Map (batch, 1 + rows * columns, hidden_size) of each scale to the same shapes.
+
+        Args:
+            grids: (rows, columns) of each scale.
+            positions: `CoatPositions.calls` of each scale.
+        """
+        embeds, relative_positions = zip(*positions, strict=True)
+        scales = [embed(tokens, grid) for embed, tokens, grid in zip(embeds, scales, grids, strict=True)]
+        parts = zip(self.attentions, self.attention_norms, scales, grids, relative_positions, strict=True)
         attended = exchange(
-            [attention(norm(tokens), grid, own.relative) for attention, norm, tokens, grid, own in parts], grids
+            [attention(norm(tokens), grid, relative) for attention, norm, tokens, grid, relative in parts], grids
         )
         scales = tuple(tokens + self.drop_path(branch) for tokens, branch in zip(scales, attended, strict=True))
         return tuple(
@@ -175,9 +195,9 @@ class CoatStage(Stage):
         if self.embeddings is not None:
             hidden_states = self.embeddings(hidden_states)
         grid = tuple(hidden_states.shape[-2:])
-        tokens = torch.cat([self.class_token.expand(len(hidden_states), -1, -1), to_tokens(hidden_states)], dim=1)
+        tokens = torch.cat([self.class_token.expand(hidden_states.shape[0], -1, -1), to_tokens(hidden_states)], dim=1)
         for layer in self.layers:
-            tokens = layer(tokens, grid, self.positions)
+            tokens = layer(tokens, grid, *self.positions.calls())
         return to_map(tokens[:, 1:], grid), tokens
 
 
@@ -258,7 +278,7 @@ class CoatModel(CoatPreTrainedModel):
         return CoatModelOutput(last_hidden_state=last, pooler_output=pooled, feature_maps=tuple(maps))
 
     def run_parallel_layers(self, scales: list[torch.Tensor], grids: list[tuple[int, int]]) -> list[torch.Tensor]:
-        positions = [stage.positions for stage in self.stages[1:]]
+        positions = [stage.positions.calls() for stage in self.stages[1:]]
         for layer in self.parallel_layers:
             scales = layer(*scales, grids=grids, positions=positions)
         return scales

@@ -4,6 +4,8 @@ Sheynin, Benaim, Polyak and Wolf, "Locally Shifted Attention With Early Global I
 shellysheynin/Locally-SAG-Transformer (imagenet_model.py, cifar/cifar_model.py).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
@@ -129,7 +131,11 @@ class LocallyShiftedAttention(LocallySagAttention):
 
 
 class LocallySagLayer(GradientCheckpointingLayer):
-    """Pre-norm layer; the norms are shared by all layers of a stage and passed to `forward`."""
+    """Pre-norm layer; the norms are shared by all layers of a stage, and their bound calls passed to `forward`.
+
+    The norms themselves cannot be passed: accelerate moves modules among the arguments to the device, which fails
+    where their weights are offloaded.
+    """
 
     def __init__(self, config: LocallySagConfig, stage: int, attention_class: type[LocallySagAttention]):
         super().__init__()
@@ -142,8 +148,8 @@ class LocallySagLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        attention_norm: nn.LayerNorm,
-        mlp_norm: nn.LayerNorm,
+        attention_norm: Callable,
+        mlp_norm: Callable,
         shifted: torch.Tensor | None = None,
         **kwargs,
     ) -> torch.Tensor:
@@ -194,7 +200,8 @@ class LocallySagStage(Stage):
         tokens = to_tokens(hidden_states) + positions
         for layer in self.layers:
             # Positional arguments, since gradient checkpointing handles no keyword arguments.
-            tokens = layer(tokens, self.attention_norm, self.mlp_norm, shifted, **kwargs)
+            norms = (self.attention_norm.__call__, self.mlp_norm.__call__)
+            tokens = layer(tokens, *norms, shifted, **kwargs)
             shifted = None
         return to_map(tokens, grid)
 

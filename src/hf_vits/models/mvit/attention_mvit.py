@@ -194,5 +194,5 @@ def max_pool_map(hidden_states: torch.Tensor, grid: Grid) -> torch.Tensor:
     prefix, cells = hidden_states[:, :num_prefix], hidden_states[:, num_prefix:]
     maps = to_map(cells.reshape(-1, math.prod(grid[-2:]), cells.shape[2]), grid[-2:])
     pooled = to_tokens(nn.functional.max_pool2d(maps, 3, stride=2, padding=1))
-    pooled = pooled.reshape(len(cells), -1, cells.shape[2])
+    pooled = pooled.reshape(cells.shape[0], -1, cells.shape[2])
     return torch.cat([prefix, pooled], dim=1) if num_prefix else pooled

@@ -155,7 +155,7 @@ class MvitEmbeddings(nn.Module):
         feature_map = self.projection(pixel_values.transpose(1, 2) if self.takes_clips else pixel_values)
         grid, tokens = tuple(feature_map.shape[2:]), to_tokens(feature_map)
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding(grid)
         return split_tokens(tokens, grid)

@@ -50,6 +50,33 @@ def sum_windows(
     return sums.permute(0, 2, 3, 1)
 
 
+class KeyScores(nn.Module):
+    """Scores of learned queries, from the weight and bias of the keys' projection.
+
+    Keys are never computed: the products of queries and weight are one linear map from the input to the scores. The
+    module is therefore no `nn.Linear`, which adapters and quantization would expect to be called with the input alone.
+    """
+
+    def __init__(self, in_channels: int, num_heads: int, head_dim: int, bias: bool):
+        super().__init__()
+        self.num_heads = num_heads
+        self.weight = nn.Parameter(torch.zeros(num_heads * head_dim, in_channels))
+        self.bias = nn.Parameter(torch.zeros(num_heads * head_dim)) if bias else None
+
+    def forward(self, hidden_states: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+        """Return the scores (..., queries * heads).
+
+        Args:
+            hidden_states: (..., in_channels).
+            queries: (queries, heads, head_dim).
+        """
+        weight = torch.einsum("qhd,hdi->qhi", queries, self.weight.unflatten(0, (self.num_heads, -1))).flatten(0, 1)
+        if self.bias is None:
+            return nn.functional.linear(hidden_states, weight)
+        bias = torch.einsum("qhd,hd->qh", queries, self.bias.unflatten(0, (self.num_heads, -1))).flatten()
+        return nn.functional.linear(hidden_states, weight, bias)
+
+
 class LearnedQueryAttention(nn.Module):
     """Query-and-attend (QnA): learned queries, shared by all positions, attend to the window around each position.
 
@@ -101,8 +128,7 @@ class LearnedQueryAttention(nn.Module):
         self.position_bias_scale = self.head_dim**-0.5 if scale_position_bias else 1.0
         self.check(hidden_size)
         self.queries = nn.Parameter(torch.zeros(num_queries, hidden_size))
-        # Only its parameters are used, see `query_key_projection`; keys are never computed.
-        self.key = nn.Linear(in_channels, hidden_size, bias=bias)
+        self.key = KeyScores(in_channels, num_heads, self.head_dim, bias)
         self.value = nn.Linear(in_channels, hidden_size, bias=bias)
         self.projection = nn.Linear(hidden_size, hidden_size if out_channels is None else out_channels, bias=bias)
         self.position_bias = nn.Parameter(torch.zeros(num_queries, num_heads, *self.kernel_size))
@@ -133,7 +159,7 @@ class LearnedQueryAttention(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (batch, height, width, in_channels) to (batch, rows, columns, out_channels), channels last."""
-        scores = nn.functional.linear(hidden_states, *self.query_key_projection())
+        scores = self.key(hidden_states, self.scaled_queries())
         value = self.value(hidden_states)
         # Sums of exponentials need the range of single precision, but autocast runs convolutions in half precision.
         dtype = torch.promote_types(value.dtype, torch.float32)
@@ -141,17 +167,12 @@ class LearnedQueryAttention(nn.Module):
             attended = self.attend(scores.to(dtype), value.to(dtype))
         return self.projection(attended.to(value.dtype))
 
-    def query_key_projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias of the linear map from the input to the scores of all queries' heads."""
+    def scaled_queries(self) -> torch.Tensor:
+        """Return the queries (queries, heads, head_dim), normalised if so configured, over sqrt(head_dim)."""
         queries = self.queries.unflatten(1, (self.num_heads, self.head_dim))
         if self.normalize_queries:
             queries = queries / (queries.norm(dim=-1, keepdim=True) + 1e-6)
-        queries = queries * self.head_dim**-0.5
-        key = self.key.weight.unflatten(0, (self.num_heads, self.head_dim))
-        weight = torch.einsum("qhd,hdi->qhi", queries, key).flatten(0, 1)
-        if self.key.bias is None:
-            return weight, None
-        return weight, torch.einsum("qhd,hd->qh", queries, self.key.bias.view(self.num_heads, -1)).flatten()
+        return queries * self.head_dim**-0.5
 
     def attend(self, scores: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Compute the softmax-weighted sum over every window, then sum over the queries.

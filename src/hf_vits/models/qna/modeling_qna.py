@@ -30,7 +30,7 @@ from ...modeling import (
     VitsHierarchicalPreTrainedModel,
     init_as_flax,
 )
-from .attention_qna import LearnedQueryAttention
+from .attention_qna import KeyScores, LearnedQueryAttention
 from .configuration_qna import QnaConfig
 
 
@@ -250,7 +250,7 @@ class QnaPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv2d | KeyScores):
             init_as_flax(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)

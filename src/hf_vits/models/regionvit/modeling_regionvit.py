@@ -132,7 +132,7 @@ class RegionViTAttention(SelfAttention):
         Returns:
             The same shape, and the probabilities, None unless the implementation is eager.
         """
-        query, key, value = self.qkv(hidden_states)
+        query, key, value = self.split(self.qkv(hidden_states))
         bias = nn.functional.pad(self.position_bias(), (1, 0, 1, 0)) if in_windows else None
         if padding is not None:
             # In the original, a query without allowed keys attends to all keys equally, since it sets forbidden scores
@@ -194,7 +194,7 @@ class RegionViTStage(Stage):
         """Map feature maps (batch, channels, rows, columns) of local and regional tokens to the stage's."""
         if self.downsampling is not None:
             local, regional = self.downsampling(local), self.downsampling(regional)
-        batch, size, grid = len(local), tuple(local.shape[-2:]), tuple(regional.shape[-2:])
+        batch, size, grid = local.shape[0], tuple(local.shape[-2:]), tuple(regional.shape[-2:])
         padding = window_padding(size, grid, self.window, batch, local.device)
         tokens = self.join(local, regional)
         for index, layer in enumerate(self.layers):

@@ -48,11 +48,11 @@ class SepTrEmbeddings(nn.Module):
                 "and num_mel_bins"
             )
 
-    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
-        """Map features, see `SepTrModel.forward`, to a feature map (batch, hidden_size, bins, frames)."""
+    def forward(self, input_features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Map features, see `SepTrModel.forward`, to a feature map (batch, hidden_size, bins, frames) of `dtype`."""
         self.check_input_features(input_features)
         features = input_features[:, None] if self.config.num_channels == 1 else input_features
-        features = features.transpose(2, 3).to(self.projection.weight.dtype)
+        features = features.transpose(2, 3).to(dtype)
         if self.config.pool_size is not None:
             features = nn.functional.avg_pool2d(features, tuple(self.config.pool_size))
         return self.projection(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -179,7 +179,8 @@ class SepTrModel(SepTrPreTrainedModel):
                 "SepTr takes no attention_mask: padded frames count as signal. Make the feature extractor with "
                 "return_attention_mask=False"
             )
-        feature_map, class_token = self.embeddings(input_features), self.class_token
+        class_token = self.class_token
+        feature_map = self.embeddings(input_features, class_token.dtype)
         for layer in self.layers:
             feature_map, class_token = layer(feature_map, class_token, **kwargs)
         tokens = torch.cat([class_token[:, None], to_tokens(feature_map)], dim=1)
@@ -204,7 +205,7 @@ class SepTrForAudioClassification(ForClassification, SepTrPreTrainedModel):
             input_features: as in `SepTrModel`.
             labels: as in `ForClassification.classify`.
         """
-        return self.classify(self.model(input_features, **kwargs), labels, **kwargs)
+        return self.classify(self.model(input_features, return_dict=True, **kwargs), labels, **kwargs)
 
 
 __all__ = ["SepTrForAudioClassification", "SepTrModel", "SepTrPreTrainedModel"]

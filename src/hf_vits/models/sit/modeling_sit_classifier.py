@@ -91,7 +91,7 @@ class SiTForImageClassification(DeiTPreTrainedModel):
         """
         by_token = self.config.head == "tokens"
         prefix_only = by_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
-        outputs = self.model(pixel_values, prefix_only=prefix_only, **kwargs)
+        outputs = self.model(pixel_values, prefix_only=prefix_only, return_dict=True, **kwargs)
         if by_token:
             tokens = outputs.pooler_output.chunk(len(self.classifier), dim=1)
             answers = [classifier(token) for classifier, token in zip(self.classifier, tokens, strict=True)]

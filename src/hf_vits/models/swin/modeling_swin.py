@@ -49,10 +49,11 @@ class SwinEmbeddings(ConvEmbedding):
         if self.mask_token is None:
             raise ValueError("bool_masked_pos needs a mask token: build the model with use_mask_token=True")
         rows, columns = (-(-side // self.num_merged) for side in feature_map.shape[-2:])
-        if bool_masked_pos.shape != (len(feature_map), rows * columns):
+        expected = (feature_map.shape[0], rows * columns)
+        if bool_masked_pos.shape != expected:
             raise ValueError(
-                "bool_masked_pos must be (batch, tokens of the last stage) = "
-                f"{(len(feature_map), rows * columns)}, True where one is masked, got {tuple(bool_masked_pos.shape)}"
+                f"bool_masked_pos must be (batch, tokens of the last stage) = {expected}, True where one is masked, "
+                f"got {tuple(bool_masked_pos.shape)}"
             )
         mask = bool_masked_pos.bool().unflatten(1, (rows, columns))
         for axis in (1, 2):

@@ -175,11 +175,11 @@ class T2TEmbeddings(nn.Module):
         check_pixel_values(pixel_values, self.num_channels)
         grids = self.grids(*pixel_values.shape[-2:])
         *splits, last_split = self.splits
-        feature_map = pixel_values.to(self.projection.weight.dtype)
+        feature_map = pixel_values.to(self.class_token.dtype)
         for split, layer, grid in zip(splits, self.layers, grids[:-1], strict=True):
             feature_map = to_map(layer(split(feature_map), grid, **kwargs), grid)
         tokens = self.projection(last_split(feature_map))
-        tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return self.dropout(tokens + self.position_embedding(grids[-1]))
 
 

@@ -68,9 +68,9 @@ class TntEmbeddings(nn.Module):
         check_pixel_values(pixel_values, self.num_channels)
         grid = self.grid(*pixel_values.shape[-2:])
         pixels = self.pixel_embeddings(pixel_values)
-        patches = pixels.view(len(pixel_values), grid[0] * grid[1], -1)
+        patches = pixels.view(pixel_values.shape[0], grid[0] * grid[1], -1)
         patches = self.patch_norm(self.projection(self.pixel_norm(patches)))
-        tokens = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         return self.dropout(tokens + self.position_embedding(grid)), pixels
 
 
@@ -123,7 +123,7 @@ class TntLayer(GradientCheckpointingLayer):
         """
         attended, _ = self.pixel_attention(self.pixel_attention_norm(pixels), **kwargs)
         pixels = self.pixel_feed_forward(pixels + self.drop_path(attended), grid)
-        seen = self.pixel_norm(pixels).view(len(patches), grid[0] * grid[1], -1)
+        seen = self.pixel_norm(pixels).view(patches.shape[0], grid[0] * grid[1], -1)
         patches = patches + nn.functional.pad(self.pixel_projection(seen), (0, 0, 1, 0))
         attended, _ = self.attention(self.attention_norm(patches), **kwargs)
         return self.feed_forward(patches + self.drop_path(attended), grid), pixels

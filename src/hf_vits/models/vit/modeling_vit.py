@@ -16,7 +16,6 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from ...layers.attention import QueryKeyValue
 from ...layers.patch import PatchDropout, PatchEmbedding, pair, take_tokens
 from ...layers.pooling import AttentionPooling
 from ...layers.position import FixedPositionEmbedding, PositionEmbedding
@@ -139,7 +138,7 @@ class ViTPreTrainedModel(VitsPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         """Initialise as the Flax originals: Xavier in the encoder, LeCun elsewhere, the classifier at zero."""
-        if isinstance(module, QueryKeyValue):
+        if getattr(module, "is_fused", False):
             bound = math.sqrt(6 / (2 * module.in_features))
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
@@ -230,7 +229,7 @@ class PrefixClassification:
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         pools_token = self.config.pooling == "token"
         prefix_only = pools_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
-        return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
+        return self.model(pixel_values, prefix_only=prefix_only, return_dict=True, **kwargs)
 
 
 class ViTForImageClassification(PrefixClassification, ForImageClassification, ViTPreTrainedModel):
@@ -276,7 +275,7 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         Returns:
             `reconstruction` (batch, num_channels, rows * encoder_stride, columns * encoder_stride).
         """
-        outputs = self.model(pixel_values, bool_masked_pos, **kwargs)
+        outputs = self.model(pixel_values, bool_masked_pos, return_dict=True, **kwargs)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
         tokens = outputs.last_hidden_state[:, self.config.num_prefix_tokens :]
         reconstruction = self.decoder(tokens.transpose(1, 2).unflatten(2, grid))

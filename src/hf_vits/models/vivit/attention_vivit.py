@@ -8,7 +8,7 @@ copied.
 import torch
 from torch import nn
 
-from ...layers.attention import QueryKeyValue, SelfAttention, attend
+from ...layers.attention import SelfAttention, SplitHeads, attend
 
 
 class SpaceAttention(SelfAttention):
@@ -28,25 +28,25 @@ class SpaceAttention(SelfAttention):
         return attended.unflatten(0, hidden_states.shape[:2]), probabilities
 
 
-class TimeQueryKeyValue(QueryKeyValue):
+class TimeSplitHeads(SplitHeads):
     """Queries, keys and values across frames.
 
-    The rows of the weight are ordered by head: query, key and value of the first head, then of the next. The heads of
-    all places are therefore evenly spaced in memory and can be treated as `places * heads` heads without a copy.
+    The rows of the projection's weight are ordered by head: query, key and value of the first head, then of the next.
+    The heads of all places are therefore evenly spaced in memory and can be treated as `places * heads` heads without
+    a copy.
     """
 
-    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Map (batch, frames, places, hidden_size) to three tensors of (batch, places * heads, frames, head_dim)."""
-        batch, frames, places, _ = hidden_states.shape
-        fused = nn.Linear.forward(self, hidden_states).view(batch, frames, places * self.num_heads, 3, -1)
-        query, key, value = fused.unbind(3)
+    def forward(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Map (batch, frames, places, 3 * channels) to three tensors of (batch, places * heads, frames, head_dim)."""
+        heads = fused.unflatten(-1, (self.num_heads, 3, -1)).flatten(2, 3)
+        query, key, value = heads.unbind(3)
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
 
 class TimeAttention(SelfAttention):
     """Attention of each token to the tokens at the same place in all frames."""
 
-    qkv_class = TimeQueryKeyValue
+    split_class = TimeSplitHeads
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Compute attention across frames.
@@ -58,7 +58,7 @@ class TimeAttention(SelfAttention):
             The same shape, and the probabilities (batch, places * heads, frames, frames), None unless the
             implementation is eager.
         """
-        attended, probabilities = attend(self, *self.qkv(hidden_states), **kwargs)
+        attended, probabilities = attend(self, *self.split(self.qkv(hidden_states)), **kwargs)
         attended = attended.reshape(*hidden_states.shape[:3], -1)
         return self.dropout(self.projection(attended)), probabilities
 

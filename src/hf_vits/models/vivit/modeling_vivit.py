@@ -14,7 +14,6 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ...layers.attention import QueryKeyValue
 from ...layers.frames import sample_uniformly, uniform_frames
 from ...layers.label_heads import joint_scores, multi_head_cross_entropy
 from ...layers.mlp import MLP
@@ -204,7 +203,7 @@ class VivitPreTrainedModel(VitsPreTrainedModel):
     def _init_weights(self, module):
         """Initialise as the Flax original: Xavier in the encoders, LeCun elsewhere, the classifier at zero."""
         pooler = getattr(self, "pooler", None)
-        if isinstance(module, QueryKeyValue):
+        if getattr(module, "is_fused", False):
             bound = math.sqrt(6 / (2 * module.in_features))
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
@@ -314,7 +313,7 @@ class VivitForVideoClassification(ForImageClassification, VivitPreTrainedModel):
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:
         last_encoder = self.model.encoder if self.model.temporal_encoder is None else self.model.temporal_encoder
         prefix_only = self.model.pools_one_token(last_encoder, kwargs)
-        return self.model(pixel_values, prefix_only=prefix_only, **kwargs)
+        return self.model(pixel_values, prefix_only=prefix_only, return_dict=True, **kwargs)
 
     def joint_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the probability of every combination of the heads' classes, such as an action's noun and verb.

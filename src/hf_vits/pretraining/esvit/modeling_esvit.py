@@ -68,7 +68,7 @@ class EsViTBranch(Branch):
         if self.region_head is None:
             pooled = [pooled_features(self.backbone, crops) for crops in sizes]
             return self.head(torch.cat(pooled)), []
-        outputs = [self.backbone(crops) for crops in sizes]
+        outputs = [self.backbone(crops, return_dict=True) for crops in sizes]
         num_prefix_tokens = self.backbone.config.num_prefix_tokens
         features = [output.last_hidden_state[:, num_prefix_tokens:] for output in outputs]
         logits = self.region_head(torch.cat([tokens.flatten(0, 1) for tokens in features]))

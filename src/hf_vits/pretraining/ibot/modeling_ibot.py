@@ -160,9 +160,9 @@ class IBOTForPreTraining(SelfDistillationModel):
         """Return the teacher's features of views and patches, and the class token's attention if masks need it."""
         backbone = self.teacher.backbone
         if self.masking is None:
-            return split_tokens(backbone, backbone(views)), None
+            return split_tokens(backbone, backbone(views, return_dict=True)), None
         with LastAttention(backbone) as attention:
-            outputs = backbone(views)
+            outputs = backbone(views, return_dict=True)
         return split_tokens(backbone, outputs), attention.of_class_token()
 
     def draw_masks(self, attention: torch.Tensor, ratios: tuple[float, float] | None) -> torch.Tensor:
@@ -191,15 +191,16 @@ class IBOTForPreTraining(SelfDistillationModel):
         The head runs on these tokens alone, unless it has batch norms, whose statistics need all tokens of a size.
         """
         backbone, head = self.student.backbone, self.student.head
-        pooled, patches = split_tokens(backbone, backbone(views, bool_masked_pos=mask))
+        pooled, patches = split_tokens(backbone, backbone(views, return_dict=True, bool_masked_pos=mask))
         locals_first = [views_first(local) for local in local_views]
         if self.config.head_norm == "batch_norm":
             pooled, patches = together(head, pooled, patches)
-            others = [together(head, *split_tokens(backbone, backbone(local)))[0] for local in locals_first]
+            outputs = [backbone(local, return_dict=True) for local in locals_first]
+            others = [together(head, *split_tokens(backbone, output))[0] for output in outputs]
             return head.last_layer(torch.cat([pooled, *others])), head.patches(patches[mask])
         pooled = torch.cat([pooled, *(pooled_features(backbone, local) for local in locals_first)])
         bottleneck = head.bottleneck(torch.cat([pooled, patches[mask]]))
-        return head.last_layer(bottleneck[: len(pooled)]), head.patches(bottleneck[len(pooled) :])
+        return head.last_layer(bottleneck[: pooled.shape[0]]), head.patches(bottleneck[pooled.shape[0] :])
 
 
 def split_tokens(backbone: PreTrainedModel, outputs) -> tuple[torch.Tensor, torch.Tensor]:

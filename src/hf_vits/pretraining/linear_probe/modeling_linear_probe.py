@@ -67,11 +67,11 @@ def layer_tokens(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> tuple
     """
     stages = getattr(backbone, "stages", None)
     if stages is None:
-        states = backbone(pixel_values, output_hidden_states=True).hidden_states[1:]
+        states = backbone(pixel_values, return_dict=True, output_hidden_states=True).hidden_states[1:]
         in_last_stage = len(states)
     else:
         recorded = "layer_states" in (getattr(backbone, "_can_record_outputs", None) or ())
-        states = backbone(pixel_values, output_layer_states=True).layer_states if recorded else ()
+        states = backbone(pixel_values, return_dict=True, output_layer_states=True).layer_states if recorded else ()
         in_last_stage = len(getattr(stages[-1], "layers", ()))
     tokens = [to_tokens(state) if state.ndim == 4 else state for state in states]
     widths = [layer.shape[-1] for layer in tokens]

@@ -79,7 +79,7 @@ class MAEDecoder(nn.Module):
         """Map (batch, prefix + visible patches, hidden_size) to (batch, patches, values of a patch)."""
         tokens = self.embedding(visible)
         prefix, patches = tokens[:, : self.num_prefix_tokens], tokens[:, self.num_prefix_tokens :]
-        removed = self.mask_token.to(tokens.dtype).expand(len(tokens), restore.shape[1] - patches.shape[1], -1)
+        removed = self.mask_token.to(tokens.dtype).expand(tokens.shape[0], restore.shape[1] - patches.shape[1], -1)
         patches = take_tokens(torch.cat([patches, removed], dim=1), restore)
         tokens = torch.cat([prefix, patches], dim=1) + self.position_embedding(grid)
         for layer in self.layers:
@@ -95,7 +95,8 @@ class MAEPreTrainedModel(ViTPreTrainedModel):
         """Initialise linear layers and the patch embedding Xavier uniform, tokens normal, positions sine-cosine."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d):  # patches
             fan_out, fan_in = len(module.weight), module.weight[0].numel()
             bound = math.sqrt(6 / (fan_in + fan_out))
@@ -142,14 +143,13 @@ class MAEForPreTraining(PretrainingMethod, MAEPreTrainedModel):
         """
         check_pixel_values(pixel_values, self.config.num_channels)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
+        expected = (pixel_values.shape[0], math.prod(grid))
         if noise is None:
-            noise = torch.rand(len(pixel_values), math.prod(grid), device=pixel_values.device)
-        elif noise.shape != (len(pixel_values), math.prod(grid)):
-            raise ValueError(
-                f"noise must be (batch, patches) = {(len(pixel_values), math.prod(grid))}, got {tuple(noise.shape)}"
-            )
+            noise = torch.rand(expected, device=pixel_values.device)
+        elif noise.shape != expected:
+            raise ValueError(f"noise must be (batch, patches) = {expected}, got {tuple(noise.shape)}")
         masking = random_mask(noise, self.config.mask_ratio)
-        outputs = self.model(pixel_values, kept_patches=masking.kept, **kwargs)
+        outputs = self.model(pixel_values, kept_patches=masking.kept, return_dict=True, **kwargs)
         logits = self.decoder(outputs.last_hidden_state, masking.restore, grid)
         loss, _ = self.objective(logits, cut_patches(pixel_values, pair(self.config.patch_size)), masking.mask)
         return MAEOutput(

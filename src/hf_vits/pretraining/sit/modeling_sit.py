@@ -68,7 +68,7 @@ class SiTBranch(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return rotation logits (views, 4), embeddings and reconstructions of images; None for tasks without head."""
-        tokens = self.backbone(pixel_values).last_hidden_state
+        tokens = self.backbone(pixel_values, return_dict=True).last_hidden_state
         rotation = None if self.rotation_head is None else self.rotation_head(tokens[:, 0])
         embeddings = None if self.contrastive_head is None else self.embed_tokens(tokens)
         painted = None if self.reconstruction_head is None else self.paint_tokens(tokens, pixel_values)
@@ -77,11 +77,11 @@ class SiTBranch(nn.Module):
     def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Return embeddings (views, embedding_size) alone; a ViT computes only the prefix tokens of its last layer."""
         options = {"prefix_only": True} if isinstance(self.backbone, ViTModel) else {}
-        return self.embed_tokens(self.backbone(pixel_values, **options).last_hidden_state)
+        return self.embed_tokens(self.backbone(pixel_values, return_dict=True, **options).last_hidden_state)
 
     def paint(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Return reconstructed images (views, channels, height, width) alone."""
-        return self.paint_tokens(self.backbone(pixel_values).last_hidden_state, pixel_values)
+        return self.paint_tokens(self.backbone(pixel_values, return_dict=True).last_hidden_state, pixel_values)
 
     def embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map tokens (views, tokens, channels) to embeddings (views, embedding_size), by the last prefix token."""
