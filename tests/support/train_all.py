@@ -2,7 +2,15 @@
 
 import sys
 
-from hf_vits.training import train
+from accelerate import PartialState
 
-for recipe in sys.argv[1:]:
-    train(recipe)
+from hf_vits.training import train
+from hf_vits.training.launch import missing_processes, start_processes
+
+if __name__ == "__main__":
+    if count := missing_processes():
+        start_processes(count, "tests.support.train_all", sys.argv[1:])
+    else:
+        for recipe in sys.argv[1:]:
+            train(recipe)
+        PartialState().destroy_process_group()
