@@ -254,7 +254,11 @@ class VitsHierarchicalPreTrainedModel(VitsPreTrainedModel):
         return EncoderOutput(last_hidden_state=tokens, pooler_output=pooled)
 
 
-class ForClassification:
+# Base of what is mixed into a pretrained class, whose attributes it uses; at run time the class itself has them.
+PreTrainedMixin = VitsPreTrainedModel if TYPE_CHECKING else object
+
+
+class ForClassification(PreTrainedMixin):
     """Mixin of classifiers: a base model and a linear classifier on its `pooler_output`.
 
     `ForImageClassification` adds a `forward` for images. A model of audio or text defines its own, which names its
@@ -336,7 +340,7 @@ class DistilledImageClassification(ForImageClassification):
 
     def distillation_features(self, outputs: EncoderOutput) -> torch.Tensor:
         """Return the second classifier's input, (batch, pooler_size)."""
-        return outputs.pooler_output
+        return outputs["pooler_output"]
 
     @can_return_tuple
     def forward(
@@ -363,7 +367,7 @@ class DistilledImageClassification(ForImageClassification):
         )
 
 
-class IsotropicBackbone(BackboneMixin):
+class IsotropicBackbone(BackboneMixin, PreTrainedMixin):
     """Mixin of backbones whose token grid is the same in every layer.
 
     The feature map "stem" is the input of the first layer, "stage<n>" the output of layer n. Each passes the final
@@ -400,7 +404,7 @@ class IsotropicBackbone(BackboneMixin):
         )
 
 
-class HierarchicalBackbone(BackboneMixin):
+class HierarchicalBackbone(BackboneMixin, PreTrainedMixin):
     """Mixin of backbones of hierarchical models.
 
     The feature map "stem" is the input of the first stage, "stage<n>" the output of stage n.
@@ -422,7 +426,7 @@ class HierarchicalBackbone(BackboneMixin):
 
     def stage_maps(self, outputs: EncoderOutput) -> tuple[torch.Tensor, ...]:
         """Return one feature map per stage name; overridden where these are not the hidden states."""
-        return outputs.hidden_states
+        return outputs["hidden_states"]
 
     @can_return_tuple
     @filter_output_hidden_states

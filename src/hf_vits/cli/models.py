@@ -20,7 +20,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCE
 
 import hf_vits
 from hf_vits import conversion
-from hf_vits.conversion.core import variant_fields
+from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
 from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
@@ -130,7 +130,8 @@ def load_model(source: str) -> PreTrainedModel:
     Raises ValueError if the weights lack tensors that the model needs.
     """
     model_class = class_of(load_config(source))
-    model, info = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+    loaded: Any = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+    model, info = loaded
     check_complete(source, model_class, info["missing_keys"])
     return model.eval()
 

@@ -1,6 +1,7 @@
 """Columns of `datasets` datasets: which hold the inputs, which their class labels."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import datasets
 import numpy as np
@@ -44,7 +45,7 @@ def input_column(recipe: DataRecipe, dataset: datasets.Dataset, key: str, featur
 
     Raises ValueError where there is no such column, or the one that is named has another type.
     """
-    named = recipe.columns.get(key)
+    named: Any = recipe.columns.get(key)  # one name: only labels may have several
     if named is not None and named not in dataset.features:
         raise ValueError(f"data.columns.{key}: {recipe.path} has no column {named!r}, only {_listed(dataset)}")
     for name in [named] if named is not None else dataset.features:
@@ -87,7 +88,7 @@ def _names(recipe: DataRecipe, dataset: datasets.Dataset, column: str) -> list[s
     """Return the class name of each row: of a class label its name, else the value, a word or a whole number."""
     feature, values = dataset.features[column], list(dataset[column])
     if isinstance(feature, datasets.ClassLabel):
-        return [feature.int2str(value) for value in values]
+        return [str(feature.int2str(value)) for value in values]
     kind = getattr(feature, "dtype", str(feature))
     names = ("string", "large_string", "int", "uint", "bool")
     if not isinstance(feature, datasets.Value) or not kind.startswith(names):

@@ -5,6 +5,7 @@ A model with several heads has one for each label column of its inputs. `heads` 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,14 +51,15 @@ def accuracy_metrics(prediction: EvalPrediction, heads: Mapping[str, int] = _ONE
 
     With several heads an input is right if all its labels are; `<head>_accuracy` is the accuracy of one head.
     """
-    rankings, losses = prediction.predictions
+    predictions: Any = prediction.predictions
+    rankings, losses = predictions
     labels, of_each_head = prediction.label_ids, {}
     if heads:
         right = taken_apart(rankings[:, 0], list(heads.values())) == labels
         of_each_head = {f"{name}_accuracy": float(column.mean()) for name, column in zip(heads, right.T, strict=True)}
         labels = combined(labels, list(heads.values()))
     metric = load_metric("top_k_accuracy")
-    scores = metric.compute(predictions=rankings, references=labels, k=(1, _RANKS))
+    scores: Any = metric.compute(predictions=rankings, references=labels, k=(1, _RANKS))
     return {"loss": float(losses.mean()), **scores, **of_each_head}
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
     return encoder
 
 
-def plain_encoder(model: PreTrainedModel) -> PreTrainedModel:
+def plain_encoder(model: Any) -> PreTrainedModel:
     """Return the encoder of a model: `export()` of a pretraining model, the base model of a classifier.
 
     A model of transformers is converted to hf_vits.

@@ -7,6 +7,7 @@ run can be compared.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ def draw_method(model: PreTrainedModel, pixel_values: Tensor, processor, path: P
 
     The model and torch's random state stay as they were.
     """
-    _draw(model, type(model).picture, pixel_values, processor, path)
+    method: Any = type(model)
+    _draw(model, method.picture, pixel_values, processor, path)
 
 
 def draw_attention(model: PreTrainedModel, pixel_values: Tensor, processor, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Multi-head softmax attention behind transformers' attention interface."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,7 +40,7 @@ def without_probabilities(*arguments, **kwargs) -> tuple[torch.Tensor, None]:
     return eager_attention_forward(*arguments, **kwargs)[0], None
 
 
-def attend(module: nn.Module, query, key, value, attention_mask=None, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+def attend(module: Any, query, key, value, attention_mask=None, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute attention by the implementation that `module.config` names (eager, sdpa, flex or flash).
 
     `module` is an `Attention` or has the same attributes. Shapes are as in `eager_attention_forward`. Only the eager

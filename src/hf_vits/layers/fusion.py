@@ -1,6 +1,7 @@
 """Folding of batch norms into adjacent linear layers and convolutions, for inference."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,11 +52,11 @@ def takes_norm_before(module: nn.Module) -> bool:
     if type(module) not in FUSERS:
         return False
     # Padding is zero after the norm, whereas the norm's shift would make it non-zero if folded.
-    return isinstance(module, nn.Linear) or (module.groups == 1 and not any(module.padding))
+    return isinstance(module, nn.Linear) or bool(module.groups == 1 and not any(module.padding))
 
 
 @torch.no_grad()
-def fold_norm_before(norm: nn.modules.batchnorm._BatchNorm, linear: nn.Module) -> nn.Module:
+def fold_norm_before(norm: nn.modules.batchnorm._BatchNorm, linear: Any) -> nn.Module:
     """Return a linear layer or convolution that computes `linear(norm(x))`."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:

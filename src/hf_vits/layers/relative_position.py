@@ -1,5 +1,7 @@
 """Relative position biases on attention scores."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -177,7 +179,7 @@ def one_hot_coordinates(grid: tuple[int, ...], device: torch.device | str) -> to
 
 def sum_over_axes(terms: list[torch.Tensor], key_grid: tuple[int, ...]) -> torch.Tensor:
     """Return the sum of the terms of `DecomposedRelativePositions` as a bias (batch, heads, queries, keys)."""
-    bias: torch.Tensor | float = 0.0
+    bias: Any = 0.0
     for axis, term in enumerate(terms):
         ones = [1] * len(key_grid)
         bias = bias + term.unflatten(-1, (*ones[:axis], key_grid[axis], *ones[axis + 1 :]))

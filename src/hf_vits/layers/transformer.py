@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -155,6 +156,7 @@ class ParallelTransformerLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs) -> torch.Tensor:
         """Map (batch, tokens, hidden_size) to the same shape, or to the first `num_queries` tokens."""
-        attended = [b.attention_branch(hidden_states, num_queries=num_queries, **kwargs) for b in self.branches]
+        branches: Any = self.branches
+        attended = [b.attention_branch(hidden_states, num_queries=num_queries, **kwargs) for b in branches]
         hidden_states = sum(attended, leading(hidden_states, num_queries))
-        return sum((b.mlp_branch(hidden_states) for b in self.branches), hidden_states)
+        return sum((b.mlp_branch(hidden_states) for b in branches), hidden_states)

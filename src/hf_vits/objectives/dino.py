@@ -46,7 +46,7 @@ def cross_view_entropy(student: Tensor, targets: Tensor, temperature: float, mix
     total: Any = 0.0
     for crop, logits in enumerate(student):
         # Cross-entropy is linear in the target: that with the sum of the targets is the sum over a crop's pairs.
-        target = sum(view for index, view in enumerate(targets) if index != crop)
+        target: Any = sum(view for index, view in enumerate(targets) if index != crop)
         if mixing is not None:
             target = mixing[crop].to(target.dtype).T @ target
         total = total + F.cross_entropy(logits.float() / temperature, target, reduction="sum")

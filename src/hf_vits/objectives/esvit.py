@@ -93,7 +93,7 @@ class EsViTLoss(DINOLoss):
             targets: (views, batch, regions, size) probabilities.
             student_features, teacher_features: as in `forward`.
         """
-        total = 0.0
+        total: Any = 0.0
         for crop, (logits, features) in enumerate(zip(student, student_features, strict=True)):
             others = [view for view in range(len(targets)) if view != crop]
             target: Any = sum(self.matched(targets[view], features, teacher_features[view]) for view in others)

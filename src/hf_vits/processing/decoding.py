@@ -5,15 +5,18 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from io import BytesIO
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
 try:
-    import av
+    import av.container
+    import av.stream
+    import av.video.reformatter
 except ImportError:  # an optional dependency, not needed for frames that are decoded already
-    av = None
+    if not TYPE_CHECKING:
+        av = None
 
 Source = str | os.PathLike | bytes | BinaryIO
 
@@ -101,7 +104,7 @@ def read_frames(source: Source, indices: Sequence[int] | np.ndarray) -> np.ndarr
 def torchcodec_decoder() -> type | None:
     """Return torchcodec's `VideoDecoder`, which is faster than PyAV, with equal frames; None if it does not work."""
     try:
-        from torchcodec.decoders import VideoDecoder
+        from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports] - optional
     except (ImportError, OSError, RuntimeError):  # it is not installed, or has not found FFmpeg
         return None
     return VideoDecoder
@@ -159,10 +162,11 @@ class VideoReader:
     def _read_by_torchcodec(self, positions: np.ndarray) -> np.ndarray | None:
         """Read uint8 (frames, height, width, 3) at positions in the file by torchcodec; None if it cannot."""
         # Both libraries would move the position of an open file. More than 8 bits they round differently.
-        named = isinstance(self.source, str | os.PathLike | bytes)
+        if not isinstance(self.source, str | os.PathLike | bytes):
+            return None
         eight_bits = all(component.bits == 8 for component in self.stream.codec_context.format.components)
         indexed = self.container.format.name.startswith(_INDEXED)
-        if not (named and eight_bits and indexed) or torchcodec_decoder() is None:
+        if not (eight_bits and indexed) or torchcodec_decoder() is None:
             return None
         try:
             if self._torchcodec is None:
@@ -234,7 +238,7 @@ class VideoReader:
             reached = position
             yield position, frame
 
-    def _frames_from(self, start: int) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    def _frames_from(self, start: int) -> Iterator[tuple[Any, "av.VideoFrame"]]:
         """Yield (time, frame), beginning at the keyframe shown at `start` or at an earlier one."""
         if not self._timed:
             self.container.seek(0)
@@ -284,7 +288,7 @@ def open_container(source: Source, name: str) -> "av.container.InputContainer":
     else:
         source.seek(0)
     try:
-        return av.open(source, metadata_errors="replace")  # titles in other encodings than UTF-8
+        return av.open(source, "r", metadata_errors="replace")  # titles in other encodings than UTF-8
     except av.FFmpegError as error:
         raise OSError(f"{name} is empty, cut short, or no video of a known format: {error}") from error
 

@@ -184,8 +184,9 @@ class VitsImageProcessor(TorchvisionBackend):
         self, image: torch.Tensor, size: SizeDict, resample: PILImageResampling | int, convention: str = "torchvision"
     ) -> torch.Tensor:
         """Resize images (..., channels, height, width), uint8 or float32, with the arithmetic of `convention`."""
-        target = _resized_size(*image.shape[-2:], size, convention)
-        if tuple(image.shape[-2:]) == target:
+        height, width = image.shape[-2:]
+        target = _resized_size(height, width, size, convention)
+        if (height, width) == target:
             return image
         if convention == "torchvision":
             if image.dtype == torch.uint8 and image.device.type == "cpu":
@@ -232,12 +233,13 @@ def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> t
         return size["height"], size["width"]
     if size.longest_edge is not None:
         factor = min(size.shortest_edge / min(height, width), size.longest_edge / max(height, width))
-        target = tuple(max(int(side * factor + 0.5), 1) for side in (height, width))
+        target = max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
     elif convention == "big_vision":
         factor = np.float32(size.shortest_edge) / np.float32(min(height, width))
         target = int(np.rint(np.float32(height) * factor)), int(np.rint(np.float32(width) * factor))
     else:
-        target = tuple(int(size.shortest_edge * side / min(height, width)) for side in (height, width))
+        short = min(height, width)
+        target = int(size.shortest_edge * height / short), int(size.shortest_edge * width / short)
     check_enlarged((height, width), target, size.shortest_edge)
     return target
 

@@ -79,13 +79,13 @@ def _sum_axis(image: torch.Tensor, out_size: int, dim: int) -> torch.Tensor:
 
 def _take(image: torch.Tensor, index: np.ndarray, dim: int) -> torch.Tensor:
     """Copy the pixels at `index`, clipped to the image, along axis `dim` (-1 or -2)."""
-    index = torch.from_numpy(index.clip(0, image.shape[dim] - 1).astype(np.int64)).to(image.device)
+    places = torch.from_numpy(index.clip(0, image.shape[dim] - 1).astype(np.int64)).to(image.device)
     if dim == -1:  # several times faster than index_select, which is faster for whole rows
-        return image.gather(-1, index.expand(*image.shape[:-1], -1))
-    return image.index_select(dim, index)
+        return image.gather(-1, places.expand(*image.shape[:-1], -1))
+    return image.index_select(dim, places)
 
 
 def _along(values: np.ndarray, image: torch.Tensor, dim: int) -> torch.Tensor:
     """Shape `values` along axis `dim` (-1 or -2) to broadcast over an image (..., height, width)."""
-    values = torch.from_numpy(values).to(image.device)
-    return values if dim == -1 else values[:, None]
+    tensor = torch.from_numpy(values).to(image.device)
+    return tensor if dim == -1 else tensor[:, None]

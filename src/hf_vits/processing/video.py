@@ -207,11 +207,12 @@ class VitsVideoProcessor(BaseVideoProcessor):
             check_channels(clip.shape[1], image_mean, image_std)
         if device is not None:
             clip = clip.to(device)
-        target = resized_size(*clip.shape[-2:], size, convention) if do_resize else tuple(clip.shape[-2:])
+        rows, columns = clip.shape[-2:]
+        target = resized_size(rows, columns, size, convention) if do_resize else (rows, columns)
         mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
         normalize = make_normalize(convention, rescale_factor if do_rescale else 1.0, mean, std, clip.device)
         prepare = as_scenic if convention == "scenic" else as_slowfast
-        height, width = (crop_size.height, crop_size.width) if do_center_crop else target
+        height, width = (crop_size["height"], crop_size["width"]) if do_center_crop else target
         corners = crop_corners(target, (height, width), num_crops if do_center_crop else 1, convention)
         crops = [[] for _ in corners]
         # Frame by frame: in floats, the whole clip before resizing and cropping may take many times the memory.
@@ -255,7 +256,7 @@ def resized_size(height: int, width: int, size: SizeDict, convention: str) -> tu
     """Return height and width of a resized frame, with the longer side rounded as in the originals."""
     short = size.shortest_edge
     if short is None:
-        return size.height, size.width
+        return size["height"], size["width"]
     if min(height, width) == short:
         return height, width
     if convention == "scenic":
@@ -295,13 +296,13 @@ def make_normalize(
     device: torch.device,
 ) -> Normalize:
     """Return the function from pixels to (pixels * scale - mean) / std with the rounding of the original."""
-    mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
+    offsets, divisors = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
     if convention == "scenic":  # one factor and one offset: 2 / 255 and 1
-        factor, offset = (constant.to(device, torch.float32) for constant in (scale / std, mean / std))
+        factor, offset = (constant.to(device, torch.float32) for constant in (scale / divisors, offsets / divisors))
         return lambda frame: frame.to(torch.float32) * factor - offset
     white = 1 / scale
-    mean, std = (constant.to(device, torch.float32) for constant in (mean, std))
-    return lambda frame: (frame.to(torch.float32) / white - mean) / std
+    offsets, divisors = (constant.to(device, torch.float32) for constant in (offsets, divisors))
+    return lambda frame: (frame.to(torch.float32) / white - offsets) / divisors
 
 
 def as_slowfast(frame: torch.Tensor, target: tuple[int, int], normalize: Normalize) -> torch.Tensor:

@@ -18,9 +18,9 @@ from .report import output
 from .task import FinishedRun
 
 
-def run(recipe: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def run(source: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Train, evaluate and save the model of a recipe; see `hf_vits.training.train`."""
-    recipe = load_recipe(recipe, overrides)
+    recipe = load_recipe(source, overrides)
     task = tasks.load(recipe.task)
     directory = Path(recipe.output.directory)
     output.check_directory(recipe)

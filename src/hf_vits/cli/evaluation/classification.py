@@ -56,7 +56,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def task_of(source: str):
+def task_of(source: str) -> Any:
     """Return the task of a classifier; ValueError for other models."""
     from hf_vits.training import tasks
 

@@ -85,7 +85,7 @@ def run_windows(
             yield path, waveform, windows, logits
 
 
-def window_logits(model: PreTrainedModel, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
+def window_logits(model: Any, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return the logits of each clip; if there are logits per frame, without the frames of padding."""
     # The clips are windows already; with truncation the extractor would drop the end of longer ones.
     inputs = extractor(clips, truncation=False, return_tensors="pt").to(model.device, model.dtype)

@@ -51,7 +51,8 @@ def clip_seconds(inputs: Inputs) -> np.ndarray:
         return clip_seconds(inputs.inputs)[inputs.indices]
     if isinstance(inputs, SpokenClips):
         return np.diff(inputs.split.ends, prepend=0) / inputs.sampling_rate
-    count = len(inputs.paths if isinstance(inputs, FileClips) else inputs.dataset)
+    stored: Any = inputs
+    count = len(stored.paths if isinstance(inputs, FileClips) else stored.dataset)
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda index: _seconds(inputs[index]), range(count))
         return np.asarray(list(tqdm(read, total=count, desc="Measuring recordings", unit="recording")))

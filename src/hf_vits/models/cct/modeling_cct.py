@@ -22,7 +22,7 @@ from ...layers.patch import check_pixel_values, pair
 from ...layers.pooling import SequencePooling, TokenPooling
 from ...layers.position import PositionEmbedding, SequencePositionEmbedding, SinePositionEmbedding
 from ...layers.transformer import drop_path_rates
-from ...modeling import EncoderOutput, ForImageClassification, IsotropicBackbone, VitsPreTrainedModel
+from ...modeling import EncoderOutput, ForImageClassification, IsotropicBackbone, PreTrainedMixin, VitsPreTrainedModel
 from .configuration_cct import CctBaseConfig, CctConfig
 from .tokenizer_cct import ConvTokenizer, Window
 
@@ -155,14 +155,14 @@ class CctPreTrainedModel(VitsPreTrainedModel):
             super()._init_weights(module)
 
 
-class CctEncoder:
+class CctEncoder(PreTrainedMixin):
     """Embeddings, layers, final norm and pooler; mixed into the pretrained class of images or of text.
 
     Args:
         add_pooling_layer: whether `pooler_output` is computed.
     """
 
-    embeddings_class: type[CctBaseEmbeddings]
+    embeddings_class: Callable[..., CctBaseEmbeddings]
 
     def __init__(self, config: CctBaseConfig, add_pooling_layer: bool = True):
         super().__init__(config)

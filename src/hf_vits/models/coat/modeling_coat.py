@@ -5,6 +5,7 @@ Xu et al., "Co-Scale Conv-Attentional Image Transformers", arXiv 2104.06399; mlp
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -154,7 +155,7 @@ class CoatParallelLayer(GradientCheckpointingLayer):
             positions: `CoatPositions.calls` of each scale.
         """
         embeds, relative_positions = zip(*positions, strict=True)
-        scales = [embed(tokens, grid) for embed, tokens, grid in zip(embeds, scales, grids, strict=True)]
+        scales = tuple(embed(tokens, grid) for embed, tokens, grid in zip(embeds, scales, grids, strict=True))
         parts = zip(self.attentions, self.attention_norms, scales, grids, relative_positions, strict=True)
         attended = exchange(
             [attention(norm(tokens), grid, relative) for attention, norm, tokens, grid, relative in parts], grids
@@ -278,7 +279,8 @@ class CoatModel(CoatPreTrainedModel):
         return CoatModelOutput(last_hidden_state=last, pooler_output=pooled, feature_maps=tuple(maps))
 
     def run_parallel_layers(self, scales: list[torch.Tensor], grids: list[tuple[int, int]]) -> list[torch.Tensor]:
-        positions = [stage.positions.calls() for stage in self.stages[1:]]
+        stages: Any = self.stages[1:]
+        positions = [stage.positions.calls() for stage in stages]
         for layer in self.parallel_layers:
             scales = layer(*scales, grids=grids, positions=positions)
         return scales

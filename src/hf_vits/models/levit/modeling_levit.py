@@ -4,6 +4,8 @@ Graham et al., "LeViT: a Vision Transformer in ConvNet's Clothing for Faster Inf
 facebookresearch/LeViT (levit.py).
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
@@ -59,7 +61,8 @@ class LevitEmbeddings(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
-        return self.projection(pixel_values.to(self.projection[0][0].weight.dtype))
+        first: Any = self.projection[0]
+        return self.projection(pixel_values.to(first[0].weight.dtype))
 
 
 class LevitAttention(Attention):

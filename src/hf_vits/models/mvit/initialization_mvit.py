@@ -4,10 +4,9 @@ facebookresearch/SlowFast, slowfast/utils/checkpoint.py (`load_checkpoint` with 
 TRAIN.CHECKPOINT_IN_INIT).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from ...layers.inflation import inflate
@@ -40,7 +39,8 @@ def initialize_from(
     Raises:
         ValueError: the models do not fit.
     """
-    encoder, source_base = getattr(model, "model", model), getattr(source, "model", source)
+    encoder: Any = getattr(model, "model", model)
+    source_base: Any = getattr(source, "model", source)
     check_source(encoder.config, source_base.config)
     expected, is_image = encoder.state_dict(), source_base.config.num_frames is None
     state = copied_positions(encoder.embeddings.position_embedding, source_base.embeddings.position_embedding)
@@ -66,7 +66,7 @@ def check_source(config, source_config) -> None:
             raise ValueError(f"the model to start from must have {name}={own!r}, as this one, it has {theirs!r}")
 
 
-def copied_positions(target: nn.Module | None, source: nn.Module | None) -> dict[str, torch.Tensor]:
+def copied_positions(target: Any, source: Any) -> dict[str, torch.Tensor]:
     """Return the source's absolute positions, resized, under their keys in the target's state dict."""
     if target is None:
         return {}

@@ -4,6 +4,7 @@ Arar et al., "Learned Queries for Efficient Local Attention", arXiv 2112.11435; 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -83,7 +84,8 @@ class QnaEmbeddings(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Map (batch, num_channels, height, width) to (batch, hidden_size, rows, columns)."""
-        pixel_values = pixel_values.to(self.projection[0].weight.dtype)
+        first: Any = self.projection[0]
+        pixel_values = pixel_values.to(first.weight.dtype)
         if self.stem_type == "patch":
             return self.projection(pad_same(pixel_values, 4, 4))
         hidden_states = self.projection(pad_same(pixel_values, 7, 2))

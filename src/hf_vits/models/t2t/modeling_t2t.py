@@ -37,7 +37,8 @@ class SoftSplit(nn.Unfold):
 
     def grid(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Return (height, width) in tokens of the split of a feature map of this size."""
-        return tuple((size + 2 * self.padding - self.kernel_size) // self.stride + 1 for size in grid)
+        rows, columns = ((size + 2 * self.padding - self.kernel_size) // self.stride + 1 for size in grid)
+        return rows, columns
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, height, width) to (batch, tokens, channels * pixels of a patch)."""

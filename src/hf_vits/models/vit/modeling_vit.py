@@ -25,6 +25,7 @@ from ...modeling import (
     EncoderOutput,
     ForImageClassification,
     IsotropicBackbone,
+    PreTrainedMixin,
     VitsPreTrainedModel,
     init_as_flax,
     only_pooled_is_read,
@@ -223,7 +224,7 @@ class ViTModel(ViTPreTrainedModel):
         return {}
 
 
-class PrefixClassification:
+class PrefixClassification(PreTrainedMixin):
     """Mixin of classifiers: the base model leaves out the last layer's patch tokens where nothing reads them."""
 
     def encode(self, pixel_values: torch.Tensor | None, **kwargs) -> EncoderOutput:

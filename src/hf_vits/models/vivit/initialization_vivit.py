@@ -5,10 +5,9 @@ projects/vivit/model_utils.py (`initialise_from_train_state`).
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from ...layers.inflation import inflate
@@ -82,9 +81,7 @@ def check_source(config, source_config) -> None:
         )
 
 
-def copy_image_model(
-    model: nn.Module, source: nn.Module, inflation: str, positions: str | None, temporal_attention: str
-) -> None:
+def copy_image_model(model: Any, source: Any, inflation: str, positions: str | None, temporal_attention: str) -> None:
     config, encoder = model.config, model.encoder
     target = model.embeddings.tubelet_embedding.projection
     patches = source.embeddings.patch_embedding.projection
@@ -175,7 +172,7 @@ def plane(count: int, grid: tuple[int, ...]) -> tuple[int, int]:
     return side, side
 
 
-def copy_clip_model(model: nn.Module, source: nn.Module, positions: str | None) -> None:
+def copy_clip_model(model: Any, source: Any, positions: str | None) -> None:
     """Copy all weights that both models have from a ViViT; position tables are resized."""
     names = ("encoder",) if model.temporal_encoder is None else ("encoder", "temporal_encoder")
     for name in names:

@@ -6,7 +6,7 @@ microsoft/esvit (main_esvit.py, models/).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedConfig
@@ -98,7 +98,8 @@ class EsViTForPreTraining(SelfDistillationModel):
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
         """Load a model; `use_regions=True` adds new region heads to a model that was trained on views alone."""
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, info = loaded
         if any(key.startswith("teacher.region_head.") for key in info["missing_keys"]):
             # Both heads are new; the teacher's must start with the student's weights.
             model.teacher.region_head.load_state_dict(model.student.region_head.state_dict())

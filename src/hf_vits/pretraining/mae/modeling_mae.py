@@ -5,6 +5,7 @@ He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv 2111.06377;
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,7 +71,8 @@ class MAEDecoder(nn.Module):
             grid, hidden_size, self.num_prefix_tokens, config.position_interpolation
         )
         self.layers = nn.ModuleList(TransformerLayer(sizes) for _ in range(sizes.num_hidden_layers))
-        for layer in self.layers:
+        layers: Any = self.layers
+        for layer in layers:
             layer.attention.config = config  # the model's, so that its attention implementation applies
         self.norm = nn.LayerNorm(hidden_size, eps=sizes.layer_norm_eps)
         self.prediction = nn.Linear(hidden_size, math.prod(patch_size) * config.num_channels)

@@ -1,6 +1,6 @@
 """Configuration of SiT in its three generations (Sara-Ahmed/SiT)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
@@ -79,7 +79,7 @@ class SiTConfig(VitsConfig):
     """
 
     model_type = "hf_vits_sit"
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
     size_fields = ("head_hidden_size", "embedding_size", "temperature", "dropped_fraction", "block_alignment")
     rate_fields = ("dropped_fraction", "replaced_fraction")
 

@@ -83,7 +83,7 @@ def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _initialize(model: PreTrainedModel, recipe: InitializationRecipe) -> None:
+def _initialize(model: Any, recipe: InitializationRecipe) -> None:
     if not hasattr(model, "initialize_from"):
         raise ValueError(
             f"model.initialize_from: a {type(model).__name__} cannot start from another kind of model; leave it out"

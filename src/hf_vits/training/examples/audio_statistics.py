@@ -1,5 +1,7 @@
 """Mean and standard deviation of the training spectrograms, for the processor's normalisation."""
 
+from typing import Any
+
 from tqdm import tqdm
 
 from hf_vits.data.splits import Split
@@ -27,7 +29,9 @@ def fit_normalization(processor, split: Split):
     fields = processor.to_dict() | {"normalization": None}
     plain = type(processor).from_dict(fields)
     chosen = spaced_indices(len(split), _MOST_RECORDINGS)
-    count, total, squares = 0, 0.0, 0.0
+    count = 0
+    total: Any = 0.0
+    squares: Any = 0.0
     for index in tqdm(chosen, desc="Measuring spectrograms", unit="recording"):
         (features,) = prepare(plain, [{"waveform": read(split, index, plain.sampling_rate)}])["input_features"]
         bins = features.double() if features.ndim == 2 else features[0].T.double()

@@ -75,7 +75,7 @@ class ClippedResizedCrop(transforms.RandomResizedCrop):
     torchvision's draws again until the crop fits. Source: facebookresearch/mae, util/crop.py, after BYOL.
     """
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, int]:
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = transforms.functional.get_size(flat_inputs[0])
         area = height * width * torch.empty(1).uniform_(*self.scale).item()
         ratio = torch.empty(1).uniform_(*torch.tensor(self.ratio).log().tolist()).exp().item()

@@ -6,6 +6,7 @@ by its own norm, `TrainingArguments.max_grad_norm` must be 0.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from transformers import TrainerCallback
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 
-def unwrapped(model: nn.Module) -> SelfDistillationModel:
+def unwrapped(model: Any) -> SelfDistillationModel:
     """Return the model without the wrapper of data parallelism."""
     return getattr(model, "module", model)
 
@@ -98,7 +99,7 @@ class FrozenLastLayer(TrainerCallback):
 
 
 @torch.no_grad()
-def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> list[torch.Tensor]:
+def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> tuple[torch.Tensor, ...]:
     """Clip every gradient to a norm of at most `limit`, in place, and return the norms before."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch._foreach_norm(gradients)

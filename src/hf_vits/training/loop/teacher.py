@@ -21,6 +21,12 @@ class Teacher(nn.Module):
         order: position of each of the student's classes among the teacher's; None: the same.
     """
 
+    order: Tensor | None
+    mean: Tensor
+    std: Tensor
+    student_mean: Tensor
+    student_std: Tensor
+
     def __init__(self, model: nn.Module, processor, student_processor, order: list[int] | None = None):
         super().__init__()
         self.register_buffer("order", None if order is None else torch.tensor(order))

@@ -62,7 +62,7 @@ class Pretraining(Task):
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationImages:
         return EvaluationImages(split, processor, image_mode(model))
 
-    def collator(self, recipe: Recipe, model: PreTrainedModel, processor, splits: Splits) -> Callable:
+    def collator(self, recipe: Recipe, model: Any, processor, splits: Splits) -> Callable:
         return model.collator()
 
     def objective(self, recipe: Recipe) -> nn.Module:
@@ -122,7 +122,7 @@ def shown_images(dataset: Dataset) -> torch.Tensor:
     return torch.stack([images[index]["pixel_values"] for index in range(len(images))])
 
 
-def num_patches(model: PreTrainedModel, size: tuple[int, int]) -> int:
+def num_patches(model: Any, size: tuple[int, int]) -> int:
     """Return the number of patch tokens that the backbone returns for an image of `size` (height, width)."""
     backbone, config = model.export(), backbone_config(model)
     with torch.no_grad():
@@ -130,7 +130,7 @@ def num_patches(model: PreTrainedModel, size: tuple[int, int]) -> int:
     return tokens.shape[1] - config.num_prefix_tokens
 
 
-def check_sections(recipe: Recipe, model: PreTrainedModel) -> None:
+def check_sections(recipe: Recipe, model: Any) -> None:
     """Raise ValueError where the recipe lacks a section that the method needs, or has one that it does not take."""
     for name in ("views", "masks", "momentum_teacher"):
         needs = name in model.recipe_sections
