@@ -26,6 +26,7 @@ from hf_vits import __version__
 
 from .bundle import remove_bundle, write_bundle
 from .card import model_card, write_card
+from .privacy import remove_paths
 from .usage import REPOSITORY
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,6 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.
 ATTEMPTS = 4
 LONGEST_WAIT = 300  # seconds; longer waits that the Hub asks for end in an error
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
-# Keys of a saved configuration that name where it was loaded from.
-PRIVATE_KEYS = ("_name_or_path", "_commit_hash", "name_or_path")
-
 # The client reads the check of a card as JSON before it looks at the status, and so trips over a gateway's HTML page.
 FAILURES = (HTTPError, json.JSONDecodeError)
 
@@ -138,19 +136,13 @@ def _write(model: PreTrainedModel, folder: Path, processor: Any, card: Any, bund
     model.save_pretrained(folder)
     if processor is not None:
         processor.save_pretrained(folder)
-    for path in folder.glob("*.json"):
-        _drop_keys(path, PRIVATE_KEYS)
+    for path in folder.rglob("*.json"):
+        remove_paths(path)
     if bundle:
         write_bundle(model, folder, processor)
     else:
         remove_bundle(folder)
     write_card(model_card(model, bundle=bundle) if card is None else card, folder)
-
-
-def _drop_keys(path: Path, keys: tuple[str, ...]) -> None:
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if any(data.pop(key, None) is not None for key in keys):
-        path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _fill_in_repository(card: Path, repo_id: str) -> None:
