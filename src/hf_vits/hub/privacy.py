@@ -1,8 +1,9 @@
-"""Local paths, which must not appear in what is published."""
+"""Local paths, which must not appear in what is published, and secrets, which must not appear in messages."""
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from typing import Any
 ORIGINS = ("_name_or_path", "_commit_hash", "name_or_path")
 # Keys of names and tokens, which may look like paths.
 NAMES = ("id2label", "label2id", "added_tokens_decoder")
+# A web address with a query, which may be a signature.
+QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
 def is_local(name: str | os.PathLike) -> bool:
@@ -31,6 +34,14 @@ def contains_path(value: Any) -> bool:
 def public_name(name: str | os.PathLike) -> str:
     """Return `name`, or only the last part of a local path."""
     return Path(name).name if is_local(name) else str(name)
+
+
+def without_secrets(text: str, tokens: Iterable[str | None]) -> str:
+    """Return a message without the queries of web addresses, which sign some of them, and without these tokens."""
+    text = QUERY.sub(r"\1", text)
+    for token in filter(None, tokens):
+        text = text.replace(token, "(token)")
+    return text
 
 
 def remove_paths(file: Path) -> None:
