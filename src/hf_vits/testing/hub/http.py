@@ -30,6 +30,7 @@ class Fault:
     reset: bool
     lose_answer: bool
     hang: bool
+    after: int = 0
     hits: int = 0
 
     def matches(self, method: str, target: str) -> bool:

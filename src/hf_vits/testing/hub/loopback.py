@@ -107,8 +107,11 @@ class LoopbackHub(HubApi):
         reset: bool = False,
         lose_answer: bool = False,
         hang: bool = False,
+        after: int = 0,
     ) -> Fault:
         """Make the next `times` requests fail whose method and path with query match `method` and the regex `path`.
+
+        The first `after` of them are answered as usual.
 
         Exactly one way to fail is given:
 
@@ -122,7 +125,9 @@ class LoopbackHub(HubApi):
         """
         if sum((status is not None, cut_after is not None, lose_answer, hang)) != 1:
             raise ValueError("a fault has exactly one of status=, cut_after=, lose_answer=True and hang=True")
-        fault = Fault(method, re.compile(path), status, times, headers or {}, cut_after, reset, lose_answer, hang)
+        fault = Fault(
+            method, re.compile(path), status, times, headers or {}, cut_after, reset, lose_answer, hang, after
+        )
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -185,8 +190,12 @@ class LoopbackHub(HubApi):
         """Return the first scripted fault that matches a request, and count the hit."""
         with self._lock:
             fault = next((fault for fault in self._faults if fault.matches(method, target)), None)
-            if fault:
-                fault.hits += 1
+            if fault is None:
+                return None
+            if fault.after > 0:
+                fault.after -= 1
+                return None
+            fault.hits += 1
             return fault
 
 
