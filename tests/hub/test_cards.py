@@ -1,14 +1,16 @@
 """Cards of models: what they say, and that the code they show runs."""
 
 import re
+from itertools import pairwise
 
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from hf_vits import conversion
 from hf_vits.auto import ARCHITECTURES
 from hf_vits.hub import Card, TrainingSummary, model_card, push_to_hub, save_for_hub, trained_card
-from hf_vits.hub.card import write_card
+from hf_vits.hub.card import IMAGE_LINK, write_card
 from hf_vits.hub.facts import FACTS
 from hf_vits.testing.hub import LoopbackHub
 from hf_vits.testing.hub.metadata import check_metadata
@@ -206,3 +208,87 @@ def test_card_without_metadata_is_allowed(hub):
     with pytest.warns(UserWarning, match="empty or missing yaml metadata"):
         push_to_hub(tiny_model("vit"), "user/vit", token=hub.token, card="# Just text\n")
     assert hub.repository("user/vit").head.files["README.md"].content == b"# Just text\n"
+
+
+NASTY = [
+    "<script>alert(1)</script>",
+    "a | b",
+    "`code` and ``more``",
+    "[text](https://x.y)",
+    "![](secret.png)",
+    "two\n\n# lines",
+    "**bold** _slanted_ ~~gone~~ $x$ snake_case",
+    "a\\|b \\` &lt; &amp;",
+    "<img src=x onerror=alert(1)>",
+    "</td></tr>",
+]
+
+
+def shown(markdown: str) -> list[str]:
+    """Return the texts of the cells and headings of a rendered card; fails on any markup inside them."""
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
+    places = [token for before, token in pairwise(tokens) if before.type in ("td_open", "th_open", "heading_open")]
+    assert {child.type for token in places for child in token.children} <= {"text", "text_special"}
+    assert not any(token.type == "html_block" for token in tokens)
+    return ["".join(child.content for child in token.children) for token in places]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_texts_are_shown_as_they_are(summary, text):
+    """Names of classes and data sets, transcripts and hyperparameters are text, not Markdown or HTML."""
+    summary.dataset, summary.split = text, text
+    summary.hyperparameters = {text: text}
+    summary.metrics = {text: 0.5}
+    summary.samples = [{"reference": text, text: [text]}]
+    summary.history = [{"epoch": 1, text: 2.0}]
+    line = " ".join(text.split())
+    card = trained_card(tiny_model("vit"), summary)
+    texts = shown(card.text)
+    assert texts.count(line) == 7  # the split, a metric, a setting, its value, a sample, and names of two columns
+    assert any(place.endswith(f" on {line}") for place in texts)
+    assert "<script>" not in card.text
+    assert "<img" not in card.text
+    assert IMAGE_LINK.findall(card.text) == ["curves.png", "confusion_matrix.png"]
+
+
+def test_texts_of_a_converted_card_are_shown_as_they_are():
+    card = model_card(tiny_model("vit"), variant="a`<b>` [c](d)", source="https://x.y/`<i>`z`")
+    assert "a`<b>` [c](d)" in shown(card.text)
+    assert "<b>" not in card.text
+    assert "<i>" not in card.text
+
+
+def test_names_of_repositories_stay_inside_their_links(summary):
+    summary.base_model, summary.dataset_id = "user/a) [b](c", "user/d) <script>"
+    text = trained_card(tiny_model("vit"), summary).text
+    assert "[user/a) \\[b\\](c](https://hf.co/user/a%29%20%5Bb%5D%28c)" in text
+    assert "(https://hf.co/datasets/user/d%29%20%3Cscript%3E)" in text
+
+
+def test_only_pictures_of_the_folder_go_along(hub, tmp_path):
+    """A push takes what the card shows, unless that is a link or no picture."""
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    run = tmp_path / "run"
+    run.mkdir()
+    Image.new("RGB", (8, 8)).save(run / "my curves.png")
+    (run / "notes.txt").write_text("secret")
+    (run / "config.json").write_text('{"_name_or_path": "secret"}')
+    (run / "link.png").symlink_to(tmp_path / "secret.png")
+    (run / "folder.png").mkdir()
+    names = ["my%20curves.png", "notes.txt", "config.json", "link.png", "folder.png", "..%2Fsecret.png", "none.png"]
+    (run / "README.md").write_text("# A card\n\n" + "".join(f"![picture]({name})\n" for name in names))
+    with pytest.warns(UserWarning, match="empty or missing yaml metadata"):
+        push_to_hub(tiny_model("vit"), "user/vit", token=hub.token, card=run / "README.md", bundle=False)
+    stored = hub.repository("user/vit").head.files
+    expected = {".gitattributes", "README.md", "config.json", "model.safetensors", "my curves.png"}
+    assert stored.keys() == expected
+    assert b"secret" not in stored["config.json"].content
+
+
+@pytest.mark.parametrize("name", ["link.png", "notes.txt"])
+def test_figures_are_pictures(summary, tmp_path, name):
+    (tmp_path / "notes.txt").write_text("secret")
+    (tmp_path / "link.png").symlink_to(tmp_path / "notes.txt")
+    summary.figures = [tmp_path / name]
+    with pytest.raises(ValueError, match=rf"must be image files \(\.gif, .*no links, got {name}"):
+        trained_card(tiny_model("vit"), summary)

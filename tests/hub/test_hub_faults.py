@@ -2,14 +2,16 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_session, hf_hub_download
+from huggingface_hub.utils import httpx
 from transformers import AutoModelForImageClassification
 
-from hf_vits.hub import push, push_to_hub, save_for_hub
+from hf_vits.hub import client, push, push_to_hub, save_for_hub
 from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import check_cache, tiny_model, tiny_processor
@@ -128,7 +130,7 @@ def test_failed_second_push_leaves_the_first(hub, model):
     hub.fault(method="POST", path="/commit/main", times=1000, cut_after=100)
     with torch.no_grad():
         model.classifier.bias += 1
-    with pytest.raises(OSError, match="last whole commit"):
+    with pytest.raises(OSError, match="last complete commit"):
         send(hub, model)
     assert hub.repository("user/vit").head is first
     pulled = AutoModelForImageClassification.from_pretrained("user/vit")
@@ -142,11 +144,154 @@ def test_waits_as_the_hub_asks(hub, model, waits):
     assert waits == [7, 1, 2]
 
 
-def test_does_not_wait_for_ever(hub, model, waits):
-    hub.fault(path="/api/repos/create", status=429, headers={"Retry-After": "86400"})
-    with pytest.raises(OSError, match="429 Too Many Requests"):
-        push_to_hub(model, "user/vit", token=hub.token)
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "3600"}, {"RateLimit": '"api";r=0;t=3600'}], ids=["after", "limit"]
+)
+def test_does_not_wait_for_an_hour(hub, model, waits, stage, headers):
+    method, path = STAGES[stage]
+    fault = hub.fault(method=method, path=path, status=429, times=1000, headers=headers)
+    with pytest.raises(OSError, match=r"429 Too Many Requests, with 3600 seconds to wait.*push again"):
+        send(hub, model)
     assert waits == []
+    fault.times = 0
+    send(hub, model)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_waits_five_minutes_in_all(hub, model, waits, stage):
+    method, path = STAGES[stage]
+    hub.fault(method=method, path=path, status=503, times=1000, headers={"Retry-After": "140"})
+    with pytest.raises(OSError, match=r"503 Service Unavailable, with 140 seconds.*no longer than 300 seconds in all"):
+        send(hub, model)
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_hub_that_never_answers(hub, model, tmp_path, monkeypatch, stage):
+    """The error comes after one silence, whichever request it is; the client itself would wait without limit."""
+    monkeypatch.setattr(client, "LONGEST_SILENCE", 1)
+    method, path = STAGES[stage]
+    fault = hub.fault(method=method, path=path, times=1000, hang=True)
+    start = time.monotonic()
+    with pytest.raises(
+        OSError, match=r"pushing to user/vit at http.*: 127.0.0.1 did not answer within 1 seconds.*again"
+    ):
+        send(hub, model)
+    assert time.monotonic() - start < 10
+    assert fault.hits == 1
+    fault.times = 0
+    send(hub, model)
+    check_pushed(hub, model, tmp_path / "expected")
+
+
+def test_other_requests_of_the_client_are_as_before(hub, model, monkeypatch):
+    """Neither after a push nor, with a limit of their own, during one do requests fail in another way."""
+    send(hub, model)
+    monkeypatch.setattr(client, "LONGEST_SILENCE", 0.2)
+    hub.fault(path="/api/whoami", times=2, hang=True)
+    url = f"{hub.endpoint}/api/whoami-v2"
+    with pytest.raises(httpx.ReadTimeout):
+        get_session().get(url, timeout=1)
+    with client.bounded_requests(), pytest.raises(httpx.ReadTimeout):
+        get_session().get(url, timeout=1)
+
+
+# Several pushes at once.
+
+
+def push_meanwhile(hub: LoopbackHub, monkeypatch, pushes: list) -> None:
+    """Call one of the functions while the hub handles each commit, before it is made."""
+    commit = hub._commit
+
+    def overtaken(request, **options):
+        if pushes:
+            pushes.pop(0)()
+        return commit(request, **options)
+
+    monkeypatch.setattr(hub, "_commit", overtaken)
+
+
+def check_whole(hub: LoopbackHub, model, home) -> None:
+    """Check that the repository holds one push of `model` and no weights or configuration of another."""
+    stored = hub.repository("user/vit").head.files
+    assert [name for name in stored if push.WEIGHTS.fullmatch(name)] == ["model.safetensors"]
+    check_pull(model, home)
+
+
+def test_two_pushes_at_once(hub, model, tmp_path, monkeypatch):
+    """The configuration, which the first push found unchanged and left out, is another's when it commits."""
+    send(hub, model)
+    with torch.no_grad():
+        model.classifier.bias += 1
+    push_meanwhile(hub, monkeypatch, [lambda: push_to_hub(tiny_model("levit"), "user/vit", token=hub.token)])
+    send(hub, model)
+    titles = [commit.title for commit in hub.repository("user/vit").history()]
+    assert titles[:2] == [
+        "Upload ViTForImageClassification with hf_vits",
+        "Upload LevitForImageClassification with hf_vits",
+    ]
+    check_whole(hub, model, tmp_path / "home")
+
+
+def test_weights_in_shards_pushed_at_the_same_time(hub, model, tmp_path, monkeypatch):
+    def commit_shards() -> None:
+        names = (
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+        )
+        operations = [CommitOperationAdd(name, b"{}") for name in names]
+        operations.append(CommitOperationDelete("model.safetensors"))
+        HfApi(token=hub.token).create_commit("user/vit", operations, commit_message="shards")
+
+    send(hub, model)
+    with torch.no_grad():
+        model.classifier.bias += 1
+    push_meanwhile(hub, monkeypatch, [commit_shards])
+    send(hub, model)
+    check_whole(hub, model, tmp_path / "home")
+
+
+def test_pushes_from_threads(hub, tmp_path):
+    models = [tiny_model("vit") for _ in range(4)]
+    for number, pushed in enumerate(models):
+        with torch.no_grad():
+            pushed.classifier.bias += number
+    with ThreadPoolExecutor(len(models)) as pool:
+        commits = list(pool.map(lambda pushed: push_to_hub(pushed, "user/vit", token=hub.token), models))
+    repository = hub.repository("user/vit")
+    assert len({commit.oid for commit in commits}) == len(models)
+    assert len(repository.history()) == 1 + len(models)
+    last = [commit.oid for commit in commits].index(repository.head.id)
+    check_whole(hub, models[last], tmp_path / "home")
+
+
+def test_a_commit_always_overtaken(hub, model, monkeypatch):
+    """The attempts are bounded; the last of the other commits is what the repository holds."""
+    numbers = iter(range(1000))
+
+    def commit() -> None:
+        operation = CommitOperationAdd("other.txt", str(next(numbers)).encode())
+        hub_commit("user/vit", [operation], commit_message="other")
+
+    hub_commit = HfApi(token=hub.token).create_commit
+    send(hub, model)
+    history = len(hub.repository("user/vit").history())
+    with torch.no_grad():
+        model.classifier.bias += 1
+    others = [step for _ in range(1000) for step in (commit, lambda: None)]
+    push_meanwhile(hub, monkeypatch, others)
+    with pytest.raises(OSError, match=r"pushing to user/vit at .*: others committed .* each of 10 attempts.*again"):
+        send(hub, model)
+    assert len(hub.repository("user/vit").history()) == history + push.COMMITS
+
+
+def test_conflicts_of_another_kind_of_status(hub, model, tmp_path):
+    fault = hub.fault(method="POST", path="/commit/main", status=409, times=2)
+    send(hub, model)
+    assert fault.hits == 2
+    check_pushed(hub, model, tmp_path / "expected")
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -176,6 +321,34 @@ def test_token_that_may_not_write(hub, model):
                 push_to_hub(tiny_model("deit"), repo_id, token=token)
     assert list(hub.repositories) == [("model", "user/vit")]
     assert len(hub.repository("user/vit").history()) == 2
+
+
+def test_public_repository_of_someone_else_under_another_endpoint(hub, model, monkeypatch):
+    """Where the host is not that of the default endpoint, the client fails to read an address that it writes."""
+    monkeypatch.setattr(constants, "ENDPOINT", "https://default.example")
+    monkeypatch.setattr(constants, "HF_URL_HOSTS", frozenset({"default.example"}))
+    with LoopbackHub() as other:
+        push_to_hub(model, "user/vit", token=other.token, endpoint=other.endpoint)
+        token = other.add_account("eve")
+        with pytest.raises(
+            PermissionError, match=r"http.* refuses to write to user/vit \(403\).*Check the token"
+        ) as caught:
+            push_to_hub(tiny_model("deit"), "user/vit", token=token, endpoint=other.endpoint)
+        assert other.endpoint in str(caught.value)
+        assert len(other.repository("user/vit").history()) == 2
+    assert not hub.repositories
+
+
+@pytest.mark.parametrize("how", [{"status": 403}, {"status": 400}, {"status": 500}, {"cut_after": 20}], ids=str)
+def test_no_signed_address_and_no_token_in_any_message(hub, model, caplog, how):
+    """Neither in the error and its causes nor in what is logged on the way."""
+    hub.fault(method="PUT", path="/models/user/vit/", times=1000, headers={"X-Error-Message": hub.token}, **how)
+    with pytest.raises((OSError, ValueError)) as caught:
+        send(hub, model)
+    assert caplog.records or how["status"] < 500
+    for text in (causes(caught.value), caplog.text):
+        assert "signature=" not in text
+        assert hub.token not in text
 
 
 def test_repository_of_someone_else(hub, model):
@@ -295,6 +468,6 @@ def test_corrupt_upload_is_refused(hub):
 
 
 def test_fault_needs_one_way_to_fail(hub):
-    for wrong in ({}, {"status": 500, "cut_after": 3}, {"status": 500, "lose_answer": True}):
+    for wrong in ({}, {"status": 500, "cut_after": 3}, {"status": 500, "lose_answer": True}, {"hang": 1, "status": 1}):
         with pytest.raises(ValueError, match="exactly one"):
             hub.fault(**wrong)

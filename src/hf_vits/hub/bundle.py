@@ -4,6 +4,10 @@ transformers runs a repository's code under `trust_remote_code=True`, but of a m
 of the form `from .name import ...`, beside the module (`transformers/dynamic_module_utils.py`). So the modules that an
 architecture needs are found by following its imports, and written side by side with their imports rewritten. The code
 is read, never run.
+
+It does not look again at the imports of a module that it has fetched, so a download that breaks in between leaves
+modules that stay missing. Only the imports of the module that it is asked for are checked each time: so the modules
+that an `auto_map` names import all that they need, also indirectly.
 """
 
 import ast
@@ -64,10 +68,12 @@ def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: A
     """
     folder = Path(folder)
     files: dict[str, str] = {}
+    entries: set[str] = set()
     for owner, json_files, part in ((model, ("config.json",), None), *_parts(processor)):
         if type(owner).__module__.startswith("transformers."):
             continue
         references = _references(owner)
+        entries |= {_entry_file(reference) for reference in references.values()}
         for name, text in _sources(owner, references.values()).items():
             if files.setdefault(name, text) != text:
                 raise ValueError(
@@ -80,6 +86,8 @@ def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: A
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     _check(folder, files)
+    for name in entries:
+        _name_all_modules(folder / name)
     return sorted(files)
 
 
@@ -170,7 +178,7 @@ def _sources(owner: Any, references: Iterable[str]) -> dict[str, str]:
             "bundle=False"
         )
     folder = Path(sys.modules[module].__file__).parent
-    paths = {folder / f"{reference.split('.')[0]}.py" for reference in references}
+    paths = {folder / _entry_file(reference) for reference in references}
     paths |= {Path(needed) for path in list(paths) for needed in get_relative_import_files(path)}
     return {path.name: path.read_text(encoding="utf-8") for path in sorted(paths)}
 
@@ -265,6 +273,20 @@ def _file_stem(module: str) -> str:
     if not _is_ours(module) or parts[1] == "models":
         return parts[-1]
     return "_".join(parts[1:])
+
+
+def _entry_file(reference: str) -> str:
+    """Return the file of a reference "module.Class" of an `auto_map`."""
+    return f"{reference.split('.')[0]}.py"
+
+
+def _name_all_modules(path: Path) -> None:
+    """Append imports, which are never run, of the modules that a module needs only indirectly."""
+    needed = {Path(file).stem for file in get_relative_import_files(path)}
+    if indirect := sorted(needed - {path.stem, *get_relative_imports(path)}):
+        imports = "".join(f"    from .{name} import __name__\n" for name in indirect)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"\n\nif False:  # names for transformers what else to download\n{imports}")
 
 
 def _set_auto_map(path: Path, references: dict[str, str], part: str | None = None) -> None:

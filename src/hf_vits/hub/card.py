@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
@@ -16,11 +17,12 @@ from hf_vits.auto import ROWS
 
 from .facts import FACTS, Facts
 from .privacy import contains_path, is_local, public_name
-from .sections import citation_section, licence_section, papers, table
+from .sections import citation_section, code, licence_section, papers, plain, plain_table
 from .usage import snippet, use_of
 
 LONGEST_TABLE = 20
 IMAGE_LINK = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
+IMAGE_ENDINGS = (".gif", ".jpeg", ".jpg", ".png", ".webp")
 # {kind of input: tags of its modality}
 MODALITIES = {"image": ["vision"], "video": ["vision"], "speech": ["audio"], "audio": ["audio"], "text": []}
 NO_METRICS = re.compile(r"epoch|.*(runtime|_per_second|_time)")
@@ -89,7 +91,7 @@ def model_card(
     """
     facts = _facts(model)
     name = variant or (facts.title if facts else type(model).__name__)
-    body = [f"# {name}", _introduction(model, facts), _usage(model, bundle)]
+    body = [f"# {plain(name)}", _introduction(model, facts), _usage(model, bundle)]
     if variant or source:
         body.append(_origin(facts, variant, source))
     data = _metadata(model, facts, licence)
@@ -106,10 +108,15 @@ def trained_card(model: PreTrainedModel, summary: TrainingSummary, *, bundle: bo
 
     Raises:
         FileNotFoundError: a figure of the summary is missing.
+        ValueError: a figure is no image file.
     """
     figures = [Path(figure) for figure in summary.figures]
     if missing := [figure.name for figure in figures if not figure.is_file()]:
         raise FileNotFoundError(f"figures of the card are missing: {', '.join(missing)}")
+    if others := [figure.name for figure in figures if not _is_image(figure)]:
+        raise ValueError(
+            f"figures of a card must be image files ({', '.join(IMAGE_ENDINGS)}), no links, got {', '.join(others)}"
+        )
     facts = _facts(model)
     title = facts.title if facts else type(model).__name__
     name = f"{title} on {public_name(summary.dataset)}"
@@ -122,7 +129,7 @@ def trained_card(model: PreTrainedModel, summary: TrainingSummary, *, bundle: bo
     data.model_name = name
     data.eval_results = [_result(summary, data.pipeline_tag, key, value) for key, value in metrics.items()] or None
     body = [
-        f"# {name}",
+        f"# {plain(name)}",
         _introduction(model, facts),
         _usage(model, bundle),
         *_training(summary, base_model, metrics, figures),
@@ -135,6 +142,7 @@ def write_card(card: ModelCard | str | os.PathLike, folder: str | os.PathLike) -
 
     Args:
         card: a card, its text, or the path of a README.md, which brings the images that it shows from beside it.
+            Only image files are brought: no links to other files, and no files of another type.
         folder: where to write.
     """
     text, images = _content(card)
@@ -149,11 +157,15 @@ def _content(card: ModelCard | str | os.PathLike) -> tuple[str, list[Path]]:
     if isinstance(card, os.PathLike) or (isinstance(card, str) and "\n" not in card and Path(card).is_file()):
         path = Path(card)
         text = path.read_text(encoding="utf-8")
-        shown = [path.parent / link for link in IMAGE_LINK.findall(text) if "/" not in link]
-        return text, [image for image in shown if image.is_file()]
+        names = map(unquote, IMAGE_LINK.findall(text))
+        return text, [image for name in names if "/" not in name and _is_image(image := path.parent / name)]
     if isinstance(card, str):
         return card, []
     raise TypeError(f"card must be a ModelCard, its text or the path of one, got {type(card).__name__}")
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_ENDINGS and path.is_file() and not path.is_symlink()
 
 
 def _row(model: PreTrainedModel) -> Architecture | None:
@@ -243,10 +255,10 @@ def _usage(model: PreTrainedModel, bundle: bool) -> str:
 
 
 def _origin(facts: Facts | None, variant: str | None, source: str | None) -> str:
-    what = f"the original checkpoint of `{variant}`" if variant else "an original checkpoint"
+    what = f"the original checkpoint of {code(variant)}" if variant else "an original checkpoint"
     addresses = " and ".join(f"<{address}>" for address in facts.repositories) if facts else ""
     where = f" ({addresses})" if addresses else ""
-    file = f", `{public_name(source)}`" if source else ""
+    file = f", {code(public_name(source))}" if source else ""
     return (
         f"## Weights\n\nConverted with hf_vits from {what}{where}{file}. The model computes what the original's code "
         "computes on it; it was not trained further."
@@ -256,28 +268,29 @@ def _origin(facts: Facts | None, variant: str | None, source: str | None) -> str
 def _training(
     summary: TrainingSummary, base_model: str | None, metrics: Mapping[str, float], figures: Sequence[Path]
 ) -> list[str]:
-    start, data = "Trained", public_name(summary.dataset)
+    start, data = "Trained", plain(public_name(summary.dataset))
     if base_model:
-        start = f"Fine-tuned from [{base_model}](https://hf.co/{base_model})"
+        start = f"Fine-tuned from [{plain(base_model)}](https://hf.co/{quote(base_model)})"
     if summary.dataset_id:
-        data = f"[{data}](https://hf.co/datasets/{summary.dataset_id})"
+        data = f"[{data}](https://hf.co/datasets/{quote(summary.dataset_id)})"
     sections = [
         f"## Training\n\n{start} on {data}: {summary.train_size:,} examples, evaluated on {summary.eval_size:,} "
-        f"({summary.split})."
+        f"({plain(summary.split)})."
     ]
     settings = {key: value for key, value in summary.hyperparameters.items() if not contains_path(value)}
     if settings:
-        sections.append("### Hyperparameters\n\n" + table(["name", "value"], sorted(settings.items())))
+        sections.append("### Hyperparameters\n\n" + plain_table(["name", "value"], sorted(settings.items())))
     if metrics:
-        sections.append("## Evaluation\n\n" + table([summary.split, "value"], metrics.items()))
-    sections += [f"![{figure.stem.replace('_', ' ').capitalize()}]({figure.name})" for figure in figures]
+        sections.append("## Evaluation\n\n" + plain_table([summary.split, "value"], metrics.items()))
+    for figure in figures:
+        sections.append(f"![{plain(figure.stem.replace('_', ' ').capitalize())}]({quote(figure.name)})")
     if summary.samples:
         rows = [row.values() for row in summary.samples]
-        sections.append("### Samples\n\n" + table(list(summary.samples[0]), rows))
+        sections.append("### Samples\n\n" + plain_table(list(summary.samples[0]), rows))
     if summary.history:
         names = list(dict.fromkeys(name for row in summary.history for name in row))
         rows = ([row.get(name, "") for name in names] for row in _thinned(summary.history))
-        sections.append("### Course\n\n" + table(names, rows))
+        sections.append("### Course\n\n" + plain_table(names, rows))
     return sections
 
 

@@ -15,17 +15,19 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import (
     BadRequestError,
     HfHubHTTPError,
+    HfUriError,
     HTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import parse_ratelimit_headers
 from transformers import PreTrainedModel
 
 from hf_vits import __version__
 
 from .bundle import remove_bundle, write_bundle
 from .card import model_card, write_card
+from .client import HubUnavailable, asked_wait, bounded_requests
+from .privacy import remove_paths, without_secrets
 from .usage import REPOSITORY
 
 logger = logging.getLogger(__name__)
@@ -34,11 +36,9 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.
 # The client itself retries uploads of large files and the request how to upload, but not the creation of a repository
 # or of a commit, nor the check of a card.
 ATTEMPTS = 4
-LONGEST_WAIT = 300  # seconds; longer waits that the Hub asks for end in an error
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
-# Keys of a saved configuration that name where it was loaded from.
-PRIVATE_KEYS = ("_name_or_path", "_commit_hash", "name_or_path")
-
+COMMITS = 10  # attempts at a commit while others commit
+CONFLICTS = (409, 412)  # statuses of a commit whose parent is no longer the last commit of the branch
 # The client reads the check of a card as JSON before it looks at the status, and so trips over a gateway's HTML page.
 FAILURES = (HTTPError, json.JSONDecodeError)
 
@@ -85,7 +85,8 @@ def push_to_hub(
     """Share a model on the Hub: configuration, safetensors, processor, card and its own code, in one commit.
 
     The repository is made if there is none. A second push uploads only what changed, and makes no commit if nothing
-    did. Nothing else is uploaded: no optimizer state, no paths, no tokens.
+    did. Nothing else is uploaded: no optimizer state, no paths, no tokens. Where several push at once, each
+    commits on top of the one before, so that the repository holds one model and not parts of two.
 
     Args:
         model: any model of hf_vits or transformers.
@@ -111,7 +112,8 @@ def push_to_hub(
         ValueError: the revision does not exist, the card's metadata is invalid, the code cannot be bundled, or the
             repository is public where `private=True` was asked for.
         PermissionError: the token is missing, wrong, or may not write there.
-        OSError: the Hub failed or could not be reached, after retries.
+        OSError: the Hub failed or could not be reached, after retries; it did not answer for 60 seconds; it asks to
+            wait for more than 300 seconds in all; or others committed during each of 10 attempts.
     """
     _check_arguments(model, processor)
     api = HfApi(endpoint=endpoint, token=token, library_name="hf_vits", library_version=__version__)
@@ -119,10 +121,12 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         _write(model, folder, processor, card, bundle)
-        with _explained(api, repo_id, revision):
-            repo_id = _persistently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id
+        with _discreet(api), _explained(api, repo_id, revision), bounded_requests():
+            repo_id = _persistently(lambda: _create_repository(api, repo_id, private))
             _fill_in_repository(folder / "README.md", repo_id)
-            return _persistently(lambda: _commit(api, repo_id, folder, message, revision, private, card is None))
+            return _commit_on_newest(
+                repo_id, lambda: _commit(api, repo_id, folder, message, revision, private, card is None)
+            )
 
 
 def _check_arguments(model: Any, processor: Any) -> None:
@@ -138,8 +142,8 @@ def _write(model: PreTrainedModel, folder: Path, processor: Any, card: Any, bund
     model.save_pretrained(folder)
     if processor is not None:
         processor.save_pretrained(folder)
-    for path in folder.glob("*.json"):
-        _drop_keys(path, PRIVATE_KEYS)
+    for path in folder.rglob("*.json"):
+        remove_paths(path)
     if bundle:
         write_bundle(model, folder, processor)
     else:
@@ -147,10 +151,14 @@ def _write(model: PreTrainedModel, folder: Path, processor: Any, card: Any, bund
     write_card(model_card(model, bundle=bundle) if card is None else card, folder)
 
 
-def _drop_keys(path: Path, keys: tuple[str, ...]) -> None:
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if any(data.pop(key, None) is not None for key in keys):
-        path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _create_repository(api: HfApi, repo_id: str, private: bool | None) -> str:
+    """Create a repository unless it exists, and return its name with the namespace."""
+    try:
+        return api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    except HfUriError:
+        # The repository exists and the token may not create it; under an endpoint that is not the default one, the
+        # client then fails to read the repository's address, which it wrote itself.
+        return repo_id
 
 
 def _fill_in_repository(card: Path, repo_id: str) -> None:
@@ -160,9 +168,10 @@ def _fill_in_repository(card: Path, repo_id: str) -> None:
 def _commit(
     api: HfApi, repo_id: str, folder: Path, message: str, revision: str | None, private: bool | None, keep_card: bool
 ) -> CommitInfo:
-    """Commit what differs from the remote state.
+    """Commit what differs from the remote state, on top of this state.
 
     Each attempt asks for this state again: if a commit was made and only the response was lost, it is not repeated.
+    If another commit comes between, the Hub refuses this one.
     """
     remote = api.model_info(repo_id, revision=revision)
     if private and not remote.private:
@@ -178,7 +187,19 @@ def _commit(
     # Weights of an earlier push under other names would be loaded in place of these.
     stale = sorted(name for name in present - set(local) if WEIGHTS.fullmatch(name))
     operations += [CommitOperationDelete(name) for name in stale]
-    return api.create_commit(repo_id, operations, commit_message=message, revision=revision)
+    return api.create_commit(repo_id, operations, commit_message=message, revision=revision, parent_commit=remote.sha)
+
+
+def _commit_on_newest(repo_id: str, commit: Callable[[], CommitInfo]) -> CommitInfo:
+    """Return the result of `commit`; try again where another commit was made meanwhile."""
+    for _ in range(COMMITS):
+        try:
+            return _persistently(commit)
+        except HfHubHTTPError as error:
+            if error.response.status_code not in CONFLICTS:
+                raise
+            logger.warning("another commit to %s was made meanwhile; trying again on top of it", repo_id)
+    raise HubUnavailable(f"others committed to it during each of {COMMITS} attempts")
 
 
 def _persistently(call: Callable[[], T]) -> T:
@@ -197,17 +218,39 @@ def _persistently(call: Callable[[], T]) -> T:
 
 def _seconds_to_wait(error: Exception, attempt: int) -> float | None:
     """Return the seconds until the next attempt: what the Hub asks for, else 1, 2, 4...; None to give up."""
-    if not isinstance(error, HfHubHTTPError):
-        return 2 ** (attempt - 1)
-    if error.response.status_code not in RETRIED_STATUSES:
-        return None
-    limit = parse_ratelimit_headers(error.response.headers)
-    retry_after = error.response.headers.get("Retry-After", "")
-    if limit is not None and limit.remaining == 0:
-        wait = limit.reset_in_seconds
-    else:
-        wait = int(retry_after) if retry_after.isdigit() else 2 ** (attempt - 1)
-    return wait if wait <= LONGEST_WAIT else None
+    wait = None
+    if isinstance(error, HfHubHTTPError):
+        if error.response.status_code not in RETRIED_STATUSES:
+            return None
+        wait = asked_wait(error.response)
+    return 2 ** (attempt - 1) if wait is None else wait
+
+
+@contextmanager
+def _discreet(api: HfApi) -> Iterator[None]:
+    """Remove signed addresses and tokens from errors, from their causes, and from the client's warnings."""
+    client = logging.getLogger("huggingface_hub.utils._http")
+
+    def clean(text: str) -> str:
+        return without_secrets(text, (api.token if isinstance(api.token, str) else None, get_token()))
+
+    def clean_record(record: logging.LogRecord) -> bool:
+        record.msg, record.args = clean(record.getMessage()), ()
+        return True
+
+    for source in (client, logger):
+        source.addFilter(clean_record)
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            cause.args = tuple(clean(item) if isinstance(item, str) else item for item in cause.args)
+            cause = cause.__cause__ or cause.__context__
+        raise
+    finally:
+        for source in (client, logger):
+            source.removeFilter(clean_record)
 
 
 @contextmanager
@@ -235,11 +278,12 @@ def _explained(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]
                 f"{(error.server_message or _first_line(error)).rstrip('.')}. {_token_advice(api)}"
             ) from error
         raise OSError(_failure(api, repo_id, error)) from error
-    except (*FAILURES, ConnectionError) as error:  # ConnectionError is how uploads through Xet fail
+    # ConnectionError is how uploads through Xet fail.
+    except (*FAILURES, ConnectionError, HubUnavailable) as error:
         raise OSError(_failure(api, repo_id, error)) from error
     except RuntimeError as error:
         # What the client raises around the failed upload of a large file.
-        if not isinstance(error.__cause__, HTTPError):
+        if not isinstance(error.__cause__, HTTPError | HubUnavailable):
             raise
         raise OSError(_failure(api, repo_id, error.__cause__)) from error
 

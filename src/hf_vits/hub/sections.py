@@ -1,5 +1,6 @@
 """Parts of Markdown text that the cards of models and the cards of architectures share."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ LICENCES = {
     "gpl": "GNU General Public License",
     "mit": "MIT",
 }
+# Characters that begin markup anywhere in a line; an underscore does not between letters or digits.
+MARKUP = re.compile(r"[\\`*\[\]~$]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def papers(facts: Facts) -> str:
@@ -54,8 +57,8 @@ def citation_section(facts: Facts) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a Markdown table; floats are written with six significant digits."""
-    lines = [head, ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
+    """Return a Markdown table of Markdown texts and numbers; floats are written with six significant digits."""
+    lines = [[cell(value) for value in head], ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -63,3 +66,22 @@ def cell(value: Any) -> str:
     """Return a value as text for a cell of a table."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def plain_table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a Markdown table that shows texts as they are, whatever they contain."""
+    return table([plain(name) for name in head], ([plain(value) for value in row] for row in rows))
+
+
+def plain(value: Any) -> Any:
+    """Return Markdown that shows a text, in one line, as it is; a float is returned unchanged."""
+    if isinstance(value, float):
+        return value
+    text = MARKUP.sub(r"\\\g<0>", " ".join(str(value).split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def code(text: str) -> str:
+    """Return Markdown that shows a text as code; a text with a backtick, which would end it, is shown plainly."""
+    text = " ".join(text.split())
+    return plain(text) if "`" in text else f"`{text}`"

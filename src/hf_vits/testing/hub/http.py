@@ -29,6 +29,8 @@ class Fault:
     cut_after: int | None
     reset: bool
     lose_answer: bool
+    hang: bool
+    after: int = 0
     hits: int = 0
 
     def matches(self, method: str, target: str) -> bool:
@@ -157,6 +159,9 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         hub = self.server.hub
         fault = hub.take_fault(self.command, self.path)
+        if fault and fault.hang:
+            self._hang()
+            return
         has_body = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         if fault and fault.cut_after is not None and has_body:
             self.rfile.read(fault.cut_after)
@@ -209,6 +214,12 @@ class Handler(BaseHTTPRequestHandler):
             self._close(fault.reset)
         else:
             self.wfile.write(answer.body)
+
+    def _hang(self) -> None:
+        """Read until the client, or the end of the hub, closes the connection."""
+        while self.rfile.read1():
+            pass
+        self._cut(reset=False, received=0)
 
     def _cut(self, reset: bool, received: int) -> None:
         self.server.hub.exchanges.append(Exchange(self.command, self.path, 0, received))

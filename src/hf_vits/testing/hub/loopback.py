@@ -106,8 +106,12 @@ class LoopbackHub(HubApi):
         cut_after: int | None = None,
         reset: bool = False,
         lose_answer: bool = False,
+        hang: bool = False,
+        after: int = 0,
     ) -> Fault:
         """Make the next `times` requests fail whose method and path with query match `method` and the regex `path`.
+
+        The first `after` of them are answered as usual.
 
         Exactly one way to fail is given:
 
@@ -115,12 +119,15 @@ class LoopbackHub(HubApi):
         - `cut_after`: cut the connection after so many bytes of the request body or, if there is none, of the answer;
           with a TCP reset if `reset`.
         - `lose_answer`: do what is asked, then cut the connection before answering.
+        - `hang`: never answer, and keep the connection open.
 
         Returns the fault, which counts its `hits`.
         """
-        if sum((status is not None, cut_after is not None, lose_answer)) != 1:
-            raise ValueError("a fault has exactly one of status=, cut_after= and lose_answer=True")
-        fault = Fault(method, re.compile(path), status, times, headers or {}, cut_after, reset, lose_answer)
+        if sum((status is not None, cut_after is not None, lose_answer, hang)) != 1:
+            raise ValueError("a fault has exactly one of status=, cut_after=, lose_answer=True and hang=True")
+        fault = Fault(
+            method, re.compile(path), status, times, headers or {}, cut_after, reset, lose_answer, hang, after
+        )
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -183,8 +190,12 @@ class LoopbackHub(HubApi):
         """Return the first scripted fault that matches a request, and count the hit."""
         with self._lock:
             fault = next((fault for fault in self._faults if fault.matches(method, target)), None)
-            if fault:
-                fault.hits += 1
+            if fault is None:
+                return None
+            if fault.after > 0:
+                fault.after -= 1
+                return None
+            fault.hits += 1
             return fault
 
 
