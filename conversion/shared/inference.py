@@ -39,3 +39,13 @@ def whole(values: list) -> list | None:
 def found(**fields) -> dict:
     """Return the fields whose value is known."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def num_labels(tensors: Mapping[str, torch.Tensor], bias: str = "head.bias") -> int:
+    """Return the number of classes of a linear classifier, the length of its bias; 0 if there is no such bias."""
+    return size(tensors, bias, 0, 1) or 0
+
+
+def has_bias(tensors: Mapping[str, torch.Tensor], layer: str) -> bool | None:
+    """Return whether a layer, whose keys begin with `layer`, has a bias; None if its weight is missing too."""
+    return f"{layer}bias" in tensors if f"{layer}weight" in tensors else None

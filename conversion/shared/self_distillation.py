@@ -9,7 +9,6 @@ import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
-from hf_vits.layers.patch import pair
 from hf_vits.models.cvt.configuration_cvt import CvtConfig
 from hf_vits.models.cvt.modeling_cvt import CvtModel
 from hf_vits.models.deit.configuration_deit import DeiTConfig
@@ -21,9 +20,8 @@ from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 from ..systems.cvt import infer_windowed, window_renamings
 from ..systems.swin import infer_swin, swin_renamings
 from ..systems.swin import prepare as without_tables
-from .inference import size
 from .preprocessing import resize_and_crop
-from .timm_vit import infer_vit, vit_renamings
+from .timm_vit import infer_image_size, infer_vit, vit_fields, vit_renamings
 
 # hidden_size, num_hidden_layers, num_attention_heads
 SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
@@ -33,16 +31,7 @@ FULL = "_full"
 
 def vit(size: str, patch_size: int) -> dict:
     """Fields of a ViT, as DINO writes it."""
-    hidden_size, num_hidden_layers, num_attention_heads = SIZES[size]
-    return {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": num_hidden_layers,
-        "num_attention_heads": num_attention_heads,
-        "intermediate_size": 4 * hidden_size,
-        "patch_size": patch_size,
-        "encoder_stride": patch_size,
-        "position_interpolation": "bicubic_offset",
-    }
+    return vit_fields(*SIZES[size], patch_size, position_interpolation="bicubic_offset")
 
 
 def swin(window_size: int, **more) -> dict:
@@ -128,11 +117,8 @@ def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str =
     if backbone is SwinModel:
         return inferred | infer_swin(tensors, prefix)
     inferred |= infer_vit(tensors, prefix)
-    if num_positions := size(tensors, f"{prefix}pos_embed", 1, 3):
-        patch_size = inferred.get("patch_size", fields["patch_size"])
-        num_tokens = 1 + fields.get("distilled", False)
-        inferred["image_size"] = round(max(num_positions - num_tokens, 0) ** 0.5) * pair(patch_size)[0]
-    return inferred
+    patch_size, num_tokens = inferred.get("patch_size", fields["patch_size"]), 1 + fields.get("distilled", False)
+    return inferred | infer_image_size(tensors, prefix, num_tokens, patch_size)
 
 
 def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
@@ -153,9 +139,21 @@ def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
     }
 
 
-def full_backbone(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Return `backbone_config` of a model that trains the variant's backbone, with what the file records of it."""
-    return infer_backbone(tensors, fields["backbone_config"], "student.backbone.")
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    """Return the configuration fields that the tensors record: of a backbone, or of the model that trains one."""
+    if not is_full(fields):
+        return infer_backbone(tensors, fields)
+    backbone = infer_backbone(tensors, fields["backbone_config"], "student.backbone.")
+    return infer_head(tensors) | {"backbone_config": backbone}
+
+
+def move_center(tensors: dict[str, torch.Tensor], theirs: str, ours: str, head: str = "head.last_layer") -> None:
+    """Move, in place, a centre of the original's loss to our key, as a vector.
+
+    A file without it gets zeros, with which training starts, for each prototype of the student's layer `head`.
+    """
+    if (magnitude := tensors.get(f"student.{head}.weight_g")) is not None:
+        tensors[f"objective.{ours}.value"] = tensors.pop(theirs, torch.zeros(len(magnitude))).flatten()
 
 
 def backbone_renamings(
@@ -169,7 +167,10 @@ def backbone_renamings(
     return [token, *vit_renamings(encoder, prefix)]
 
 
-def full_renamings(config: DINOConfig) -> list[WeightRenaming]:
+def transforms(config: DeiTConfig | SwinConfig | CvtConfig | DINOConfig) -> list[WeightRenaming]:
+    """Return the renamings to our keys: of a backbone, or of the model that trains one."""
+    if not isinstance(config, DINOConfig):
+        return backbone_renamings(config)
     names = {
         r"\.last_layer2\.": ".patch_layer.",
         r"_layer\.weight_g$": "_layer.magnitude",

@@ -14,7 +14,7 @@ from transformers.core_model_loading import Concatenate, WeightConverter, Weight
 from hf_vits.models.audiomer.configuration_audiomer import AudiomerConfig
 from hf_vits.models.audiomer.modeling_audiomer import AudiomerForAudioClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, num_labels, ratio, size, whole
 
 # datamodules/SpeechCommands12.py, SpeechCommands20.py and SpeechCommands35.py, in the classifier's order
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
@@ -86,7 +86,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
-        "num_labels": len(tensors["classifier.3.bias"]) if "classifier.3.bias" in tensors else 0,
+        "num_labels": num_labels(tensors, "classifier.3.bias"),
         "use_residual": any(key.startswith("encoder.identity_layers.") for key in tensors),
         "use_attention": any(".performer." in key for key in tensors),
         "use_squeeze_excitation": any(".se." in key for key in tensors),

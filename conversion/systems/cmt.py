@@ -12,7 +12,7 @@ from hf_vits.layers.position import interpolate_positions
 from hf_vits.models.cmt.configuration_cmt import CmtConfig
 from hf_vits.models.cmt.modeling_cmt import CmtForImageClassification, grid_of
 
-from ..shared.inference import count, found, size, whole
+from ..shared.inference import count, found, num_labels, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -58,7 +58,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         sequence_reduction_ratios=[size(tensors, f"blocks_{stage}.0.attn.sr.0.weight", 2, 4) or 1 for stage in stages],
         mlp_ratio=common_ratio(mlps, widths, expected) if mlps and widths else None,
         pooler_hidden_size=size(tensors, "_fc.weight", 0, 4),
-        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        num_labels=num_labels(tensors),
     )
     if "relative_pos_a" in tensors:
         inferred["image_size"] = 4 * isqrt(tensors["relative_pos_a"].shape[1])

@@ -8,7 +8,7 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.coat.configuration_coat import CoatConfig
 from hf_vits.models.coat.modeling_coat import CoatBackbone, CoatForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 COAT = {"num_parallel_layers": 6, "mlp_ratios": [4, 4, 4, 4], "num_labels": 1000}
@@ -72,7 +72,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     if not any(HEAD.match(key) for key in tensors):
         config = CoatConfig(**fields | inferred | {"out_features": None})
         return inferred | {"out_features": config.stage_names[1:], "num_labels": 0}
-    return inferred | {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    return inferred | {"num_labels": num_labels(tensors)}
 
 
 def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
@@ -87,7 +87,7 @@ def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         mlp_ratios=whole([ratio(*pair) for pair in zip(mlps, widths or [], strict=False)]),
         num_channels=size(tensors, "patch_embed1.proj.weight", 1, 4),
         patch_size=size(tensors, "patch_embed1.proj.weight", 2, 4),
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
     windows = [f"crpe1.conv_list.{index}.weight" for index in range(count(tensors, "crpe1.conv_list.") or 0)]
     num_heads = fields.get("num_attention_heads", CoatConfig.num_attention_heads)

@@ -9,21 +9,18 @@ import re
 import torch
 from transformers import PreTrainedModel
 
-from hf_vits.pretraining.esvit.configuration_esvit import EsViTConfig
 from hf_vits.pretraining.esvit.modeling_esvit import EsViTForPreTraining
 
+from ..shared import self_distillation
 from ..shared.self_distillation import (
     backbone_class,
-    backbone_renamings,
     cvt,
-    full_backbone,
-    full_renamings,
-    infer_backbone,
-    infer_head,
     is_full,
+    move_center,
     prepare_branches,
     processor,
     swin,
+    transforms,
     with_training,
 )
 from .swin import BASE
@@ -51,10 +48,8 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     tensors = {key: value.flatten(1) if POINTWISE.search(key) else value for key, value in tensors.items()}
     tensors = prepare_branches(tensors, fields)
     if is_full(fields):
-        for ours, theirs, head in (("center", "center", "head"), ("region_center", "center_grid", "region_head")):
-            if (magnitude := tensors.get(f"student.{head}.last_layer.weight_g")) is not None:
-                center = tensors.pop(f"dino_loss.{theirs}", torch.zeros(len(magnitude)))
-                tensors[f"objective.{ours}.value"] = center.flatten()
+        move_center(tensors, "dino_loss.center", "center")
+        move_center(tensors, "dino_loss.center_grid", "region_center", "region_head.last_layer")
     return tensors
 
 
@@ -70,16 +65,10 @@ def named_part(key: str) -> str:
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    if not is_full(fields):
-        return infer_backbone(tensors, fields)
-    return infer_head(tensors) | {
-        "use_regions": "student.region_head.last_layer.weight_g" in tensors,
-        "backbone_config": full_backbone(tensors, fields),
-    }
-
-
-def transforms(config) -> list:
-    return full_renamings(config) if isinstance(config, EsViTConfig) else backbone_renamings(config)
+    inferred = self_distillation.infer(tensors, fields)
+    if is_full(fields):
+        inferred["use_regions"] = "student.region_head.last_layer.weight_g" in tensors
+    return inferred
 
 
 __all__ = ["VARIANTS", "infer", "model_class", "prepare", "processor", "transforms"]

@@ -17,10 +17,9 @@ from hf_vits.layers.patch import pair
 from hf_vits.models.levit.configuration_levit import LevitConfig
 from hf_vits.models.levit.modeling_levit import STEM_STRIDE, LevitForImageClassification, LevitModel, grid_of
 
-from ..core import build
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
-from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from ..shared.transformers_layout import check_expressible, copy_fields, our_class, read_theirs, write_theirs
 
 
 def fields(hidden_sizes: list[int], num_attention_heads: list[int], depths: list[int], key_dim: int, **more) -> dict:
@@ -58,7 +57,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = infer_stages(tensors) | {
-        "num_labels": len(tensors["head.l.bias"]) if "head.l.bias" in tensors else 0,
+        "num_labels": num_labels(tensors, "head.l.bias"),
         "distilled": "head_dist.l.bias" in tensors,
     }
     if (biases := tensors.get("blocks.0.m.attention_biases")) is not None:
@@ -146,7 +145,10 @@ def processor(variant: str, config: LevitConfig) -> dict:
 
 # transformers' own Levit
 
-# What it can vary, and the original cannot.
+SHARED_FIELDS = ("num_channels", "depths", "hidden_sizes", "num_attention_heads", "id2label", "label2id")
+# Fields that transformers has per stage and the original once.
+PER_STAGE = ("key_dim", "attention_ratio", "mlp_ratio")
+# The stem, which transformers can vary and the original cannot.
 STEM = {"kernel_size": 3, "stride": 2, "padding": 1, "patch_size": STEM_STRIDE}
 
 
@@ -159,21 +161,9 @@ def from_transformers(model):
     for name, value in STEM.items():
         if getattr(theirs, name) != value:
             raise ValueError(f"the stem of LeViT has {name}={value}, this model has {name}={getattr(theirs, name)}")
-    options = {
-        "image_size": theirs.image_size,
-        "num_channels": theirs.num_channels,
-        "depths": theirs.depths,
-        "hidden_sizes": theirs.hidden_sizes,
-        "num_attention_heads": theirs.num_attention_heads,
-        "key_dim": one_value(theirs, "key_dim"),
-        "attention_ratio": one_value(theirs, "attention_ratio"),
-        "mlp_ratio": one_value(theirs, "mlp_ratio"),
-        "drop_path_rate": theirs.drop_path_rate,
-        "distilled": has_teacher,
-        "id2label": theirs.id2label,
-        "label2id": theirs.label2id,
-    }
-    return read_theirs(build(model_class, options), model, layout(theirs))
+    fields = copy_fields(theirs, (*SHARED_FIELDS, "image_size", "drop_path_rate")) | {"distilled": has_teacher}
+    fields |= {name: one_value(theirs, name) for name in PER_STAGE}
+    return read_theirs(model, model_class, fields, layout(theirs))
 
 
 def one_value(config, name: str):
@@ -196,17 +186,10 @@ def to_transformers(model):
     check_expressible(config, {"hidden_act": "hardswish", "downsampling_attention_ratio": 4, "num_hidden_layers": 3})
     theirs = TransformersLevitConfig(
         image_size=STEM_STRIDE * rows,
-        num_channels=config.num_channels,
-        hidden_sizes=list(config.hidden_sizes),
-        num_attention_heads=list(config.num_attention_heads),
-        depths=list(config.depths),
-        key_dim=[config.key_dim] * 3,
-        attention_ratio=[config.attention_ratio] * 3,
-        mlp_ratio=[config.mlp_ratio] * 3,
-        id2label=config.id2label,
-        label2id=config.label2id,
+        **copy_fields(config, SHARED_FIELDS),
+        **{name: [getattr(config, name)] * 3 for name in PER_STAGE},
     )
-    return write_theirs(model, their_class(model)(theirs), layout(config))
+    return write_theirs(model, their_class(model), theirs, layout(config))
 
 
 def their_class(model) -> type:

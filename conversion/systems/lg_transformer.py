@@ -5,6 +5,7 @@ import torch
 from hf_vits.models.lg_transformer.configuration_lg_transformer import LgTransformerConfig
 from hf_vits.models.lg_transformer.modeling_lg_transformer import LgTransformerForImageClassification
 
+from ..shared.inference import num_labels
 from ..shared.preprocessing import resize_and_crop
 
 VARIANTS = {
@@ -22,7 +23,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": len(tensors["classifier.bias"]) if "classifier.bias" in tensors else 0}
+    return {"num_labels": num_labels(tensors, "classifier.bias")}
 
 
 def transforms(config: LgTransformerConfig) -> list:

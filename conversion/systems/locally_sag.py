@@ -12,7 +12,7 @@ from transformers.core_model_loading import Concatenate, WeightConverter, Weight
 from hf_vits.models.locally_sag.configuration_locally_sag import LocallySagConfig
 from hf_vits.models.locally_sag.modeling_locally_sag import LocallySagForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -96,7 +96,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         multi_query=key_value < 2 * widths[0] if key_value and widths and has_heads(fields) else None,
         mlp_ratio=ratio(size(tensors, f"{first}1.fc1.weight", 0, 2), widths[0] if widths else None),
         qkv_bias=f"{first}0.Wkv_even.bias" in tensors if key_value else None,
-        num_labels=tensors["mlp_head.bias"].numel() if "mlp_head.bias" in tensors else 0,
+        num_labels=num_labels(tensors, "mlp_head.bias"),
     )
 
 

@@ -16,13 +16,14 @@ from hf_vits.configuration import LocalityConfig
 
 from ..shared.inference import found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import vit_fields
 from . import deit, pvt, swin, t2t, tnt
 
 # A field that only this host's configuration has, and that its variants below tell; DeiT is the one without.
 HOSTS = {"sequence_reduction_ratios": pvt, "window_size": swin, "pixel_hidden_size": tnt, "token_layer": t2t}
 
 LOCAL = {"feed_forward": "locality", "drop_path_rate": 0.1, "num_labels": 1000}
-TINY, SMALL = deit.fields(192, 12, 4), deit.fields(384, 12, 8)
+TINY, SMALL = vit_fields(192, 12, 4), vit_fields(384, 12, 8)
 
 VARIANTS = {
     "localvit_tiny_mlp6_act1": {

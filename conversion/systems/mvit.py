@@ -18,8 +18,9 @@ from hf_vits.models.mvit.configuration_mvit import MvitConfig
 from hf_vits.models.mvit.modeling_mvit import MvitBackbone, MvitForImageClassification, MvitForVideoClassification
 from hf_vits.processing.video import VitsVideoProcessor
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import IMAGENET_MEAN, IMAGENET_STD, resize_and_crop, slowfast_clips
+from ..shared.timm_vit import BLOCK
 
 TINY = {"depths": [1, 2, 5, 2]}
 SMALL = {"depths": [1, 2, 11, 2]}
@@ -161,7 +162,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     }
     if DETECTOR_STAGE_NORM in tensors:
         return inferred | DETECTION
-    return inferred | {"num_labels": len(tensors["head.projection.bias"]) if "head.projection.bias" in tensors else 0}
+    return inferred | {"num_labels": num_labels(tensors, "head.projection.bias")}
 
 
 def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
@@ -177,7 +178,7 @@ def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
         num_channels=size(tensors, "patch_embed.proj.weight", 1),
         mlp_ratio=ratio(*mlp),
         position_embedding_type="relative" if is_relative else "absolute" if is_absolute else None,
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
     if not widths:
         return inferred
@@ -257,12 +258,7 @@ def transforms(config: MvitConfig) -> list:
         renamings[rf"^blocks\.{block}\.proj\."] = f"model.stages.{stage}.layers.{layer}.{shortcut}."
         renamings[rf"^blocks\.{block}\."] = f"model.stages.{stage}.layers.{layer}."
     renamings |= {
-        r"\.norm1\.": ".attention_norm.",
-        r"\.norm2\.": ".mlp_norm.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.attn\.": ".attention.",
-        r"\.mlp\.fc1\.": ".mlp.up.",
-        r"\.mlp\.fc2\.": ".mlp.down.",
+        **BLOCK,
         r"^norm\.": "model.norm.",
         r"^head\.projection\.": "classifier.",
     }

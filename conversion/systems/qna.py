@@ -11,7 +11,7 @@ from hf_vits.models.qna.configuration_qna import QnaConfig
 from hf_vits.models.qna.modeling_qna import QnaForImageClassification, pooling_size
 
 from ..shared.flax import torch_layout
-from ..shared.inference import found, ratio, size
+from ..shared.inference import found, num_labels, ratio, size
 from ..shared.preprocessing import resize_and_crop
 
 TINY = {
@@ -107,7 +107,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     queries = next((key for key in tensors if re.match(r"QnAStage_\d+\..*\.query$", key)), "")
     mlp = next((key for key in tensors if key.endswith("_Block_1.MlpBlock_0.Dense_0.weight")), "")
     return found(
-        num_labels=len(tensors[head]) if head in tensors else 0,
+        num_labels=num_labels(tensors, head),
         stem_type="resnet" if "StemBlock_0.conv_7x7.weight" in tensors else "patch",
         shortcut_type="average" if any(".AvgPool1x1Conv_0." in key for key in tensors) else "convolution",
         num_queries=size(tensors, queries, 0, 2),

@@ -16,8 +16,9 @@ from transformers.core_model_loading import ConversionOps, WeightConverter, Weig
 from hf_vits.models.regionvit.configuration_regionvit import RegionViTConfig
 from hf_vits.models.regionvit.modeling_regionvit import RegionViTBackbone, RegionViTForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import BLOCK
 
 TINY = {"num_labels": 1000}
 SMALL = {"hidden_sizes": [96, 192, 384, 768], "num_attention_heads": [3, 6, 12, 24], "num_labels": 1000}
@@ -68,7 +69,7 @@ def name_of_block(number: int) -> str:
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = infer_sizes(tensors, fields)
-    inferred["num_labels"] = len(tensors["head.bias"]) if "head.bias" in tensors else 0
+    inferred["num_labels"] = num_labels(tensors)
     if "norm.weight" not in tensors and not inferred["num_labels"]:  # a detector's
         inferred |= {"use_stage_norm": "norm0.weight" in tensors}
         inferred |= {"out_features": RegionViTConfig(**fields | inferred).stage_names[1:]}
@@ -90,7 +91,7 @@ def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         mlp_ratio=ratio(mlp, widths[0] if widths else None),
         num_conv_layers=3 if len(convolutions) > 1 else 1 if "patch_embed.proj.weight" in tensors else None,
         use_conv_position_embedding="layers.0.peg.weight" in tensors if stages else None,
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
 
 
@@ -162,13 +163,9 @@ def transforms(config: RegionViTConfig) -> list:
         r"\.block\.": ".layers.",
         r"\.peg\.": ".position_embedding.",
         r"\.norm0\.": ".regional_norm.",
+        **BLOCK,
         r"\.norm1\.": ".local_norm.",
-        r"\.norm2\.": ".mlp_norm.",
-        r"\.attn\.qkv\.": ".attention.qkv.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.attn\.rel_pos$": ".attention.position_bias.table",
-        r"\.mlp\.fc1\.": ".mlp.up.",
-        r"\.mlp\.fc2\.": ".mlp.down.",
+        r"\.rel_pos$": ".position_bias.table",
         r"^norm(\d+)\.": r"model.stages.\1.norm.",
         r"^norm\.": "model.norm.",
         r"^head\.": "classifier.",

@@ -15,6 +15,8 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.septr.configuration_septr import SepTrConfig
 from hf_vits.models.septr.modeling_septr import SepTrForAudioClassification
 
+from ..shared.inference import num_labels
+
 SIZE_FIELDS = {"frequency": "num_mel_bins", "time": "num_frames"}
 # How the original names what belongs to the first axis and to the second.
 LETTERS = ("h", "w")
@@ -52,7 +54,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     layers = {int(match[1]) for key in tensors if (match := re.match(r"transformer\.(\d+)\.", key))}
     inferred = {
-        "num_labels": len(tensors["fc.bias"]) if "fc.bias" in tensors else 0,
+        "num_labels": num_labels(tensors, "fc.bias"),
         "num_hidden_layers": max(layers, default=0) + 1,
     }
     if (projection := tensors.get("transformer.0.projection.weight")) is not None:

@@ -19,10 +19,10 @@ from hf_vits.pretraining.sit.configuration_sit import GENERATIONS, SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
 
 from ..shared.self_distillation import BRANCHES, FULL, backbone_tensors, infer_backbone, is_full, processor
-from ..shared.timm_vit import vit_renamings
+from ..shared.timm_vit import vit_fields, vit_renamings
 
-# hidden_size, num_attention_heads
-SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+# hidden_size, num_hidden_layers, num_attention_heads
+SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 FINETUNED = "_finetuned"
 # Names of a generation's two prefix tokens: rotation, contrast.
 TOKENS = (("rot_token", "contrastive_token"), ("cls_token1", "cls_token2"))
@@ -43,17 +43,8 @@ REPRESENTATIONS = ("pre_logits_rot", "pre_logits_contrastive")
 
 
 def vit(generation: int, size: str) -> dict:
-    hidden_size, num_attention_heads = SIZES[size]
-    return {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": 12,
-        "num_attention_heads": num_attention_heads,
-        "intermediate_size": 4 * hidden_size,
-        "patch_size": 16,
-        "encoder_stride": 16,
-        "distilled": generation < 3,
-        "position_interpolation": "bicubic" if generation == 1 else "bicubic_offset",
-    }
+    interpolation = "bicubic" if generation == 1 else "bicubic_offset"
+    return vit_fields(*SIZES[size], distilled=generation < 3, position_interpolation=interpolation)
 
 
 def backbones(generation: int, *sizes: str) -> dict[str, dict]:

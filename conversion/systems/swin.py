@@ -8,8 +8,9 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.swin.configuration_swin import SwinConfig
 from hf_vits.models.swin.modeling_swin import SwinForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import FEED_FORWARD_BLOCK
 
 BASE = {"depths": [2, 2, 18, 2], "hidden_sizes": [128, 256, 512, 1024], "num_attention_heads": [4, 8, 16, 32]}
 LARGE = {"depths": [2, 2, 18, 2], "hidden_sizes": [192, 384, 768, 1536], "num_attention_heads": [6, 12, 24, 48]}
@@ -36,7 +37,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return infer_swin(tensors) | {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    return infer_swin(tensors) | {"num_labels": num_labels(tensors)}
 
 
 def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
@@ -58,7 +59,7 @@ def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
         squeeze_sizes=[SwinConfig.squeeze_sizes[0]] * len(stages) or None,
         num_channels=size(tensors, f"{prefix}patch_embed.proj.weight", 1, 4),
         patch_size=size(tensors, f"{prefix}patch_embed.proj.weight", 2, 4),
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
 
 
@@ -83,13 +84,8 @@ def swin_renamings(config: SwinConfig, encoder: str, prefix: str = "") -> list[W
         renamings[rf"^{prefix}layers\.{stage - 1}\.downsample\."] = f"{encoder}stages.{stage}.merging."
     renamings |= {
         rf"^{prefix}layers\.(\d+)\.blocks\.": rf"{encoder}stages.\1.layers.",
-        r"\.norm1\.": ".attention_norm.",
-        r"\.attn\.qkv\.": ".attention.qkv.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.attn\.relative_position_bias_table$": ".attention.position_bias.table",
-        r"\.norm2\.": ".feed_forward.norm.",
-        r"\.mlp\.fc1\.": ".feed_forward.mlp.up.",
-        r"\.mlp\.fc2\.": ".feed_forward.mlp.down.",
+        **FEED_FORWARD_BLOCK,
+        r"\.relative_position_bias_table$": ".position_bias.table",
     }
     return [WeightRenaming(old, new) for old, new in renamings.items()]
 

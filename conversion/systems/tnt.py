@@ -8,7 +8,7 @@ from transformers.core_model_loading import Concatenate, WeightConverter, Weight
 from hf_vits.models.tnt.configuration_tnt import TntConfig
 from hf_vits.models.tnt.modeling_tnt import TntForImageClassification
 
-from ..shared.inference import count, found, size
+from ..shared.inference import count, found, has_bias, num_labels, size
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -52,8 +52,8 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         pixel_hidden_size=size(tensors, "pixel_embed.proj.weight", 0, 4),
         pixel_intermediate_size=size(tensors, "blocks.0.mlp_in.fc1.weight", 0, 2),
         num_channels=size(tensors, "pixel_embed.proj.weight", 1, 4),
-        qkv_bias=f"{qk}bias" in tensors if f"{qk}weight" in tensors else None,
-        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        qkv_bias=has_bias(tensors, qk),
+        num_labels=num_labels(tensors),
     )
     if num_pixels := size(tensors, "pixel_pos", 1, 3):
         inferred["patch_size"] = isqrt(num_pixels) * fields.get("pixel_stride", TntConfig.pixel_stride)

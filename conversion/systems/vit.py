@@ -19,11 +19,17 @@ from hf_vits.layers.patch import pair
 from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 
-from ..core import build
 from ..shared.flax import infer_flax_heads, torch_layout, unstack_scanned
-from ..shared.inference import count, found, size
-from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
-from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout
+from ..shared.inference import count, found, num_labels, size
+from ..shared.transformers_layout import check_expressible, our_class, read_theirs
+from ..shared.transformers_vit import (
+    PLAIN,
+    our_fields,
+    representation_size,
+    their_fields,
+    vit_layout,
+    write_encoder,
+)
 
 # hidden_size, num_hidden_layers, intermediate_size, num_attention_heads
 SIZES = {
@@ -133,8 +139,8 @@ def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
-        "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
-        "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
+        "num_labels": num_labels(tensors),
+        "representation_size": size(tensors, "pre_logits.bias", 0, 1),
         **infer_sizes(tensors),
     }
     if not fields.get("position_embedding_prefix", True):
@@ -253,26 +259,17 @@ TRANSFORMERS_CLASSES = {
 
 
 def from_transformers(model):
-    """`ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of transformers, as ours."""
+    """Return ours for a `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of transformers."""
     model_class = our_class(model, TRANSFORMERS_CLASSES)
-    pooler = getattr(model, "pooler", None)
-    if pooler is not None and model.config.pooler_act != "tanh":
-        raise ValueError(f"our representation layer ends in tanh, this pooler in {model.config.pooler_act!r}")
-    fields = our_fields(model.config)
-    fields["representation_size"] = model.config.pooler_output_size if pooler is not None else None
-    fields["use_mask_token"] = model_class is ViTForMaskedImageModeling
-    return read_theirs(build(model_class, fields), model, vit_layout("vit"))
+    fields = our_fields(model.config) | {
+        "representation_size": representation_size(model),
+        "use_mask_token": model_class is ViTForMaskedImageModeling,
+    }
+    return read_theirs(model, model_class, fields, vit_layout("vit"))
 
 
 def to_transformers(model):
-    """A `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of ours, as transformers' own."""
-    config = model.config
-    their_class = TRANSFORMERS_CLASSES[type(model)]
-    check_expressible(config, PLAIN)
-    options = {}
-    if their_class is TransformersViTModel:
-        options["add_pooling_layer"] = config.representation_size is not None
-    else:
-        check_expressible(config, {"representation_size": None})
-    theirs = TransformersViTConfig(**their_fields(config), pooler_output_size=config.representation_size)
-    return write_theirs(model, their_class(theirs, **options), vit_layout("vit"))
+    """Return transformers' model for our `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling`."""
+    check_expressible(model.config, PLAIN)
+    fields = their_fields(model.config)
+    return write_encoder(model, TRANSFORMERS_CLASSES, TransformersViTConfig, fields, vit_layout("vit"))

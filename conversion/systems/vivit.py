@@ -11,7 +11,7 @@ import torch
 from transformers import VivitConfig as TransformersVivitConfig
 from transformers import VivitForVideoClassification as TransformersVivitForVideoClassification
 from transformers import VivitModel as TransformersVivitModel
-from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
+from transformers.core_model_loading import WeightRenaming, WeightTransform
 
 from hf_vits.layers.patch import pair
 from hf_vits.models.vivit.attention_vivit import space_time_attention_state, time_attention_state
@@ -19,11 +19,11 @@ from hf_vits.models.vivit.configuration_vivit import VivitConfig
 from hf_vits.models.vivit.modeling_vivit import VivitForVideoClassification, VivitModel
 from hf_vits.processing.video import VitsVideoProcessor
 
-from ..core import build
 from ..shared.flax import infer_flax_heads, torch_layout
-from ..shared.inference import count, found, size
+from ..shared.inference import count, found, num_labels, size
 from ..shared.preprocessing import scenic_clips
-from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from ..shared.transformers_layout import check_expressible, copy_fields, our_class, read_theirs
+from ..shared.transformers_vit import ENCODER_FIELDS, encoder_layout, representation_size, write_encoder
 
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 ENCODER = {"attention_type": "factorized_encoder"}
@@ -104,8 +104,8 @@ def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
-        "num_labels": len(tensors["output_projection.bias"]) if "output_projection.bias" in tensors else 0,
-        "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
+        "num_labels": num_labels(tensors, "output_projection.bias"),
+        "representation_size": size(tensors, "pre_logits.bias", 0, 1),
     }
     encoder = "SpatialTransformer." if count(tensors, "SpatialTransformer.encoderblock_") else "Transformer."
     layer = f"{encoder}encoderblock_0."
@@ -203,70 +203,32 @@ TRANSFORMERS_CLASSES = {
     VivitModel: TransformersVivitModel,
     VivitForVideoClassification: TransformersVivitForVideoClassification,
 }
-SHARED_FIELDS = (
-    "image_size",
-    "num_frames",
-    "tubelet_size",
-    "num_channels",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "layer_norm_eps",
-    "qkv_bias",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "id2label",
-    "label2id",
-)
-# The values that our fields must have where transformers has no such choice.
+SHARED_FIELDS = (*ENCODER_FIELDS, "num_frames", "tubelet_size")
+# The values that our fields must have, since transformers' Vivit has no such option.
 PLAIN = {"attention_type": "spacetime", "pooling": "token", "num_sampled_frames": None, "head_sizes": None}
 
 
-def layout() -> list:
-    """Keys of transformers' Vivit to ours; every step can be reversed."""
+def layout() -> list[WeightTransform]:
+    """Return the transforms from keys of transformers' Vivit to ours; they can be reversed."""
     return [
         WeightRenaming("vivit.embeddings.patch_embeddings.", "model.embeddings.tubelet_embedding."),
         WeightRenaming("vivit.embeddings.position_embeddings", "model.encoder.position_embedding.table"),
         WeightRenaming("vivit.embeddings.cls_token", "model.encoder.class_token"),
-        WeightRenaming("vivit.layernorm.", "model.encoder.norm."),
-        WeightRenaming("vivit.pooler.dense.", "model.pooler.representation."),
-        WeightRenaming("vivit.layers.", "model.encoder.layers."),
-        WeightRenaming(".layernorm_before.", ".attention_norm."),
-        WeightRenaming(".layernorm_after.", ".mlp_norm."),
-        WeightRenaming(".mlp.fc1.", ".mlp.up."),
-        WeightRenaming(".mlp.fc2.", ".mlp.down."),
-        WeightRenaming(".attention.o_proj.", ".attention.projection."),
-        WeightConverter(
-            [f".attention.{part}_proj" for part in ("q", "k", "v")], ".attention.qkv", operations=[Concatenate(0)]
-        ),
+        *encoder_layout("vivit", "model.encoder."),
     ]
 
 
 def from_transformers(model):
-    """`VivitModel` or `VivitForVideoClassification` of transformers, as ours."""
+    """Return our model for a `VivitModel` or `VivitForVideoClassification` of transformers."""
     model_class = our_class(model, TRANSFORMERS_CLASSES)
-    pooler = getattr(model, "pooler", None)
-    if pooler is not None and model.config.pooler_act != "tanh":
-        raise ValueError(f"our representation layer ends in tanh, this pooler in {model.config.pooler_act!r}")
-    fields = {name: getattr(model.config, name) for name in SHARED_FIELDS}
+    fields = copy_fields(model.config, SHARED_FIELDS) | {"representation_size": representation_size(model)}
     if fields["hidden_act"] == "gelu_fast":  # the same function, not fused
         fields["hidden_act"] = "gelu_pytorch_tanh"
-    fields["representation_size"] = model.config.pooler_output_size if pooler is not None else None
-    return read_theirs(build(model_class, fields), model, layout())
+    return read_theirs(model, model_class, fields, layout())
 
 
 def to_transformers(model):
-    """A `VivitModel` or `VivitForVideoClassification` of ours, as transformers' own."""
-    config = model.config
-    their_class = TRANSFORMERS_CLASSES[type(model)]
-    check_expressible(config, PLAIN)
-    options = {}
-    if their_class is TransformersVivitModel:
-        options["add_pooling_layer"] = config.representation_size is not None
-    else:
-        check_expressible(config, {"representation_size": None})
-    fields = {name: getattr(config, name) for name in SHARED_FIELDS}
-    theirs = TransformersVivitConfig(**fields, pooler_output_size=config.representation_size)
-    return write_theirs(model, their_class(theirs, **options), layout())
+    """Return transformers' model for our `VivitModel` or `VivitForVideoClassification`."""
+    check_expressible(model.config, PLAIN)
+    fields = copy_fields(model.config, SHARED_FIELDS)
+    return write_encoder(model, TRANSFORMERS_CLASSES, TransformersVivitConfig, fields, layout())
