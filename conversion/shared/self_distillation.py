@@ -1,8 +1,8 @@
-"""Checkpoints of students and teachers: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
+"""Checkpoints of self-distillation: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
 
-A backbone alone becomes a `DeiTModel`, which is the ViT that these repositories write down (DINO calls it DeiT-S in
-the names of its files), a `SwinModel` or a `CvtModel`; a full training checkpoint, of variants that end in `_full`,
-the model that trains it. Of a full checkpoint a backbone's variant takes the teacher.
+The variant of a backbone converts to a `DeiTModel` (the ViT of these repositories; file names of DINO call it DeiT-S),
+a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. A variant whose name ends in
+`_full` converts a full training checkpoint to the model that trains the backbone.
 """
 
 import torch
@@ -30,20 +30,20 @@ FULL = "_full"
 
 
 def vit(size: str, patch_size: int) -> dict:
-    """Fields of a ViT, as DINO writes it."""
+    """Return the fields of DINO's ViT."""
     return vit_fields(*SIZES[size], patch_size, position_interpolation="bicubic_offset")
 
 
 def swin(window_size: int, **more) -> dict:
-    """Fields of a Swin, as iBOT and EsViT write it: Swin-T unless `more` says otherwise."""
+    """Return the fields of the Swin of iBOT and EsViT: Swin-T, changed by the fields in `more`."""
     return {"window_size": window_size, "layer_norm_eps": 1e-6, "shift_like": "image_size"} | more
 
 
 def with_training(backbones: dict[str, dict], **more) -> dict[str, dict]:
-    """Variants of backbones and, with `_full` after the name, of the models that train them.
+    """Return the variants of backbones and, with `_full` appended to the name, of the models that train them.
 
     Args:
-        more: fields of the backbones in training.
+        more: further fields of the backbones in training.
     """
     types = {name: backbone_class(fields).config_class.model_type for name, fields in backbones.items()}
     return backbones | {
@@ -53,7 +53,7 @@ def with_training(backbones: dict[str, dict], **more) -> dict[str, dict]:
 
 
 def cvt(window_size: int) -> dict:
-    """Fields of a CvT-T, as EsViT writes it."""
+    """Return the fields of EsViT's CvT-T."""
     return {
         "depths": [2, 2, 6, 2],
         "hidden_sizes": [64, 192, 384, 768],
@@ -68,18 +68,19 @@ def cvt(window_size: int) -> dict:
 
 
 def backbone_class(fields: dict) -> type[PreTrainedModel]:
-    """Of a variant's fields, as `vit`, `swin` or `cvt` makes them."""
+    """Return the model class for the fields of a backbone, as `vit`, `swin` or `cvt` returns them."""
     if "shift_like" in fields:
         return SwinModel
     return CvtModel if "use_class_token" in fields else DeiTModel
 
 
 def is_full(fields: dict) -> bool:
+    """Return whether the fields are of a model that trains a backbone, not of a backbone."""
     return "backbone_config" in fields
 
 
 def prepare_branches(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Keys without what data parallelism puts into them: of a backbone alone, or of both branches and the loss."""
+    """Return the tensors of a backbone, or of both branches and the loss, without the prefixes of data parallelism."""
     tensors = {key.replace("module.", "", 1): value for key, value in tensors.items()}
     tensors = {key: value.view(1, 1, -1) if key.endswith("masked_embed") else value for key, value in tensors.items()}
     tensors = without_tables(tensors, fields)
@@ -87,7 +88,7 @@ def prepare_branches(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str
 
 
 def backbone_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The backbone in a file of its own, in one branch, or in a full checkpoint's teacher."""
+    """Return the backbone of a full checkpoint's teacher or of one branch; other files contain only a backbone."""
     for prefix in ("teacher.backbone.", "backbone."):
         found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if found:
@@ -96,7 +97,10 @@ def backbone_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def training_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Both branches and the centres; where one branch's entry is all there is, it serves as both."""
+    """Return the tensors of student, teacher and centres; a file with one branch fills both.
+
+    A `last_layer2` that equals `last_layer` is the shared head and is left out.
+    """
     if not any(key.startswith(BRANCHES) for key in tensors):
         tensors = {f"{branch}.{key}": value.clone() for branch in BRANCHES for key, value in tensors.items()}
     tensors = {key: value for key, value in tensors.items() if key != "teacher.backbone.masked_embed"}
@@ -109,7 +113,7 @@ def training_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str = "") -> dict:
-    """Return the fields of a ViT, a Swin or a CvT that its tensors record."""
+    """Return the configuration fields of a ViT, Swin or CvT that tensors, whose keys begin with `prefix`, record."""
     backbone = backbone_class(fields)
     if backbone is CvtModel:
         return infer_windowed(tensors, prefix)
@@ -122,7 +126,7 @@ def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str =
 
 
 def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
-    """What the student's head tells of its sizes; the magnitudes were trained if any is not 1."""
+    """Return sizes and options of the student's head; its magnitudes were trained if any is not 1."""
     magnitude, direction = (tensors.get(f"student.head.last_layer.weight_{part}") for part in "gv")
     if magnitude is None or direction is None:
         return {}
@@ -140,7 +144,7 @@ def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Return the configuration fields that the tensors record: of a backbone, or of the model that trains one."""
+    """Return the configuration fields, of a backbone or of the model that trains one, that the tensors record."""
     if not is_full(fields):
         return infer_backbone(tensors, fields)
     backbone = infer_backbone(tensors, fields["backbone_config"], "student.backbone.")
@@ -148,9 +152,11 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def move_center(tensors: dict[str, torch.Tensor], theirs: str, ours: str, head: str = "head.last_layer") -> None:
-    """Move, in place, a centre of the original's loss to our key, as a vector.
+    """Rename, in place, a centre of the original's loss from key `theirs` to our module `ours`, as a vector.
 
-    A file without it gets zeros, with which training starts, for each prototype of the student's layer `head`.
+    Args:
+        head: the student's last layer, whose number of prototypes is the centre's length. A file without a centre
+            gets zeros, the value at the start of training.
     """
     if (magnitude := tensors.get(f"student.{head}.weight_g")) is not None:
         tensors[f"objective.{ours}.value"] = tensors.pop(theirs, torch.zeros(len(magnitude))).flatten()
@@ -159,6 +165,7 @@ def move_center(tensors: dict[str, torch.Tensor], theirs: str, ours: str, head: 
 def backbone_renamings(
     config: DeiTConfig | SwinConfig | CvtConfig, encoder: str = "", prefix: str = ""
 ) -> list[WeightRenaming]:
+    """Return the renamings from the original's keys, below `prefix`, to the keys of our model, below `encoder`."""
     if isinstance(config, CvtConfig):
         return window_renamings(encoder, prefix)
     token = WeightRenaming(rf"^{prefix}masked_embed$", f"{encoder}embeddings.mask_token")
@@ -168,7 +175,7 @@ def backbone_renamings(
 
 
 def transforms(config: DeiTConfig | SwinConfig | CvtConfig | DINOConfig) -> list[WeightRenaming]:
-    """Return the renamings to our keys: of a backbone, or of the model that trains one."""
+    """Return the renamings to our keys, of a backbone or of the model that trains one."""
     if not isinstance(config, DINOConfig):
         return backbone_renamings(config)
     names = {
@@ -183,6 +190,6 @@ def transforms(config: DeiTConfig | SwinConfig | CvtConfig | DINOConfig) -> list
 
 
 def processor(variant: str, config) -> dict:
-    """eval_knn.py: short side to 256, bicubic, centre 224."""
+    """Return the preprocessing of eval_knn.py: short side to 256 / 224 of the size, bicubic; centre crop."""
     config = getattr(config, "backbone_config", config)
     return resize_and_crop(config.image_size, 224 / 256)

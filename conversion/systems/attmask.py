@@ -1,4 +1,4 @@
-"""gkakogeorgiou/attmask (.pth): iBOT's layout, masks chosen by the teacher's attention."""
+"""gkakogeorgiou/attmask (.pth): iBOT's checkpoint layout; masks are chosen by the teacher's attention."""
 
 from ..shared.self_distillation import processor, transforms, vit, with_training
 from .ibot import infer, model_class, prepare

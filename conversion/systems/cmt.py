@@ -1,6 +1,6 @@
 """Checkpoints of ggjy/CMT.pytorch.
 
-With another `image_size` than the file's, the position biases are resized, as section 3.2 of the paper suggests.
+For another `image_size` than the file's, the position biases are resized, as section 3.2 of the paper suggests.
 """
 
 from math import isqrt
@@ -17,7 +17,7 @@ from ..shared.preprocessing import resize_and_crop
 
 
 def fields(image_size: int, stem_hidden_size: int, hidden_size: int, depths: list[int], **more) -> dict:
-    """Of a variant whose stages have 1, 2, 4 and 8 times `hidden_size`."""
+    """Return the fields of a variant whose stages have 1, 2, 4 and 8 times `hidden_size` channels."""
     return {
         "image_size": image_size,
         "stem_hidden_size": stem_hidden_size,
@@ -66,7 +66,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def common_ratio(widths: list[int], over: list[int], expected: int | float) -> int | float | None:
-    """Return the ratio of which all `widths` are the rounded down products: the expected one, or a round number."""
+    """Return the ratio with int(ratio * over) = width for every stage: the expected one, or the roundest that fits."""
     rounded = (round(widths[-1] / over[-1], digits) for digits in range(1, 5))
     for value in (expected, widths[-1] // over[-1], *rounded):
         if [int(size * value) for size in over] == widths:
@@ -75,7 +75,7 @@ def common_ratio(widths: list[int], over: list[int], expected: int | float) -> i
 
 
 class FitPositionBias(ConversionOps):
-    """Resize biases (heads, queries, keys) made for another square image, along queries and then along keys."""
+    """Resize position biases (heads, queries, keys) of another square image, along queries and then along keys."""
 
     def __init__(self, query_grid: tuple[int, int], key_grid: tuple[int, int]):
         self.query_grid = query_grid
@@ -92,7 +92,7 @@ class FitPositionBias(ConversionOps):
 
 
 def fit_positions(bias: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """A bias (heads, positions, others) with one row for each cell of `grid`."""
+    """Return a bias (heads, positions, others) resized along positions to one row per cell of `grid`."""
     side = isqrt(bias.shape[1])
     return interpolate_positions(bias, (side, side), grid, "bicubic")
 
@@ -134,5 +134,5 @@ def transforms(config: CmtConfig) -> list:
 
 
 def processor(variant: str, config: CmtConfig) -> dict:
-    """datasets.py, `build_transform`: short side to 256 / 224 of the size, bicubic, then the centre."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to 256 / 224 of the size, centre crop."""
     return resize_and_crop(config.image_size, 0.875)

@@ -1,4 +1,4 @@
-"""Checkpoints of mlpc-ucsd/CoaT: classifiers, and detectors over its backbones."""
+"""Checkpoints of mlpc-ucsd/CoaT: classifiers, and detectors with its backbones."""
 
 import re
 
@@ -26,7 +26,7 @@ VARIANTS = {
     "coat_small": {**COAT, "hidden_sizes": [152, 320, 320, 320], "drop_path_rate": 0.2},
 }
 
-# Modules that several others share stand in a checkpoint once by themselves and again inside each of these.
+# {pattern of a key: key of the shared tensor}: a checkpoint repeats a shared module in each module that uses it.
 ALIASES = {
     r"^serial_blocks(\d+)\.\d+\.cpe\.": r"cpe\1.",
     r"^serial_blocks(\d+)\.\d+\.factoratt_crpe\.crpe\.": r"crpe\1.",
@@ -42,8 +42,8 @@ def model_class(fields: dict) -> type[CoatForImageClassification | CoatBackbone]
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The encoder's tensors, each once; ValueError where two that should be one tensor differ."""
-    # A detector's file holds its backbone under a prefix of the framework's own.
+    """Return the encoder's tensors, each once; ValueError if two copies of a shared tensor differ."""
+    # A detector's file has its backbone below a prefix of the detection framework.
     prefix = next((key.removesuffix(FIRST_KEY) for key in tensors if key.endswith(f".{FIRST_KEY}")), "")
     prepared: dict[str, torch.Tensor] = {}
     for key, tensor in tensors.items():
@@ -52,22 +52,22 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
         original = shared_key(key.removeprefix(prefix))
         if original in prepared and not torch.equal(prepared[original], tensor):
             raise ValueError(
-                f"{key} differs from the tensor that the checkpoint holds elsewhere as {original}; both belong to one "
-                "shared module, so the file is damaged or of another architecture"
+                f"{key} differs from {original} in the checkpoint, where both should be one shared tensor: the "
+                "file is damaged or of another architecture"
             )
         prepared[original] = tensor
     return prepared
 
 
 def shared_key(key: str) -> str:
-    """The key of the shared tensor that `key` is another name for, else `key`."""
+    """Return the key of the shared tensor that `key` is a copy of, `key` itself if it is not shared."""
     for alias, original in ALIASES.items():
         key = re.sub(alias, original, key)
     return key
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """A file without a head is a detector's, which reads the maps of every scale."""
+    """Return the fields that tensors record. A file without a head is a detector's: a backbone with all scales."""
     inferred = infer_sizes(tensors, fields)
     if not any(HEAD.match(key) for key in tensors):
         config = CoatConfig(**fields | inferred | {"out_features": None})
@@ -133,5 +133,5 @@ def transforms(config: CoatConfig) -> list:
 
 
 def processor(variant: str, config: CoatConfig) -> dict:
-    """src/datasets.py: cropped from 256 / 224 of the size, bicubic."""
+    """Return the preprocessing of src/datasets.py: short side to 256 / 224 of the size, bicubic; centre crop."""
     return resize_and_crop(config.image_size, 224 / 256)

@@ -65,7 +65,7 @@ def count_stages(tensors: dict[str, torch.Tensor], prefix: str = "") -> int:
 
 
 def infer_stages(tensors: dict[str, torch.Tensor], embeddings: list[str]) -> dict:
-    """Return the sizes of the convolutions, whose keys begin with `embeddings`, before each stage."""
+    """Return the sizes of the convolutions at the start of the stages, by what the keys of each begin with."""
     kernels = [f"{embedding}weight" for embedding in embeddings]
     return found(
         num_channels=size(tensors, kernels[0], 1, 4) if kernels else None,
@@ -107,11 +107,11 @@ def transforms(config: CvtConfig) -> list:
 
 
 def window_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
-    """Renamings from the keys of microsoft/esvit's CvT, which begin with `prefix`, to those of an encoder of ours.
+    """Return the renamings from the keys of microsoft/esvit's CvT to the keys of our encoder.
 
     Args:
         encoder: what our keys begin with, such as "model.".
-        prefix: a regular expression.
+        prefix: regular expression of what the original's keys begin with.
     """
     renamings = {
         rf"^{prefix}stage0\.0\.proj\.": f"{encoder}embeddings.projection.",
@@ -136,7 +136,10 @@ def window_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
 
 
 def processor(variant: str, config: CvtConfig) -> dict:
-    """lib/dataset/transformas/build.py: 224 is cropped from 256, larger sizes are stretched to, both bicubic."""
+    """Return the preprocessing of lib/dataset/transformas/build.py, bicubic.
+
+    Variants of 224 pixels resize the short side to 256 and crop the centre, others resize without a crop.
+    """
     return resize_and_crop(config.image_size, 0.875) if variant.endswith("224x224") else stretch(config.image_size)
 
 
@@ -188,7 +191,7 @@ def to_transformers(model):
 
 
 def layout() -> list:
-    """Keys of transformers' Cvt to ours; every step can be reversed."""
+    """Return the transforms from keys of transformers' Cvt to ours; they can be reversed."""
     inner = ".attention.attention."
     renamings = {
         ".embedding.convolution_embeddings.projection.": ".embeddings.projection.",

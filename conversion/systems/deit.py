@@ -29,7 +29,7 @@ LAYER_SCALE = 1e-4  # initial gamma of layer scale
 
 
 def later_fields(*sizes: int, layer_scale: bool = True, **more) -> dict:
-    """models_v2.py: the class token has no position, stochastic depth is the same in every layer."""
+    """Return the fields of a model of models_v2.py: no position for the class token, constant stochastic depth."""
     scale = {"layer_scale_init_value": LAYER_SCALE} if layer_scale else {}
     return vit_fields(*sizes, position_embedding_prefix=False, drop_path_schedule="constant", **scale, **more)
 
@@ -91,7 +91,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_positions(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Return the size of a square image, and whether the table has rows for the prefix tokens, if one can see it."""
+    """Return the size of a square image and whether the position table has rows for prefix tokens; {} if unclear."""
     num_positions = size(tensors, "pos_embed", 1, 3) or 0
     for num_tokens, has_prefix in ((0, False), (1 + fields["distilled"], True)):
         side = isqrt(max(num_positions - num_tokens, 0))
@@ -131,7 +131,10 @@ def transforms(config: DeiTConfig) -> list:
 
 
 def processor(variant: str, config: DeiTConfig) -> dict:
-    """datasets.py, `build_transform`: short side to size / crop ratio, bicubic; DeiT III evaluates at ratio 1."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to size / crop ratio, centre crop.
+
+    The crop ratio is 0.875, for DeiT III 1.
+    """
     return resize_and_crop(config.image_size, 0.875 if config.position_embedding_prefix else 1.0)
 
 

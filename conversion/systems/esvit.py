@@ -1,7 +1,7 @@
 """microsoft/esvit (.pth): backbones to `SwinModel` and `CvtModel`, full checkpoints to `EsViTForPreTraining`.
 
-Variants have the names that its main_esvit.py gives architectures (`--arch`) and the size of the windows. Full
-checkpoints are of views and regions, or of views alone, which the heads in them tell.
+Variants have the names of architectures in its main_esvit.py (`--arch`) and the size of the windows. A full checkpoint
+was trained on views and regions if it has a region head, else on views only.
 """
 
 import re
@@ -33,9 +33,9 @@ VARIANTS = with_training(
     | {"cvt_tiny_window7": cvt(7)}
 )
 
-# Heads hang on the backbone there, which has no name of its own.
+# Keys of the heads: the original's backbone has no prefix, and the heads are its modules.
 HEAD = re.compile(r"head(_dense)?\.(mlp|last_layer)\.")
-# Linear layers that CvT writes as convolutions.
+# Linear layers of CvT that are 1x1 convolutions in the original.
 POINTWISE = re.compile(r"\.fn\.(qkv\.pw|proj_out|net\.\d+)\.weight$")
 
 
@@ -54,7 +54,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def named_part(key: str) -> str:
-    """The key without what data parallelism puts into it, and with a name for the backbone, as DINO's have."""
+    """Return the key without the prefix of data parallelism and with `backbone.`, as DINO's keys have it."""
     key = key.replace("module.", "", 1)
     if key.startswith("dino_loss."):
         return key

@@ -34,7 +34,10 @@ def model_class(fields: dict) -> type[PreTrainedModel]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Where only a teacher's entry is there, which masks nothing, the student's mask token starts as it does anew."""
+    """Return tensors under our names for loss and mask token.
+
+    A teacher has no mask token: a file with the teacher alone gives the student zeros, the value at the start.
+    """
     tensors = prepare_branches(tensors, fields)
     if is_full(fields) and "student.head.last_layer.weight_g" in tensors:
         token = torch.zeros(1, 1, len(tensors["student.backbone.patch_embed.proj.bias"]))

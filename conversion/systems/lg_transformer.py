@@ -1,4 +1,4 @@
-"""LG-Transformer: variants to train from scratch. Nobody published a checkpoint; files are read under our own keys."""
+"""LG-Transformer: variants to train from scratch. No checkpoint is published; files must have our own keys."""
 
 import torch
 
@@ -31,5 +31,5 @@ def transforms(config: LgTransformerConfig) -> list:
 
 
 def processor(variant: str, config: LgTransformerConfig) -> dict:
-    """Swin's: the paper's is not known."""
+    """Return Swin's preprocessing; the paper does not describe its own."""
     return resize_and_crop(config.image_size, 0.875)

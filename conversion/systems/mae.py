@@ -1,4 +1,4 @@
-"""facebookresearch/mae (.pth) to `MAEForPreTraining`, and what is fine-tuned from it to `ViTForImageClassification`.
+"""facebookresearch/mae (.pth) to `MAEForPreTraining`, and its fine-tuned models to `ViTForImageClassification`.
 
 Variants have the names of its factory functions: `mae_vit_*` (models_mae.py) with the decoder, `vit_*` (models_vit.py)
 without it.
@@ -22,7 +22,7 @@ from ..shared.transformers_vit import ENCODER_FIELDS, their_fields, vit_layout
 
 # hidden_size, num_hidden_layers, num_attention_heads, patch_size
 SIZES = {"base": (768, 12, 12, 16), "large": (1024, 24, 16, 16), "huge": (1280, 32, 16, 14)}
-PROBE_EPSILON = 1e-6  # of the batch norm in a linear probe's head
+PROBE_EPSILON = 1e-6  # epsilon of the batch norm in a linear probe's head
 
 
 def encoder_fields(*sizes: int) -> dict:
@@ -50,7 +50,7 @@ def model_class(fields: dict) -> type[MAEForPreTraining] | type[ViTForImageClass
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Without the decoder, where the variant has none, and with a linear probe's batch norm inside its classifier."""
+    """Drop the decoder if the variant has none; fold a linear probe's batch norm into its classifier."""
     if has_decoder(fields):
         return tensors
     tensors = {key: value for key, value in tensors.items() if not key.startswith(("decoder_", "mask_token"))}
@@ -58,7 +58,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def fold_probe(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`head.0`, a batch norm without parameters of its own, put into the linear layer after it, `head.1`."""
+    """Fold `head.0`, a batch norm without learned parameters, into the linear layer `head.1` after it."""
     kept = {key: value for key, value in tensors.items() if not key.startswith("head.")}
     scale = (tensors["head.0.running_var"] + PROBE_EPSILON).rsqrt()
     weight = tensors["head.1.weight"] * scale
@@ -98,7 +98,10 @@ def transforms(config: MAEConfig) -> list:
 
 
 def processor(variant: str, config: MAEConfig) -> dict:
-    """util/datasets.py, `build_transform`: short side to 256 / 224 of the size, bicubic; no crop above 224."""
+    """Return the preprocessing of util/datasets.py, `build_transform`: short side to 256 / 224 of the size, bicubic.
+
+    Above 224 pixels the crop ratio is 1.
+    """
     return resize_and_crop(config.image_size, 224 / 256 if max(pair(config.image_size)) <= 224 else 1.0)
 
 

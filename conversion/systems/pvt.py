@@ -76,5 +76,5 @@ def transforms(config: PvtConfig) -> list:
 
 
 def processor(variant: str, config: PvtConfig) -> dict:
-    """datasets.py, `build_transform`, as DeiT's: short side to 256 / 224 of the size, bicubic."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to 256 / 224 of the size, centre crop."""
     return resize_and_crop(config.image_size, 0.875)

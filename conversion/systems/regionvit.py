@@ -1,9 +1,9 @@
 """Checkpoints of IBM/RegionViT: image classifiers, and the backbones of its detectors.
 
-The file tells the size of its windows. For fine-tuning with another, `convert(..., window_size=12, image_size=384)`
-resizes the kernel of the regional tokens and the tables of relative positions as the original's
-tools/convert_cls_model_to_diff_ws.py does. A detector's checkpoint becomes a `RegionViTBackbone` with the maps of all
-stages; neck and heads in the file are left out.
+The window size is read from the file. For fine-tuning with another, `convert(..., window_size=12, image_size=384)`
+resizes the kernel of the regional tokens and the relative position biases as the original's
+tools/convert_cls_model_to_diff_ws.py does. A detector's checkpoint converts to a `RegionViTBackbone` with the feature
+maps of all stages; its neck and heads are left out.
 """
 
 import re
@@ -48,29 +48,29 @@ def model_class(fields: dict) -> type[RegionViTForImageClassification] | type[Re
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The backbone alone; layers counted from 0 after the projection; norms as vectors; shared modules once."""
+    """Return the backbone's tensors: layers counted from 0, norms as vectors, shared modules once."""
     if any(key.startswith(DETECTOR) for key in tensors):
         tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
     prepared = {}
     for key, tensor in tensors.items():
         twin = tensors.get(key.replace(".proj_cls.", ".proj."))
         if ".proj_cls." in key and twin is not None and torch.equal(twin, tensor):
-            continue  # the projection of regional tokens is that of local ones, listed twice
+            continue  # one projection for regional and local tokens, listed twice
         if tensor.ndim == 4 and tensor.shape[0] == tensor.shape[2] == tensor.shape[3] == 1:
-            tensor = tensor.flatten()  # norms over the channels of a map
+            tensor = tensor.flatten()  # norms over the channels of a feature map
         prepared[re.sub(r"(?<=\.block\.)\d+", lambda number: name_of_block(int(number[0])), key)] = tensor
     return prepared
 
 
 def name_of_block(number: int) -> str:
-    """Block 0 of a stage is its projection, the layers follow."""
+    """Return our name for a block of a stage: block 0 is the downsampling, the layers follow."""
     return "downsampling" if number == 0 else str(number - 1)
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = infer_sizes(tensors, fields)
     inferred["num_labels"] = num_labels(tensors)
-    if "norm.weight" not in tensors and not inferred["num_labels"]:  # a detector's
+    if "norm.weight" not in tensors and not inferred["num_labels"]:  # a detector's file
         inferred |= {"use_stage_norm": "norm0.weight" in tensors}
         inferred |= {"out_features": RegionViTConfig(**fields | inferred).stage_names[1:]}
     return inferred
@@ -96,10 +96,10 @@ def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 class FitRegionalKernel(ConversionOps):
-    """Resize the convolution that makes regional tokens to another region.
+    """Resize the kernel of the convolution that embeds regional tokens to another region size.
 
     Args:
-        region_size: side in pixels.
+        region_size: side of the region in pixels.
     """
 
     def __init__(self, region_size: int):
@@ -111,10 +111,10 @@ class FitRegionalKernel(ConversionOps):
 
 
 class FitBiasTable(ConversionOps):
-    """The original's table of relative positions (heads, positions) in the order of `RelativePositionBias`.
+    """Convert the original's relative position bias (heads, positions) to the order of `RelativePositionBias`.
 
     Args:
-        window: side of the model's window; the table is first resized to it.
+        window: side of the model's window, to which the table is resized first.
     """
 
     def __init__(self, window: int):
@@ -126,14 +126,14 @@ class FitBiasTable(ConversionOps):
 
 
 def resize(grid: torch.Tensor, side: int) -> torch.Tensor:
-    """(out, in, height, width) to (out, in, side, side), bicubic; of other ranks as it is, for loading to refuse."""
+    """Resize (out, in, height, width) to (out, in, side, side), bicubic; tensors of other ranks are unchanged."""
     if grid.ndim != 4 or not grid.numel() or grid.shape[2:] == (side, side):
         return grid
     return nn.functional.interpolate(grid.float(), size=(side, side), mode="bicubic")
 
 
 def resize_table(table: torch.Tensor, window: int) -> torch.Tensor:
-    """A table (heads, side * side) for another window, resized in the original's order of positions."""
+    """Resize a table (heads, side * side) to another window, in the original's order of positions."""
     side = round(table.shape[-1] ** 0.5) if table.ndim == 2 else 0
     if side == 0 or side**2 != table.shape[1]:
         return table
@@ -141,10 +141,10 @@ def resize_table(table: torch.Tensor, window: int) -> torch.Tensor:
 
 
 def unwrap_table(table: torch.Tensor) -> torch.Tensor:
-    """(heads, side * side) to (side * side, heads).
+    """Reorder a table (heads, side * side) of the original to ours, (side * side, heads).
 
-    The original's row (and column) of a key that lies d below (right of) its query is d + window // 2, where negative
-    ones count from the end; ours begin at the query that lies farthest above (left of) its key.
+    For a key d rows below its query (or d columns to the right), the original's row (column) is
+    (d + window // 2) % side. Ours is window - 1 - d: row 0 has the largest distance d.
     """
     side = round(table.shape[-1] ** 0.5) if table.ndim == 2 else 0
     if side == 0 or side**2 != table.shape[1]:
@@ -179,10 +179,11 @@ def transforms(config: RegionViTConfig) -> list:
 
 
 def processor(variant: str, config: RegionViTConfig) -> dict:
-    """datasets.py, `build_transform`: the short side to 256 / 224 of the size, bicubic, and the centre.
+    """Return the evaluation preprocessing.
 
-    detection/configs: the short side to 672, the long one at most 1120, with the mean and deviation of blue, green and
-    red on red, green and blue, as the detectors were trained.
+    Classifiers (datasets.py, `build_transform`): short side to 256 / 224 of the size, bicubic; centre crop. Detectors
+    (detection/configs): short side to 672, long side at most 1120; mean and standard deviation are in BGR order but
+    applied to RGB, as in the original's training.
     """
     if not config.use_stage_norm:
         return resize_and_crop(config.image_size, 0.875)

@@ -1,4 +1,4 @@
-"""Checkpoints of microsoft/Swin-Transformer, first version; variants have the names of its files."""
+"""Checkpoints of microsoft/Swin-Transformer, version 1; variants have the names of its files."""
 
 from math import isqrt
 
@@ -31,7 +31,7 @@ def model_class(fields: dict) -> type[SwinForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Without the tables that follow from the sizes."""
+    """Drop the index and mask tables, which follow from the sizes."""
     tables = (".relative_position_index", ".attn_mask")
     return {key: value for key, value in tensors.items() if not key.endswith(tables)}
 
@@ -41,9 +41,9 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
-    """Return the fields of an encoder that its tensors, whose keys begin with `prefix`, record.
+    """Return the configuration fields that an encoder's tensors, whose keys begin with `prefix`, record.
 
-    Where a stage's map is smaller than a window, its table is of the smaller window.
+    A stage whose feature map is smaller than a window has a table of that smaller size, so the largest table counts.
     """
     stages = [f"{prefix}layers.{stage}.blocks." for stage in range(count(tensors, f"{prefix}layers.") or 0)]
     widths = [size(tensors, f"{stage}0.attn.proj.weight", 0, 2) for stage in stages]
@@ -68,18 +68,18 @@ def transforms(config: SwinConfig) -> list:
 
 
 def swin_renamings(config: SwinConfig, encoder: str, prefix: str = "") -> list[WeightRenaming]:
-    """Renamings from the original's keys, which begin with `prefix`, to those of an encoder of ours.
+    """Return the renamings from the original's keys to the keys of our encoder.
 
     Args:
         encoder: what our keys begin with, such as "model.".
-        prefix: a regular expression.
+        prefix: regular expression of what the original's keys begin with.
     """
     renamings = {
         rf"^{prefix}patch_embed\.proj\.": f"{encoder}embeddings.projection.",
         rf"^{prefix}patch_embed\.norm\.": f"{encoder}embeddings.norm.",
         rf"^{prefix}norm\.": f"{encoder}norm.",
     }
-    # What makes the next stage's map is part of the stage before it there.
+    # The original's downsampling ends a stage, ours begins the next.
     for stage in range(1, len(config.depths)):
         renamings[rf"^{prefix}layers\.{stage - 1}\.downsample\."] = f"{encoder}stages.{stage}.merging."
     renamings |= {
@@ -91,5 +91,5 @@ def swin_renamings(config: SwinConfig, encoder: str, prefix: str = "") -> list[W
 
 
 def processor(variant: str, config: SwinConfig) -> dict:
-    """data/build.py, `build_transform`: short side to 256 / 224 of the size, bicubic."""
+    """Return the preprocessing of data/build.py, `build_transform`: short side to 256 / 224 of the size, bicubic."""
     return resize_and_crop(config.image_size, 0.875)

@@ -84,7 +84,7 @@ def transforms(config: T2TConfig) -> list:
         r"^blocks\.": "model.layers.",
         r"^norm\.": "model.norm.",
         r"^head\.": "classifier.",
-        # The performer's attention and MLP are no modules of their own there.
+        # In the original, the performer's attention and MLP are not modules of their own.
         r"(embeddings\.layers\.\d)\.kqv\.": r"\1.attention.key_query_value.",
         r"(embeddings\.layers\.\d)\.w$": r"\1.attention.features.weight",
         r"(embeddings\.layers\.\d)\.proj\.": r"\1.attention.projection.",
@@ -98,5 +98,5 @@ def transforms(config: T2TConfig) -> list:
 
 
 def processor(variant: str, config: T2TConfig) -> dict:
-    """The model's configuration in models/t2t_vit.py: short side to size / 0.9, bicubic."""
+    """Return the preprocessing of models/t2t_vit.py: short side to size / 0.9, bicubic; centre crop."""
     return resize_and_crop(config.image_size, 0.9)

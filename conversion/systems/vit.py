@@ -1,8 +1,8 @@
 """google-research/vision_transformer (.npz) and google-research/big_vision (.npz) to `ViTForImageClassification`.
 
-Variants of vision_transformer have its names (`ViT-B_16`, vit_jax/configs/models.py), those of big_vision theirs
-(`B/16`, big_vision/models/vit.py, `decode_variant`). What differs between files of one variant is told by the file:
-number of classes, image size, representation layer, kind of pooling and of positions.
+Variants have the names of vision_transformer (`ViT-B_16`, vit_jax/configs/models.py) and of big_vision (`B/16`,
+big_vision/models/vit.py, `decode_variant`). Read from the file: number of classes, image size, representation layer,
+type of pooling and of positions.
 """
 
 import re
@@ -78,7 +78,7 @@ VARIANTS = {
     "ViT-S_32-gap-norep": size_fields("S", 32, **GAP),
     "ViT-B_16-gap-norep": size_fields("B", 16, **GAP),
     "ViT-B_32-gap-norep": size_fields("B", 32, **GAP),
-    # Hybrids: the patch size counts cells of the ResNet's feature map.
+    # Hybrids: the patch size is in cells of the ResNet's feature map.
     "R+ViT-Ti_16": size_fields("Ti", 8, stem_depths=[], encoder_stride=32),
     "R26+ViT-S_32": size_fields("S", 1, stem_depths=[2, 2, 2, 2], encoder_stride=32),
     "R26+ViT-B_32": size_fields("B", 1, stem_depths=[2, 2, 2, 2], encoder_stride=32),
@@ -101,15 +101,15 @@ def model_class(fields: dict) -> type[ViTForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The tree under big_vision's present names, in torch's layout.
+    """Rename old keys to big_vision's present ones and convert to torch's layout.
 
-    Older files number submodules otherwise, keep the table and the MAP head elsewhere, or stack the layers
-    (big_vision/models/vit.py, `fix_old_checkpoints` and `scan_to_pyloop`; vit_jax/checkpoint.py).
+    Older files number submodules differently, have the position table and the MAP head under other keys, or stack the
+    layers (big_vision/models/vit.py, `fix_old_checkpoints` and `scan_to_pyloop`; vit_jax/checkpoint.py).
     """
     tensors = {current_key(key): value for key, value in tensors.items()}
     tensors = unstack_scanned(tensors, "Transformer/encoderblock/", "Transformer/encoderblock_{}/")
     if not fields.get("position_embedding_prefix", True) and has_prefix_row(tensors):
-        # Of an old table with a row for the class token, big_vision adds that row to the token.
+        # In an old table, the first row is the class token's position; big_vision adds it to the token.
         table = tensors["pos_embedding"]
         tensors["pos_embedding"] = table[:, 1:]
         if "cls" in tensors:
@@ -118,6 +118,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def current_key(key: str) -> str:
+    """Return big_vision's present key for a key of any age."""
     key = re.sub(r"^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding", key)
     key = re.sub(r"^(probe$|(MlpBlock|MultiHeadDotProductAttention|LayerNorm)_0/)", r"MAPHead_0/\1", key)
     # Before Flax Linen, the submodules of a block were numbered together, not per class.
@@ -127,13 +128,13 @@ def current_key(key: str) -> str:
 
 
 def has_prefix_row(tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether the table is one row longer than a square."""
+    """Return whether the position table is one row longer than a square."""
     table = tensors.get("pos_embedding")
     return table is not None and round((table.shape[1] - 1) ** 0.5) ** 2 + 1 == table.shape[1]
 
 
 def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return the number of heads, which the kernels in the file have an axis for."""
+    """Return the number of heads, an axis of the kernels in the file."""
     return infer_flax_heads(tensors)
 
 
@@ -144,7 +145,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         **infer_sizes(tensors),
     }
     if not fields.get("position_embedding_prefix", True):
-        # big_vision's variants name sizes alone; pooling and positions are options of each training run.
+        # big_vision's variants only name sizes; pooling and positions are options of each training run.
         has_token = "cls" in tensors
         inferred |= {
             "use_class_token": has_token,
@@ -176,6 +177,7 @@ def infer_sizes(tensors: dict[str, torch.Tensor]) -> dict:
 
 
 def pixels_per_token(fields: dict) -> int:
+    """Return the side of a token in pixels: the patch size times the stride of a hybrid's ResNet."""
     stages = fields.get("stem_depths")
     return pair(fields["patch_size"])[0] * (1 if stages is None else 4 * 2 ** max(len(stages) - 1, 0))
 
@@ -228,7 +230,7 @@ def transforms(config: ViTConfig) -> list:
 
 
 def processor(variant: str, config: ViTConfig) -> dict:
-    """vision_transformer/vit_jax/input_pipeline.py; big_vision/configs (resize_small(256), central crop 224)."""
+    """Return the preprocessing of vit_jax/input_pipeline.py, or of big_vision/configs (resize_small, centre crop)."""
     height, width = pair(config.image_size)
     scaled = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     if not is_big_vision(variant):
