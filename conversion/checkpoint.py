@@ -2,6 +2,8 @@
 
 import argparse
 import pickle
+import pickletools
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,10 @@ BRANCHES = ("student", "teacher")
 PREFIXES = ("module.", "_orig_mod.", "params/", "opt/target/", "optimizer/target/")
 # Prefix of the batch norm statistics that Flax saves beside the weights.
 STATISTICS = "batch_stats/"
+# What torch's messages say where a pickle contains code; other messages mean a damaged file.
+REFUSED = re.compile(r"[Uu]nsupported (global|GLOBAL|class)|Trying to (call|instantiate)|Can only (build|create)")
+# Nested dicts deeper than this are refused, as is a dict that contains itself.
+MAX_DEPTH = 64
 
 
 def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
@@ -44,21 +50,38 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     read = READERS[file_format(path)]
     try:
         tree = read(path)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # damaged bytes make the parsers raise nearly every type
+        refused = isinstance(error, pickle.UnpicklingError) and REFUSED.search(str(error))
+        if not refused or is_cut_pickle(path):
+            raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
         raise ValueError(
             f"{path.name} is a pickle of more than weights. Reading it would run code, so it was not read: "
             f"{first_line(error)}. Ask its author for a safetensors file, or in a sandbox that you trust save "
             "torch.load(...)['model'] as a new file"
         ) from error
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
-    except (safetensors.SafetensorError, msgpack.exceptions.UnpackException) as error:
-        raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
     return unwrap(tree, path.name)
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of a message without torch's advice to read the file unsafely; else the error's type."""
+    message = str(error).strip().rpartition("WeightsUnpickler error: ")[2].partition(" Please use `torch")[0]
+    return (message or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def is_cut_pickle(path: Path) -> bool:
+    """Return whether a file of plain pickles, as PyTorch wrote before 1.6, ends inside one of them; runs no code."""
+    if zipfile.is_zipfile(path):
+        return False
+    with path.open("rb") as file:
+        for _ in range(5):  # magic number, protocol, system, content, storage keys; then raw bytes
+            if not file.peek(1):
+                return False
+            try:
+                for _ in pickletools.genops(file):
+                    pass
+            except Exception:  # as for any parser of damaged bytes
+                return True
+    return False
 
 
 def file_format(path: Path) -> str:
@@ -69,8 +92,10 @@ def file_format(path: Path) -> str:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path.name} is a zip archive that is truncated or damaged: {error}") from error
+        except Exception as error:  # zipfile raises several types for damaged directories
+            raise ValueError(
+                f"{path.name} is a zip archive that is truncated or damaged: {first_line(error)}"
+            ) from error
         return "npz" if names and all(name.endswith(".npy") for name in names) else "torch"
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"
@@ -126,16 +151,18 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
         name: name of the file, for messages.
 
     Raises:
-        ValueError: there are no weights; the message says what was found instead.
+        ValueError: there are no weights, a tensor is not of real numbers, or dicts are nested too deep; the message
+            says what was found instead.
     """
     if not isinstance(tree, Mapping):
         raise ValueError(f"{name} holds a {type(tree).__name__}, expected a dict of tensors")
+    arrays = dict(leaves(tree))
     if all(isinstance(tree.get(branch), Mapping) for branch in BRANCHES):
         return training_state(tree)
     for wrapper in WRAPPERS:
         if isinstance(tree.get(wrapper), Mapping) and any(True for _ in leaves(tree[wrapper])):
             return unwrap(tree[wrapper], name) | statistics(tree)
-    tensors = {key: as_tensor(value) for key, value in leaves(tree)}
+    tensors = {key: as_tensor(value, key) for key, value in arrays.items()}
     if not tensors:
         raise ValueError(f"{name} holds no tensors, only the keys {sorted(map(str, tree))[:10]}")
     for prefix in PREFIXES:
@@ -148,31 +175,49 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
 
 def training_state(tree: Mapping) -> dict[str, torch.Tensor]:
     """Return the tensors of student, teacher and loss; each key begins with the part's name, such as "student."."""
-    parts = {name: part for name, part in tree.items() if name in BRANCHES or str(name).endswith("_loss")}
-    return {f"{name}.{key}": as_tensor(value) for name, part in parts.items() for key, value in leaves(part)}
+    parts = {
+        f"{name}.": part
+        for name, part in tree.items()
+        if isinstance(part, Mapping) and (name in BRANCHES or str(name).endswith("_loss"))
+    }
+    arrays = {f"{name}{key}": value for name, part in parts.items() for key, value in leaves(part)}
+    return {key: as_tensor(value, key) for key, value in arrays.items()}
 
 
 def statistics(tree: Mapping) -> dict[str, torch.Tensor]:
     """Return the batch norm statistics of a Flax training state, under the keys of their modules."""
     return {
-        key.removeprefix(STATISTICS): as_tensor(value) for key, value in leaves(tree) if key.startswith(STATISTICS)
+        key.removeprefix(STATISTICS): as_tensor(value, key)
+        for key, value in leaves(tree)
+        if key.startswith(STATISTICS)
     }
 
 
-def leaves(tree: Mapping, path: str = ""):
+def leaves(tree: Mapping, path: str = "", depth: int = 1):
     """Yield (key, array) for every tensor or array in a nested dict, keys joined by "/"."""
+    if depth > MAX_DEPTH:
+        raise ValueError(
+            f"the checkpoint nests dicts more than {MAX_DEPTH} deep, or one contains itself: {path[:60]}..."
+        )
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{path}{key}/")
+            yield from leaves(value, f"{path}{key}/", depth + 1)
         elif isinstance(value, torch.Tensor | np.ndarray) or hasattr(value, "__array__"):
             yield f"{path}{key}", value
 
 
-def as_tensor(value) -> torch.Tensor:
-    """Return `value` as a torch tensor. numpy has no bfloat16: it reads such values as two opaque bytes (V2)."""
+def as_tensor(value, key: str) -> torch.Tensor:
+    """Return `value` as a dense torch tensor; ValueError that names `key` if it is not one of real numbers.
+
+    numpy has no bfloat16: it reads such values as two opaque bytes (V2).
+    """
     if isinstance(value, torch.Tensor):
+        if value.is_complex() or value.is_quantized or value.layout != torch.strided or value.is_meta:
+            raise ValueError(f"{key} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}")
         return value.detach()
     array = np.asarray(value)
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
         return torch.from_numpy(array.view(np.uint16).astype(np.int32) << 16).view(torch.float32)
-    return torch.from_numpy(np.array(array, order="C"))
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ValueError(f"{key} must be an array of real numbers of at most 64 bits, got dtype {array.dtype}")
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

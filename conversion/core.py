@@ -267,16 +267,24 @@ def apply_transforms(
         for pattern in transform.source_patterns
     }
     converters = list({id(transform): transform for transform in by_pattern.values()}.values())
-    converted, pending = {}, {}
+    converted, pending, sources = {}, {}, {}
     for key, tensor in tensors.items():
         # Converters name the final key when reading an original, and the first when going back.
         target, pattern = apply_converters(key if reverse else apply_renamings(key, renamings), converters)
         if pattern is not None:
             pending.setdefault(target, deepcopy(by_pattern[pattern])).add_tensor(target, key, pattern, tensor)
+            sources.setdefault(target, []).append(f"{key} {tuple(tensor.shape)}")
         else:
             converted[apply_renamings(target, renamings) if reverse else target] = tensor
     for target, converter in pending.items():
-        for key, value in converter.convert(target, model=model, config=getattr(model, "config", None)).items():
+        try:
+            parts = converter.convert(target, model=model, config=getattr(model, "config", None))
+        except (RuntimeError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"the checkpoint does not fit: {target} cannot be made from tensors of these shapes: "
+                f"{', '.join(sources[target])}. Is it of another variant or architecture?"
+            ) from error
+        for key, value in parts.items():
             value = value[0] if isinstance(value, list) else value
             converted[apply_renamings(key, renamings) if reverse else key] = value.contiguous()
     return converted

@@ -43,7 +43,7 @@ def unstack_scanned(tensors: dict[str, torch.Tensor], scanned: str, layer: str) 
     """
     unstacked = {}
     for key, value in tensors.items():
-        if key.startswith(scanned):
+        if key.startswith(scanned) and value.ndim:
             for index, part in enumerate(value):
                 unstacked[layer.format(index) + key.removeprefix(scanned)] = part
         else:

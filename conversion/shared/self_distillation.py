@@ -5,6 +5,8 @@ a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teac
 `_full` converts a full training checkpoint to the model that trains the backbone.
 """
 
+import re
+
 import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
@@ -20,6 +22,7 @@ from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 from ..systems.cvt import infer_windowed, window_renamings
 from ..systems.swin import infer_swin, swin_renamings
 from ..systems.swin import prepare as without_tables
+from .inference import found, size
 from .preprocessing import resize_and_crop
 from .timm_vit import infer_image_size, infer_vit, vit_fields, vit_renamings
 
@@ -90,9 +93,9 @@ def prepare_branches(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str
 def backbone_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the backbone of a full checkpoint's teacher or of one branch; other files contain only a backbone."""
     for prefix in ("teacher.backbone.", "backbone."):
-        found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if found:
-            return found
+        backbone = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if backbone:
+            return backbone
     return tensors
 
 
@@ -106,8 +109,8 @@ def training_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     tensors = {key: value for key, value in tensors.items() if key != "teacher.backbone.masked_embed"}
     for branch in BRANCHES:
         first, second = (f"{branch}.head.{layer}." for layer in ("last_layer", "last_layer2"))
-        if all(torch.equal(tensors[f"{second}{key}"], tensors[f"{first}{key}"])
-               for key in ("weight_g", "weight_v") if f"{second}{key}" in tensors):  # fmt: skip
+        pairs = [(tensors.get(f"{first}{key}"), tensors.get(f"{second}{key}")) for key in ("weight_g", "weight_v")]
+        if all(own is None or (shared is not None and torch.equal(shared, own)) for shared, own in pairs):
             tensors = {key: value for key, value in tensors.items() if not key.startswith(second)}
     return tensors
 
@@ -127,20 +130,21 @@ def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str =
 
 def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
     """Return sizes and options of the student's head; its magnitudes were trained if any is not 1."""
-    magnitude, direction = (tensors.get(f"student.head.last_layer.weight_{part}") for part in "gv")
-    if magnitude is None or direction is None:
+    last, layer = "student.head.last_layer.weight_", re.compile(r"student\.head\.mlp\.(\d+)\.weight")
+    if (magnitude := tensors.get(f"{last}g")) is None:
         return {}
     layers = sorted(
-        int(key.split(".")[3]) for key in tensors if key.startswith("student.head.mlp.") and tensors[key].ndim == 2
+        (int(match[1]), len(tensor))
+        for key, tensor in tensors.items()
+        if (match := layer.fullmatch(key)) and tensor.ndim == 2
     )
-    return {
-        "num_prototypes": len(magnitude),
-        "train_magnitude": bool((magnitude != 1).any()),
-        "head_bottleneck_size": direction.shape[1],
-        "head_hidden_size": len(tensors[f"student.head.mlp.{layers[0]}.weight"]),
-        "num_head_layers": len(layers),
-        "head_norm": "batch_norm" if "student.head.mlp.1.running_var" in tensors else None,
-    }
+    return found(
+        num_prototypes=size(tensors, f"{last}g"),
+        train_magnitude=bool((magnitude != 1).any()),
+        head_bottleneck_size=size(tensors, f"{last}v", 1, 2),
+        head_hidden_size=layers[0][1] if layers else None,
+        num_head_layers=len(layers) or None,
+    ) | {"head_norm": "batch_norm" if "student.head.mlp.1.running_var" in tensors else None}
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
@@ -158,8 +162,8 @@ def move_center(tensors: dict[str, torch.Tensor], theirs: str, ours: str, head: 
         head: the student's last layer, whose number of prototypes is the centre's length. A file without a centre
             gets zeros, the value at the start of training.
     """
-    if (magnitude := tensors.get(f"student.{head}.weight_g")) is not None:
-        tensors[f"objective.{ours}.value"] = tensors.pop(theirs, torch.zeros(len(magnitude))).flatten()
+    if (num_prototypes := size(tensors, f"student.{head}.weight_g")) is not None:
+        tensors[f"objective.{ours}.value"] = tensors.pop(theirs, torch.zeros(num_prototypes)).flatten()
 
 
 def backbone_renamings(

@@ -27,6 +27,7 @@ from hf_vits.processing.speech import VitsSpeechProcessor
 
 from ..shared import espnet
 from ..shared.espnet import SAMPLING_RATE
+from ..shared.inference import size
 
 # Encoder and front end: arXiv 2207.02971, table 8, and the recipes in egs2. Every decoder has 6 layers.
 SMALL = {"hidden_size": 256, "num_hidden_layers": 24, "num_attention_heads": 4, "intermediate_size": 2048}
@@ -104,6 +105,11 @@ def front_end_fields(tensors: dict[str, torch.Tensor]) -> dict:
     found = {}
     filters = tensors.get("frontend.logmel.melmat")
     if filters is not None:
+        if filters.ndim != 2 or not filters.numel():
+            raise ValueError(
+                f"the checkpoint does not fit: frontend.logmel.melmat must be (frequencies, mel bins), found shape "
+                f"{tuple(filters.shape)}"
+            )
         found |= {"n_fft": 2 * (len(filters) - 1), "num_mel_bins": filters.shape[-1]}
         num_bins, num_filters = filters.shape
         expected = mel_filter_bank(num_bins, num_filters, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, "slaney", "slaney")
@@ -114,7 +120,7 @@ def front_end_fields(tensors: dict[str, torch.Tensor]) -> dict:
             )
     for name, field in (("mean", "mel_mean"), ("std", "mel_std")):
         if f"normalize.{name}" in tensors:
-            found[field] = tensors[f"normalize.{name}"].tolist()
+            found[field] = tensors[f"normalize.{name}"].flatten().tolist()
     return found
 
 
@@ -160,8 +166,8 @@ def infer_layers(layers: list[dict[str, torch.Tensor]]) -> dict:
         inferred["merge_method"] = "fixed_average"
     inferred |= sizes(together, {"cgmlp.channel_proj1.0.bias": "intermediate_size"})
     inferred["use_gate_linear"] = "cgmlp.csgu.linear.weight" in together
-    if (kernel := together.get("cgmlp.csgu.conv.weight")) is not None and kernel.shape[-1] % 2:
-        inferred["conv_depthwise_kernel_size"] = kernel.shape[-1]
+    if (kernel := size(together, "cgmlp.csgu.conv.weight", 2, 3)) is not None and kernel % 2:
+        inferred["conv_depthwise_kernel_size"] = kernel
     if any_of(together, "attn."):
         inferred |= infer_attention(together)
     return inferred
@@ -193,8 +199,8 @@ def infer_input(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         inferred["position_embedding_type"] = "scaled_absolute"
     elif not is_relative and position.endswith("relative") and any(".attn." in key for key in tensors):
         inferred["position_embedding_type"] = "absolute"
-    if (weight := tensors.get("encoder.embed.0.weight")) is not None and weight.numel():
-        inferred |= {"input_layer": "linear", "num_mel_bins": weight.shape[-1]}
+    if (bins := size(tensors, "encoder.embed.0.weight", 1, 2)) is not None:
+        inferred |= {"input_layer": "linear", "num_mel_bins": bins}
     elif (weight := tensors.get("encoder.embed.out.0.weight")) is not None and weight.ndim == 2:
         inferred |= infer_convolutions(tensors, weight, fields.get("num_mel_bins", BranchformerConfig.num_mel_bins))
     return inferred
@@ -208,11 +214,12 @@ def infer_convolutions(tensors: dict[str, torch.Tensor], projection: torch.Tenso
         bins: number of mel bins of the input.
     """
     kernels = []
-    while (kernel := tensors.get(f"encoder.embed.conv.{2 * len(kernels)}.weight")) is not None:
-        kernels.append(kernel.shape[-1])
+    while (kernel := size(tensors, f"encoder.embed.conv.{2 * len(kernels)}.weight", 3, 4)) is not None:
+        kernels.append(kernel)
     for name, windows in CONVOLUTIONS.items():
-        sizes = [size for size, _ in windows]
-        if sizes == kernels and convolved_length(name, bins) * len(projection) == projection.shape[1]:
+        if [side for side, _ in windows] == kernels and convolved_length(name, bins) * len(
+            projection
+        ) == projection.shape[1]:
             return {"input_layer": name}
     return {}
 

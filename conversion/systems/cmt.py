@@ -60,8 +60,8 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         pooler_hidden_size=size(tensors, "_fc.weight", 0, 4),
         num_labels=num_labels(tensors),
     )
-    if "relative_pos_a" in tensors:
-        inferred["image_size"] = 4 * isqrt(tensors["relative_pos_a"].shape[1])
+    if num_positions := size(tensors, "relative_pos_a", 1, 3):
+        inferred["image_size"] = 4 * isqrt(num_positions)
     return inferred
 
 

@@ -45,7 +45,9 @@ def model_class(fields: dict) -> type[PreTrainedModel]:
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
     tensors = {named_part(key): value for key, value in tensors.items()}
-    tensors = {key: value.flatten(1) if POINTWISE.search(key) else value for key, value in tensors.items()}
+    tensors = {
+        key: value.flatten(1) if value.ndim > 1 and POINTWISE.search(key) else value for key, value in tensors.items()
+    }
     tensors = prepare_branches(tensors, fields)
     if is_full(fields):
         move_center(tensors, "dino_loss.center", "center")

@@ -39,9 +39,10 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     A teacher has no mask token: a file with the teacher alone gives the student zeros, the value at the start.
     """
     tensors = prepare_branches(tensors, fields)
-    if is_full(fields) and "student.head.last_layer.weight_g" in tensors:
-        token = torch.zeros(1, 1, len(tensors["student.backbone.patch_embed.proj.bias"]))
-        tensors["student.backbone.masked_embed"] = tensors.get("student.backbone.masked_embed", token)
+    if is_full(fields):
+        width = size(tensors, "student.backbone.patch_embed.proj.bias")
+        if width is not None:
+            tensors.setdefault("student.backbone.masked_embed", torch.zeros(1, 1, width))
         move_center(tensors, "ibot_loss.center", "center")
         move_center(tensors, "ibot_loss.center2", "patch_center", patch_layer(tensors))
     return tensors

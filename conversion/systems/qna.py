@@ -58,6 +58,17 @@ def our_key(key: str) -> str:
 
 
 def our_tensor(key: str, tensors: dict[str, torch.Tensor], config: QnaConfig) -> torch.Tensor:
+    """Return a tensor in the layout of our model; ValueError if its shape does not allow it."""
+    try:
+        return relaid(key, tensors, config)
+    except (RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"the checkpoint does not fit: {key} {tuple(tensors[key].shape)} cannot become a tensor of "
+            f"{QnaForImageClassification.__name__}: {error}. Is it of another variant or architecture?"
+        ) from error
+
+
+def relaid(key: str, tensors: dict[str, torch.Tensor], config: QnaConfig) -> torch.Tensor:
     parent, _, leaf = key.rpartition("/")
     tensor, queries = tensors[key], tensors.get(f"{parent}/query")
     if leaf in ("rpe_bias", "attn_scale_weights", "attn_scale_pos") and queries is not None:

@@ -107,7 +107,8 @@ def join_tokens(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict[str,
     """Join the two prefix tokens of the first generations to one `cls_token` (1, 2, channels)."""
     for tokens in TOKENS:
         keys = [f"{prefix}{token}" for token in tokens]
-        if all(key in tensors for key in keys):
+        shapes = [tensors[key].shape for key in keys if key in tensors]
+        if len(shapes) == len(keys) and len(shapes[0]) == 3 and len(set(shapes)) == 1:
             joined = {f"{prefix}cls_token": torch.cat([tensors[key] for key in keys], dim=1)}
             return joined | {key: value for key, value in tensors.items() if key not in keys}
     return tensors

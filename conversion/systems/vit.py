@@ -129,8 +129,8 @@ def current_key(key: str) -> str:
 
 def has_prefix_row(tensors: dict[str, torch.Tensor]) -> bool:
     """Return whether the position table is one row longer than a square."""
-    table = tensors.get("pos_embedding")
-    return table is not None and round((table.shape[1] - 1) ** 0.5) ** 2 + 1 == table.shape[1]
+    num_rows = size(tensors, "pos_embedding", 1, 3)
+    return num_rows is not None and round((num_rows - 1) ** 0.5) ** 2 + 1 == num_rows
 
 
 def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
@@ -152,9 +152,9 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
             "pooling": "map" if "MAPHead_0.probe" in tensors else "token" if has_token else "mean",
             "position_embedding_type": "learned" if "pos_embedding" in tensors else "sincos2d",
         }
-    if "pos_embedding" in tensors:
+    if num_rows := size(tensors, "pos_embedding", 1, 3):
         prefix = int(fields.get("position_embedding_prefix", True) and fields.get("use_class_token", True))
-        side = round((tensors["pos_embedding"].shape[1] - prefix) ** 0.5)
+        side = round((num_rows - prefix) ** 0.5)
         inferred["image_size"] = side * pixels_per_token(fields | inferred)
     if inferred.keys() & {"patch_size", "stem_depths"}:
         inferred["encoder_stride"] = pixels_per_token(fields | inferred)
