@@ -1,6 +1,6 @@
-"""Original checkpoints to hf_vits models, and transformers' own to ours and back.
+"""Conversion of original checkpoints to hf_vits models, and of transformers' own models to ours and back.
 
-One module per original system holds its published variants and the mapping of its keys; `core` does what is common.
+One module per original system holds its published variants and the mapping of its keys; `core` has the common steps.
 """
 
 from .checkpoint import load_checkpoint

@@ -1,7 +1,9 @@
-"""Reading checkpoint files of every format the originals use, without ever running code from them."""
+"""Reading of checkpoint files in every format that the originals use, without running code from them."""
 
 import argparse
 import pickle
+import pickletools
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,31 +14,35 @@ import safetensors
 import safetensors.torch
 import torch
 
-# Where training scripts keep the weights inside a checkpoint; the first that holds tensors is taken.
+# Keys under which training scripts save the weights; the first that contains tensors is read.
 WRAPPERS = ("model", "model_state", "state_dict", "teacher", "params", "target", "SiT_model")
-# Where scripts of self-distillation keep both networks, of which one alone would not be the whole state of training.
+# Keys of the two networks of self-distillation; a training state needs both.
 BRANCHES = ("student", "teacher")
-# Prefixes that wrappers of modules leave on every key.
+# Prefixes that module wrappers add to every key.
 PREFIXES = ("module.", "_orig_mod.", "params/", "opt/target/", "optimizer/target/")
-# Where Flax keeps the statistics of batch norms, beside the weights.
+# Prefix of the batch norm statistics that Flax saves beside the weights.
 STATISTICS = "batch_stats/"
+# What torch's messages say where a pickle contains code; other messages mean a damaged file.
+REFUSED = re.compile(r"[Uu]nsupported (global|GLOBAL|class)|Trying to (call|instantiate)|Can only (build|create)")
+# Nested dicts deeper than this are refused, as is a dict that contains itself.
+MAX_DEPTH = 64
 
 
 def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """Read the weights of a checkpoint file.
 
-    The format is told from the content, so a renamed file is read all the same: PyTorch (.pth, .pt, .bin; with
-    `weights_only=True`), safetensors, numpy's .npz (with `allow_pickle=False`), Flax msgpack. Weights wrapped in
-    `model`, `state_dict`, `teacher` and the like are unwrapped, prefixes such as `module.` removed, nested trees
-    joined by "/".
+    The format is recognised by the content, not by the file's name: PyTorch (.pth, .pt, .bin; read with
+    `weights_only=True`), safetensors, numpy's .npz (read with `allow_pickle=False`), Flax msgpack. Weights below
+    `model`, `state_dict`, `teacher` and the like are unwrapped, prefixes such as `module.` are removed, and the keys
+    of nested trees are joined by "/".
 
     Returns:
         {key: CPU tensor}.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated or of no known format, holds no weights, or is a pickle that would have
-            to run code, which is refused.
+        ValueError: the file is truncated or of no known format, contains no weights, or is a pickle that could only
+            be read by running its code.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,33 +50,52 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     read = READERS[file_format(path)]
     try:
         tree = read(path)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # damaged bytes make the parsers raise nearly every type
+        refused = isinstance(error, pickle.UnpicklingError) and REFUSED.search(str(error))
+        if not refused or is_cut_pickle(path):
+            raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
         raise ValueError(
-            f"{path.name} is a pickle of more than weights, and unpickling it would run code, so it was not read: "
-            f"{first_line(error)}. Ask its author for a safetensors file, or save torch.load(...)['model'] anew in a "
-            "sandbox you trust"
+            f"{path.name} is a pickle of more than weights. Reading it would run code, so it was not read: "
+            f"{first_line(error)}. Ask its author for a safetensors file, or in a sandbox that you trust save "
+            "torch.load(...)['model'] as a new file"
         ) from error
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
-    except (safetensors.SafetensorError, msgpack.exceptions.UnpackException) as error:
-        raise ValueError(f"{path.name} cannot be read, it may be truncated: {first_line(error)}") from error
     return unwrap(tree, path.name)
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of a message without torch's advice to read the file unsafely; else the error's type."""
+    message = str(error).strip().rpartition("WeightsUnpickler error: ")[2].partition(" Please use `torch")[0]
+    return (message or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def is_cut_pickle(path: Path) -> bool:
+    """Return whether a file of plain pickles, as PyTorch wrote before 1.6, ends inside one of them; runs no code."""
+    if zipfile.is_zipfile(path):
+        return False
+    with path.open("rb") as file:
+        for _ in range(5):  # magic number, protocol, system, content, storage keys; then raw bytes
+            if not file.peek(1):
+                return False
+            try:
+                for _ in pickletools.genops(file):
+                    pass
+            except Exception:  # as for any parser of damaged bytes
+                return True
+    return False
 
 
 def file_format(path: Path) -> str:
-    """One of the keys of `READERS`, from the first bytes of the file."""
+    """Return the key of `READERS` for a file, by its first bytes; ValueError for an unknown format."""
     with path.open("rb") as file:
         head = file.read(16)
     if head[:2] == b"PK":
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path.name} is a zip archive that is truncated or damaged: {error}") from error
+        except Exception as error:  # zipfile raises several types for damaged directories
+            raise ValueError(
+                f"{path.name} is a zip archive that is truncated or damaged: {first_line(error)}"
+            ) from error
         return "npz" if names and all(name.endswith(".npy") for name in names) else "torch"
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"
@@ -79,15 +104,15 @@ def file_format(path: Path) -> str:
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return "msgpack"  # a non-empty map
     raise ValueError(
-        f"{path.name} is no checkpoint of a known format: expected PyTorch, safetensors, .npz or Flax msgpack, found "
+        f"{path.name} is no checkpoint of a known format: expected PyTorch, safetensors, .npz or Flax msgpack, got "
         f"a file that starts with {head!r}"
     )
 
 
 def read_torch(path: Path):
-    # Many training scripts keep their arguments beside the weights: a class that holds values and does nothing.
+    # Many training scripts save their arguments, an argparse.Namespace, beside the weights: it runs no code.
     with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
-        # Given a path, torch.load would go by its suffix.
+        # torch.load would choose the format by the suffix of a path.
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -97,7 +122,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_msgpack(path: Path):
-    """Flax's serialization: arrays are extension type 1, scalars of numpy type 3 (flax/serialization.py)."""
+    """Read Flax's serialization: extension type 1 is an array, type 3 a numpy scalar (flax/serialization.py)."""
 
     def extension(code: int, data: bytes):
         if code not in (1, 3):
@@ -119,55 +144,80 @@ READERS = {
 
 
 def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
-    """The weights inside what a training script saved, as {key: tensor}.
+    """Return the weights in what a training script saved, as {key: tensor}.
 
-    Raises ValueError when there are none, saying what was found instead.
+    Args:
+        tree: the content of a file, a dict of tensors, arrays and nested dicts.
+        name: name of the file, for messages.
+
+    Raises:
+        ValueError: there are no weights, a tensor is not of real numbers, or dicts are nested too deep; the message
+            says what was found instead.
     """
     if not isinstance(tree, Mapping):
         raise ValueError(f"{name} holds a {type(tree).__name__}, expected a dict of tensors")
+    arrays = dict(leaves(tree))
     if all(isinstance(tree.get(branch), Mapping) for branch in BRANCHES):
         return training_state(tree)
     for wrapper in WRAPPERS:
         if isinstance(tree.get(wrapper), Mapping) and any(True for _ in leaves(tree[wrapper])):
             return unwrap(tree[wrapper], name) | statistics(tree)
-    tensors = {key: as_tensor(value) for key, value in leaves(tree)}
+    tensors = {key: as_tensor(value, key) for key, value in arrays.items()}
     if not tensors:
         raise ValueError(f"{name} holds no tensors, only the keys {sorted(map(str, tree))[:10]}")
     for prefix in PREFIXES:
         inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        # A Flax training state keeps the optimizer's slots beside the weights; a wrapped module has nothing beside.
+        # A Flax training state has the optimizer's slots beside the weights; a wrapped module has no other keys.
         if inside and (prefix.endswith("/") or len(inside) == len(tensors)):
             tensors = inside | statistics(tree)
     return tensors
 
 
 def training_state(tree: Mapping) -> dict[str, torch.Tensor]:
-    """Student, teacher and what their loss remembers, under keys that begin with the name of the part and a dot."""
-    parts = {name: part for name, part in tree.items() if name in BRANCHES or str(name).endswith("_loss")}
-    return {f"{name}.{key}": as_tensor(value) for name, part in parts.items() for key, value in leaves(part)}
+    """Return the tensors of student, teacher and loss; each key begins with the part's name, such as "student."."""
+    parts = {
+        f"{name}.": part
+        for name, part in tree.items()
+        if isinstance(part, Mapping) and (name in BRANCHES or str(name).endswith("_loss"))
+    }
+    arrays = {f"{name}{key}": value for name, part in parts.items() for key, value in leaves(part)}
+    return {key: as_tensor(value, key) for key, value in arrays.items()}
 
 
 def statistics(tree: Mapping) -> dict[str, torch.Tensor]:
-    """What a Flax training state keeps of batch norms, under the same keys as the weights, which end otherwise."""
+    """Return the batch norm statistics of a Flax training state, under the keys of their modules."""
     return {
-        key.removeprefix(STATISTICS): as_tensor(value) for key, value in leaves(tree) if key.startswith(STATISTICS)
+        key.removeprefix(STATISTICS): as_tensor(value, key)
+        for key, value in leaves(tree)
+        if key.startswith(STATISTICS)
     }
 
 
-def leaves(tree: Mapping, path: str = ""):
-    """(key, array) of every tensor or array in a nested dict, keys joined by "/"."""
+def leaves(tree: Mapping, path: str = "", depth: int = 1):
+    """Yield (key, array) for every tensor or array in a nested dict, keys joined by "/"."""
+    if depth > MAX_DEPTH:
+        raise ValueError(
+            f"the checkpoint nests dicts more than {MAX_DEPTH} deep, or one contains itself: {path[:60]}..."
+        )
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{path}{key}/")
+            yield from leaves(value, f"{path}{key}/", depth + 1)
         elif isinstance(value, torch.Tensor | np.ndarray) or hasattr(value, "__array__"):
             yield f"{path}{key}", value
 
 
-def as_tensor(value) -> torch.Tensor:
-    """A torch tensor of `value`; numpy has no bfloat16, whose arrays it reads as two opaque bytes (V2)."""
+def as_tensor(value, key: str) -> torch.Tensor:
+    """Return `value` as a dense torch tensor; ValueError that names `key` if it is not one of real numbers.
+
+    numpy has no bfloat16: it reads such values as two opaque bytes (V2).
+    """
     if isinstance(value, torch.Tensor):
+        if value.is_complex() or value.is_quantized or value.layout != torch.strided or value.is_meta:
+            raise ValueError(f"{key} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}")
         return value.detach()
     array = np.asarray(value)
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
         return torch.from_numpy(array.view(np.uint16).astype(np.int32) << 16).view(torch.float32)
-    return torch.from_numpy(np.array(array, order="C"))
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ValueError(f"{key} must be an array of real numbers of at most 64 bits, got dtype {array.dtype}")
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

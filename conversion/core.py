@@ -1,4 +1,4 @@
-"""What converting a checkpoint takes, whatever the system."""
+"""The steps of converting a checkpoint that are the same for every system."""
 
 import importlib
 import math
@@ -26,23 +26,24 @@ from . import systems
 from .checkpoint import unwrap
 
 SYSTEMS = tuple(module.name for module in pkgutil.iter_modules(systems.__path__))
-# Overrides that change what position tables are made for.
+# Configuration fields that determine the grid of a position table.
 SIZES = ("image_size", "num_frames")
 
 
 def system(name: str) -> ModuleType:
-    """The conversion module of a system; ValueError with the known names if there is none."""
+    """Return the conversion module of a system; ValueError with the known names if there is none."""
     if name not in SYSTEMS:
         raise ValueError(f"unknown system {name!r}{suggestion(name, SYSTEMS)}; known: {', '.join(SYSTEMS)}")
     return importlib.import_module(f".systems.{name}", __package__)
 
 
 def variants(name: str) -> dict[str, dict]:
-    """{published name: configuration fields} of a system."""
+    """Return {published name: configuration fields} of a system."""
     return dict(system(name).VARIANTS)
 
 
 def variant_fields(name: str, variant: str) -> dict:
+    """Return the configuration fields of a published variant; ValueError if the system has no such variant."""
     known = system(name).VARIANTS
     if variant not in known:
         raise ValueError(
@@ -53,7 +54,7 @@ def variant_fields(name: str, variant: str) -> dict:
 
 
 def with_inferred(fields: dict, inferred: dict, overrides: dict) -> dict:
-    """Return fields with inferred ones in their place, but for those that the caller has set."""
+    """Return `fields` updated with the inferred ones, except for fields that the caller has set in `overrides`."""
     merged = dict(fields)
     for key, value in inferred.items():
         if isinstance(value, dict) and isinstance(fields.get(key), dict):
@@ -64,7 +65,7 @@ def with_inferred(fields: dict, inferred: dict, overrides: dict) -> dict:
 
 
 def without_sizes(overrides: dict) -> dict:
-    """Return overrides, and those of parts, but for what changes the grid of a position table."""
+    """Return the overrides, nested ones included, without the fields in `SIZES`."""
     return {
         key: without_sizes(value) if isinstance(value, dict) else value
         for key, value in overrides.items()
@@ -73,33 +74,34 @@ def without_sizes(overrides: dict) -> dict:
 
 
 def with_overrides(fields: dict, overrides: dict) -> dict:
-    """Fields with others in their place; of the configuration of a part, a dict, only the fields that are named."""
+    """Return `fields` updated with `overrides`; a nested configuration, a dict, is updated field by field."""
     parts = {key: fields[key] | value for key, value in overrides.items() if isinstance(fields.get(key), dict)}
     return fields | overrides | parts
 
 
 def suggestion(word: str, known) -> str:
+    """Return the part of a message that suggests the known name closest to `word`, empty if none is close."""
     close = get_close_matches(word, list(known), n=1)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
 def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTrainedModel:
-    """A model of ours from an original checkpoint.
+    """Convert an original checkpoint to a model of ours.
 
     Args:
         name: a system, one of `SYSTEMS`.
         variant: a published variant of it, one of `variants(name)`.
-        state_dict: {original key: tensor or array}, wrapped as training scripts leave it or plain.
-        overrides: configuration fields other than the variant's, such as `image_size` (a position table made for
-            another size is then resized as the original does it) or `num_hidden_layers`. `out_features`, stages whose
-            maps are wanted, makes a backbone where the system converts detectors too (CoaT, RegionViT, MViT).
+        state_dict: {original key: tensor or array}, plain or wrapped in a dict as training scripts save it.
+        overrides: configuration fields that replace the variant's, such as `num_hidden_layers` or `image_size` (the
+            position table is then resized as the original does it). With `out_features`, a list of stages, systems
+            that also convert detectors (CoaT, RegionViT, MViT) return a backbone.
 
     Returns:
-        The model with its head, float32, in eval mode; it computes what the original computes.
+        The model with its head, float32, in eval mode; it computes the same outputs as the original.
 
     Raises:
-        ValueError: the system, variant or a field is unknown, or keys are missing, unexpected or misshapen; all are
-            counted and the first of each kind named.
+        ValueError: the system, variant or a field is unknown, or keys are missing, unexpected or misshapen. The
+            message counts them and names the first of each kind.
     """
     module = system(name)
     fields = with_overrides(variant_fields(name, variant), overrides)
@@ -125,7 +127,7 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     return model
 
 
-# {field of a width: field of the number of heads, which no tensor records}.
+# {field of a width: field of its number of heads, which no tensor records}
 HEADS = {
     "hidden_size": "num_attention_heads",
     "hidden_sizes": "num_attention_heads",
@@ -134,7 +136,7 @@ HEADS = {
 
 
 def check_heads(config_class: type, variant: dict, overrides: dict, inferred: dict) -> None:
-    """Raise ValueError if the file is of another width than the variant, whose heads would then be a guess."""
+    """Raise ValueError if the file has another width than the variant, since its number of heads is then unknown."""
     for part, fields in inferred.items():
         if isinstance(fields, dict) and isinstance(variant.get(part), dict):
             part_class = CONFIG_MAPPING[variant[part]["model_type"]]
@@ -146,7 +148,7 @@ def check_heads(config_class: type, variant: dict, overrides: dict, inferred: di
         if (list(known) if isinstance(known, (list, tuple)) else known) != inferred[width]:
             raise ValueError(
                 f"the checkpoint does not fit: it has {width}={inferred[width]}, the variant {width}={known}. Is it "
-                f"of another variant or architecture? If not, say how many heads it has, {heads}=..., which no tensor "
+                f"of another variant or architecture? If not, pass its number of heads, {heads}=..., which no tensor "
                 "records"
             )
 
@@ -154,7 +156,13 @@ def check_heads(config_class: type, variant: dict, overrides: dict, inferred: di
 def position_grids(
     module: ModuleType, fields: dict, overrides: dict, tensors: dict[str, torch.Tensor]
 ) -> dict[str, tuple[int, ...]]:
-    """{position embedding: grid of its table} in the model that the file is of, before its input gets another size."""
+    """Return {name of a position embedding: grid of its table} of the checkpoint, before any change of input size.
+
+    Args:
+        fields: configuration fields without the overrides of sizes.
+        overrides: the other overrides.
+        tensors: what `module.prepare` returned.
+    """
     fields = with_inferred(fields, module.infer(tensors, fields), overrides)
     with torch.device("meta"):
         model = build(module.model_class(fields), fields)
@@ -162,7 +170,7 @@ def position_grids(
 
 
 def build(model_class: type[PreTrainedModel], fields: dict, **options) -> PreTrainedModel:
-    """A model whose weights are allocated but not initialised, since a checkpoint is to fill them all."""
+    """Return a model in eval mode whose weights are allocated but not initialised, for a checkpoint to fill."""
     with no_init_weights():
         return model_class(model_class.config_class(**fields), **options).eval()
 
@@ -173,9 +181,15 @@ def load(
     source: str,
     grids: Callable[[], Mapping[str, tuple[int, ...]]] = dict,
 ) -> None:
-    """Fill `model` in place with tensors under its own keys; ValueError naming the keys that do not fit.
+    """Load tensors under the model's own keys into `model`, in place.
 
-    grids: tells those of the position tables as they come, as far as they are known, where these do not fit.
+    Args:
+        source: name of the checkpoint, for messages.
+        grids: returns {name of a position embedding: grid of its table in the checkpoint}, as far as they are known;
+            called only if a table has another size than the model's.
+
+    Raises:
+        ValueError: keys are missing, unexpected or misshapen; the message lists them.
     """
     expected = model.state_dict()
     for key, module in model.named_modules():
@@ -208,7 +222,7 @@ def fit_position_table(
     grids: Callable[[], Mapping[str, tuple[int, ...]]],
     key: str,
 ) -> torch.Tensor:
-    """The table resized to the grid of the model, if it was made for another one that is known or can be guessed."""
+    """Return the table resized to the grid of `module`; unchanged if its own grid is neither known nor guessed."""
     num_prefix = module.table.shape[1] - math.prod(module.grid)
     if table.ndim != 3 or table.shape == module.table.shape:
         return table
@@ -219,10 +233,10 @@ def fit_position_table(
 
 
 def guess_grid(count: int, grid: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The grid of `count` tokens that a table was made for, which the model has on `grid`.
+    """Guess the grid of a position table with `count` rows for a model whose grid is `grid`; None if nothing fits.
 
-    A sequence of another length; another square map; of a clip, as many frames of another square map, or more or fewer
-    frames of the same map, whichever has the larger map.
+    For a sequence (length,) the length is `count`. For an image (height, width) the grid is square. For a clip
+    (frames, height, width) either the frames or the height and width are kept, whichever gives the larger image.
     """
     if count <= 0:
         return None
@@ -242,7 +256,7 @@ def apply_transforms(
     model: PreTrainedModel | None = None,
     reverse: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Rename and convert tensors as transformers' loading does; with `reverse` the other way round."""
+    """Rename and convert tensors as transformers does when it loads a model, or the other way round with `reverse`."""
     if reverse:
         transforms = [transform.reverse_transform() for transform in reversed(transforms)]
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
@@ -253,40 +267,54 @@ def apply_transforms(
         for pattern in transform.source_patterns
     }
     converters = list({id(transform): transform for transform in by_pattern.values()}.values())
-    converted, pending = {}, {}
+    converted, pending, sources = {}, {}, {}
     for key, tensor in tensors.items():
         # Converters name the final key when reading an original, and the first when going back.
         target, pattern = apply_converters(key if reverse else apply_renamings(key, renamings), converters)
         if pattern is not None:
             pending.setdefault(target, deepcopy(by_pattern[pattern])).add_tensor(target, key, pattern, tensor)
+            sources.setdefault(target, []).append(f"{key} {tuple(tensor.shape)}")
         else:
             converted[apply_renamings(target, renamings) if reverse else target] = tensor
     for target, converter in pending.items():
-        for key, value in converter.convert(target, model=model, config=getattr(model, "config", None)).items():
+        try:
+            parts = converter.convert(target, model=model, config=getattr(model, "config", None))
+        except (RuntimeError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"the checkpoint does not fit: {target} cannot be made from tensors of these shapes: "
+                f"{', '.join(sources[target])}. Is it of another variant or architecture?"
+            ) from error
+        for key, value in parts.items():
             value = value[0] if isinstance(value, list) else value
             converted[apply_renamings(key, renamings) if reverse else key] = value.contiguous()
     return converted
 
 
 def original_fields(name: str, recipe: dict, **overrides) -> dict:
-    """Fields to `convert` with, of the file that tells how an original was trained, and `overrides` over them.
+    """Return the fields to `convert` with, read from the original's training configuration, with `overrides` applied.
 
-    Only for systems whose originals have one that adds to what the checkpoint tells; ValueError for others.
+    Args:
+        recipe: content of the configuration file.
+
+    Raises:
+        ValueError: the system's checkpoints need no such file.
     """
     if not hasattr(system(name), "original_fields"):
-        raise ValueError(f"checkpoints of {name} need no file that says how they were trained: leave it out")
+        raise ValueError(f"checkpoints of {name} need no training configuration: leave it out")
     return with_overrides(system(name).original_fields(recipe, overrides), overrides)
 
 
 def processor(name: str, variant: str, model: PreTrainedModel, recipe: dict | None = None):
-    """What repeats the original's evaluation preprocessing, as transformers has it for images, videos or audio.
+    """Return the image, video or audio processor that repeats the original's evaluation preprocessing.
 
-    recipe: content of the file for `original_fields`.
+    Args:
+        recipe: content of the file for `original_fields`.
 
-    None for a text model, whose original has no tokenizer.
+    Returns:
+        The processor; None for a text model whose original has no tokenizer.
     """
-    told = {} if recipe is None else {"recipe": recipe}
-    made = system(name).processor(variant, model.config, **told)
+    options = {} if recipe is None else {"recipe": recipe}
+    made = system(name).processor(variant, model.config, **options)
     if not isinstance(made, dict):
         return made
     from hf_vits.processing.image import VitsImageProcessor
@@ -294,19 +322,19 @@ def processor(name: str, variant: str, model: PreTrainedModel, recipe: dict | No
     return VitsImageProcessor(**made)
 
 
-# Architectures that transformers has under another name: {its model_type: system}.
+# {transformers' model_type: our system}, where the names differ
 THEIR_NAMES = {"vit_mae": "mae"}
 
 
 def from_transformers(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of ours that computes what a model of transformers computes; ValueError for other architectures."""
+    """Return our model with the weights and outputs of a model of transformers; ValueError for other architectures."""
     return system_of_transformers(model).from_transformers(model)
 
 
 def to_transformers(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of transformers' own that computes what `model` computes.
+    """Return transformers' own model with the weights and outputs of a model of ours.
 
-    Raises ValueError, naming the reason, for an architecture or a feature that transformers lacks.
+    Raises ValueError, which gives the reason, for an architecture or a feature that transformers lacks.
     """
     return system_of_transformers(model).to_transformers(model)
 

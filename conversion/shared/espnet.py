@@ -1,13 +1,13 @@
-"""What an ESPnet model's config.yaml says of it: configuration fields, front end and tokens.
+"""Reading of ESPnet's config.yaml: configuration fields, front end and tokens of a model.
 
-`espnet2/bin/asr_train.py` writes it beside the checkpoints.
+`espnet2/bin/asr_train.py` writes the file beside the checkpoints.
 """
 
 from hf_vits.models.branchformer.configuration_branchformer import BranchformerConfig
 from hf_vits.processing.speech import VitsCtcTokenizer
 
 SAMPLING_RATE = 16000
-# espnet2/asr/frontend/default.py
+# Defaults of espnet2/asr/frontend/default.py
 FRONT_END = {"n_fft": 512, "hop_length": 128, "fs": SAMPLING_RATE, "n_mels": 80, "fmin": None, "fmax": None}
 FRONT_END |= {"window": "hann", "center": True, "htk": False, "normalized": False, "onesided": True}
 NORMALIZATIONS = {"global_mvn": "global", "utterance_mvn": "utterance", None: None}
@@ -18,6 +18,7 @@ MERGE_METHODS = {"concat": "concat", "learned_ave": "learned_average", "fixed_av
 POSITIONS = {"rel_pos": "relative", "abs_pos": "absolute", "scaled_abs_pos": "scaled_absolute"}
 POSITIONS["legacy_rel_pos"] = "legacy_relative"
 GATE_ACTS = {"identity": "linear", "swish": "silu"}
+# {ESPnet's field of `encoder_conf`: our field}, where the values are the same
 SAME = {
     "input_size": "num_mel_bins",
     "output_size": "hidden_size",
@@ -33,6 +34,7 @@ SAME = {
     "stochastic_depth_rate": "drop_path_rate",
     "qk_norm": "qk_norm",
 }
+# {ESPnet's field of `decoder_conf`: our field}
 DECODER = {
     "num_blocks": "decoder_layers",
     "attention_heads": "decoder_attention_heads",
@@ -43,7 +45,7 @@ DECODER = {
 
 
 def model_fields(recipe: dict) -> dict:
-    """Fields of encoder and front end; ValueError for another encoder, or a front end that ours is not."""
+    """Return the fields of encoder and front end; ValueError for an encoder or front end that we do not have."""
     if (encoder := recipe.get("encoder")) != "branchformer":
         raise ValueError(f"the config must be of a model with `encoder: branchformer`, got {encoder!r}")
     front_end = front_end_conf(recipe)
@@ -52,12 +54,12 @@ def model_fields(recipe: dict) -> dict:
 
 
 def classifies(recipe: dict) -> bool:
-    """Whether the model tells classes, which its config lists as tokens, rather than texts."""
+    """Return whether the model is a classifier, whose config lists the classes as tokens, and not a recogniser."""
     return recipe.get("decoder") == "linear_decoder"
 
 
 def class_fields(recipe: dict) -> dict:
-    """Pooling and names of the classes: the tokens but for blank, unknown, and the start and end of a text."""
+    """Return pooling and class names: the tokens without blank, unknown and start/end of sentence."""
     pooling = (recipe.get("decoder_conf") or {}).get("pooling", "mean")
     names = dict(enumerate(token_list(recipe)[2:-1]))
     return {
@@ -68,7 +70,7 @@ def class_fields(recipe: dict) -> dict:
 
 
 def decoder_fields(recipe: dict) -> dict:
-    """Fields of the transformer decoder and of the loss."""
+    """Return the fields of the transformer decoder and of the loss."""
     known({"transformer": "transformer"}, "decoder", recipe.get("decoder"))
     conf, loss = recipe.get("decoder_conf") or {}, recipe.get("model_conf") or {}
     fields = {ours: conf[theirs] for theirs, ours in DECODER.items() if theirs in conf}
@@ -77,7 +79,7 @@ def decoder_fields(recipe: dict) -> dict:
 
 
 def front_end_conf(recipe: dict) -> dict:
-    """`frontend_conf` with its defaults; ValueError for what our feature extractor is not known to share with it."""
+    """Return `frontend_conf` with its defaults; ValueError for options that our feature extractor does not have."""
     known({"default": "default"}, "frontend", recipe.get("frontend") or "default")
     conf = FRONT_END | (recipe.get("frontend_conf") or {})
     conf["fs"] = sampling_rate(conf["fs"])
@@ -88,13 +90,13 @@ def front_end_conf(recipe: dict) -> dict:
 
 
 def sampling_rate(value: int | str) -> int:
-    """Hz of a number, or of one with a k behind it, as ESPnet takes them."""
+    """Return a sampling rate in Hz, which ESPnet writes as 16000 or as 16k."""
     text = str(value)
     return int(1000 * float(text[:-1])) if text.endswith("k") else int(text)
 
 
 def front_end_fields(recipe: dict) -> dict:
-    """Of the feature extractor, what our configuration has no field for."""
+    """Return the feature extractor's fields that are not in our model configuration; ValueError for bad values."""
     name = recipe.get("normalize")
     if name not in NORMALIZATIONS:
         raise ValueError(f"normalize must be one of {', '.join(map(str, NORMALIZATIONS))}, got {name!r}")
@@ -102,15 +104,18 @@ def front_end_fields(recipe: dict) -> dict:
 
 
 def tokenizer(recipe: dict, config: BranchformerConfig) -> VitsCtcTokenizer:
-    """The model's tokens; a decoder's text, unlike what CTC says frame by frame, may repeat one.
+    """Return a tokenizer of the model's tokens; repeated tokens are merged for CTC, not for a decoder.
 
-    Subwords come back as text exactly; a text is cut into as few of them as it can be, where the model's own
-    sentencepiece may prefer others. ValueError where the config has no tokens, of another kind, or not the model's.
+    Decoding subwords gives the exact text. Encoding cuts a text into as few subwords as possible; the model's own
+    sentencepiece may choose others.
+
+    Raises:
+        ValueError: the config has no tokens, tokens of an unknown kind, or not as many as the model.
     """
     tokens = token_list(recipe)
     if len(tokens) != config.vocab_size:
         raise ValueError(
-            f"the config has {len(tokens)} tokens and the model {config.vocab_size}: they are not of one training run"
+            f"the config has {len(tokens)} tokens and the model {config.vocab_size}: they are of different trainings"
         )
     kind = known(TOKEN_KINDS, "token_type", recipe.get("token_type"))
     return VitsCtcTokenizer.of_tokens(tokens, kind, group_tokens=not config.is_encoder_decoder)
@@ -124,9 +129,9 @@ def token_list(recipe: dict) -> list[str]:
 
 
 def encoder_fields(conf: dict) -> dict:
-    """Our configuration's fields of an `encoder_conf`, as in ESPnet's recipes and its models' config.yaml.
+    """Return our configuration fields for an `encoder_conf` of ESPnet's recipes or of a model's config.yaml.
 
-    Raises ValueError for an input layer, position type or the like that Branchformer here has not.
+    Raises ValueError for an option, such as an input layer or position type, that our Branchformer does not have.
     """
     fields = {ours: conf[theirs] for theirs, ours in SAME.items() if theirs in conf}
     position, attention = conf.get("pos_enc_layer_type", "rel_pos"), conf.get("attention_layer_type", "rel_selfattn")
@@ -143,13 +148,14 @@ def encoder_fields(conf: dict) -> dict:
 
 
 def known(names: dict[str, str], field: str, value: str | None) -> str:
+    """Return our name for a value of ESPnet's; ValueError with the known values if there is none."""
     if value not in names:
         raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}")
     return names[value]
 
 
 def branch_fields(conf: dict, num_layers: int) -> dict:
-    """Which branches each layer has. With fixed weights, 0 and 1 stand for a branch that is not there."""
+    """Return the branches of each layer and how they merge. With fixed weights, 0 or 1 means that one is missing."""
     method = known(MERGE_METHODS, "merge_method", conf.get("merge_method", "concat"))
     if not conf.get("use_attn", True) or not conf.get("use_cgmlp", True):
         return {"merge_method": "concat", "branches": "attention" if conf.get("use_attn", True) else "mlp"}

@@ -1,4 +1,4 @@
-"""Flax parameter trees under torch's names and layouts."""
+"""Conversion of Flax parameter trees to torch's names and layouts."""
 
 import re
 
@@ -6,12 +6,13 @@ import torch
 
 
 def torch_layout(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename `a/b/kernel` to `a.b.weight` and put every tensor as torch keeps it.
+    """Rename `a/b/kernel` to `a.b.weight` and convert every tensor to torch's layout.
 
-    Dense kernels (in, out) are transposed; the query, key and value kernels (in, heads, head_dim) and attention's out
-    kernel (heads, head_dim, out) lose their head axis first; convolutions (height, width, in, out), with time before
-    them if there is, become (out, in, height, width); `scale` of a norm becomes `weight`; biases are flattened. Other
-    leaves (tables, tokens) keep name and shape.
+    - Dense kernels (in, out) are transposed; the head axis of query, key and value kernels (in, heads, head_dim) and
+      of attention's out kernel (heads, head_dim, out) is flattened first.
+    - Convolution kernels ([time,] height, width, in, out) become (out, in, [time,] height, width).
+    - `scale` of a norm becomes `weight`; biases are flattened.
+    - Other leaves (tables, tokens) keep name and shape.
     """
     return {torch_key(key): torch_tensor(key, value) for key, value in tensors.items()}
 
@@ -34,15 +35,15 @@ def torch_tensor(key: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def unstack_scanned(tensors: dict[str, torch.Tensor], scanned: str, layer: str) -> dict[str, torch.Tensor]:
-    """Split the leading layer axis of everything below `scanned`, as `nn.scan` stacks it.
+    """Split tensors of layers that `nn.scan` stacked along the first axis into one tensor per layer.
 
     Args:
-        scanned: prefix such as "Transformer/encoderblock/".
-        layer: prefix with a field for the index, such as "Transformer/encoderblock_{}/".
+        scanned: prefix of the stacked tensors, such as "Transformer/encoderblock/".
+        layer: prefix of a layer with a placeholder for its index, such as "Transformer/encoderblock_{}/".
     """
     unstacked = {}
     for key, value in tensors.items():
-        if key.startswith(scanned):
+        if key.startswith(scanned) and value.ndim:
             for index, part in enumerate(value):
                 unstacked[layer.format(index) + key.removeprefix(scanned)] = part
         else:
@@ -51,7 +52,7 @@ def unstack_scanned(tensors: dict[str, torch.Tensor], scanned: str, layer: str) 
 
 
 def infer_flax_heads(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return the number of heads, the axis before the last of the kernel of an encoder's queries, if there is one."""
+    """Return `num_attention_heads`, the second last axis of an encoder's query kernel; {} if there is none."""
     queries = re.compile(r"\w*Transformer/encoderblock.*/MultiHeadDotProductAttention_\w+/query/kernel")
     kernel = next((tensor for key, tensor in tensors.items() if queries.fullmatch(key)), None)
     return {} if kernel is None or kernel.ndim < 3 else {"num_attention_heads": kernel.shape[-2]}

@@ -1,4 +1,4 @@
-"""Image processors, by their fields, and video processors for the ways in which the originals evaluate."""
+"""Fields of image processors, and video processors, that repeat the originals' evaluation preprocessing."""
 
 from PIL.Image import Resampling
 
@@ -9,7 +9,7 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def resize_and_crop(image_size, crop_ratio: float, mean=IMAGENET_MEAN, std=IMAGENET_STD) -> dict:
-    """The short side to image_size / crop_ratio, rounded down, bicubic; then the centre; normalised."""
+    """Return fields: short side to image_size / crop_ratio, rounded down, bicubic; centre crop; normalise."""
     height, width = pair(image_size)
     return {
         "size": {"shortest_edge": int(min(height, width) / crop_ratio)},
@@ -22,7 +22,7 @@ def resize_and_crop(image_size, crop_ratio: float, mean=IMAGENET_MEAN, std=IMAGE
 
 
 def stretch(image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD) -> dict:
-    """To image_size whatever the shape, bicubic, without a crop; normalised."""
+    """Return fields: resize to image_size whatever the aspect ratio, bicubic; no crop; normalise."""
     height, width = pair(image_size)
     return {
         "size": {"height": height, "width": width},
@@ -42,17 +42,18 @@ def slowfast_clips(
     mean=(0.45, 0.45, 0.45),
     std=(0.225, 0.225, 0.225),
 ) -> VitsVideoProcessor:
-    """SlowFast's: the short side to `short_side`, bilinear, then the centre.
+    """Return SlowFast's preprocessing: resize the short side to `short_side`, bilinear; centre crop; normalise.
 
-    segments: whether the frames come from segments of the whole video, as for Something-Something. What SlowFast calls
-        a reversed input there makes RGB of what OpenCV reads as BGR, so these models too see red first.
+    Args:
+        segments: whether frames are drawn from segments of the whole video, as for Something-Something. SlowFast's
+            "reversed input" for it only turns OpenCV's BGR into RGB, so the channels are RGB here too.
     """
     convention = "slowfast_segments" if segments else "slowfast"
     return clips(convention, image_size, num_frames, sampling_rate, short_side, mean, std)
 
 
 def scenic_clips(image_size, num_frames: int, sampling_rate: int, short_side: int) -> VitsVideoProcessor:
-    """Scenic's: the short side to `short_side`, bilinear, then the centre; levels from -1 to 1."""
+    """Return Scenic's preprocessing: short side to `short_side`, bilinear; centre crop; values scaled to [-1, 1]."""
     half = (0.5, 0.5, 0.5)
     return clips("scenic", image_size, num_frames, sampling_rate, short_side, half, half)
 

@@ -1,15 +1,16 @@
-"""Checkpoints of students and teachers: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
+"""Checkpoints of self-distillation: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
 
-A backbone alone becomes a `DeiTModel`, which is the ViT that these repositories write down (DINO calls it DeiT-S in
-the names of its files), a `SwinModel` or a `CvtModel`; a full training checkpoint, of variants that end in `_full`,
-the model that trains it. Of a full checkpoint a backbone's variant takes the teacher.
+The variant of a backbone converts to a `DeiTModel` (the ViT of these repositories; file names of DINO call it DeiT-S),
+a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. A variant whose name ends in
+`_full` converts a full training checkpoint to the model that trains the backbone.
 """
+
+import re
 
 import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
-from hf_vits.layers.patch import pair
 from hf_vits.models.cvt.configuration_cvt import CvtConfig
 from hf_vits.models.cvt.modeling_cvt import CvtModel
 from hf_vits.models.deit.configuration_deit import DeiTConfig
@@ -21,9 +22,9 @@ from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 from ..systems.cvt import infer_windowed, window_renamings
 from ..systems.swin import infer_swin, swin_renamings
 from ..systems.swin import prepare as without_tables
-from .inference import size
+from .inference import found, size
 from .preprocessing import resize_and_crop
-from .timm_vit import infer_vit, vit_renamings
+from .timm_vit import infer_image_size, infer_vit, vit_fields, vit_renamings
 
 # hidden_size, num_hidden_layers, num_attention_heads
 SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
@@ -32,29 +33,20 @@ FULL = "_full"
 
 
 def vit(size: str, patch_size: int) -> dict:
-    """Fields of a ViT, as DINO writes it."""
-    hidden_size, num_hidden_layers, num_attention_heads = SIZES[size]
-    return {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": num_hidden_layers,
-        "num_attention_heads": num_attention_heads,
-        "intermediate_size": 4 * hidden_size,
-        "patch_size": patch_size,
-        "encoder_stride": patch_size,
-        "position_interpolation": "bicubic_offset",
-    }
+    """Return the fields of DINO's ViT."""
+    return vit_fields(*SIZES[size], patch_size, position_interpolation="bicubic_offset")
 
 
 def swin(window_size: int, **more) -> dict:
-    """Fields of a Swin, as iBOT and EsViT write it: Swin-T unless `more` says otherwise."""
+    """Return the fields of the Swin of iBOT and EsViT: Swin-T, changed by the fields in `more`."""
     return {"window_size": window_size, "layer_norm_eps": 1e-6, "shift_like": "image_size"} | more
 
 
 def with_training(backbones: dict[str, dict], **more) -> dict[str, dict]:
-    """Variants of backbones and, with `_full` after the name, of the models that train them.
+    """Return the variants of backbones and, with `_full` appended to the name, of the models that train them.
 
     Args:
-        more: fields of the backbones in training.
+        more: further fields of the backbones in training.
     """
     types = {name: backbone_class(fields).config_class.model_type for name, fields in backbones.items()}
     return backbones | {
@@ -64,7 +56,7 @@ def with_training(backbones: dict[str, dict], **more) -> dict[str, dict]:
 
 
 def cvt(window_size: int) -> dict:
-    """Fields of a CvT-T, as EsViT writes it."""
+    """Return the fields of EsViT's CvT-T."""
     return {
         "depths": [2, 2, 6, 2],
         "hidden_sizes": [64, 192, 384, 768],
@@ -79,18 +71,19 @@ def cvt(window_size: int) -> dict:
 
 
 def backbone_class(fields: dict) -> type[PreTrainedModel]:
-    """Of a variant's fields, as `vit`, `swin` or `cvt` makes them."""
+    """Return the model class for the fields of a backbone, as `vit`, `swin` or `cvt` returns them."""
     if "shift_like" in fields:
         return SwinModel
     return CvtModel if "use_class_token" in fields else DeiTModel
 
 
 def is_full(fields: dict) -> bool:
+    """Return whether the fields are of a model that trains a backbone, not of a backbone."""
     return "backbone_config" in fields
 
 
 def prepare_branches(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Keys without what data parallelism puts into them: of a backbone alone, or of both branches and the loss."""
+    """Return the tensors of a backbone, or of both branches and the loss, without the prefixes of data parallelism."""
     tensors = {key.replace("module.", "", 1): value for key, value in tensors.items()}
     tensors = {key: value.view(1, 1, -1) if key.endswith("masked_embed") else value for key, value in tensors.items()}
     tensors = without_tables(tensors, fields)
@@ -98,29 +91,32 @@ def prepare_branches(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str
 
 
 def backbone_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The backbone in a file of its own, in one branch, or in a full checkpoint's teacher."""
+    """Return the backbone of a full checkpoint's teacher or of one branch; other files contain only a backbone."""
     for prefix in ("teacher.backbone.", "backbone."):
-        found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if found:
-            return found
+        backbone = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if backbone:
+            return backbone
     return tensors
 
 
 def training_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Both branches and the centres; where one branch's entry is all there is, it serves as both."""
+    """Return the tensors of student, teacher and centres; a file with one branch fills both.
+
+    A `last_layer2` that equals `last_layer` is the shared head and is left out.
+    """
     if not any(key.startswith(BRANCHES) for key in tensors):
         tensors = {f"{branch}.{key}": value.clone() for branch in BRANCHES for key, value in tensors.items()}
     tensors = {key: value for key, value in tensors.items() if key != "teacher.backbone.masked_embed"}
     for branch in BRANCHES:
         first, second = (f"{branch}.head.{layer}." for layer in ("last_layer", "last_layer2"))
-        if all(torch.equal(tensors[f"{second}{key}"], tensors[f"{first}{key}"])
-               for key in ("weight_g", "weight_v") if f"{second}{key}" in tensors):  # fmt: skip
+        pairs = [(tensors.get(f"{first}{key}"), tensors.get(f"{second}{key}")) for key in ("weight_g", "weight_v")]
+        if all(own is None or (shared is not None and torch.equal(shared, own)) for shared, own in pairs):
             tensors = {key: value for key, value in tensors.items() if not key.startswith(second)}
     return tensors
 
 
 def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str = "") -> dict:
-    """Return the fields of a ViT, a Swin or a CvT that its tensors record."""
+    """Return the configuration fields of a ViT, Swin or CvT that tensors, whose keys begin with `prefix`, record."""
     backbone = backbone_class(fields)
     if backbone is CvtModel:
         return infer_windowed(tensors, prefix)
@@ -128,39 +124,52 @@ def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str =
     if backbone is SwinModel:
         return inferred | infer_swin(tensors, prefix)
     inferred |= infer_vit(tensors, prefix)
-    if num_positions := size(tensors, f"{prefix}pos_embed", 1, 3):
-        patch_size = inferred.get("patch_size", fields["patch_size"])
-        num_tokens = 1 + fields.get("distilled", False)
-        inferred["image_size"] = round(max(num_positions - num_tokens, 0) ** 0.5) * pair(patch_size)[0]
-    return inferred
+    patch_size, num_tokens = inferred.get("patch_size", fields["patch_size"]), 1 + fields.get("distilled", False)
+    return inferred | infer_image_size(tensors, prefix, num_tokens, patch_size)
 
 
 def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
-    """What the student's head tells of its sizes; the magnitudes were trained if any is not 1."""
-    magnitude, direction = (tensors.get(f"student.head.last_layer.weight_{part}") for part in "gv")
-    if magnitude is None or direction is None:
+    """Return sizes and options of the student's head; its magnitudes were trained if any is not 1."""
+    last, layer = "student.head.last_layer.weight_", re.compile(r"student\.head\.mlp\.(\d+)\.weight")
+    if (magnitude := tensors.get(f"{last}g")) is None:
         return {}
     layers = sorted(
-        int(key.split(".")[3]) for key in tensors if key.startswith("student.head.mlp.") and tensors[key].ndim == 2
+        (int(match[1]), len(tensor))
+        for key, tensor in tensors.items()
+        if (match := layer.fullmatch(key)) and tensor.ndim == 2
     )
-    return {
-        "num_prototypes": len(magnitude),
-        "train_magnitude": bool((magnitude != 1).any()),
-        "head_bottleneck_size": direction.shape[1],
-        "head_hidden_size": len(tensors[f"student.head.mlp.{layers[0]}.weight"]),
-        "num_head_layers": len(layers),
-        "head_norm": "batch_norm" if "student.head.mlp.1.running_var" in tensors else None,
-    }
+    return found(
+        num_prototypes=size(tensors, f"{last}g"),
+        train_magnitude=bool((magnitude != 1).any()),
+        head_bottleneck_size=size(tensors, f"{last}v", 1, 2),
+        head_hidden_size=layers[0][1] if layers else None,
+        num_head_layers=len(layers) or None,
+    ) | {"head_norm": "batch_norm" if "student.head.mlp.1.running_var" in tensors else None}
 
 
-def full_backbone(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Return `backbone_config` of a model that trains the variant's backbone, with what the file records of it."""
-    return infer_backbone(tensors, fields["backbone_config"], "student.backbone.")
+def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    """Return the configuration fields, of a backbone or of the model that trains one, that the tensors record."""
+    if not is_full(fields):
+        return infer_backbone(tensors, fields)
+    backbone = infer_backbone(tensors, fields["backbone_config"], "student.backbone.")
+    return infer_head(tensors) | {"backbone_config": backbone}
+
+
+def move_center(tensors: dict[str, torch.Tensor], theirs: str, ours: str, head: str = "head.last_layer") -> None:
+    """Rename, in place, a centre of the original's loss from key `theirs` to our module `ours`, as a vector.
+
+    Args:
+        head: the student's last layer, whose number of prototypes is the centre's length. A file without a centre
+            gets zeros, the value at the start of training.
+    """
+    if (num_prototypes := size(tensors, f"student.{head}.weight_g")) is not None:
+        tensors[f"objective.{ours}.value"] = tensors.pop(theirs, torch.zeros(num_prototypes)).flatten()
 
 
 def backbone_renamings(
     config: DeiTConfig | SwinConfig | CvtConfig, encoder: str = "", prefix: str = ""
 ) -> list[WeightRenaming]:
+    """Return the renamings from the original's keys, below `prefix`, to the keys of our model, below `encoder`."""
     if isinstance(config, CvtConfig):
         return window_renamings(encoder, prefix)
     token = WeightRenaming(rf"^{prefix}masked_embed$", f"{encoder}embeddings.mask_token")
@@ -169,7 +178,10 @@ def backbone_renamings(
     return [token, *vit_renamings(encoder, prefix)]
 
 
-def full_renamings(config: DINOConfig) -> list[WeightRenaming]:
+def transforms(config: DeiTConfig | SwinConfig | CvtConfig | DINOConfig) -> list[WeightRenaming]:
+    """Return the renamings to our keys, of a backbone or of the model that trains one."""
+    if not isinstance(config, DINOConfig):
+        return backbone_renamings(config)
     names = {
         r"\.last_layer2\.": ".patch_layer.",
         r"_layer\.weight_g$": "_layer.magnitude",
@@ -182,6 +194,6 @@ def full_renamings(config: DINOConfig) -> list[WeightRenaming]:
 
 
 def processor(variant: str, config) -> dict:
-    """eval_knn.py: short side to 256, bicubic, centre 224."""
+    """Return the preprocessing of eval_knn.py: short side to 256 / 224 of the size, bicubic; centre crop."""
     config = getattr(config, "backbone_config", config)
     return resize_and_crop(config.image_size, 224 / 256)

@@ -1,10 +1,13 @@
-"""Keys of a plain ViT as timm names them, and with it most repositories of self-supervised learning."""
+"""The plain ViT as timm, and most repositories of self-supervised learning with it, write it down: fields and keys."""
 
 import torch
 from transformers.core_model_loading import WeightRenaming
 
-from .inference import count, found, size
+from hf_vits.layers.patch import pair
 
+from .inference import count, found, has_bias, size
+
+# Renamings inside a transformer layer.
 BLOCK = {
     r"\.norm1\.": ".attention_norm.",
     r"\.attn\.proj\.": ".attention.projection.",
@@ -13,14 +16,35 @@ BLOCK = {
     r"\.mlp\.fc1\.": ".mlp.up.",
     r"\.mlp\.fc2\.": ".mlp.down.",
 }
+# The same where our layer keeps norm and MLP together in a feed-forward module.
+FEED_FORWARD_BLOCK = BLOCK | {
+    r"\.norm2\.": ".feed_forward.norm.",
+    r"\.mlp\.fc1\.": ".feed_forward.mlp.up.",
+    r"\.mlp\.fc2\.": ".feed_forward.mlp.down.",
+}
+
+
+def vit_fields(
+    hidden_size: int, num_hidden_layers: int, num_attention_heads: int, patch_size: int = 16, **more
+) -> dict:
+    """Return the configuration fields of a ViT whose MLP is four times as wide as its tokens."""
+    return {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "intermediate_size": 4 * hidden_size,
+        "patch_size": patch_size,
+        "encoder_stride": patch_size,
+        **more,
+    }
 
 
 def vit_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
-    """Renamings from timm's keys, which begin with `prefix`, to those of an encoder of ours.
+    """Return the renamings from timm's keys to the keys of our encoder.
 
     Args:
         encoder: what our keys begin with, such as "model.".
-        prefix: a regular expression.
+        prefix: regular expression of what timm's keys begin with.
     """
     embeddings = f"{encoder}embeddings."
     names = {
@@ -35,12 +59,8 @@ def vit_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
 
 
 def infer_vit(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
-    """Return the configuration fields of an encoder that its tensors, whose keys begin with `prefix`, record.
-
-    Heads leave no trace in the tensors.
-    """
+    """Return the configuration fields that tensors, whose keys begin with `prefix`, record; heads leave no trace."""
     channels, height, width = (size(tensors, f"{prefix}patch_embed.proj.weight", axis, 4) for axis in (1, 2, 3))
-    qkv = f"{prefix}blocks.0.attn.qkv."
     return found(
         hidden_size=size(tensors, f"{prefix}cls_token", 2, 3),
         num_hidden_layers=count(tensors, f"{prefix}blocks."),
@@ -48,5 +68,12 @@ def infer_vit(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
         num_channels=channels,
         patch_size=height if height == width else [height, width],
         encoder_stride=height if height == width else None,
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, f"{prefix}blocks.0.attn.qkv."),
     )
+
+
+def infer_image_size(tensors: dict[str, torch.Tensor], prefix: str, num_tokens: int, patch_size) -> dict:
+    """Return `image_size` of a square image, from a position table with rows for `num_tokens` prefix tokens."""
+    if num_positions := size(tensors, f"{prefix}pos_embed", 1, 3):
+        return {"image_size": round(max(num_positions - num_tokens, 0) ** 0.5) * pair(patch_size)[0]}
+    return {}

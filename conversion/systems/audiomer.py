@@ -1,9 +1,9 @@
 """Checkpoints of The-Learning-Machines/Audiomer-PyTorch (Lightning's .ckpt, or plain).
 
-Variants have the model's size and the classes of Speech Commands V2 it tells apart in their names. Those of the
-repository's newest code, with cross-attention, have the plain names; `_legacy` marks those of its commit 6270ca27,
-which alone loads the released checkpoints. The file tells which of the two it is, which parts it lacks, and how it is
-pooled, but for strides: a model whose context has the query's stride needs `context_stride=2`.
+The name of a variant contains the model's size and its number of classes of Speech Commands V2. Plain names are the
+repository's newest code, with cross-attention; `_legacy` is its commit 6270ca27, the only one that loads the released
+checkpoints. Which of the two a file is, which parts it lacks and how it is pooled is read from the file. Strides are
+not in it: a model whose context has the query's stride needs `context_stride=2`.
 """
 
 import re
@@ -14,9 +14,9 @@ from transformers.core_model_loading import Concatenate, WeightConverter, Weight
 from hf_vits.models.audiomer.configuration_audiomer import AudiomerConfig
 from hf_vits.models.audiomer.modeling_audiomer import AudiomerForAudioClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, num_labels, ratio, size, whole
 
-# datamodules/SpeechCommands12.py, SpeechCommands20.py and SpeechCommands35.py, in the classifier's order
+# Classes in the classifier's order: datamodules/SpeechCommands12.py, SpeechCommands20.py, SpeechCommands35.py
 COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 OTHERS = ["backward", "bed", "bird", "cat", "dog", "follow", "forward", "happy", "house", "learn", "marvin", "sheila"]
@@ -31,7 +31,7 @@ HIDDEN_SIZES = {
     "m": [4, 8, 16, 16, 32, 64, 128],
     "l": [4, 8, 16, 16, 32, 32, 64, 64, 96, 96, 192],
 }
-# run_expts.py: what each ablation of the small model with 12 classes leaves out, besides squeeze-and-excitation
+# run_expts.py: fields of each ablation of the small model with 12 classes, all without squeeze-and-excitation
 ABLATIONS = {
     "": {},
     "_equal_strides": {"context_stride": 2},
@@ -71,10 +71,10 @@ def model_class(fields: dict) -> type[AudiomerForAudioClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Keys without Lightning's prefix; squeeze-and-excitation as 2-d convolutions.
+    """Remove Lightning's prefix and give the kernels of squeeze-and-excitation, 1-d convolutions, a second axis.
 
-    A released checkpoint counts steps and lists every tensor of its attention twice (`performer.proj_updater`, which
-    decides when random features are redrawn, holds the attention too): both are left out.
+    `performer.proj_updater`, which decides when random features are redrawn, is left out: in released checkpoints it
+    contains a step counter and a second copy of the attention.
     """
     prepared = {}
     for key, tensor in tensors.items():
@@ -86,7 +86,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
-        "num_labels": len(tensors["classifier.3.bias"]) if "classifier.3.bias" in tensors else 0,
+        "num_labels": num_labels(tensors, "classifier.3.bias"),
         "use_residual": any(key.startswith("encoder.identity_layers.") for key in tensors),
         "use_attention": any(".performer." in key for key in tensors),
         "use_squeeze_excitation": any(".se." in key for key in tensors),
@@ -103,7 +103,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         head_dim=head_dim,
         num_random_features=size(tensors, features, 0, 2),
         num_attention_heads=ratio(size(tensors, f"{first}to_q.weight", 0, 2), head_dim),
-        mlp_ratio=ratio(size(tensors, up, 0, 2), 2 * widths[0] if widths else None),  # half of it is the gate
+        mlp_ratio=ratio(size(tensors, up, 0, 2), 2 * widths[0] if widths else None),  # half of the rows are the gate
     )
     if inferred["num_labels"] != fields["num_labels"]:  # trained on other words
         inferred |= {"id2label": None, "label2id": None}
@@ -148,9 +148,9 @@ def transforms(config: AudiomerConfig) -> list:
 
 
 def processor(variant: str, config: AudiomerConfig):
-    """Resampled to 8192 Hz, and zeros after a clip up to a second; what is longer is cut, as the original does it.
+    """Return the original's preprocessing: resample to 8192 Hz, zero-pad or cut to one second.
 
-    Called with `truncation=False`, it lets longer clips through, padded to a length that the model takes.
+    With `truncation=False` the extractor keeps longer clips and pads them to a length that the model takes.
     """
     from hf_vits.processing.audio import VitsWaveformFeatureExtractor
 

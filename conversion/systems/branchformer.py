@@ -1,12 +1,12 @@
 """Models of espnet/espnet with a Branchformer encoder (`*.pth`, a plain state dict).
 
-The file tells whether the model has a CTC head or a linear decoder that classifies, the statistics of its front end,
-and which sizes and options its encoder has, but for those that leave no tensor: number of heads of absolute attention,
-positions, activation of the gate, merging by fixed weights; nor the tokens. The config.yaml beside it does, which
-`espnet` reads (`original_fields`, and `recipe` of `processor`).
+Read from the file: whether the model has a CTC head or a linear decoder that classifies, the statistics of its front
+end, and the sizes and options of its encoder. Not in the file: number of heads of absolute attention, positions,
+activation of the gate, fixed merge weights, and the tokens. They are in the config.yaml beside it, which
+`shared/espnet.py` reads (`original_fields`, and `recipe` of `processor`).
 
-A transformer decoder beside CTC is left out, unless `decoder_layers` says how many layers it has: then the hybrid
-model is made.
+A transformer decoder beside CTC is left out unless `decoder_layers`, its number of layers, is given: the result is
+then the hybrid model.
 """
 
 import re
@@ -27,8 +27,9 @@ from hf_vits.processing.speech import VitsSpeechProcessor
 
 from ..shared import espnet
 from ..shared.espnet import SAMPLING_RATE
+from ..shared.inference import size
 
-# arXiv 2207.02971, table 8, and the recipes in egs2: encoder and front end. The decoder has 6 layers throughout.
+# Encoder and front end: arXiv 2207.02971, table 8, and the recipes in egs2. Every decoder has 6 layers.
 SMALL = {"hidden_size": 256, "num_hidden_layers": 24, "num_attention_heads": 4, "intermediate_size": 2048}
 LARGE = {"hidden_size": 512, "num_hidden_layers": 18, "num_attention_heads": 8, "intermediate_size": 3072}
 AISHELL = {**SMALL, "vocab_size": 4233, "n_fft": 512, "hop_length": 128}
@@ -64,7 +65,7 @@ DECODER = {
 
 
 def original_fields(recipe: dict, overrides: dict) -> dict:
-    """Configuration fields of an ESPnet model's config.yaml; of a decoder of texts, if `overrides` ask for one."""
+    """Return the configuration fields in ESPnet's config.yaml; the decoder's only if `overrides` ask for one."""
     fields = espnet.model_fields(recipe)
     if espnet.classifies(recipe):
         return fields | espnet.class_fields(recipe)
@@ -78,9 +79,9 @@ def model_class(fields: dict) -> type:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Keys of ESPnet's older layout, without tables of positions; what the front end holds goes into `fields`.
+    """Rename older keys of ESPnet, drop position tables, and put the front end's sizes and statistics into `fields`.
 
-    A CTC head beside a linear decoder, which nothing trains, and a decoder that is not asked for are left out.
+    Left out are a CTC head beside a linear decoder, since it is untrained, and a decoder that was not asked for.
     """
     fields |= front_end_fields(tensors)
     left_out = r"frontend\.|normalize\.|.*\.pe$"
@@ -94,26 +95,32 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def one_layout(key: str) -> str:
+    """Return the key of ESPnet's present layout for a key of any of its layouts."""
     key = re.sub(r"^encoder\.embed\.out\.(?=weight|bias)", "encoder.embed.out.0.", key)
     return re.sub(r"^encoder\.embed\.(out\.1|\d|pos_enc)\.alpha$", "encoder.embed.alpha", key)
 
 
 def front_end_fields(tensors: dict[str, torch.Tensor]) -> dict:
-    """Sizes and statistics of the front end; ValueError for mel filters that our feature extractor has not."""
+    """Return sizes and statistics of the front end; ValueError for mel filters that we do not have."""
     found = {}
     filters = tensors.get("frontend.logmel.melmat")
     if filters is not None:
+        if filters.ndim != 2 or not filters.numel():
+            raise ValueError(
+                f"the checkpoint does not fit: frontend.logmel.melmat must be (frequencies, mel bins), found shape "
+                f"{tuple(filters.shape)}"
+            )
         found |= {"n_fft": 2 * (len(filters) - 1), "num_mel_bins": filters.shape[-1]}
         num_bins, num_filters = filters.shape
         expected = mel_filter_bank(num_bins, num_filters, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, "slaney", "slaney")
         if not torch.allclose(filters.double(), torch.from_numpy(expected), atol=1e-5):
             raise ValueError(
                 f"the checkpoint's mel filters, frontend.logmel.melmat, are not Slaney's for {SAMPLING_RATE} Hz, from "
-                "0 Hz to half of that, the only ones that the feature extractor is known to share with ESPnet"
+                "0 Hz to half of that, the only ones that the feature extractor has"
             )
     for name, field in (("mean", "mel_mean"), ("std", "mel_std")):
         if f"normalize.{name}" in tensors:
-            found[field] = tensors[f"normalize.{name}"].tolist()
+            found[field] = tensors[f"normalize.{name}"].flatten().tolist()
     return found
 
 
@@ -130,13 +137,13 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def sizes(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict:
-    """{field: length} of tensors with one axis, by {key: field}; nothing of those that are not there or empty."""
+    """Return {field: length} for {key: field}, for each key that is a tensor with one axis and not empty."""
     found = ((field, tensors.get(key)) for key, field in names.items())
     return {field: len(one) for field, one in found if one is not None and one.ndim == 1 and one.numel()}
 
 
 def layers_of(tensors: dict[str, torch.Tensor], prefix: str) -> list[dict[str, torch.Tensor]]:
-    """Tensors of each layer, under their names in it."""
+    """Return {key inside the layer: tensor} of each layer."""
     layers: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         if match := re.match(rf"{re.escape(prefix)}\.(\d+)\.(.+)", key):
@@ -145,7 +152,7 @@ def layers_of(tensors: dict[str, torch.Tensor], prefix: str) -> list[dict[str, t
 
 
 def infer_layers(layers: list[dict[str, torch.Tensor]]) -> dict:
-    """Branches, what merges them, and sizes inside them, by the tensors that there are."""
+    """Return the branches, how they are merged, and the sizes inside them."""
     inferred, together = {}, {name: tensor for layer in layers for name, tensor in layer.items()}
     branches = [one_of(any_of(layer, "attn."), any_of(layer, "cgmlp.")) for layer in layers]
     if None not in branches and branches:
@@ -159,8 +166,8 @@ def infer_layers(layers: list[dict[str, torch.Tensor]]) -> dict:
         inferred["merge_method"] = "fixed_average"
     inferred |= sizes(together, {"cgmlp.channel_proj1.0.bias": "intermediate_size"})
     inferred["use_gate_linear"] = "cgmlp.csgu.linear.weight" in together
-    if (kernel := together.get("cgmlp.csgu.conv.weight")) is not None and kernel.shape[-1] % 2:
-        inferred["conv_depthwise_kernel_size"] = kernel.shape[-1]
+    if (kernel := size(together, "cgmlp.csgu.conv.weight", 2, 3)) is not None and kernel % 2:
+        inferred["conv_depthwise_kernel_size"] = kernel
     if any_of(together, "attn."):
         inferred |= infer_attention(together)
     return inferred
@@ -171,6 +178,7 @@ def any_of(tensors: dict[str, torch.Tensor], prefix: str) -> bool:
 
 
 def one_of(has_attention: bool, has_mlp: bool) -> str | None:
+    """Return our name for the branches of a layer; None if it has none."""
     names = {(True, True): "both", (True, False): "attention", (False, True): "mlp"}
     return names.get((has_attention, has_mlp))
 
@@ -184,28 +192,34 @@ def infer_attention(layer: dict[str, torch.Tensor]) -> dict:
 
 
 def infer_input(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Kind of input layer and of positions."""
+    """Return the type of the input layer and of the positions."""
     inferred, position = {}, fields.get("position_embedding_type", "relative")
     is_relative = any(key.endswith(".attn.pos_bias_u") for key in tensors)
     if "encoder.embed.alpha" in tensors:
         inferred["position_embedding_type"] = "scaled_absolute"
     elif not is_relative and position.endswith("relative") and any(".attn." in key for key in tensors):
         inferred["position_embedding_type"] = "absolute"
-    if (weight := tensors.get("encoder.embed.0.weight")) is not None and weight.numel():
-        inferred |= {"input_layer": "linear", "num_mel_bins": weight.shape[-1]}
+    if (bins := size(tensors, "encoder.embed.0.weight", 1, 2)) is not None:
+        inferred |= {"input_layer": "linear", "num_mel_bins": bins}
     elif (weight := tensors.get("encoder.embed.out.0.weight")) is not None and weight.ndim == 2:
         inferred |= infer_convolutions(tensors, weight, fields.get("num_mel_bins", BranchformerConfig.num_mel_bins))
     return inferred
 
 
 def infer_convolutions(tensors: dict[str, torch.Tensor], projection: torch.Tensor, bins: int) -> dict:
-    """The convolutions with so many layers, such kernels, and so many frequencies left, where any have."""
+    """Return `input_layer`, by the kernels and by the number of mel bins left after them; {} if none fits.
+
+    Args:
+        projection: weight (hidden_size, hidden_size * bins left) of the linear layer after the convolutions.
+        bins: number of mel bins of the input.
+    """
     kernels = []
-    while (kernel := tensors.get(f"encoder.embed.conv.{2 * len(kernels)}.weight")) is not None:
-        kernels.append(kernel.shape[-1])
+    while (kernel := size(tensors, f"encoder.embed.conv.{2 * len(kernels)}.weight", 3, 4)) is not None:
+        kernels.append(kernel)
     for name, windows in CONVOLUTIONS.items():
-        sizes = [size for size, _ in windows]
-        if sizes == kernels and convolved_length(name, bins) * len(projection) == projection.shape[1]:
+        if [side for side, _ in windows] == kernels and convolved_length(name, bins) * len(
+            projection
+        ) == projection.shape[1]:
             return {"input_layer": name}
     return {}
 
@@ -218,7 +232,7 @@ def infer_heads(tensors: dict[str, torch.Tensor]) -> dict:
 
 
 def transforms(config: BranchformerConfig) -> list:
-    """The mapping of keys; it can be reversed."""
+    """Return the transforms to our keys; they can be reversed."""
     input_layer = "subsampling" if config.input_layer == "linear" else "subsampling.projection"
     renamings = {
         r"^decoder\.linear_out\.": "classifier.",
@@ -264,11 +278,13 @@ def transforms(config: BranchformerConfig) -> list:
 def processor(
     variant: str, config: BranchformerConfig, recipe: dict | None = None
 ) -> VitsSpectrogramFeatureExtractor | VitsSpeechProcessor:
-    """ESPnet's front end, with the checkpoint's own statistics where it has them, else the clip's own mean taken off.
+    """Return ESPnet's front end; a recogniser whose `recipe` is given gets front end and tokenizer.
+
+    Features are normalised with the checkpoint's statistics, or without any by the clip's own mean.
 
     Args:
-        recipe: content of the model's config.yaml. It has the tokens, which a checkpoint has not: then a model of
-            texts gets front end and tokenizer. ValueError where they are more or fewer than the model's.
+        recipe: content of the model's config.yaml, which has the tokens that a checkpoint lacks. ValueError if their
+            number is not the model's.
     """
     has_statistics = config.mel_mean is not None and config.mel_std is not None
     fields = {"normalization": "utterance"} if recipe is None else espnet.front_end_fields(recipe)

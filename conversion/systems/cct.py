@@ -1,9 +1,9 @@
 """SHI-Labs/Compact-Transformers (.pth) to `CctForImageClassification` and `CctForSequenceClassification`.
 
 Variants have the names of its factory functions (src/vit.py, src/cvt.py, src/cct.py, src/text); a text CCT whose
-kernel is not the default of 4 words has the kernel in its name. What differs between files of one variant is told by
-the file: number of classes, kind and size of the position table, vocabulary, kernel of a text model. A model trained
-without positions needs `position_embedding_type="none"`, since a file without a table may as well be damaged.
+kernel is not the default of 4 words has the kernel in its name. Read from the file: number of classes, type and size
+of the position table, vocabulary, kernel of a text model. A model trained without positions needs
+`position_embedding_type="none"`, since a missing table could also mean a damaged file.
 """
 
 import math
@@ -38,7 +38,7 @@ def encoder_fields(size: int, hidden_size: int | None = None) -> dict:
 
 
 def convolution_fields(kernel_size: int) -> dict:
-    """CCT's stride and border follow from the kernel."""
+    """Return the fields of CCT's tokenizer, whose stride and padding follow from the kernel."""
     return {
         "kernel_size": kernel_size,
         "stride": max(1, kernel_size // 2 - 1),
@@ -47,7 +47,7 @@ def convolution_fields(kernel_size: int) -> dict:
 
 
 def patch_fields(patch_size: int) -> dict:
-    """ViT-Lite's and CVT's tokenizer."""
+    """Return the fields of ViT-Lite's and CVT's tokenizer, which cuts the input into patches."""
     patches = {"kernel_size": patch_size, "stride": patch_size, "padding": 0}
     return {**patches, "conv_act": None, "use_max_pool": False}
 
@@ -67,7 +67,7 @@ def text(size: int, tokenizer: dict, pooling: str, hidden_size: int | None = Non
 
 
 def with_sine(variants: dict[str, dict]) -> dict[str, dict]:
-    """Every variant with a learned table, and the one with a fixed table that goes by its name and `_sine`."""
+    """Return the variants, whose position table is learned, and each with a sinusoid under its name and `_sine`."""
     sine = {"position_embedding_type": "sine"}
     return variants | {f"{name}_sine": fields | sine for name, fields in variants.items()}
 
@@ -111,7 +111,7 @@ def model_class(fields: dict) -> type[CctForImageClassification] | type[CctForSe
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The tensors as they are; ValueError where one whose axes have a meaning here has not as many."""
+    """Return the tensors unchanged; ValueError if one that sizes are read from has another number of axes."""
     for key, num_axes in {"classifier.positional_emb": 3, "tokenizer.conv_layers.0.weight": 4}.items():
         if key in tensors and (tensors[key].ndim != num_axes or not tensors[key].numel()):
             raise ValueError(
@@ -128,7 +128,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred |= infer_words(tensors, fields) if is_text(fields) else infer_convolutions(tensors)
     table = tensors.get("classifier.positional_emb")
     if table is None:
-        return inferred  # loading says so, unless the model is asked for without positions
+        return inferred  # loading reports it as missing, unless the model has no positions
     inferred["position_embedding_type"] = "sine" if is_sine(table, num_zero_rows=int(is_text(fields))) else "learned"
     size_of = text_size if is_text(fields) else image_size
     return inferred | size_of(table.shape[1], fields | inferred)
@@ -143,7 +143,7 @@ def infer_encoder(tensors: dict[str, torch.Tensor]) -> dict:
 
 
 def infer_convolutions(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return what the tensors record of an image model's tokenizer; its strides and borders are in none."""
+    """Return the fields of an image model's tokenizer that tensors record; its strides and padding leave no trace."""
     number, first = count(tensors, "tokenizer.conv_layers."), "tokenizer.conv_layers.0.0."
     return found(
         num_conv_layers=number,
@@ -164,17 +164,17 @@ def infer_words(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def is_sine(table: torch.Tensor, num_zero_rows: int) -> bool:
-    """Whether a table is the sinusoid, whatever the variant's name says.
+    """Return whether a position table is the sinusoid, whatever the variant's name.
 
-    The factory functions named `_sine` of CVT and CCT build a learned table (they drop the argument), though the
-    checkpoints published under those names have the sinusoid.
+    The original's factory functions `_sine` of CVT and CCT drop their argument and build a learned table, but the
+    checkpoints published under these names contain the sinusoid.
     """
     sinusoid = SinePositionEmbedding(table.shape[1], table.shape[2], num_zero_rows).table
     return torch.allclose(table.float(), sinusoid, rtol=0, atol=1e-2)
 
 
 def image_size(num_positions: int, fields: dict) -> dict:
-    """The image size that a table of so many rows is made for: the variant's where it is, else the largest."""
+    """Return the image size for a table with `num_positions` rows: the variant's if it fits, else the largest."""
     with torch.device("meta"):
         embeddings = CctEmbeddings(CctConfig(**fields | {"position_embedding_type": "none"}))
     side = math.isqrt(max(0, num_positions - int(fields.get("pooling") == "token")))
@@ -183,7 +183,7 @@ def image_size(num_positions: int, fields: dict) -> dict:
 
 
 def text_size(num_positions: int, fields: dict) -> dict:
-    """The words that a table of so many rows is made for: the variant's where it is, else the fewest."""
+    """Return the number of words for a table with `num_positions` rows: the variant's if it fits, else the fewest."""
     config = CctTextConfig(**fields | {"position_embedding_type": "none"})
     with torch.device("meta"):
         embeddings = CctTextEmbeddings(config)
@@ -193,7 +193,7 @@ def text_size(num_positions: int, fields: dict) -> dict:
 
 
 def first_fitting(name: str, sizes: Iterable, fits: Callable[..., bool]) -> dict:
-    """{name: the first of `sizes` that fits}, {} where none does; a size that is not legal does not fit."""
+    """Return {name: the first of `sizes` that fits}, {} if none does; a size that raises ValueError does not fit."""
     for value in sizes:
         try:
             if fits(value):
@@ -204,7 +204,7 @@ def first_fitting(name: str, sizes: Iterable, fits: Callable[..., bool]) -> dict
 
 
 class FitSineTable(ConversionOps):
-    """Cut the table, or continue the sinusoid, where the model is made for another input size than the file."""
+    """Cut or extend the sinusoid if the model has another input size than the file."""
 
     def convert(self, input_dict, source_patterns, target_patterns, model, **kwargs):
         (table,) = next(iter(input_dict.values()))
@@ -221,7 +221,7 @@ class FitSineTable(ConversionOps):
 
 
 def transforms(config: CctConfig | CctTextConfig) -> list:
-    """The mapping of keys; it can be reversed."""
+    """Return the transforms to our keys; they can be reversed."""
     is_text_model = isinstance(config, CctTextConfig)
     tokenizer, table = "model.embeddings.tokenizer.layers.", "model.embeddings.position_embedding.table"
     renamings = {
@@ -244,13 +244,14 @@ def transforms(config: CctConfig | CctTextConfig) -> list:
     if config.position_embedding_type == "sine":
         converters.append(WeightConverter(table, table, [FitSineTable()]))
     if is_text_model:
-        # (hidden_size, 1, words, vector) over an image of words x vector; ours has the vector as channels.
+        # The original convolves an image of words x vector, kernel (hidden_size, 1, words, vector); our channels are
+        # the vector.
         converters.append(WeightConverter(f"{tokenizer}0.0.weight", f"{tokenizer}0.0.weight", [Transpose(1, 3)]))
     return [*(WeightRenaming(old, new) for old, new in renamings.items()), *converters]
 
 
 def dataset(variant: str) -> str:
-    """The data that the published checkpoint of an image variant is trained on, or would be."""
+    """Return the name of the data set that an image variant was trained on, or that the original's script uses."""
     if variant.endswith("_c100"):
         return "cifar100"
     if "_224" in variant or "_384" in variant:
@@ -259,7 +260,7 @@ def dataset(variant: str) -> str:
 
 
 def processor(variant: str, config: CctConfig | CctTextConfig) -> dict | None:
-    """configs/datasets, evaluated by timm: the short side to size / crop ratio, bicubic, then the centre."""
+    """Return the preprocessing of configs/datasets: short side to size / crop ratio, bicubic; centre crop."""
     if isinstance(config, CctTextConfig):
         return None
     mean, std, crop_ratio = DATASETS[dataset(variant)]

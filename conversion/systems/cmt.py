@@ -1,6 +1,6 @@
 """Checkpoints of ggjy/CMT.pytorch.
 
-With another `image_size` than the file's, the position biases are resized, as section 3.2 of the paper suggests.
+For another `image_size` than the file's, the position biases are resized, as section 3.2 of the paper suggests.
 """
 
 from math import isqrt
@@ -12,12 +12,12 @@ from hf_vits.layers.position import interpolate_positions
 from hf_vits.models.cmt.configuration_cmt import CmtConfig
 from hf_vits.models.cmt.modeling_cmt import CmtForImageClassification, grid_of
 
-from ..shared.inference import count, found, size, whole
+from ..shared.inference import count, found, num_labels, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 
 def fields(image_size: int, stem_hidden_size: int, hidden_size: int, depths: list[int], **more) -> dict:
-    """Of a variant whose stages have 1, 2, 4 and 8 times `hidden_size`."""
+    """Return the fields of a variant whose stages have 1, 2, 4 and 8 times `hidden_size` channels."""
     return {
         "image_size": image_size,
         "stem_hidden_size": stem_hidden_size,
@@ -58,15 +58,15 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         sequence_reduction_ratios=[size(tensors, f"blocks_{stage}.0.attn.sr.0.weight", 2, 4) or 1 for stage in stages],
         mlp_ratio=common_ratio(mlps, widths, expected) if mlps and widths else None,
         pooler_hidden_size=size(tensors, "_fc.weight", 0, 4),
-        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        num_labels=num_labels(tensors),
     )
-    if "relative_pos_a" in tensors:
-        inferred["image_size"] = 4 * isqrt(tensors["relative_pos_a"].shape[1])
+    if num_positions := size(tensors, "relative_pos_a", 1, 3):
+        inferred["image_size"] = 4 * isqrt(num_positions)
     return inferred
 
 
 def common_ratio(widths: list[int], over: list[int], expected: int | float) -> int | float | None:
-    """Return the ratio of which all `widths` are the rounded down products: the expected one, or a round number."""
+    """Return the ratio with int(ratio * over) = width for every stage: the expected one, or the roundest that fits."""
     rounded = (round(widths[-1] / over[-1], digits) for digits in range(1, 5))
     for value in (expected, widths[-1] // over[-1], *rounded):
         if [int(size * value) for size in over] == widths:
@@ -75,7 +75,7 @@ def common_ratio(widths: list[int], over: list[int], expected: int | float) -> i
 
 
 class FitPositionBias(ConversionOps):
-    """Resize biases (heads, queries, keys) made for another square image, along queries and then along keys."""
+    """Resize position biases (heads, queries, keys) of another square image, along queries and then along keys."""
 
     def __init__(self, query_grid: tuple[int, int], key_grid: tuple[int, int]):
         self.query_grid = query_grid
@@ -92,7 +92,7 @@ class FitPositionBias(ConversionOps):
 
 
 def fit_positions(bias: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """A bias (heads, positions, others) with one row for each cell of `grid`."""
+    """Return a bias (heads, positions, others) resized along positions to one row per cell of `grid`."""
     side = isqrt(bias.shape[1])
     return interpolate_positions(bias, (side, side), grid, "bicubic")
 
@@ -134,5 +134,5 @@ def transforms(config: CmtConfig) -> list:
 
 
 def processor(variant: str, config: CmtConfig) -> dict:
-    """datasets.py, `build_transform`: short side to 256 / 224 of the size, bicubic, then the centre."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to 256 / 224 of the size, centre crop."""
     return resize_and_crop(config.image_size, 0.875)

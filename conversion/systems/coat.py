@@ -1,4 +1,4 @@
-"""Checkpoints of mlpc-ucsd/CoaT: classifiers, and detectors over its backbones."""
+"""Checkpoints of mlpc-ucsd/CoaT: classifiers, and detectors with its backbones."""
 
 import re
 
@@ -8,7 +8,7 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.coat.configuration_coat import CoatConfig
 from hf_vits.models.coat.modeling_coat import CoatBackbone, CoatForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 COAT = {"num_parallel_layers": 6, "mlp_ratios": [4, 4, 4, 4], "num_labels": 1000}
@@ -26,7 +26,7 @@ VARIANTS = {
     "coat_small": {**COAT, "hidden_sizes": [152, 320, 320, 320], "drop_path_rate": 0.2},
 }
 
-# Modules that several others share stand in a checkpoint once by themselves and again inside each of these.
+# {pattern of a key: key of the shared tensor}: a checkpoint repeats a shared module in each module that uses it.
 ALIASES = {
     r"^serial_blocks(\d+)\.\d+\.cpe\.": r"cpe\1.",
     r"^serial_blocks(\d+)\.\d+\.factoratt_crpe\.crpe\.": r"crpe\1.",
@@ -42,8 +42,8 @@ def model_class(fields: dict) -> type[CoatForImageClassification | CoatBackbone]
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The encoder's tensors, each once; ValueError where two that should be one tensor differ."""
-    # A detector's file holds its backbone under a prefix of the framework's own.
+    """Return the encoder's tensors, each once; ValueError if two copies of a shared tensor differ."""
+    # A detector's file has its backbone below a prefix of the detection framework.
     prefix = next((key.removesuffix(FIRST_KEY) for key in tensors if key.endswith(f".{FIRST_KEY}")), "")
     prepared: dict[str, torch.Tensor] = {}
     for key, tensor in tensors.items():
@@ -52,27 +52,27 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
         original = shared_key(key.removeprefix(prefix))
         if original in prepared and not torch.equal(prepared[original], tensor):
             raise ValueError(
-                f"{key} differs from the tensor that the checkpoint holds elsewhere as {original}; both belong to one "
-                "shared module, so the file is damaged or of another architecture"
+                f"{key} differs from {original} in the checkpoint, where both should be one shared tensor: the "
+                "file is damaged or of another architecture"
             )
         prepared[original] = tensor
     return prepared
 
 
 def shared_key(key: str) -> str:
-    """The key of the shared tensor that `key` is another name for, else `key`."""
+    """Return the key of the shared tensor that `key` is a copy of, `key` itself if it is not shared."""
     for alias, original in ALIASES.items():
         key = re.sub(alias, original, key)
     return key
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """A file without a head is a detector's, which reads the maps of every scale."""
+    """Return the fields that tensors record. A file without a head is a detector's: a backbone with all scales."""
     inferred = infer_sizes(tensors, fields)
     if not any(HEAD.match(key) for key in tensors):
         config = CoatConfig(**fields | inferred | {"out_features": None})
         return inferred | {"out_features": config.stage_names[1:], "num_labels": 0}
-    return inferred | {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    return inferred | {"num_labels": num_labels(tensors)}
 
 
 def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
@@ -87,7 +87,7 @@ def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         mlp_ratios=whole([ratio(*pair) for pair in zip(mlps, widths or [], strict=False)]),
         num_channels=size(tensors, "patch_embed1.proj.weight", 1, 4),
         patch_size=size(tensors, "patch_embed1.proj.weight", 2, 4),
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
     windows = [f"crpe1.conv_list.{index}.weight" for index in range(count(tensors, "crpe1.conv_list.") or 0)]
     num_heads = fields.get("num_attention_heads", CoatConfig.num_attention_heads)
@@ -133,5 +133,5 @@ def transforms(config: CoatConfig) -> list:
 
 
 def processor(variant: str, config: CoatConfig) -> dict:
-    """src/datasets.py: cropped from 256 / 224 of the size, bicubic."""
+    """Return the preprocessing of src/datasets.py: short side to 256 / 224 of the size, bicubic; centre crop."""
     return resize_and_crop(config.image_size, 224 / 256)

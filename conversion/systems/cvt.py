@@ -9,10 +9,17 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.cvt.configuration_cvt import CvtConfig
 from hf_vits.models.cvt.modeling_cvt import CvtForImageClassification, CvtModel
 
-from ..core import build
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop, stretch
-from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from ..shared.timm_vit import BLOCK
+from ..shared.transformers_layout import (
+    check_expressible,
+    copy_fields,
+    our_class,
+    read_theirs,
+    their_class,
+    write_theirs,
+)
 
 CVT_21 = {"depths": [1, 4, 16], "hidden_sizes": [64, 192, 384], "num_attention_heads": [1, 3, 6]}
 CVT_W24 = {"depths": [2, 2, 20], "hidden_sizes": [192, 768, 1024], "num_attention_heads": [3, 12, 16]}
@@ -42,13 +49,13 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred |= found(
         depths=whole([count(tensors, f"{stage}blocks.") for stage in stages]),
         mlp_ratios=whole([ratio(size(tensors, mlp, 0, 2), size(tensors, mlp, 1, 2)) for mlp in mlps]),
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
     if any(key.startswith("stage0.blocks.0.attn.") for key in tensors):
         kept = any(key.startswith(reduction) for key in tensors)
         inferred["key_value_projection"] = "convolution" if kept else "average"
     return inferred | {
-        "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        "num_labels": num_labels(tensors),
         "use_class_token": any(key.endswith(".cls_token") for key in tensors),
     }
 
@@ -58,7 +65,7 @@ def count_stages(tensors: dict[str, torch.Tensor], prefix: str = "") -> int:
 
 
 def infer_stages(tensors: dict[str, torch.Tensor], embeddings: list[str]) -> dict:
-    """Return the sizes of the convolutions, whose keys begin with `embeddings`, before each stage."""
+    """Return the sizes of the convolutions at the start of the stages, by what the keys of each begin with."""
     kernels = [f"{embedding}weight" for embedding in embeddings]
     return found(
         num_channels=size(tensors, kernels[0], 1, 4) if kernels else None,
@@ -75,7 +82,7 @@ def infer_windowed(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
     return infer_stages(tensors, [f"{stage}0.proj." for stage in stages]) | found(
         depths=whole([count(tensors, f"{stage}1.layers.") for stage in stages]),
         mlp_ratios=whole([ratio(size(tensors, mlp, 0, 2), size(tensors, mlp, 1, 2)) for mlp in mlps]),
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
 
 
@@ -88,27 +95,23 @@ def transforms(config: CvtConfig) -> list:
         r"\.patch_embed\.norm\.": ".embeddings.norm.",
         r"\.cls_token": ".class_token",
         r"\.blocks\.": ".layers.",
-        r"\.norm1\.": ".attention_norm.",
-        r"\.norm2\.": ".mlp_norm.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.mlp\.fc1\.": ".mlp.up.",
-        r"\.mlp\.fc2\.": ".mlp.down.",
+        **BLOCK,
         r"^norm\.": "model.norm.",
         r"^head\.": "classifier.",
     }
     for short, name in {"q": "query", "k": "key", "v": "value"}.items():
-        renamings[rf"\.attn\.conv_proj_{short}\.conv\."] = f".attention.{name}_reduction.0."
-        renamings[rf"\.attn\.conv_proj_{short}\.bn\."] = f".attention.{name}_reduction.1."
-        renamings[rf"\.attn\.proj_{short}\."] = f".attention.{name}."
+        renamings[rf"\.conv_proj_{short}\.conv\."] = f".{name}_reduction.0."
+        renamings[rf"\.conv_proj_{short}\.bn\."] = f".{name}_reduction.1."
+        renamings[rf"\.proj_{short}\."] = f".{name}."
     return [WeightRenaming(old, new) for old, new in renamings.items()]
 
 
 def window_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
-    """Renamings from the keys of microsoft/esvit's CvT, which begin with `prefix`, to those of an encoder of ours.
+    """Return the renamings from the keys of microsoft/esvit's CvT to the keys of our encoder.
 
     Args:
         encoder: what our keys begin with, such as "model.".
-        prefix: a regular expression.
+        prefix: regular expression of what the original's keys begin with.
     """
     renamings = {
         rf"^{prefix}stage0\.0\.proj\.": f"{encoder}embeddings.projection.",
@@ -133,65 +136,62 @@ def window_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
 
 
 def processor(variant: str, config: CvtConfig) -> dict:
-    """lib/dataset/transformas/build.py: 224 is cropped from 256, larger sizes are stretched to, both bicubic."""
+    """Return the preprocessing of lib/dataset/transformas/build.py, bicubic.
+
+    Variants of 224 pixels resize the short side to 256 and crop the centre, others resize without a crop.
+    """
     return resize_and_crop(config.image_size, 0.875) if variant.endswith("224x224") else stretch(config.image_size)
 
 
 # transformers' own Cvt
 
 
+CLASSES = {CvtModel: TransformersCvtModel, CvtForImageClassification: TransformersCvtForImageClassification}
+# {our field: transformers' field}
+FIELDS = {
+    "num_channels": "num_channels",
+    "depths": "depth",
+    "hidden_sizes": "embed_dim",
+    "num_attention_heads": "num_heads",
+    "patch_sizes": "patch_sizes",
+    "patch_strides": "patch_stride",
+    "patch_paddings": "patch_padding",
+    "mlp_ratios": "mlp_ratio",
+    "id2label": "id2label",
+    "label2id": "label2id",
+}
+
+
 def from_transformers(model):
-    """`CvtModel` or `CvtForImageClassification` of transformers, as ours; it computes the exact GELU."""
-    classes = {CvtModel: TransformersCvtModel, CvtForImageClassification: TransformersCvtForImageClassification}
-    theirs = model.config
-    fields = {
-        "num_channels": theirs.num_channels,
-        "depths": theirs.depth,
-        "hidden_sizes": theirs.embed_dim,
-        "num_attention_heads": theirs.num_heads,
-        "patch_sizes": theirs.patch_sizes,
-        "patch_strides": theirs.patch_stride,
-        "patch_paddings": theirs.patch_padding,
-        "mlp_ratios": theirs.mlp_ratio,
+    """Return our model for a `CvtModel` or `CvtForImageClassification` of transformers; both use the exact GELU."""
+    model_class, theirs = our_class(model, CLASSES), model.config
+    fields = copy_fields(theirs, FIELDS) | {
         "hidden_act": "gelu",
         "use_class_token": theirs.cls_token[-1],
         "drop_path_rate": theirs.drop_path_rate[-1],
-        "id2label": theirs.id2label,
-        "label2id": theirs.label2id,
     }
-    model_class = our_class(model, classes)
-    has_head = model_class is CvtForImageClassification
-    ours = build(model_class, fields) if has_head else build(model_class, fields, add_pooling_layer=False)
-    return read_theirs(ours, model, layout())
+    options = {"add_pooling_layer": False} if model_class is CvtModel else {}
+    return read_theirs(model, model_class, fields, layout(), **options)
 
 
 def to_transformers(model):
-    """A CvT of ours, as transformers' own, which computes the exact GELU: ValueError where ours does not."""
+    """Return transformers' model for a CvT of ours; ValueError for what transformers' Cvt cannot express."""
     config = model.config
     plain = {"window_size": None, "key_value_projection": "convolution", "key_value_stride": 2}
     check_expressible(config, plain | {"hidden_act": "gelu", "qkv_bias": True})
-    stages = len(config.depths)
+    fields = copy_fields(config, {theirs: ours for ours, theirs in FIELDS.items()})
+    fields["mlp_ratio"] = [float(ratio) for ratio in fields["mlp_ratio"]]
+    earlier_stages = len(config.depths) - 1
     theirs = TransformersCvtConfig(
-        num_channels=config.num_channels,
-        patch_sizes=list(config.patch_sizes),
-        patch_stride=list(config.patch_strides),
-        patch_padding=list(config.patch_paddings),
-        embed_dim=list(config.hidden_sizes),
-        num_heads=list(config.num_attention_heads),
-        depth=list(config.depths),
-        mlp_ratio=[float(ratio) for ratio in config.mlp_ratios],
-        drop_path_rate=[0.0] * (stages - 1) + [float(config.drop_path_rate)],
-        cls_token=[False] * (stages - 1) + [config.use_class_token],
-        id2label=config.id2label,
-        label2id=config.label2id,
+        **fields,
+        drop_path_rate=[0.0] * earlier_stages + [float(config.drop_path_rate)],
+        cls_token=[False] * earlier_stages + [config.use_class_token],
     )
-    has_head = isinstance(model, CvtForImageClassification)
-    target = TransformersCvtForImageClassification(theirs) if has_head else TransformersCvtModel(theirs)
-    return write_theirs(model, target, layout())
+    return write_theirs(model, their_class(model, CLASSES), theirs, layout())
 
 
 def layout() -> list:
-    """Keys of transformers' Cvt to ours; every step can be reversed."""
+    """Return the transforms from keys of transformers' Cvt to ours; they can be reversed."""
     inner = ".attention.attention."
     renamings = {
         ".embedding.convolution_embeddings.projection.": ".embeddings.projection.",

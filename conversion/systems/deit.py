@@ -13,51 +13,38 @@ from transformers import DeiTModel as TransformersDeiTModel
 from transformers import ViTConfig as TransformersViTConfig
 from transformers import ViTForImageClassification as TransformersViTForImageClassification
 from transformers import ViTModel as TransformersViTModel
-from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
+from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming, WeightTransform
 
 from hf_vits.layers.patch import pair
 from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.deit.modeling_deit import DeiTForImageClassification, DeiTModel
 
-from ..core import build
-from ..shared.inference import size
+from ..shared.inference import num_labels, size
 from ..shared.preprocessing import resize_and_crop
-from ..shared.timm_vit import infer_vit
+from ..shared.timm_vit import BLOCK, infer_vit, vit_fields
 from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
-from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout
+from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout, write_encoder
 
 LAYER_SCALE = 1e-4  # initial gamma of layer scale
 
 
-def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, patch_size: int = 16, **more) -> dict:
-    return {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": num_hidden_layers,
-        "num_attention_heads": num_attention_heads,
-        "intermediate_size": 4 * hidden_size,
-        "patch_size": patch_size,
-        "encoder_stride": patch_size,
-        **more,
-    }
-
-
 def later_fields(*sizes: int, layer_scale: bool = True, **more) -> dict:
-    """models_v2.py: the class token has no position, stochastic depth is the same in every layer."""
+    """Return the fields of a model of models_v2.py: no position for the class token, constant stochastic depth."""
     scale = {"layer_scale_init_value": LAYER_SCALE} if layer_scale else {}
-    return fields(*sizes, position_embedding_prefix=False, drop_path_schedule="constant", **scale, **more)
+    return vit_fields(*sizes, position_embedding_prefix=False, drop_path_schedule="constant", **scale, **more)
 
 
 TINY, SMALL, BASE = (192, 12, 3), (384, 12, 6), (768, 12, 12)
 SIZE_384 = {"image_size": 384}
 VARIANTS = {
-    "deit_tiny_patch16_224": fields(*TINY),
-    "deit_small_patch16_224": fields(*SMALL),
-    "deit_base_patch16_224": fields(*BASE),
-    "deit_tiny_distilled_patch16_224": fields(*TINY, distilled=True),
-    "deit_small_distilled_patch16_224": fields(*SMALL, distilled=True),
-    "deit_base_distilled_patch16_224": fields(*BASE, distilled=True),
-    "deit_base_patch16_384": fields(*BASE, **SIZE_384),
-    "deit_base_distilled_patch16_384": fields(*BASE, distilled=True, **SIZE_384),
+    "deit_tiny_patch16_224": vit_fields(*TINY),
+    "deit_small_patch16_224": vit_fields(*SMALL),
+    "deit_base_patch16_224": vit_fields(*BASE),
+    "deit_tiny_distilled_patch16_224": vit_fields(*TINY, distilled=True),
+    "deit_small_distilled_patch16_224": vit_fields(*SMALL, distilled=True),
+    "deit_base_distilled_patch16_224": vit_fields(*BASE, distilled=True),
+    "deit_base_patch16_384": vit_fields(*BASE, **SIZE_384),
+    "deit_base_distilled_patch16_384": vit_fields(*BASE, distilled=True, **SIZE_384),
     "deit_tiny_patch16_LS": later_fields(*TINY),
     "deit_small_patch16_LS": later_fields(*SMALL),
     "deit_medium_patch16_LS": later_fields(512, 12, 8),
@@ -89,7 +76,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = infer_vit(tensors) | {
-        "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        "num_labels": num_labels(tensors),
         "distilled": "dist_token" in tensors,
     }
     if any(key.startswith("blocks.0.norm") for key in tensors):
@@ -104,7 +91,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_positions(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Return the size of a square image, and whether the table has rows for the prefix tokens, if one can see it."""
+    """Return the size of a square image and whether the position table has rows for prefix tokens; {} if unclear."""
     num_positions = size(tensors, "pos_embed", 1, 3) or 0
     for num_tokens, has_prefix in ((0, False), (1 + fields["distilled"], True)):
         side = isqrt(max(num_positions - num_tokens, 0))
@@ -127,48 +114,50 @@ def transforms(config: DeiTConfig) -> list:
         renamings[r"^patch_embed\.proj\."] = "model.embeddings.patch_embedding.layers."
     else:
         renamings[r"^patch_embed\.proj\."] = "model.embeddings.patch_embedding.projection."
-    parts = {"norm1": "attention_norm", "attn": "attention", "norm2": "mlp_norm", "mlp": "mlp"}
     for index in range(config.num_parallel_branches):
         # The second branch has "1" after each name, "_1" after its layer scales.
         branch = r"model.layers.\1." if config.num_parallel_branches == 1 else rf"model.layers.\1.branches.{index}."
         number, scale_number = ("", "") if index == 0 else (str(index), f"_{index}")
-        renamings |= {rf"^blocks\.(\d+)\.{old}{number}\.": f"{branch}{new}." for old, new in parts.items()}
+        parts = ("norm1", "attn", "norm2", "mlp")
+        renamings |= {rf"^blocks\.(\d+)\.{part}{number}\.": f"{branch}{part}." for part in parts}
         renamings |= {
             rf"^blocks\.(\d+)\.gamma_1{scale_number}$": f"{branch}attention_scale.gamma",
             rf"^blocks\.(\d+)\.gamma_2{scale_number}$": f"{branch}mlp_scale.gamma",
         }
-    renamings |= {
-        r"\.attention\.proj\.": ".attention.projection.",
-        r"\.mlp\.fc1\.": ".mlp.up.",
-        r"\.mlp\.fc2\.": ".mlp.down.",
-    }
     return [
-        *(WeightRenaming(old, new) for old, new in renamings.items()),
+        *(WeightRenaming(old, new) for old, new in (renamings | BLOCK).items()),
         WeightConverter(["^cls_token", "^dist_token"], "model.embeddings.prefix_tokens", [Concatenate(1)]),
     ]
 
 
 def processor(variant: str, config: DeiTConfig) -> dict:
-    """datasets.py, `build_transform`: short side to size / crop ratio, bicubic; DeiT III evaluates at ratio 1."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to size / crop ratio, centre crop.
+
+    The crop ratio is 0.875, for DeiT III 1.
+    """
     return resize_and_crop(config.image_size, 0.875 if config.position_embedding_prefix else 1.0)
 
 
 # transformers' own DeiT
 
 
+# Our plain DeiT is transformers' ViT.
+PLAIN_CLASSES = {DeiTModel: TransformersViTModel, DeiTForImageClassification: TransformersViTForImageClassification}
+
+
 def from_transformers(model):
-    """`DeiTModel`, `DeiTForImageClassification` or `DeiTForImageClassificationWithTeacher` of transformers, as ours.
+    """Return ours for a `DeiTModel` or a `DeiTForImageClassification`, `WithTeacher` or not, of transformers.
 
     transformers' classifiers always have a distillation token; the one without teacher has no head on it.
     """
     model_class = our_class(model, {DeiTModel: TransformersDeiTModel} | {DeiTForImageClassification: type(model)})
     has_teacher = isinstance(model, TransformersDeiTForImageClassificationWithTeacher)
-    options = our_fields(model.config) | {"distilled": True, "distillation_head": has_teacher}
-    return read_theirs(build(model_class, options), model, deit_layout(has_teacher))
+    fields = our_fields(model.config) | {"distilled": True, "distillation_head": has_teacher}
+    return read_theirs(model, model_class, fields, deit_layout(has_teacher))
 
 
 def to_transformers(model):
-    """A `DeiTModel` or `DeiTForImageClassification` of ours, as transformers' own.
+    """Return transformers' model for our `DeiTModel` or `DeiTForImageClassification`.
 
     A distilled model becomes `DeiTForImageClassificationWithTeacher`, one whose distillation token has no head
     `DeiTForImageClassification`, a plain one `ViTModel` or `ViTForImageClassification`.
@@ -176,22 +165,19 @@ def to_transformers(model):
     config = model.config
     plain = {"num_parallel_branches": 1, "stem": "patch", "representation_size": None, "feed_forward": "mlp"}
     check_expressible(config, PLAIN | plain)
+    fields = their_fields(config)
     if not config.distilled:
-        theirs = TransformersViTConfig(**their_fields(config))
-        if isinstance(model, DeiTModel):
-            target = TransformersViTModel(theirs, add_pooling_layer=False)
-        else:
-            target = TransformersViTForImageClassification(theirs)
-        return write_theirs(model, target, vit_layout("vit"))
+        return write_encoder(model, PLAIN_CLASSES, TransformersViTConfig, fields, vit_layout("vit"))
+    target, options = TransformersDeiTForImageClassification, {}
     if isinstance(model, DeiTModel):
-        target = TransformersDeiTModel(TransformersDeiTConfig(**their_fields(config)), add_pooling_layer=False)
+        target, options = TransformersDeiTModel, {"add_pooling_layer": False}
     elif config.distillation_head:
-        target = TransformersDeiTForImageClassificationWithTeacher(TransformersDeiTConfig(**their_fields(config)))
-    else:
-        target = TransformersDeiTForImageClassification(TransformersDeiTConfig(**their_fields(config)))
-    return write_theirs(model, target, deit_layout(config.distillation_head))
+        target = TransformersDeiTForImageClassificationWithTeacher
+    layout = deit_layout(config.distillation_head)
+    return write_theirs(model, target, TransformersDeiTConfig(**fields), layout, **options)
 
 
-def deit_layout(has_teacher: bool) -> list:
+def deit_layout(has_teacher: bool) -> list[WeightTransform]:
+    """Return the transforms from keys of transformers' DeiT to ours; they can be reversed."""
     heads = [WeightRenaming("^cls_classifier.", "^classifier.")] if has_teacher else []
     return [*heads, *vit_layout("deit")]

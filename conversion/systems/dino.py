@@ -6,18 +6,15 @@ Variants have the names of its factory functions (vision_transformer.py) and the
 import torch
 
 from hf_vits.models.deit.modeling_deit import DeiTModel
-from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 from hf_vits.pretraining.dino.modeling_dino import DINOForPreTraining
 
 from ..shared.self_distillation import (
-    backbone_renamings,
-    full_backbone,
-    full_renamings,
-    infer_backbone,
-    infer_head,
+    infer,
     is_full,
+    move_center,
     prepare_branches,
     processor,
+    transforms,
     vit,
     with_training,
 )
@@ -38,20 +35,9 @@ def model_class(fields: dict) -> type[DeiTModel] | type[DINOForPreTraining]:
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
     tensors = prepare_branches(tensors, fields)
-    if is_full(fields) and "student.head.last_layer.weight_g" in tensors:
-        size = len(tensors["student.head.last_layer.weight_g"])
-        tensors["objective.center.value"] = tensors.pop("dino_loss.center", torch.zeros(size)).flatten()
+    if is_full(fields):
+        move_center(tensors, "dino_loss.center", "center")
     return tensors
-
-
-def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    if not is_full(fields):
-        return infer_backbone(tensors, fields)
-    return infer_head(tensors) | {"backbone_config": full_backbone(tensors, fields)}
-
-
-def transforms(config) -> list:
-    return full_renamings(config) if isinstance(config, DINOConfig) else backbone_renamings(config)
 
 
 __all__ = ["VARIANTS", "infer", "model_class", "prepare", "processor", "transforms"]

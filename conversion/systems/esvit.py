@@ -1,7 +1,7 @@
 """microsoft/esvit (.pth): backbones to `SwinModel` and `CvtModel`, full checkpoints to `EsViTForPreTraining`.
 
-Variants have the names that its main_esvit.py gives architectures (`--arch`) and the size of the windows. Full
-checkpoints are of views and regions, or of views alone, which the heads in them tell.
+Variants have the names of architectures in its main_esvit.py (`--arch`) and the size of the windows. A full checkpoint
+was trained on views and regions if it has a region head, else on views only.
 """
 
 import re
@@ -9,21 +9,18 @@ import re
 import torch
 from transformers import PreTrainedModel
 
-from hf_vits.pretraining.esvit.configuration_esvit import EsViTConfig
 from hf_vits.pretraining.esvit.modeling_esvit import EsViTForPreTraining
 
+from ..shared import self_distillation
 from ..shared.self_distillation import (
     backbone_class,
-    backbone_renamings,
     cvt,
-    full_backbone,
-    full_renamings,
-    infer_backbone,
-    infer_head,
     is_full,
+    move_center,
     prepare_branches,
     processor,
     swin,
+    transforms,
     with_training,
 )
 from .swin import BASE
@@ -36,9 +33,9 @@ VARIANTS = with_training(
     | {"cvt_tiny_window7": cvt(7)}
 )
 
-# Heads hang on the backbone there, which has no name of its own.
+# Keys of the heads: the original's backbone has no prefix, and the heads are its modules.
 HEAD = re.compile(r"head(_dense)?\.(mlp|last_layer)\.")
-# Linear layers that CvT writes as convolutions.
+# Linear layers of CvT that are 1x1 convolutions in the original.
 POINTWISE = re.compile(r"\.fn\.(qkv\.pw|proj_out|net\.\d+)\.weight$")
 
 
@@ -48,18 +45,18 @@ def model_class(fields: dict) -> type[PreTrainedModel]:
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
     tensors = {named_part(key): value for key, value in tensors.items()}
-    tensors = {key: value.flatten(1) if POINTWISE.search(key) else value for key, value in tensors.items()}
+    tensors = {
+        key: value.flatten(1) if value.ndim > 1 and POINTWISE.search(key) else value for key, value in tensors.items()
+    }
     tensors = prepare_branches(tensors, fields)
     if is_full(fields):
-        for ours, theirs, head in (("center", "center", "head"), ("region_center", "center_grid", "region_head")):
-            if (magnitude := tensors.get(f"student.{head}.last_layer.weight_g")) is not None:
-                center = tensors.pop(f"dino_loss.{theirs}", torch.zeros(len(magnitude)))
-                tensors[f"objective.{ours}.value"] = center.flatten()
+        move_center(tensors, "dino_loss.center", "center")
+        move_center(tensors, "dino_loss.center_grid", "region_center", "region_head.last_layer")
     return tensors
 
 
 def named_part(key: str) -> str:
-    """The key without what data parallelism puts into it, and with a name for the backbone, as DINO's have."""
+    """Return the key without the prefix of data parallelism and with `backbone.`, as DINO's keys have it."""
     key = key.replace("module.", "", 1)
     if key.startswith("dino_loss."):
         return key
@@ -70,16 +67,10 @@ def named_part(key: str) -> str:
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    if not is_full(fields):
-        return infer_backbone(tensors, fields)
-    return infer_head(tensors) | {
-        "use_regions": "student.region_head.last_layer.weight_g" in tensors,
-        "backbone_config": full_backbone(tensors, fields),
-    }
-
-
-def transforms(config) -> list:
-    return full_renamings(config) if isinstance(config, EsViTConfig) else backbone_renamings(config)
+    inferred = self_distillation.infer(tensors, fields)
+    if is_full(fields):
+        inferred["use_regions"] = "student.region_head.last_layer.weight_g" in tensors
+    return inferred
 
 
 __all__ = ["VARIANTS", "infer", "model_class", "prepare", "processor", "transforms"]

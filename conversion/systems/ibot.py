@@ -6,20 +6,18 @@ Variants have the names of its factory functions (models/) and the size of patch
 import torch
 from transformers import PreTrainedModel
 
-from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 
+from ..shared import self_distillation
+from ..shared.inference import found, size
 from ..shared.self_distillation import (
     backbone_class,
-    backbone_renamings,
-    full_backbone,
-    full_renamings,
-    infer_backbone,
-    infer_head,
     is_full,
+    move_center,
     prepare_branches,
     processor,
     swin,
+    transforms,
     vit,
     with_training,
 )
@@ -36,42 +34,35 @@ def model_class(fields: dict) -> type[PreTrainedModel]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Where only a teacher's entry is there, which masks nothing, the student's mask token starts as it does anew."""
+    """Return tensors under our names for loss and mask token.
+
+    A teacher has no mask token: a file with the teacher alone gives the student zeros, the value at the start.
+    """
     tensors = prepare_branches(tensors, fields)
-    if is_full(fields) and "student.head.last_layer.weight_g" in tensors:
-        token = torch.zeros(1, 1, len(tensors["student.backbone.patch_embed.proj.bias"]))
-        tensors["student.backbone.masked_embed"] = tensors.get("student.backbone.masked_embed", token)
-        for ours, theirs, size in (
-            ("center", "center", num_prototypes(tensors)),
-            ("patch_center", "center2", num_patch_prototypes(tensors)),
-        ):
-            center = tensors.pop(f"ibot_loss.{theirs}", torch.zeros(size))
-            tensors[f"objective.{ours}.value"] = center.flatten()
+    if is_full(fields):
+        width = size(tensors, "student.backbone.patch_embed.proj.bias")
+        if width is not None:
+            tensors.setdefault("student.backbone.masked_embed", torch.zeros(1, 1, width))
+        move_center(tensors, "ibot_loss.center", "center")
+        move_center(tensors, "ibot_loss.center2", "patch_center", patch_layer(tensors))
     return tensors
 
 
-def num_prototypes(tensors: dict[str, torch.Tensor]) -> int:
-    return len(tensors["student.head.last_layer.weight_g"])
-
-
-def num_patch_prototypes(tensors: dict[str, torch.Tensor]) -> int:
-    return len(tensors.get("student.head.last_layer2.weight_g", tensors["student.head.last_layer.weight_g"]))
+def patch_layer(tensors: dict[str, torch.Tensor]) -> str:
+    """Return the name of the student's last layer for patches, which may be the one for class tokens."""
+    own = "head.last_layer2"
+    return own if f"student.{own}.weight_g" in tensors else "head.last_layer"
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
+    inferred = self_distillation.infer(tensors, fields)
     if not is_full(fields):
-        return infer_backbone(tensors, fields)
-    inferred = infer_head(tensors) | {"backbone_config": full_backbone(tensors, fields)}
-    if inferred.keys() >= {"num_prototypes"}:
-        inferred["num_patch_prototypes"] = num_patch_prototypes(tensors)
+        return inferred
+    inferred |= found(num_patch_prototypes=size(tensors, f"student.{patch_layer(tensors)}.weight_g"))
     return inferred | {
         "share_head": "student.head.last_layer2.weight_g" not in tensors,
         "share_teacher_head": "teacher.head.last_layer2.weight_g" not in tensors,
     }
-
-
-def transforms(config) -> list:
-    return full_renamings(config) if isinstance(config, IBOTConfig) else backbone_renamings(config)
 
 
 __all__ = ["VARIANTS", "infer", "model_class", "prepare", "processor", "transforms"]

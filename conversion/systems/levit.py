@@ -1,6 +1,6 @@
 """Checkpoints of facebookresearch/LeViT, and transformers' own Levit.
 
-The original's levit_c.py is the same network, its linear layers written as 1x1 convolutions.
+The original's levit_c.py is the same network with 1x1 convolutions for linear layers.
 """
 
 from itertools import pairwise
@@ -17,10 +17,16 @@ from hf_vits.layers.patch import pair
 from hf_vits.models.levit.configuration_levit import LevitConfig
 from hf_vits.models.levit.modeling_levit import STEM_STRIDE, LevitForImageClassification, LevitModel, grid_of
 
-from ..core import build
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
-from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from ..shared.transformers_layout import (
+    check_expressible,
+    copy_fields,
+    our_class,
+    read_theirs,
+    their_class,
+    write_theirs,
+)
 
 
 def fields(hidden_sizes: list[int], num_attention_heads: list[int], depths: list[int], key_dim: int, **more) -> dict:
@@ -48,7 +54,7 @@ def model_class(fields: dict) -> type[LevitForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """1x1 convolutions as the linear layers they are; no numbers of the distances, which follow from the size."""
+    """Flatten 1x1 convolutions to linear layers; drop index tables of position biases, which follow from the size."""
     return {
         key: tensor.flatten(1) if key.startswith("blocks.") and tensor.ndim == 4 else tensor
         for key, tensor in tensors.items()
@@ -58,7 +64,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = infer_stages(tensors) | {
-        "num_labels": len(tensors["head.l.bias"]) if "head.l.bias" in tensors else 0,
+        "num_labels": num_labels(tensors, "head.l.bias"),
         "distilled": "head_dist.l.bias" in tensors,
     }
     if (biases := tensors.get("blocks.0.m.attention_biases")) is not None:
@@ -66,16 +72,16 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         wanted = pair(fields.get("image_size", side))
         if grid_of(*wanted, 0) != grid_of(side, side, 0):
             raise ValueError(
-                f"the checkpoint has attention biases for image_size={side}, and nothing resizes them to {wanted}: "
-                "leave image_size out; smaller images run on the model as it is"
+                f"the checkpoint has attention biases for image_size={side}, which cannot be resized to {wanted}: "
+                "leave image_size out; the model takes smaller images as it is"
             )
     return inferred
 
 
 def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return sizes of the stages, which the attentions without residual branch, that shrink the map, come between.
+    """Return the sizes of the stages, which are separated by the attentions that downsample.
 
-    Queries, keys and values of a head have as many channels in every stage here.
+    The channels of a head's queries, keys and values are the same in every stage.
     """
     blocks = [f"blocks.{index}." for index in range(count(tensors, "blocks.") or 0)]
     shrinking = [block for block in blocks if f"{block}kv.c.weight" in tensors]
@@ -127,7 +133,7 @@ def transforms(config: LevitConfig) -> list:
 
 
 def blocks(config) -> list[tuple[str, bool]]:
-    """The one list that the originals' blocks are in: where each stands here, and whether it is a residual branch."""
+    """Return (what our keys begin with, whether it is a residual branch) for each entry of the original's `blocks`."""
     listed = []
     for stage, depth in enumerate(config.depths):
         if stage:
@@ -140,44 +146,33 @@ def blocks(config) -> list[tuple[str, bool]]:
 
 
 def processor(variant: str, config: LevitConfig) -> dict:
-    """datasets.py, `build_transform`: short side to 256 / 224 of the size, bicubic, then the centre."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to 256 / 224 of the size, centre crop."""
     return resize_and_crop(config.image_size, 0.875)
 
 
 # transformers' own Levit
 
-# What it can vary, and the original cannot.
+SHARED_FIELDS = ("num_channels", "depths", "hidden_sizes", "num_attention_heads", "id2label", "label2id")
+# Fields that transformers has per stage and the original once.
+PER_STAGE = ("key_dim", "attention_ratio", "mlp_ratio")
+# The stem, which transformers can vary and the original cannot.
 STEM = {"kernel_size": 3, "stride": 2, "padding": 1, "patch_size": STEM_STRIDE}
 
 
 def from_transformers(model):
-    """`LevitModel` or `LevitForImageClassification`, with or without teacher, of transformers, as ours."""
+    """Return ours for a `LevitModel` or a `LevitForImageClassification`, `WithTeacher` or not, of transformers."""
     has_teacher = isinstance(model, TransformersLevitForImageClassificationWithTeacher)
-    with_head = type(model) if has_teacher else TransformersLevitForImageClassification
-    model_class = our_class(model, {LevitModel: TransformersLevitModel, LevitForImageClassification: with_head})
-    theirs = model.config
+    model_class, theirs = our_class(model, classes(has_teacher)), model.config
     for name, value in STEM.items():
         if getattr(theirs, name) != value:
             raise ValueError(f"the stem of LeViT has {name}={value}, this model has {name}={getattr(theirs, name)}")
-    options = {
-        "image_size": theirs.image_size,
-        "num_channels": theirs.num_channels,
-        "depths": theirs.depths,
-        "hidden_sizes": theirs.hidden_sizes,
-        "num_attention_heads": theirs.num_attention_heads,
-        "key_dim": one_value(theirs, "key_dim"),
-        "attention_ratio": one_value(theirs, "attention_ratio"),
-        "mlp_ratio": one_value(theirs, "mlp_ratio"),
-        "drop_path_rate": theirs.drop_path_rate,
-        "distilled": has_teacher,
-        "id2label": theirs.id2label,
-        "label2id": theirs.label2id,
-    }
-    return read_theirs(build(model_class, options), model, layout(theirs))
+    fields = copy_fields(theirs, (*SHARED_FIELDS, "image_size", "drop_path_rate")) | {"distilled": has_teacher}
+    fields |= {name: one_value(theirs, name) for name in PER_STAGE}
+    return read_theirs(model, model_class, fields, layout(theirs))
 
 
 def one_value(config, name: str):
-    """The value of a field that transformers has per stage and the original once."""
+    """Return the value of a field that transformers has per stage and LeViT once; ValueError if stages differ."""
     values = set(getattr(config, name))
     if len(values) > 1:
         raise ValueError(f"LeViT has one {name} for all stages, got {name}={getattr(config, name)}")
@@ -185,46 +180,41 @@ def one_value(config, name: str):
 
 
 def to_transformers(model):
-    """A LeViT of ours, as transformers' own, whose stochastic depth can be no fraction, and so is off.
+    """Return transformers' model for a LeViT of ours; ValueError if transformers cannot express it.
 
-    ValueError where transformers cannot express the model.
+    Stochastic depth is off in it, since transformers' Levit takes no fraction for it.
     """
     config = model.config
     rows, columns = grid_of(*pair(config.image_size), 0)
     if rows != columns:
-        raise ValueError(f"transformers has square images alone, this model has image_size={config.image_size}")
+        raise ValueError(f"transformers' Levit needs square images, got image_size={config.image_size}")
     check_expressible(config, {"hidden_act": "hardswish", "downsampling_attention_ratio": 4, "num_hidden_layers": 3})
     theirs = TransformersLevitConfig(
         image_size=STEM_STRIDE * rows,
-        num_channels=config.num_channels,
-        hidden_sizes=list(config.hidden_sizes),
-        num_attention_heads=list(config.num_attention_heads),
-        depths=list(config.depths),
-        key_dim=[config.key_dim] * 3,
-        attention_ratio=[config.attention_ratio] * 3,
-        mlp_ratio=[config.mlp_ratio] * 3,
-        id2label=config.id2label,
-        label2id=config.label2id,
+        **copy_fields(config, SHARED_FIELDS),
+        **{name: [getattr(config, name)] * 3 for name in PER_STAGE},
     )
-    return write_theirs(model, their_class(model)(theirs), layout(config))
+    return write_theirs(model, their_class(model, classes(config.distilled)), theirs, layout(config))
 
 
-def their_class(model) -> type:
-    if not isinstance(model, LevitForImageClassification):
-        return TransformersLevitModel
-    if model.config.distilled:
-        return TransformersLevitForImageClassificationWithTeacher
-    return TransformersLevitForImageClassification
+def classes(has_teacher: bool) -> dict:
+    """Return {our class: transformers' class}."""
+    with_teacher, plain = TransformersLevitForImageClassificationWithTeacher, TransformersLevitForImageClassification
+    return {LevitModel: TransformersLevitModel, LevitForImageClassification: with_teacher if has_teacher else plain}
 
 
 def layout(config) -> list:
-    """Keys of transformers' Levit to ours; every step can be reversed. `config` is of either side."""
+    """Return the transforms from keys of transformers' Levit to ours; they can be reversed.
+
+    Args:
+        config: our configuration or transformers'.
+    """
     renamings = {}
     for index in range(4):
         convolution = f"^levit.patch_embeddings.embedding_layer_{index + 1}."
         renamings[f"{convolution}convolution."] = f"^model.embeddings.projection.{index}.0."
         renamings[f"{convolution}batch_norm."] = f"^model.embeddings.projection.{index}.1."
-    # There, what leads to the next stage ends the stage before.
+    # In transformers, the downsampling before a stage is the end of the previous stage.
     remaining = iter(blocks(config))
     for stage, depth in enumerate(config.depths):
         is_last = stage == len(config.depths) - 1

@@ -1,10 +1,11 @@
-"""LG-Transformer: variants to train from scratch. Nobody published a checkpoint; files are read under our own keys."""
+"""LG-Transformer: variants to train from scratch. No checkpoint is published; files must have our own keys."""
 
 import torch
 
 from hf_vits.models.lg_transformer.configuration_lg_transformer import LgTransformerConfig
 from hf_vits.models.lg_transformer.modeling_lg_transformer import LgTransformerForImageClassification
 
+from ..shared.inference import num_labels
 from ..shared.preprocessing import resize_and_crop
 
 VARIANTS = {
@@ -22,7 +23,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return {"num_labels": len(tensors["classifier.bias"]) if "classifier.bias" in tensors else 0}
+    return {"num_labels": num_labels(tensors, "classifier.bias")}
 
 
 def transforms(config: LgTransformerConfig) -> list:
@@ -30,5 +31,5 @@ def transforms(config: LgTransformerConfig) -> list:
 
 
 def processor(variant: str, config: LgTransformerConfig) -> dict:
-    """Swin's: the paper's is not known."""
+    """Return Swin's preprocessing; the paper does not describe its own."""
     return resize_and_crop(config.image_size, 0.875)

@@ -1,7 +1,6 @@
 """Checkpoints of shellysheynin/Locally-SAG-Transformer, for ImageNet and, with `cifar_`, for CIFAR.
 
-Variants are named after the scripts that train them (main_tiny_imagenet.py, main_base_cifar.py and so on); the file
-tells the number of classes.
+Variants are named after the scripts that train them (main_tiny_imagenet.py, main_base_cifar.py and so on).
 """
 
 import re
@@ -12,7 +11,7 @@ from transformers.core_model_loading import Concatenate, WeightConverter, Weight
 from hf_vits.models.locally_sag.configuration_locally_sag import LocallySagConfig
 from hf_vits.models.locally_sag.modeling_locally_sag import LocallySagForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -47,7 +46,7 @@ VARIANTS = {
     "cifar_base": cifar(768, 12, depths=(3, 3, 3, 3)),
 }
 
-SHIFTS = {10: "pad", 18: "roll"}  # by the number of shifted images
+SHIFTS = {10: "pad", 18: "roll"}  # {number of shifted images: our type}
 
 CIFAR10 = ([0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616])
 CIFAR100 = ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761])
@@ -58,7 +57,7 @@ def model_class(fields: dict) -> type[LocallySagForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """One convolution for all shifts; each reduction with the stage that begins with it."""
+    """Join the convolutions of all shifts to one; move each reduction to the stage that it begins."""
     prepared = {re.sub(r"^layers\.(\d+)\.1\.", stage_after, key): tensor for key, tensor in tensors.items()}
     projections = re.compile(r"to_patch_embedding\.projections\.(\d+)\.(\w+)")
     parts: dict[str, dict[int, torch.Tensor]] = {}
@@ -73,7 +72,7 @@ def stage_after(match: re.Match) -> str:
 
 
 def joined(by_shift: dict[int, torch.Tensor]) -> torch.Tensor:
-    """The tensors of all shifts along axis 0; ValueError where one has another shape."""
+    """Return the tensors of all shifts joined along axis 0; ValueError if their shapes differ."""
     tensors = [by_shift[shift] for shift in sorted(by_shift)]
     if len({tensor.shape for tensor in tensors}) > 1 or tensors[0].ndim == 0:
         shapes = sorted({tuple(tensor.shape) for tensor in tensors})
@@ -96,12 +95,12 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         multi_query=key_value < 2 * widths[0] if key_value and widths and has_heads(fields) else None,
         mlp_ratio=ratio(size(tensors, f"{first}1.fc1.weight", 0, 2), widths[0] if widths else None),
         qkv_bias=f"{first}0.Wkv_even.bias" in tensors if key_value else None,
-        num_labels=tensors["mlp_head.bias"].numel() if "mlp_head.bias" in tensors else 0,
+        num_labels=num_labels(tensors, "mlp_head.bias"),
     )
 
 
 def has_heads(fields: dict) -> bool:
-    """Whether the first stage has more heads than one, without which sharing a key means nothing."""
+    """Return whether the first stage has several heads; with one head, sharing keys and values makes no difference."""
     return fields.get("num_attention_heads", LocallySagConfig.num_attention_heads)[0] > 1
 
 
@@ -136,7 +135,7 @@ def transforms(config: LocallySagConfig) -> list:
 
 
 def processor(variant: str, config: LocallySagConfig) -> dict:
-    """datasets.py: ImageNet's short side to 256, bicubic, and the centre; CIFAR's images as they are."""
+    """Return the preprocessing of datasets.py: ImageNet resized to 256 / 224 and cropped, CIFAR unchanged."""
     if variant.startswith("imagenet"):
         return resize_and_crop(config.image_size, 0.875)
     return resize_and_crop(config.image_size, 1.0, *(CIFAR100 if config.num_labels == 100 else CIFAR10))

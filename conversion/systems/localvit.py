@@ -1,7 +1,7 @@
-"""Checkpoints of ofsoundof/LocalViT: the models of its hosts, a local feed-forward in place of their MLPs.
+"""Checkpoints of ofsoundof/LocalViT: DeiT, PVT, Swin, T2T and TNT with a local feed-forward instead of the MLP.
 
-There is no architecture of this name: every variant is a model of its host, whose conversion maps all keys but those
-of the feed-forward. Variants have the names of the original's factory functions (models/localvit*.py).
+LocalViT is no architecture of its own here: every variant is a model of its host (DeiT, ...), whose conversion maps
+all other keys. Variants have the names of the original's factory functions (models/localvit*.py).
 """
 
 import re
@@ -16,13 +16,14 @@ from hf_vits.configuration import LocalityConfig
 
 from ..shared.inference import found, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import vit_fields
 from . import deit, pvt, swin, t2t, tnt
 
-# A field that only this host's configuration has, and that its variants below tell; DeiT is the one without.
+# {field that only this host's configuration has: conversion of the host}; DeiT if there is no such field.
 HOSTS = {"sequence_reduction_ratios": pvt, "window_size": swin, "pixel_hidden_size": tnt, "token_layer": t2t}
 
 LOCAL = {"feed_forward": "locality", "drop_path_rate": 0.1, "num_labels": 1000}
-TINY, SMALL = deit.fields(192, 12, 4), deit.fields(384, 12, 8)
+TINY, SMALL = vit_fields(192, 12, 4), vit_fields(384, 12, 8)
 
 VARIANTS = {
     "localvit_tiny_mlp6_act1": {
@@ -44,7 +45,7 @@ VARIANTS = {
 
 
 def host(fields: Container[str]) -> ModuleType:
-    """The conversion of the host whose configuration has these fields."""
+    """Return the conversion module of the host whose configuration has these fields."""
     return next((module for name, module in HOSTS.items() if name in fields), deit)
 
 
@@ -53,7 +54,7 @@ def model_class(fields: dict) -> type[PreTrainedModel]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The linear layers of squeeze-and-excitation as the 1x1 convolutions that they are here."""
+    """Return the host's tensors, with the linear layers of squeeze-and-excitation as 1x1 convolutions."""
     tensors = host(fields).prepare(tensors, fields)
     linear = (".fc.0.weight", ".fc.2.weight")
     return {key: value[..., None, None] if key.endswith(linear) else value for key, value in tensors.items()}
@@ -64,7 +65,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_locality(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Return widths and options of the local feed-forward; the activation is in no tensor."""
+    """Return widths and options of the local feed-forward; its activation leaves no trace in the tensors."""
     layers = first_layers(tensors)
     squeezed = whole(
         [size(tensors, f"{layer}6.fc.0.weight") or size(tensors, f"{layer}3.fc.0.weight") for layer in layers]
@@ -90,13 +91,13 @@ def infer_locality(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def first_layers(tensors: dict[str, torch.Tensor]) -> list[str]:
-    """Return what the keys of the feed-forward in the first layer, or in that of each stage, begin with."""
+    """Return what keys of the feed-forward begin with, in the first layer of the model or of each stage."""
     pattern = re.compile(r"((?:blocks|block\d+|layers\.\d+\.blocks)\.0\.conv\.conv\.)0\.weight")
     return sorted(match[1] for key in tensors if (match := pattern.fullmatch(key)))
 
 
 def transforms(config: LocalityConfig) -> list:
-    # T2T's token layers have no channel attention, and one norm that their code never calls.
+    # T2T's token layers have no channel attention, and a norm that the original never calls.
     token_layer = r"(tokens_to_token\.attention\d)"
     renamings = {rf"{token_layer}\.norm2\.": r"\1.unused_norm."}
     for old, new in convolutions(config, "none").items():
@@ -111,7 +112,7 @@ def transforms(config: LocalityConfig) -> list:
 
 
 def convolutions(config: LocalityConfig, channel_attention: str) -> dict[str, str]:
-    """{place in the original's one sequence, as a pattern: our name}; activations have places there too."""
+    """Return {index in the original's nn.Sequential, as a pattern: our name}; activations have indices too."""
     names, place = {}, 0
     for name in ["expansion", "depthwise"] if config.depthwise_convolution else ["expansion"]:
         names |= {f"{place}": f"{name}.0", f"{place + 1}": f"{name}.1"}
@@ -125,5 +126,5 @@ def convolutions(config: LocalityConfig, channel_attention: str) -> dict[str, st
 
 
 def processor(variant: str, config: LocalityConfig) -> dict:
-    """datasets.py, `build_transform`, whatever the host: short side to 256 / 224 of the size, bicubic."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to 256 / 224 of the size, centre crop."""
     return resize_and_crop(config.image_size, 0.875)

@@ -1,8 +1,8 @@
 """Checkpoints of MViT: facebookresearch/mvit and SlowFast, torchvision's copies, and detectron2's detectors.
 
-The file tells how queries and keys are pooled, where channels are widened, and the size of the input. A file of a
-detector becomes an `MvitBackbone` with windows and the maps of all stages; neck and heads in it are left out. With
-`image_size` or `num_frames` given, tables are resized as SlowFast does when it loads a file.
+Read from the file: how queries and keys are pooled, where channels are widened, and the size of the input. A
+detector's file converts to an `MvitBackbone` with windows and the feature maps of all stages; its neck and heads are
+left out. For another `image_size` or `num_frames`, position tables are resized as SlowFast does when it loads a file.
 """
 
 import re
@@ -18,8 +18,9 @@ from hf_vits.models.mvit.configuration_mvit import MvitConfig
 from hf_vits.models.mvit.modeling_mvit import MvitBackbone, MvitForImageClassification, MvitForVideoClassification
 from hf_vits.processing.video import VitsVideoProcessor
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import IMAGENET_MEAN, IMAGENET_STD, resize_and_crop, slowfast_clips
+from ..shared.timm_vit import BLOCK
 
 TINY = {"depths": [1, 2, 5, 2]}
 SMALL = {"depths": [1, 2, 11, 2]}
@@ -30,7 +31,7 @@ HUGE = {"depths": [4, 8, 60, 8], "hidden_sizes": [192, 384, 768, 1536], "num_att
 IN1K = {"num_labels": 1000}
 IN21K = {"use_class_token": True, "num_labels": 19168}
 
-# The first version, and what SlowFast's models of clips have in common.
+# MViT version 1.
 V1 = {
     "use_class_token": True,
     "position_embedding_type": "absolute",
@@ -39,6 +40,7 @@ V1 = {
     "residual_pooling": False,
     "initializer": "slowfast",
 }
+# Common fields of SlowFast's video models.
 CLIPS = {
     "patch_size": [3, 7, 7],
     "patch_stride": [2, 4, 4],
@@ -65,7 +67,7 @@ VARIANTS = {
     "mvitv2_h_in21k": {**HUGE, "drop_path_rate": 0.5, **IN21K},
     "mvit_b_16_in1k": {**V1, **SMALL, **IN1K},
     "mvit_b_16x4_k400": {**V1_16X4, **K400},
-    # No keys and values are pooled in its last stage.
+    # Its last stage does not pool keys and values.
     "mvit_b_16x4_k400_first_release": {**V1_16X4, "pool_all_keys": False, "pooling_norm_eps": 1e-5, **K400},
     "mvit_b_32x3_k400": {**V1_32X3, **K400},
     "mvit_b_32x3_k600": {**V1_32X3, **K600},
@@ -78,7 +80,7 @@ VARIANTS = {
 }
 
 DETECTOR = "backbone.bottom_up."
-# detectron2's projects/MViTv2, whatever the classifier that a detector started from.
+# Fields of the detectors in detectron2's projects/MViTv2, whatever classifier they were initialised from.
 DETECTION = {
     "use_class_token": False,
     "window_size": 56,
@@ -110,7 +112,7 @@ def model_class(fields: dict) -> type[MvitBackbone | MvitForImageClassification 
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Under SlowFast's keys: the backbone alone, fused projections, kernels of images with two axes."""
+    """Return the backbone's tensors under SlowFast's keys, with fused qkv; image kernels get two spatial axes."""
     if any(key.startswith(DETECTOR) for key in tensors):
         tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
     if "conv_proj.weight" in tensors:
@@ -120,23 +122,24 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
         flat = {key: value.squeeze(2) for key, value in prepared.items() if value.ndim == 5 and value.shape[2] == 1}
         prepared |= flat
     if not fields.get("use_class_token"):
-        prepared.pop("cls_token", None)  # a released file is said to hold one that its network has not
+        prepared.pop("cls_token", None)  # a released file has one that its network does not use
     return prepared
 
 
 def from_torchvision(key: str) -> str:
+    """Return SlowFast's key for a key of torchvision."""
     for theirs, ours in TORCHVISION.items():
         key = re.sub(theirs, ours, key)
     return key
 
 
 def with_leading_axes(key: str, tensor: torch.Tensor) -> torch.Tensor:
-    """torchvision keeps tokens and positions without the axes that stand for batch and, of one row, position."""
+    """Return torchvision's class token or positions, which lack the leading axes, as (1, positions, channels)."""
     return tensor.view(1, -1, tensor.shape[-1]) if key.startswith("pos_encoding.") and tensor.ndim else tensor
 
 
 def fuse_projections(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Separate projections to queries, keys and values, where there are such, as one."""
+    """Join separate projections to queries, keys and values to one `qkv`."""
     fused = {}
     for key, tensor in tensors.items():
         match = re.fullmatch(r"(.*\.attn\.)([qkv])(\.weight|\.bias)", key)
@@ -161,11 +164,11 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     }
     if DETECTOR_STAGE_NORM in tensors:
         return inferred | DETECTION
-    return inferred | {"num_labels": len(tensors["head.projection.bias"]) if "head.projection.bias" in tensors else 0}
+    return inferred | {"num_labels": num_labels(tensors, "head.projection.bias")}
 
 
 def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return sizes of the stages, each of which has wider attention than the one before; and of patches and MLPs."""
+    """Return the sizes of stages, patches and MLPs; a stage begins where attention gets wider."""
     blocks = [f"blocks.{index}." for index in range(count(tensors, "blocks.") or 0)]
     widths = whole([size(tensors, f"{block}attn.qkv.weight", 0, 2) for block in blocks])
     patch = tensors.get("patch_embed.proj.weight")
@@ -177,7 +180,7 @@ def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
         num_channels=size(tensors, "patch_embed.proj.weight", 1),
         mlp_ratio=ratio(*mlp),
         position_embedding_type="relative" if is_relative else "absolute" if is_absolute else None,
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
     if not widths:
         return inferred
@@ -192,7 +195,7 @@ def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
 
 
 def infer_widening(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:
-    """By the first layer of the second stage, whose attention alone widens or does not."""
+    """Return `expand_in_attention`, by whether attention widens in the first layer of the second stage."""
     weight = tensors.get(f"blocks.{config.depths[0]}.attn.qkv.weight")
     if weight is None or weight.ndim != 2:
         return {}
@@ -200,7 +203,7 @@ def infer_widening(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict
 
 
 def infer_sizes(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:
-    """Sizes of the input that the tables of the file are made for, where the configuration has others."""
+    """Return the input sizes of the file's position tables, where the configuration has others."""
     inferred = {}
     side, frames = table_side(tensors), table_frames(tensors)
     stride, frame_stride = config.patch_stride[-1], config.patch_stride[0]
@@ -212,7 +215,7 @@ def infer_sizes(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:
 
 
 def table_side(tensors: dict[str, torch.Tensor]) -> int | None:
-    """Rows of tokens."""
+    """Return the number of tokens along a side of the image, by the position tables."""
     if "blocks.0.attn.rel_pos_h" in tensors:
         return (len(tensors["blocks.0.attn.rel_pos_h"]) + 1) // 2
     for key, num_prefix in (("pos_embed", 1), ("pos_embed_spatial", 0)):
@@ -222,7 +225,7 @@ def table_side(tensors: dict[str, torch.Tensor]) -> int | None:
 
 
 def table_frames(tensors: dict[str, torch.Tensor]) -> int | None:
-    """Frames of tokens."""
+    """Return the number of tokens along time, by the position tables."""
     if "blocks.0.attn.rel_pos_t" in tensors:
         return (len(tensors["blocks.0.attn.rel_pos_t"]) + 1) // 2
     table = tensors.get("pos_embed_temporal")
@@ -230,7 +233,7 @@ def table_frames(tensors: dict[str, torch.Tensor]) -> int | None:
 
 
 class FitTable(ConversionOps):
-    """Resize a table of positions (..., positions, channels), linearly, to as many as the model's parameter has."""
+    """Resize a position table (..., positions, channels) linearly to the number of positions of the model."""
 
     def convert(self, input_dict, source_patterns, target_patterns, full_layer_name, model, **kwargs):
         (table,) = next(iter(input_dict.values()))
@@ -257,12 +260,7 @@ def transforms(config: MvitConfig) -> list:
         renamings[rf"^blocks\.{block}\.proj\."] = f"model.stages.{stage}.layers.{layer}.{shortcut}."
         renamings[rf"^blocks\.{block}\."] = f"model.stages.{stage}.layers.{layer}."
     renamings |= {
-        r"\.norm1\.": ".attention_norm.",
-        r"\.norm2\.": ".mlp_norm.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.attn\.": ".attention.",
-        r"\.mlp\.fc1\.": ".mlp.up.",
-        r"\.mlp\.fc2\.": ".mlp.down.",
+        **BLOCK,
         r"^norm\.": "model.norm.",
         r"^head\.projection\.": "classifier.",
     }
@@ -281,10 +279,10 @@ def transforms(config: MvitConfig) -> list:
 
 
 def processor(variant: str, config: MvitConfig) -> dict | VitsVideoProcessor:
-    """Images: cropped from 256 / 224 of the size, bicubic. Detectors: the short side to 800, bilinear.
+    """Return the originals' evaluation preprocessing.
 
-    Clips: cropped from 256 / 224 of the size too, but the large model's, and those of Something-Something, from the
-    size itself.
+    Images: short side to 256 / 224 of the size, bicubic; centre crop. Detectors: short side to 800, bilinear. Clips:
+    short side to 256 / 224 of the size, or for the large model and Something-Something to the size; centre crop.
     """
     if config.num_frames is not None:
         large, segments = variant.startswith("mvitv2_l"), variant.endswith("ssv2")

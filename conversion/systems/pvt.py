@@ -8,8 +8,9 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.pvt.configuration_pvt import PvtConfig
 from hf_vits.models.pvt.modeling_pvt import PvtForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import FEED_FORWARD_BLOCK
 
 VARIANTS = {
     "pvt_tiny": {"num_labels": 1000},
@@ -43,8 +44,8 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         mlp_ratios=whole([ratio(*pair) for pair in zip(mlps, widths or [], strict=False)]),
         squeeze_sizes=[PvtConfig.squeeze_sizes[0]] * len(numbers) or None,
         num_channels=size(tensors, "patch_embed1.proj.weight", 1, 4),
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
-        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        qkv_bias=has_bias(tensors, qkv),
+        num_labels=num_labels(tensors),
     )
     if (num_positions := size(tensors, "pos_embed1", 1, 3)) and "patch_sizes" in inferred:
         inferred["image_size"] = isqrt(num_positions) * inferred["patch_sizes"][0]
@@ -65,19 +66,15 @@ def transforms(config: PvtConfig) -> list:
         renamings[rf"^pos_embed{stage + 1}$"] = f"model.stages.{stage}.position_embedding.table"
         renamings[rf"^block{stage + 1}\.(\d+)\."] = rf"model.stages.{stage}.layers.\1."
     renamings |= {
-        r"\.norm1\.": ".attention_norm.",
-        r"\.attn\.q\.": ".attention.query.",
-        r"\.attn\.kv\.": ".attention.key_value.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.attn\.sr\.": ".attention.reduction.projection.",
-        r"\.attn\.norm\.": ".attention.reduction.norm.",
-        r"\.norm2\.": ".feed_forward.norm.",
-        r"\.mlp\.fc1\.": ".feed_forward.mlp.up.",
-        r"\.mlp\.fc2\.": ".feed_forward.mlp.down.",
+        **FEED_FORWARD_BLOCK,
+        r"\.attention\.q\.": ".attention.query.",
+        r"\.attention\.kv\.": ".attention.key_value.",
+        r"\.attention\.sr\.": ".attention.reduction.projection.",
+        r"\.attention\.norm\.": ".attention.reduction.norm.",
     }
     return [WeightRenaming(old, new) for old, new in renamings.items()]
 
 
 def processor(variant: str, config: PvtConfig) -> dict:
-    """datasets.py, `build_transform`, as DeiT's: short side to 256 / 224 of the size, bicubic."""
+    """Return the preprocessing of datasets.py, `build_transform`: short side to 256 / 224 of the size, centre crop."""
     return resize_and_crop(config.image_size, 0.875)

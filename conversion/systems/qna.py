@@ -1,4 +1,4 @@
-"""Checkpoints of moabarar/qna: training states that Flax saved."""
+"""Checkpoints of moabarar/qna: training states of Flax."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from hf_vits.models.qna.configuration_qna import QnaConfig
 from hf_vits.models.qna.modeling_qna import QnaForImageClassification, pooling_size
 
 from ..shared.flax import torch_layout
-from ..shared.inference import found, ratio, size
+from ..shared.inference import found, num_labels, ratio, size
 from ..shared.preprocessing import resize_and_crop
 
 TINY = {
@@ -41,9 +41,9 @@ def model_class(fields: dict) -> type[QnaForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The tree in torch's layout, tables resized to the model's windows and kernels as for the original's fine-tuning.
+    """Convert to torch's layout and resize tables to the model's windows and kernels.
 
-    The original (utils.py, `init_from_pretrained`) pairs tables by their order, here they go by name.
+    The original resizes them likewise for fine-tuning (utils.py, `init_from_pretrained`), but pairs tables by order.
     """
     config = QnaConfig(**{name: fields[name] for name in fields.keys() & QnaConfig.__dataclass_fields__.keys()})
     prepared = torch_layout({our_key(key): our_tensor(key, tensors, config) for key in tensors})
@@ -53,11 +53,22 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def our_key(key: str) -> str:
-    """The bare matrix and bias of the keys become those of a dense layer."""
+    """Return the key, with the projection to keys, a bare matrix and bias, named as a dense layer."""
     return re.sub(r"/Wk$", "/to_k/kernel", re.sub(r"/Wk_b$", "/to_k/bias", key))
 
 
 def our_tensor(key: str, tensors: dict[str, torch.Tensor], config: QnaConfig) -> torch.Tensor:
+    """Return a tensor in the layout of our model; ValueError if its shape does not allow it."""
+    try:
+        return relaid(key, tensors, config)
+    except (RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"the checkpoint does not fit: {key} {tuple(tensors[key].shape)} cannot become a tensor of "
+            f"{QnaForImageClassification.__name__}: {error}. Is it of another variant or architecture?"
+        ) from error
+
+
+def relaid(key: str, tensors: dict[str, torch.Tensor], config: QnaConfig) -> torch.Tensor:
     parent, _, leaf = key.rpartition("/")
     tensor, queries = tensors[key], tensors.get(f"{parent}/query")
     if leaf in ("rpe_bias", "attn_scale_weights", "attn_scale_pos") and queries is not None:
@@ -70,7 +81,7 @@ def our_tensor(key: str, tensors: dict[str, torch.Tensor], config: QnaConfig) ->
 
 
 def table_size(key: str, config: QnaConfig) -> tuple[int, int]:
-    """(rows, columns) of the positions that a table of the model has."""
+    """Return (rows, columns) of the positions of the model's table for this key."""
     stage = STAGE.match(key)
     if stage is None:
         return pooling_size(config)
@@ -80,7 +91,7 @@ def table_size(key: str, config: QnaConfig) -> tuple[int, int]:
 
 
 def resize_table(table: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(side * side, channels) to (rows * columns, channels), as jax.image.resize does with "bicubic"."""
+    """Resize (side * side, channels) to (rows * columns, channels), as jax.image.resize does with "bicubic"."""
     side = math.isqrt(len(table))
     if (side, side) == size:
         return table
@@ -90,7 +101,7 @@ def resize_table(table: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def query_table(table: torch.Tensor, num_queries: int, size: tuple[int, int]) -> torch.Tensor:
-    """([1, 1,] positions, queries * heads) to (queries, heads, rows, columns); a single position stays one."""
+    """Convert ([1, 1,] positions, queries * heads) to (queries, heads, rows, columns); one position stays one."""
     table = table.reshape(table.shape[-2 if table.ndim < 5 else -3], -1)
     if len(table) == 1:
         size = (1, 1)
@@ -98,7 +109,7 @@ def query_table(table: torch.Tensor, num_queries: int, size: tuple[int, int]) ->
 
 
 def separate_heads(kernel: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """(in, heads * 3 * head_dim), queries, keys and values head by head, to (in, 3 * heads * head_dim)."""
+    """Reorder (in, heads * 3 * head_dim), head by head, to (in, 3 * heads * head_dim)."""
     return kernel.unflatten(1, (num_heads, 3, -1)).transpose(1, 2).flatten(1)
 
 
@@ -107,7 +118,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     queries = next((key for key in tensors if re.match(r"QnAStage_\d+\..*\.query$", key)), "")
     mlp = next((key for key in tensors if key.endswith("_Block_1.MlpBlock_0.Dense_0.weight")), "")
     return found(
-        num_labels=len(tensors[head]) if head in tensors else 0,
+        num_labels=num_labels(tensors, head),
         stem_type="resnet" if "StemBlock_0.conv_7x7.weight" in tensors else "patch",
         shortcut_type="average" if any(".AvgPool1x1Conv_0." in key for key in tensors) else "convolution",
         num_queries=size(tensors, queries, 0, 2),
@@ -148,7 +159,7 @@ def transforms(config: QnaConfig) -> list:
 
 
 def layer_names(config: QnaConfig) -> dict[str, str]:
-    """{pattern: ours} of the layers; the original counts from 1 and halves a map at the end of the stage before."""
+    """Return {pattern: our name} of the layers. The original counts from 1, and a stage ends with downsampling."""
     names = {}
     for stage, (depth, window_depth) in enumerate(zip(config.depths, config.window_depths, strict=True)):
         ours = f"model.stages.{stage}"
@@ -161,7 +172,7 @@ def layer_names(config: QnaConfig) -> dict[str, str]:
 
 
 def processor(variant: str, config: QnaConfig) -> dict:
-    """data/imagenet_utils.py: the centre, of 224 / (224 + 32) of the short side, made 224 pixels wide; bicubic."""
+    """Return the preprocessing of data/imagenet_utils.py: centre crop of 224 / (224 + 32), resized; bicubic."""
     size = config.image_size
     side = size if isinstance(size, int) else min(size)
     return resize_and_crop(size, side / (side + 32))

@@ -1,9 +1,9 @@
 """Checkpoints of IBM/RegionViT: image classifiers, and the backbones of its detectors.
 
-The file tells the size of its windows. For fine-tuning with another, `convert(..., window_size=12, image_size=384)`
-resizes the kernel of the regional tokens and the tables of relative positions as the original's
-tools/convert_cls_model_to_diff_ws.py does. A detector's checkpoint becomes a `RegionViTBackbone` with the maps of all
-stages; neck and heads in the file are left out.
+The window size is read from the file. For fine-tuning with another, `convert(..., window_size=12, image_size=384)`
+resizes the kernel of the regional tokens and the relative position biases as the original's
+tools/convert_cls_model_to_diff_ws.py does. A detector's checkpoint converts to a `RegionViTBackbone` with the feature
+maps of all stages; its neck and heads are left out.
 """
 
 import re
@@ -16,8 +16,9 @@ from transformers.core_model_loading import ConversionOps, WeightConverter, Weig
 from hf_vits.models.regionvit.configuration_regionvit import RegionViTConfig
 from hf_vits.models.regionvit.modeling_regionvit import RegionViTBackbone, RegionViTForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import BLOCK
 
 TINY = {"num_labels": 1000}
 SMALL = {"hidden_sizes": [96, 192, 384, 768], "num_attention_heads": [3, 6, 12, 24], "num_labels": 1000}
@@ -47,29 +48,29 @@ def model_class(fields: dict) -> type[RegionViTForImageClassification] | type[Re
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The backbone alone; layers counted from 0 after the projection; norms as vectors; shared modules once."""
+    """Return the backbone's tensors: layers counted from 0, norms as vectors, shared modules once."""
     if any(key.startswith(DETECTOR) for key in tensors):
         tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
     prepared = {}
     for key, tensor in tensors.items():
         twin = tensors.get(key.replace(".proj_cls.", ".proj."))
         if ".proj_cls." in key and twin is not None and torch.equal(twin, tensor):
-            continue  # the projection of regional tokens is that of local ones, listed twice
+            continue  # one projection for regional and local tokens, listed twice
         if tensor.ndim == 4 and tensor.shape[0] == tensor.shape[2] == tensor.shape[3] == 1:
-            tensor = tensor.flatten()  # norms over the channels of a map
+            tensor = tensor.flatten()  # norms over the channels of a feature map
         prepared[re.sub(r"(?<=\.block\.)\d+", lambda number: name_of_block(int(number[0])), key)] = tensor
     return prepared
 
 
 def name_of_block(number: int) -> str:
-    """Block 0 of a stage is its projection, the layers follow."""
+    """Return our name for a block of a stage: block 0 is the downsampling, the layers follow."""
     return "downsampling" if number == 0 else str(number - 1)
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = infer_sizes(tensors, fields)
-    inferred["num_labels"] = len(tensors["head.bias"]) if "head.bias" in tensors else 0
-    if "norm.weight" not in tensors and not inferred["num_labels"]:  # a detector's
+    inferred["num_labels"] = num_labels(tensors)
+    if "norm.weight" not in tensors and not inferred["num_labels"]:  # a detector's file
         inferred |= {"use_stage_norm": "norm0.weight" in tensors}
         inferred |= {"out_features": RegionViTConfig(**fields | inferred).stage_names[1:]}
     return inferred
@@ -90,15 +91,15 @@ def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         mlp_ratio=ratio(mlp, widths[0] if widths else None),
         num_conv_layers=3 if len(convolutions) > 1 else 1 if "patch_embed.proj.weight" in tensors else None,
         use_conv_position_embedding="layers.0.peg.weight" in tensors if stages else None,
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
 
 
 class FitRegionalKernel(ConversionOps):
-    """Resize the convolution that makes regional tokens to another region.
+    """Resize the kernel of the convolution that embeds regional tokens to another region size.
 
     Args:
-        region_size: side in pixels.
+        region_size: side of the region in pixels.
     """
 
     def __init__(self, region_size: int):
@@ -110,10 +111,10 @@ class FitRegionalKernel(ConversionOps):
 
 
 class FitBiasTable(ConversionOps):
-    """The original's table of relative positions (heads, positions) in the order of `RelativePositionBias`.
+    """Convert the original's relative position bias (heads, positions) to the order of `RelativePositionBias`.
 
     Args:
-        window: side of the model's window; the table is first resized to it.
+        window: side of the model's window, to which the table is resized first.
     """
 
     def __init__(self, window: int):
@@ -125,14 +126,14 @@ class FitBiasTable(ConversionOps):
 
 
 def resize(grid: torch.Tensor, side: int) -> torch.Tensor:
-    """(out, in, height, width) to (out, in, side, side), bicubic; of other ranks as it is, for loading to refuse."""
+    """Resize (out, in, height, width) to (out, in, side, side), bicubic; tensors of other ranks are unchanged."""
     if grid.ndim != 4 or not grid.numel() or grid.shape[2:] == (side, side):
         return grid
     return nn.functional.interpolate(grid.float(), size=(side, side), mode="bicubic")
 
 
 def resize_table(table: torch.Tensor, window: int) -> torch.Tensor:
-    """A table (heads, side * side) for another window, resized in the original's order of positions."""
+    """Resize a table (heads, side * side) to another window, in the original's order of positions."""
     side = round(table.shape[-1] ** 0.5) if table.ndim == 2 else 0
     if side == 0 or side**2 != table.shape[1]:
         return table
@@ -140,10 +141,10 @@ def resize_table(table: torch.Tensor, window: int) -> torch.Tensor:
 
 
 def unwrap_table(table: torch.Tensor) -> torch.Tensor:
-    """(heads, side * side) to (side * side, heads).
+    """Reorder a table (heads, side * side) of the original to ours, (side * side, heads).
 
-    The original's row (and column) of a key that lies d below (right of) its query is d + window // 2, where negative
-    ones count from the end; ours begin at the query that lies farthest above (left of) its key.
+    For a key d rows below its query (or d columns to the right), the original's row (column) is
+    (d + window // 2) % side. Ours is window - 1 - d: row 0 has the largest distance d.
     """
     side = round(table.shape[-1] ** 0.5) if table.ndim == 2 else 0
     if side == 0 or side**2 != table.shape[1]:
@@ -162,13 +163,9 @@ def transforms(config: RegionViTConfig) -> list:
         r"\.block\.": ".layers.",
         r"\.peg\.": ".position_embedding.",
         r"\.norm0\.": ".regional_norm.",
+        **BLOCK,
         r"\.norm1\.": ".local_norm.",
-        r"\.norm2\.": ".mlp_norm.",
-        r"\.attn\.qkv\.": ".attention.qkv.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.attn\.rel_pos$": ".attention.position_bias.table",
-        r"\.mlp\.fc1\.": ".mlp.up.",
-        r"\.mlp\.fc2\.": ".mlp.down.",
+        r"\.rel_pos$": ".position_bias.table",
         r"^norm(\d+)\.": r"model.stages.\1.norm.",
         r"^norm\.": "model.norm.",
         r"^head\.": "classifier.",
@@ -182,10 +179,11 @@ def transforms(config: RegionViTConfig) -> list:
 
 
 def processor(variant: str, config: RegionViTConfig) -> dict:
-    """datasets.py, `build_transform`: the short side to 256 / 224 of the size, bicubic, and the centre.
+    """Return the evaluation preprocessing.
 
-    detection/configs: the short side to 672, the long one at most 1120, with the mean and deviation of blue, green and
-    red on red, green and blue, as the detectors were trained.
+    Classifiers (datasets.py, `build_transform`): short side to 256 / 224 of the size, bicubic; centre crop. Detectors
+    (detection/configs): short side to 672, long side at most 1120; mean and standard deviation are in BGR order but
+    applied to RGB, as in the original's training.
     """
     if not config.use_stage_norm:
         return resize_and_crop(config.image_size, 0.875)

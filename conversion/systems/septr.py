@@ -1,10 +1,9 @@
 """Checkpoints of ristea/septr.
 
-The released code attends along the rows of its input first. Fed with spectrograms of (frequency, time) that is
-SepTr-VH; the variant septr_hv is the same network fed with their transpose. For septr_v and septr_h there is no
-original code: their checkpoints have the tensors of the first axis alone, `transformer_h`. The file tells sizes and
-classes, but not how wide a head is, unless `head_dim` or `num_attention_heads` says so, nor whether the input is
-pooled (`pool_size`).
+The released code attends along the rows of its input first. On spectrograms (frequency, time) it is SepTr-VH; the
+variant septr_hv is the same network on their transpose. septr_v and septr_h have no original code: their checkpoints
+have the tensors of the first axis only, `transformer_h`. Sizes and classes are read from the file. Not in it: the
+width of a head (`head_dim` or `num_attention_heads`) and pooling of the input (`pool_size`).
 """
 
 import re
@@ -15,8 +14,10 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.septr.configuration_septr import SepTrConfig
 from hf_vits.models.septr.modeling_septr import SepTrForAudioClassification
 
+from ..shared.inference import num_labels
+
 SIZE_FIELDS = {"frequency": "num_mel_bins", "time": "num_frames"}
-# How the original names what belongs to the first axis and to the second.
+# The original's suffixes of keys of the first and of the second axis.
 LETTERS = ("h", "w")
 HOP_LENGTH = 128
 
@@ -38,7 +39,7 @@ def model_class(fields: dict) -> type[SepTrForAudioClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The class token as (1, channels); ValueError where a tensor that tells a size has not as many axes."""
+    """Reshape the class token to (1, channels); ValueError if a tensor that sizes are read from has another rank."""
     num_axes = {"cls_token": 4, "transformer.0.pos_embedding_h": 4, "transformer.0.pos_embedding_w": 4}
     num_axes |= {"transformer.0.projection.weight": 2}
     for key, count in num_axes.items():
@@ -52,7 +53,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     layers = {int(match[1]) for key in tensors if (match := re.match(r"transformer\.(\d+)\.", key))}
     inferred = {
-        "num_labels": len(tensors["fc.bias"]) if "fc.bias" in tensors else 0,
+        "num_labels": num_labels(tensors, "fc.bias"),
         "num_hidden_layers": max(layers, default=0) + 1,
     }
     if (projection := tensors.get("transformer.0.projection.weight")) is not None:
@@ -70,7 +71,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def heads(width: int, fields: dict) -> dict:
-    """Number and width of the heads, of which a caller may have named one; their width is the original's if not."""
+    """Return number or width of the heads, from the one that the caller gave, else from the original's width."""
     if "num_attention_heads" in fields:
         return {"head_dim": width // fields["num_attention_heads"]}
     return {"num_attention_heads": width // fields.get("head_dim", SepTrConfig.head_dim)}
@@ -95,10 +96,10 @@ def transforms(config: SepTrConfig) -> list:
 
 
 def processor(variant: str, config: SepTrConfig):
-    """Log-mel spectrograms as LeRaC (arXiv 2205.09180) describes them for SepTr, whose own code has no preprocessing.
+    """Return log-mel spectrograms as LeRaC (arXiv 2205.09180) describes them; SepTr's code has no preprocessing.
 
-    The hop is ESC-50's, with which the default of 128 frames is a second at 16 kHz. Clips are padded with silence or
-    cut to the model's frames.
+    The hop length is ESC-50's: 128 frames, the default, are about one second at 16 kHz. Clips are padded with
+    silence or cut to the model's number of frames.
     """
     from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor
 

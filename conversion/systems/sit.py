@@ -1,8 +1,8 @@
-"""Sara-Ahmed/SiT (.pth), three generations under one name.
+"""Sara-Ahmed/SiT (.pth), three generations of code in one repository.
 
-Variants are named after the generation, the size and the patch size. A backbone alone becomes a `DeiTModel`, the
-state of training (`_full`) a `SiTForPreTraining`, what was fine-tuned (`_finetuned`) a `SiTForImageClassification`. Of
-a full checkpoint of the third generation a backbone's variant takes the teacher.
+Variants are named after the generation, the size and the patch size. A backbone converts to a `DeiTModel`, a training
+state (`_full`) to a `SiTForPreTraining`, a fine-tuned model (`_finetuned`) to a `SiTForImageClassification`. From a
+full checkpoint of the third generation, the variant of a backbone reads the teacher.
 """
 
 import re
@@ -19,41 +19,33 @@ from hf_vits.pretraining.sit.configuration_sit import GENERATIONS, SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
 
 from ..shared.self_distillation import BRANCHES, FULL, backbone_tensors, infer_backbone, is_full, processor
-from ..shared.timm_vit import vit_renamings
+from ..shared.timm_vit import vit_fields, vit_renamings
 
-# hidden_size, num_attention_heads
-SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+# hidden_size, num_hidden_layers, num_attention_heads
+SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 FINETUNED = "_finetuned"
-# Names of a generation's two prefix tokens: rotation, contrast.
+# Names of the two prefix tokens, rotation and contrastive, in the first and second generation.
 TOKENS = (("rot_token", "contrastive_token"), ("cls_token1", "cls_token2"))
-# How keys begin that stand beside a backbone, by what becomes of them; the generations' names are in their order.
+# {our module: what the original's keys begin with, by generation} of the heads beside the backbone.
 HEADS = {
     "rotation_head": ("rot_head.mlp.", "rot_head."),
     "contrastive_head": ("contrastive_head.", "contr_head.mlp.", "head.mlp."),
     "reconstruction_head.mlp": ("rec_head.mlp.", "head_recons.mlp."),
     "reconstruction_head.paint": ("convTrans.", "rec_head.convTrans.", "head_recons.convTrans."),
 }
+# {task: the original's names of its learned loss weight}
 WEIGHTS = {
     "rotation": ("rot_w",),
     "contrastive": ("contrastive_w", "contr_w"),
     "reconstruction": ("recons_w", "rec_w"),
 }
-# Before a classifier of the first generation, on request.
+# Optional layers before the classifiers of the first generation.
 REPRESENTATIONS = ("pre_logits_rot", "pre_logits_contrastive")
 
 
 def vit(generation: int, size: str) -> dict:
-    hidden_size, num_attention_heads = SIZES[size]
-    return {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": 12,
-        "num_attention_heads": num_attention_heads,
-        "intermediate_size": 4 * hidden_size,
-        "patch_size": 16,
-        "encoder_stride": 16,
-        "distilled": generation < 3,
-        "position_interpolation": "bicubic" if generation == 1 else "bicubic_offset",
-    }
+    interpolation = "bicubic" if generation == 1 else "bicubic_offset"
+    return vit_fields(*SIZES[size], distilled=generation < 3, position_interpolation=interpolation)
 
 
 def backbones(generation: int, *sizes: str) -> dict[str, dict]:
@@ -85,7 +77,7 @@ def model_class(fields: dict) -> type[PreTrainedModel]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """As the third generation spells a state of training, `student.backbone.`; a backbone's keys without that."""
+    """Return a training state under the third generation's keys, `student.backbone.`, or a backbone without prefix."""
     tensors = {key.replace("module.", "", 1): value for key, value in tensors.items()}
     if is_full(fields):
         return training_tensors(tensors, fields)
@@ -95,7 +87,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def training_tensors(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Of the student, and of the teacher, for which one branch's entry serves as well where that is all there is."""
+    """Return the tensors of student and teacher; a file with one branch fills both."""
     if not any(key.startswith(BRANCHES) for key in tensors):
         inside = {
             key if key.startswith("backbone.") or stands_beside(key) else f"backbone.{key}": value
@@ -107,14 +99,16 @@ def training_tensors(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str
 
 
 def stands_beside(key: str) -> bool:
-    """Whether a key that begins no branch is of a head or of a task's weight."""
+    """Return whether a key, without the name of a branch, is of a head or of a task's loss weight."""
     return key.startswith(tuple(start for starts in (*HEADS.values(), *WEIGHTS.values()) for start in starts))
 
 
 def join_tokens(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    """Join the two prefix tokens of the first generations to one `cls_token` (1, 2, channels)."""
     for tokens in TOKENS:
         keys = [f"{prefix}{token}" for token in tokens]
-        if all(key in tensors for key in keys):
+        shapes = [tensors[key].shape for key in keys if key in tensors]
+        if len(shapes) == len(keys) and len(shapes[0]) == 3 and len(set(shapes)) == 1:
             joined = {f"{prefix}cls_token": torch.cat([tensors[key] for key in keys], dim=1)}
             return joined | {key: value for key, value in tensors.items() if key not in keys}
     return tensors
@@ -138,7 +132,7 @@ def infer_classifier(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_tasks(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """The second generation has options to leave out tasks and the learnt weights."""
+    """Return the tasks and their weighting, which are options of the second generation only."""
     if fields.get("weighting") is None:
         return {}
     found = {
@@ -155,7 +149,7 @@ def infer_tasks(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
-    """Sizes of the contrastive head."""
+    """Return the sizes of the contrastive head."""
     starts = tuple(f"student.{start}" for start in HEADS["contrastive_head"])
     weights = [value for key, value in tensors.items() if key.startswith(starts) and value.ndim == 2]
     sizes = {"embedding_size": len(weights[-1])} if weights else {}

@@ -1,4 +1,4 @@
-"""Checkpoints of microsoft/Swin-Transformer, first version; variants have the names of its files."""
+"""Checkpoints of microsoft/Swin-Transformer, version 1; variants have the names of its files."""
 
 from math import isqrt
 
@@ -8,8 +8,9 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.swin.configuration_swin import SwinConfig
 from hf_vits.models.swin.modeling_swin import SwinForImageClassification
 
-from ..shared.inference import count, found, ratio, size, whole
+from ..shared.inference import count, found, has_bias, num_labels, ratio, size, whole
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import FEED_FORWARD_BLOCK
 
 BASE = {"depths": [2, 2, 18, 2], "hidden_sizes": [128, 256, 512, 1024], "num_attention_heads": [4, 8, 16, 32]}
 LARGE = {"depths": [2, 2, 18, 2], "hidden_sizes": [192, 384, 768, 1536], "num_attention_heads": [6, 12, 24, 48]}
@@ -30,19 +31,19 @@ def model_class(fields: dict) -> type[SwinForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Without the tables that follow from the sizes."""
+    """Drop the index and mask tables, which follow from the sizes."""
     tables = (".relative_position_index", ".attn_mask")
     return {key: value for key, value in tensors.items() if not key.endswith(tables)}
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    return infer_swin(tensors) | {"num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0}
+    return infer_swin(tensors) | {"num_labels": num_labels(tensors)}
 
 
 def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
-    """Return the fields of an encoder that its tensors, whose keys begin with `prefix`, record.
+    """Return the configuration fields that an encoder's tensors, whose keys begin with `prefix`, record.
 
-    Where a stage's map is smaller than a window, its table is of the smaller window.
+    A stage whose feature map is smaller than a window has a table of that smaller size, so the largest table counts.
     """
     stages = [f"{prefix}layers.{stage}.blocks." for stage in range(count(tensors, f"{prefix}layers.") or 0)]
     widths = [size(tensors, f"{stage}0.attn.proj.weight", 0, 2) for stage in stages]
@@ -58,7 +59,7 @@ def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
         squeeze_sizes=[SwinConfig.squeeze_sizes[0]] * len(stages) or None,
         num_channels=size(tensors, f"{prefix}patch_embed.proj.weight", 1, 4),
         patch_size=size(tensors, f"{prefix}patch_embed.proj.weight", 2, 4),
-        qkv_bias=f"{qkv}bias" in tensors if f"{qkv}weight" in tensors else None,
+        qkv_bias=has_bias(tensors, qkv),
     )
 
 
@@ -67,33 +68,28 @@ def transforms(config: SwinConfig) -> list:
 
 
 def swin_renamings(config: SwinConfig, encoder: str, prefix: str = "") -> list[WeightRenaming]:
-    """Renamings from the original's keys, which begin with `prefix`, to those of an encoder of ours.
+    """Return the renamings from the original's keys to the keys of our encoder.
 
     Args:
         encoder: what our keys begin with, such as "model.".
-        prefix: a regular expression.
+        prefix: regular expression of what the original's keys begin with.
     """
     renamings = {
         rf"^{prefix}patch_embed\.proj\.": f"{encoder}embeddings.projection.",
         rf"^{prefix}patch_embed\.norm\.": f"{encoder}embeddings.norm.",
         rf"^{prefix}norm\.": f"{encoder}norm.",
     }
-    # What makes the next stage's map is part of the stage before it there.
+    # The original's downsampling ends a stage, ours begins the next.
     for stage in range(1, len(config.depths)):
         renamings[rf"^{prefix}layers\.{stage - 1}\.downsample\."] = f"{encoder}stages.{stage}.merging."
     renamings |= {
         rf"^{prefix}layers\.(\d+)\.blocks\.": rf"{encoder}stages.\1.layers.",
-        r"\.norm1\.": ".attention_norm.",
-        r"\.attn\.qkv\.": ".attention.qkv.",
-        r"\.attn\.proj\.": ".attention.projection.",
-        r"\.attn\.relative_position_bias_table$": ".attention.position_bias.table",
-        r"\.norm2\.": ".feed_forward.norm.",
-        r"\.mlp\.fc1\.": ".feed_forward.mlp.up.",
-        r"\.mlp\.fc2\.": ".feed_forward.mlp.down.",
+        **FEED_FORWARD_BLOCK,
+        r"\.relative_position_bias_table$": ".position_bias.table",
     }
     return [WeightRenaming(old, new) for old, new in renamings.items()]
 
 
 def processor(variant: str, config: SwinConfig) -> dict:
-    """data/build.py, `build_transform`: short side to 256 / 224 of the size, bicubic."""
+    """Return the preprocessing of data/build.py, `build_transform`: short side to 256 / 224 of the size, bicubic."""
     return resize_and_crop(config.image_size, 0.875)

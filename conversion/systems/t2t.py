@@ -8,8 +8,9 @@ from transformers.core_model_loading import WeightRenaming
 from hf_vits.models.t2t.configuration_t2t import T2TConfig
 from hf_vits.models.t2t.modeling_t2t import T2TForImageClassification
 
-from ..shared.inference import count, found, size
+from ..shared.inference import count, found, has_bias, num_labels, size
 from ..shared.preprocessing import resize_and_crop
+from ..shared.timm_vit import BLOCK
 
 
 def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, mlp_ratio: int, **more) -> dict:
@@ -63,8 +64,8 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         hidden_size=size(tensors, "cls_token", 2, 3),
         num_hidden_layers=count(tensors, "blocks."),
         intermediate_size=size(tensors, "blocks.0.mlp.fc1.weight", 0, 2),
-        qkv_bias="blocks.0.attn.qkv.bias" in tensors if "blocks.0.attn.qkv.weight" in tensors else None,
-        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        qkv_bias=has_bias(tensors, "blocks.0.attn.qkv."),
+        num_labels=num_labels(tensors),
     )
     if num_features := size(tensors, f"{first}norm1.weight", 0, 1):
         inferred["num_channels"] = max(1, num_features // SOFT_SPLIT**2)
@@ -83,8 +84,7 @@ def transforms(config: T2TConfig) -> list:
         r"^blocks\.": "model.layers.",
         r"^norm\.": "model.norm.",
         r"^head\.": "classifier.",
-        r"\.norm1\.": ".attention_norm.",
-        # The performer's attention and MLP are no modules of their own there.
+        # In the original, the performer's attention and MLP are not modules of their own.
         r"(embeddings\.layers\.\d)\.kqv\.": r"\1.attention.key_query_value.",
         r"(embeddings\.layers\.\d)\.w$": r"\1.attention.features.weight",
         r"(embeddings\.layers\.\d)\.proj\.": r"\1.attention.projection.",
@@ -92,15 +92,11 @@ def transforms(config: T2TConfig) -> list:
         r"(embeddings\.layers\.\d)\.mlp\.": r"\1.feed_forward.mlp.",
         r"\.mlp\.0\.": ".mlp.up.",
         r"\.mlp\.2\.": ".mlp.down.",
-        r"\.norm2\.": ".mlp_norm.",
-        r"\.attn\.": ".attention.",
-        r"\.attention\.proj\.": ".attention.projection.",
-        r"\.mlp\.fc1\.": ".mlp.up.",
-        r"\.mlp\.fc2\.": ".mlp.down.",
+        **BLOCK,
     }
     return [WeightRenaming(old, new) for old, new in renamings.items()]
 
 
 def processor(variant: str, config: T2TConfig) -> dict:
-    """The model's configuration in models/t2t_vit.py: short side to size / 0.9, bicubic."""
+    """Return the preprocessing of models/t2t_vit.py: short side to size / 0.9, bicubic; centre crop."""
     return resize_and_crop(config.image_size, 0.9)

@@ -1,4 +1,4 @@
-"""Checkpoints of TNT as timm's first implementation has it, now its legacy one; variants have its names."""
+"""Checkpoints of TNT in the layout of timm's first implementation, now its legacy one; variants have its names."""
 
 from math import isqrt
 
@@ -8,7 +8,7 @@ from transformers.core_model_loading import Concatenate, WeightConverter, Weight
 from hf_vits.models.tnt.configuration_tnt import TntConfig
 from hf_vits.models.tnt.modeling_tnt import TntForImageClassification
 
-from ..shared.inference import count, found, size
+from ..shared.inference import count, found, has_bias, num_labels, size
 from ..shared.preprocessing import resize_and_crop
 
 
@@ -36,14 +36,14 @@ def model_class(fields: dict) -> type[TntForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Positions inside a patch as tokens: (1, channels, height, width) to (1, height * width, channels)."""
+    """Reshape positions inside a patch from (1, channels, height, width) to (1, height * width, channels)."""
     if "pixel_pos" not in tensors:
         return tensors
     return tensors | {"pixel_pos": tensors["pixel_pos"].flatten(2).transpose(1, 2)}
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Positions inside a patch count the steps of the convolution, whose stride is in no tensor."""
+    """Return the fields that tensors record; the stride inside a patch is in none and comes from `fields`."""
     qk = "blocks.0.attn_in.qk."
     inferred = found(
         hidden_size=size(tensors, "cls_token", 2, 3),
@@ -52,8 +52,8 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         pixel_hidden_size=size(tensors, "pixel_embed.proj.weight", 0, 4),
         pixel_intermediate_size=size(tensors, "blocks.0.mlp_in.fc1.weight", 0, 2),
         num_channels=size(tensors, "pixel_embed.proj.weight", 1, 4),
-        qkv_bias=f"{qk}bias" in tensors if f"{qk}weight" in tensors else None,
-        num_labels=len(tensors["head.bias"]) if "head.bias" in tensors else 0,
+        qkv_bias=has_bias(tensors, qk),
+        num_labels=num_labels(tensors),
     )
     if num_pixels := size(tensors, "pixel_pos", 1, 3):
         inferred["patch_size"] = isqrt(num_pixels) * fields.get("pixel_stride", TntConfig.pixel_stride)
@@ -96,5 +96,5 @@ def transforms(config: TntConfig) -> list:
 
 
 def processor(variant: str, config: TntConfig) -> dict:
-    """The model's configuration in timm: short side to size / 0.9, bicubic, mean and deviation 0.5."""
+    """Return timm's preprocessing: short side to size / 0.9, bicubic; mean and standard deviation 0.5."""
     return resize_and_crop(config.image_size, 0.9, mean=[0.5] * 3, std=[0.5] * 3)

@@ -1,8 +1,8 @@
 """google-research/vision_transformer (.npz) and google-research/big_vision (.npz) to `ViTForImageClassification`.
 
-Variants of vision_transformer have its names (`ViT-B_16`, vit_jax/configs/models.py), those of big_vision theirs
-(`B/16`, big_vision/models/vit.py, `decode_variant`). What differs between files of one variant is told by the file:
-number of classes, image size, representation layer, kind of pooling and of positions.
+Variants have the names of vision_transformer (`ViT-B_16`, vit_jax/configs/models.py) and of big_vision (`B/16`,
+big_vision/models/vit.py, `decode_variant`). Read from the file: number of classes, image size, representation layer,
+type of pooling and of positions.
 """
 
 import re
@@ -19,11 +19,17 @@ from hf_vits.layers.patch import pair
 from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 
-from ..core import build
 from ..shared.flax import infer_flax_heads, torch_layout, unstack_scanned
-from ..shared.inference import count, found, size
-from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
-from ..shared.transformers_vit import PLAIN, our_fields, their_fields, vit_layout
+from ..shared.inference import count, found, num_labels, size
+from ..shared.transformers_layout import check_expressible, our_class, read_theirs
+from ..shared.transformers_vit import (
+    PLAIN,
+    our_fields,
+    representation_size,
+    their_fields,
+    vit_layout,
+    write_encoder,
+)
 
 # hidden_size, num_hidden_layers, intermediate_size, num_attention_heads
 SIZES = {
@@ -72,7 +78,7 @@ VARIANTS = {
     "ViT-S_32-gap-norep": size_fields("S", 32, **GAP),
     "ViT-B_16-gap-norep": size_fields("B", 16, **GAP),
     "ViT-B_32-gap-norep": size_fields("B", 32, **GAP),
-    # Hybrids: the patch size counts cells of the ResNet's feature map.
+    # Hybrids: the patch size is in cells of the ResNet's feature map.
     "R+ViT-Ti_16": size_fields("Ti", 8, stem_depths=[], encoder_stride=32),
     "R26+ViT-S_32": size_fields("S", 1, stem_depths=[2, 2, 2, 2], encoder_stride=32),
     "R26+ViT-B_32": size_fields("B", 1, stem_depths=[2, 2, 2, 2], encoder_stride=32),
@@ -95,15 +101,15 @@ def model_class(fields: dict) -> type[ViTForImageClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """The tree under big_vision's present names, in torch's layout.
+    """Rename old keys to big_vision's present ones and convert to torch's layout.
 
-    Older files number submodules otherwise, keep the table and the MAP head elsewhere, or stack the layers
-    (big_vision/models/vit.py, `fix_old_checkpoints` and `scan_to_pyloop`; vit_jax/checkpoint.py).
+    Older files number submodules differently, have the position table and the MAP head under other keys, or stack the
+    layers (big_vision/models/vit.py, `fix_old_checkpoints` and `scan_to_pyloop`; vit_jax/checkpoint.py).
     """
     tensors = {current_key(key): value for key, value in tensors.items()}
     tensors = unstack_scanned(tensors, "Transformer/encoderblock/", "Transformer/encoderblock_{}/")
     if not fields.get("position_embedding_prefix", True) and has_prefix_row(tensors):
-        # Of an old table with a row for the class token, big_vision adds that row to the token.
+        # In an old table, the first row is the class token's position; big_vision adds it to the token.
         table = tensors["pos_embedding"]
         tensors["pos_embedding"] = table[:, 1:]
         if "cls" in tensors:
@@ -112,6 +118,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def current_key(key: str) -> str:
+    """Return big_vision's present key for a key of any age."""
     key = re.sub(r"^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding", key)
     key = re.sub(r"^(probe$|(MlpBlock|MultiHeadDotProductAttention|LayerNorm)_0/)", r"MAPHead_0/\1", key)
     # Before Flax Linen, the submodules of a block were numbered together, not per class.
@@ -121,33 +128,33 @@ def current_key(key: str) -> str:
 
 
 def has_prefix_row(tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether the table is one row longer than a square."""
-    table = tensors.get("pos_embedding")
-    return table is not None and round((table.shape[1] - 1) ** 0.5) ** 2 + 1 == table.shape[1]
+    """Return whether the position table is one row longer than a square."""
+    num_rows = size(tensors, "pos_embedding", 1, 3)
+    return num_rows is not None and round((num_rows - 1) ** 0.5) ** 2 + 1 == num_rows
 
 
 def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return the number of heads, which the kernels in the file have an axis for."""
+    """Return the number of heads, an axis of the kernels in the file."""
     return infer_flax_heads(tensors)
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
-        "num_labels": len(tensors["head.bias"]) if "head.bias" in tensors else 0,
-        "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
+        "num_labels": num_labels(tensors),
+        "representation_size": size(tensors, "pre_logits.bias", 0, 1),
         **infer_sizes(tensors),
     }
     if not fields.get("position_embedding_prefix", True):
-        # big_vision's variants name sizes alone; pooling and positions are options of each training run.
+        # big_vision's variants only name sizes; pooling and positions are options of each training run.
         has_token = "cls" in tensors
         inferred |= {
             "use_class_token": has_token,
             "pooling": "map" if "MAPHead_0.probe" in tensors else "token" if has_token else "mean",
             "position_embedding_type": "learned" if "pos_embedding" in tensors else "sincos2d",
         }
-    if "pos_embedding" in tensors:
+    if num_rows := size(tensors, "pos_embedding", 1, 3):
         prefix = int(fields.get("position_embedding_prefix", True) and fields.get("use_class_token", True))
-        side = round((tensors["pos_embedding"].shape[1] - prefix) ** 0.5)
+        side = round((num_rows - prefix) ** 0.5)
         inferred["image_size"] = side * pixels_per_token(fields | inferred)
     if inferred.keys() & {"patch_size", "stem_depths"}:
         inferred["encoder_stride"] = pixels_per_token(fields | inferred)
@@ -170,6 +177,7 @@ def infer_sizes(tensors: dict[str, torch.Tensor]) -> dict:
 
 
 def pixels_per_token(fields: dict) -> int:
+    """Return the side of a token in pixels: the patch size times the stride of a hybrid's ResNet."""
     stages = fields.get("stem_depths")
     return pair(fields["patch_size"])[0] * (1 if stages is None else 4 * 2 ** max(len(stages) - 1, 0))
 
@@ -222,7 +230,7 @@ def transforms(config: ViTConfig) -> list:
 
 
 def processor(variant: str, config: ViTConfig) -> dict:
-    """vision_transformer/vit_jax/input_pipeline.py; big_vision/configs (resize_small(256), central crop 224)."""
+    """Return the preprocessing of vit_jax/input_pipeline.py, or of big_vision/configs (resize_small, centre crop)."""
     height, width = pair(config.image_size)
     scaled = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     if not is_big_vision(variant):
@@ -253,26 +261,17 @@ TRANSFORMERS_CLASSES = {
 
 
 def from_transformers(model):
-    """`ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of transformers, as ours."""
+    """Return ours for a `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of transformers."""
     model_class = our_class(model, TRANSFORMERS_CLASSES)
-    pooler = getattr(model, "pooler", None)
-    if pooler is not None and model.config.pooler_act != "tanh":
-        raise ValueError(f"our representation layer ends in tanh, this pooler in {model.config.pooler_act!r}")
-    fields = our_fields(model.config)
-    fields["representation_size"] = model.config.pooler_output_size if pooler is not None else None
-    fields["use_mask_token"] = model_class is ViTForMaskedImageModeling
-    return read_theirs(build(model_class, fields), model, vit_layout("vit"))
+    fields = our_fields(model.config) | {
+        "representation_size": representation_size(model),
+        "use_mask_token": model_class is ViTForMaskedImageModeling,
+    }
+    return read_theirs(model, model_class, fields, vit_layout("vit"))
 
 
 def to_transformers(model):
-    """A `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of ours, as transformers' own."""
-    config = model.config
-    their_class = TRANSFORMERS_CLASSES[type(model)]
-    check_expressible(config, PLAIN)
-    options = {}
-    if their_class is TransformersViTModel:
-        options["add_pooling_layer"] = config.representation_size is not None
-    else:
-        check_expressible(config, {"representation_size": None})
-    theirs = TransformersViTConfig(**their_fields(config), pooler_output_size=config.representation_size)
-    return write_theirs(model, their_class(theirs, **options), vit_layout("vit"))
+    """Return transformers' model for our `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling`."""
+    check_expressible(model.config, PLAIN)
+    fields = their_fields(model.config)
+    return write_encoder(model, TRANSFORMERS_CLASSES, TransformersViTConfig, fields, vit_layout("vit"))

@@ -1,8 +1,8 @@
 """google-research/scenic, projects/vivit (Flax msgpack) to `VivitForVideoClassification`, and transformers' Vivit.
 
-Variants are named after its configuration files; of models 3 and 4 of the paper there are neither files nor weights.
-The file tells classes, tubelets, and size and length of its clips. With `image_size` or `num_frames` given, tables are
-resized: along height and width as the original does it for a factorised encoder, and along time likewise.
+Variants are named after its configuration files; models 3 and 4 of the paper have neither files nor weights. Read from
+the file: classes, tubelets, size and length of the clips. For another `image_size` or `num_frames`, position tables
+are resized along height, width and time, as the original does along height and width for a factorised encoder.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 from transformers import VivitConfig as TransformersVivitConfig
 from transformers import VivitForVideoClassification as TransformersVivitForVideoClassification
 from transformers import VivitModel as TransformersVivitModel
-from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
+from transformers.core_model_loading import WeightRenaming, WeightTransform
 
 from hf_vits.layers.patch import pair
 from hf_vits.models.vivit.attention_vivit import space_time_attention_state, time_attention_state
@@ -19,11 +19,11 @@ from hf_vits.models.vivit.configuration_vivit import VivitConfig
 from hf_vits.models.vivit.modeling_vivit import VivitForVideoClassification, VivitModel
 from hf_vits.processing.video import VitsVideoProcessor
 
-from ..core import build
 from ..shared.flax import infer_flax_heads, torch_layout
-from ..shared.inference import count, found, size
+from ..shared.inference import count, found, num_labels, size
 from ..shared.preprocessing import scenic_clips
-from ..shared.transformers_layout import check_expressible, our_class, read_theirs, write_theirs
+from ..shared.transformers_layout import check_expressible, copy_fields, our_class, read_theirs
+from ..shared.transformers_vit import ENCODER_FIELDS, encoder_layout, representation_size, write_encoder
 
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 ENCODER = {"attention_type": "factorized_encoder"}
@@ -47,7 +47,7 @@ VARIANTS = {
     "vivit_large_factorised_encoder_ssv2": LARGE_ENCODER
     | {"drop_path_rate": 0.3, "image_size": 256, "num_labels": 174},
 }
-# (frames, pixels along a side). Tables of so many rows are of these, whatever is asked for in their place.
+# (frames, side in pixels) of published models, tried first for the number of rows of a position table
 PUBLISHED_CLIPS = ((32, 224), (32, 256))
 ATTENTION = "MultiHeadDotProductAttention_"
 
@@ -57,7 +57,7 @@ def model_class(fields: dict) -> type[VivitForVideoClassification]:
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """In torch's layout, queries, keys and values together as our layers of this kind hold them."""
+    """Convert to torch's layout and join queries, keys and values as our attention of this type has them."""
     tensors = torch_layout(tensors)
     if "embedding.weight" in tensors and tensors["embedding.weight"].ndim == 4:
         tensors["embedding.weight"] = tensors["embedding.weight"].unsqueeze(2)
@@ -76,7 +76,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def fuse_projections(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of an attention, {key: tensor}, with those of queries, keys and values as one, where they fit."""
+    """Return an attention's {key: tensor} with query, key and value joined to `qkv`, if their shapes agree."""
     fused = {key.replace("out.", "projection."): value for key, value in state.items()}
     for kind in ("weight", "bias"):
         names = [f"{part}.{kind}" for part in ("query", "key", "value")]
@@ -86,7 +86,7 @@ def fuse_projections(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def own_layout(name: str, state: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """As the attention of that name keeps it, if its heads can be told apart."""
+    """Return the state in the layout of our attention `name`; unchanged if its width is no multiple of the heads."""
     num_heads = fields.get("num_attention_heads", VivitConfig.num_attention_heads)
     if any(len(value) % (3 * num_heads) for key, value in state.items() if key.startswith("qkv.")):
         return state
@@ -98,14 +98,14 @@ def own_layout(name: str, state: dict[str, torch.Tensor], fields: dict) -> dict[
 
 
 def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return the number of heads, which the kernels in the file have an axis for."""
+    """Return the number of heads, an axis of the kernels in the file."""
     return infer_flax_heads(tensors)
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     inferred = {
-        "num_labels": len(tensors["output_projection.bias"]) if "output_projection.bias" in tensors else 0,
-        "representation_size": len(tensors["pre_logits.bias"]) if "pre_logits.bias" in tensors else None,
+        "num_labels": num_labels(tensors, "output_projection.bias"),
+        "representation_size": size(tensors, "pre_logits.bias", 0, 1),
     }
     encoder = "SpatialTransformer." if count(tensors, "SpatialTransformer.encoderblock_") else "Transformer."
     layer = f"{encoder}encoderblock_0."
@@ -126,14 +126,14 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_attention(tensors: dict[str, torch.Tensor]) -> str | None:
-    """Return the one of the paper's models 2 to 4 that the file is of; None for the first, whose parts others have."""
+    """Return the attention type of the paper's models 2 and 3; None for models 1 and 4, whose keys are the same."""
     if any(key.startswith("SpatialTransformer.") for key in tensors):
         return "factorized_encoder"
     return "factorized_self_attention" if any(f".{ATTENTION}time." in key for key in tensors) else None
 
 
 def infer_clip(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    """Size and length of the clips that the file's tables are made for, where the configuration has others."""
+    """Return image size and number of frames of the file's position tables, where the configuration has others."""
     fields = {
         name: fields.get(name, getattr(VivitConfig, name)) for name in ("image_size", "num_frames", "tubelet_size")
     }
@@ -159,7 +159,7 @@ def infer_clip(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def table_rows(tensors: dict[str, torch.Tensor], encoder: str) -> int:
-    """Rows of an encoder's position table, that of a class token left out; 0 without table."""
+    """Return the number of rows of an encoder's position table, without the class token's; 0 without a table."""
     table = tensors.get(f"{encoder}Transformer.posembed_input.pos_embedding")
     token = f"cls_{encoder}Transformer" if encoder else "cls"
     return 0 if table is None or table.ndim != 3 else table.shape[1] - (token in tensors)
@@ -192,7 +192,7 @@ def transforms(config: VivitConfig) -> list:
 
 
 def processor(variant: str, config: VivitConfig) -> VitsVideoProcessor:
-    """Every second frame of Kinetics, every frame of the others; 32 pixels more than the crop are left around it."""
+    """Return Scenic's preprocessing: every second frame of Kinetics, else every frame; short side = crop + 32."""
     sampling_rate = 2 if variant.endswith(("_k400", "_k600")) else 1
     return scenic_clips(config.image_size, config.num_frames, sampling_rate, min(pair(config.image_size)) + 32)
 
@@ -203,70 +203,32 @@ TRANSFORMERS_CLASSES = {
     VivitModel: TransformersVivitModel,
     VivitForVideoClassification: TransformersVivitForVideoClassification,
 }
-SHARED_FIELDS = (
-    "image_size",
-    "num_frames",
-    "tubelet_size",
-    "num_channels",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "layer_norm_eps",
-    "qkv_bias",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "id2label",
-    "label2id",
-)
-# The values that our fields must have where transformers has no such choice.
+SHARED_FIELDS = (*ENCODER_FIELDS, "num_frames", "tubelet_size")
+# The values that our fields must have, since transformers' Vivit has no such option.
 PLAIN = {"attention_type": "spacetime", "pooling": "token", "num_sampled_frames": None, "head_sizes": None}
 
 
-def layout() -> list:
-    """Keys of transformers' Vivit to ours; every step can be reversed."""
+def layout() -> list[WeightTransform]:
+    """Return the transforms from keys of transformers' Vivit to ours; they can be reversed."""
     return [
         WeightRenaming("vivit.embeddings.patch_embeddings.", "model.embeddings.tubelet_embedding."),
         WeightRenaming("vivit.embeddings.position_embeddings", "model.encoder.position_embedding.table"),
         WeightRenaming("vivit.embeddings.cls_token", "model.encoder.class_token"),
-        WeightRenaming("vivit.layernorm.", "model.encoder.norm."),
-        WeightRenaming("vivit.pooler.dense.", "model.pooler.representation."),
-        WeightRenaming("vivit.layers.", "model.encoder.layers."),
-        WeightRenaming(".layernorm_before.", ".attention_norm."),
-        WeightRenaming(".layernorm_after.", ".mlp_norm."),
-        WeightRenaming(".mlp.fc1.", ".mlp.up."),
-        WeightRenaming(".mlp.fc2.", ".mlp.down."),
-        WeightRenaming(".attention.o_proj.", ".attention.projection."),
-        WeightConverter(
-            [f".attention.{part}_proj" for part in ("q", "k", "v")], ".attention.qkv", operations=[Concatenate(0)]
-        ),
+        *encoder_layout("vivit", "model.encoder."),
     ]
 
 
 def from_transformers(model):
-    """`VivitModel` or `VivitForVideoClassification` of transformers, as ours."""
+    """Return our model for a `VivitModel` or `VivitForVideoClassification` of transformers."""
     model_class = our_class(model, TRANSFORMERS_CLASSES)
-    pooler = getattr(model, "pooler", None)
-    if pooler is not None and model.config.pooler_act != "tanh":
-        raise ValueError(f"our representation layer ends in tanh, this pooler in {model.config.pooler_act!r}")
-    fields = {name: getattr(model.config, name) for name in SHARED_FIELDS}
+    fields = copy_fields(model.config, SHARED_FIELDS) | {"representation_size": representation_size(model)}
     if fields["hidden_act"] == "gelu_fast":  # the same function, not fused
         fields["hidden_act"] = "gelu_pytorch_tanh"
-    fields["representation_size"] = model.config.pooler_output_size if pooler is not None else None
-    return read_theirs(build(model_class, fields), model, layout())
+    return read_theirs(model, model_class, fields, layout())
 
 
 def to_transformers(model):
-    """A `VivitModel` or `VivitForVideoClassification` of ours, as transformers' own."""
-    config = model.config
-    their_class = TRANSFORMERS_CLASSES[type(model)]
-    check_expressible(config, PLAIN)
-    options = {}
-    if their_class is TransformersVivitModel:
-        options["add_pooling_layer"] = config.representation_size is not None
-    else:
-        check_expressible(config, {"representation_size": None})
-    fields = {name: getattr(config, name) for name in SHARED_FIELDS}
-    theirs = TransformersVivitConfig(**fields, pooler_output_size=config.representation_size)
-    return write_theirs(model, their_class(theirs, **options), layout())
+    """Return transformers' model for our `VivitModel` or `VivitForVideoClassification`."""
+    check_expressible(model.config, PLAIN)
+    fields = copy_fields(model.config, SHARED_FIELDS)
+    return write_encoder(model, TRANSFORMERS_CLASSES, TransformersVivitConfig, fields, layout())

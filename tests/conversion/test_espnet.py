@@ -162,7 +162,7 @@ def test_files_that_are_no_config_are_refused(files, tmp_path, capsys):
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert "checkpoints of cct need no file that says how they were trained" in error_of("cct", "cct_2_3x2_32")
+    assert "checkpoints of cct need no training configuration" in error_of("cct", "cct_2_3x2_32")
     config.write_text("- a list")
     assert "config.yaml holds no configuration" in error_of("branchformer", "aishell_e24")
     config.write_text("a: [")
