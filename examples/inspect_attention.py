@@ -51,7 +51,7 @@ def as_picture(pixel_values: torch.Tensor, processor: BaseImageProcessor) -> np.
 
 
 def draw(picture: np.ndarray, attention: torch.Tensor, chosen: torch.Tensor, path: Path) -> None:
-    """Write attention maps (maps, rows, columns) over the image, and below each its heaviest patches."""
+    """Write attention maps (maps, rows, columns) over the image, and below each its most attended patches."""
     height, width = picture.shape[:2]
     figure = Figure(figsize=(2 * (1 + len(attention)), 4.4 * height / width), layout="constrained")
     panels = figure.subplots(2, 1 + len(attention))
@@ -62,7 +62,7 @@ def draw(picture: np.ndarray, attention: torch.Tensor, chosen: torch.Tensor, pat
     titles = ["mean", *(f"head {head}" for head in range(1, len(attention)))]
     for column, title, values, kept in zip(panels.T[1:], titles, attention, chosen, strict=True):
         column[0].set_title(title)
-        column[0].imshow(values, extent=(0, width, height, 0), alpha=0.8)
+        column[0].imshow(values.numpy(), extent=(0, width, height, 0), alpha=0.8)
         marked = np.ma.masked_array(np.ones(kept.shape), ~kept.numpy())
         column[1].imshow(marked, extent=(0, width, height, 0), alpha=0.7, cmap="autumn", vmin=0, vmax=1)
     figure.savefig(path, dpi=100)

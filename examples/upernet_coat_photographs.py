@@ -117,7 +117,7 @@ def draw(examples: Sequence[Example], predicted: Sequence[torch.Tensor], losses:
     panels = figure.subplot_mosaic([*grid, ["loss"] * len(titles)])
     for row, example, mask in zip(grid, examples, predicted, strict=True):
         for name, title, picture in zip(row, titles, (example.photograph, example.mask, mask), strict=True):
-            panels[name].imshow(picture, cmap="gray")
+            panels[name].imshow(np.asarray(picture), cmap="gray")
             panels[name].axvline(TRAINING_PART * SIZE[0], color="tab:red", linestyle="--")
             panels[name].set(title=title, xticks=[], yticks=[])
     panels["loss"].plot(range(1, len(losses) + 1), losses)

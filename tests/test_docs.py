@@ -96,7 +96,7 @@ def test_the_snippets_of_guides_run(page, user):
     assert run_snippets(page)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", list(PAGES))
 def test_the_commands_are_ones_that_hf_vits_takes(page):
     for command in commands(page):
         program, *arguments = shlex.split(command) or [""]
@@ -132,7 +132,7 @@ def test_links_to_files_lead_somewhere():
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
-@pytest.mark.parametrize("section", render.recipe_sections(), ids=lambda section: section.path or "recipe")
+@pytest.mark.parametrize("section", list(render.recipe_sections()), ids=lambda section: section.path or "recipe")
 def test_every_recipe_key_is_described(section):
     keys = {field.name for field in dataclasses.fields(section.cls)}
     sections = {name for name in keys if render.section_class(section.cls, name)}

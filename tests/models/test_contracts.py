@@ -8,7 +8,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from torchao.quantization import Int8WeightOnlyConfig, quantize_
 from transformers.activations import ACT2FN
 
 from hf_vits.configuration import ACTIVATIONS
@@ -153,23 +152,21 @@ def test_checkpointing_with_frozen_embeddings_changes_no_gradient(form):
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.endswith(".bias") and "embeddings" not in name)
     checkpointed = copy.deepcopy(model)
-    checkpointed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    checkpointed.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
     checkpointed.enable_input_require_grads()
     right = gradients(model, inputs(model))
     assert right
     torch.testing.assert_close(gradients(checkpointed, inputs(model)), right, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
 @torch.no_grad()
 def test_eight_bit_weights_of_linear_layers_change_logits_little(form):
     model = classifier(form)
     right = model(inputs(model)).logits
     dynamic = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
     assert not any(type(part) is nn.Linear for part in dynamic.modules())
-    # torchao cannot quantize a layer with a single input.
-    quantize_(model, Int8WeightOnlyConfig(), lambda part, _: isinstance(part, nn.Linear) and part.in_features > 1)
-    for quantized in (dynamic, model):
-        torch.testing.assert_close(quantized(inputs(model)).logits, right, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(dynamic(inputs(model)).logits, right, atol=0.02, rtol=0.02)
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def test_a_recipe_chooses_whose_operations():
             "policy scenic must lie between 0 and 20, got 25",
         ),
         ("augmentation.randaugment={policy: scenic, std: 0.5}", "std goes with policy timm"),
-        ("augmentation.randaugment={policy: scenic}", "scenic is for clips, task is image-classification"),
+        ("augmentation.randaugment={policy: scenic}", "scenic is for clips, but the task is image-classification"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, change, message):

@@ -208,7 +208,7 @@ class AudiomerModel(AudiomerPreTrainedModel):
         waves = input_values[:, None].to(first.query.convolution[0].weight.dtype)
         if self.class_samples is not None:
             waves = torch.cat([self.class_samples.expand(waves.shape[0], -1, -1), waves], dim=2)
-        if self.training and self.is_gradient_checkpointing:
+        if self.training and self.is_activation_checkpointing:
             waves.requires_grad_()  # re-entrant checkpoints need an input that requires gradients
         for layer in self.layers:
             waves = layer(waves)

@@ -162,7 +162,10 @@ class SepTrModel(SepTrPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self, input_features: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        input_features: torch.Tensor | None = None,
+        attention_mask: None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> EncoderOutput:
         """Encode spectrograms.
 
@@ -170,11 +173,12 @@ class SepTrModel(SepTrPreTrainedModel):
             input_features: (batch, frames, mel bins) of `config.num_frames` and `config.num_mel_bins`, in the order of
                 transformers' models of spectrograms; (batch, channels, frames, mel bins) where `config.num_channels`
                 is not 1.
+            attention_mask: None; ValueError for a mask, which the original cannot apply.
 
         Returns:
             `last_hidden_state` (batch, 1 + bins * frames, channels): the class token, then the map, bin by bin.
         """
-        if "attention_mask" in kwargs:
+        if attention_mask is not None:
             raise ValueError(
                 "SepTr takes no attention_mask: padded frames count as signal. Make the feature extractor with "
                 "return_attention_mask=False"
