@@ -173,7 +173,7 @@ def _commit(
     Each attempt asks for this state again: if a commit was made and only the response was lost, it is not repeated.
     If another commit comes between, the Hub refuses this one.
     """
-    remote = api.repo_info(repo_id, revision=revision)
+    remote = api.model_info(repo_id, revision=revision)
     if private and not remote.private:
         raise ValueError(
             f"{repo_id} exists and is public, so a push cannot make it private: make it private first, "
