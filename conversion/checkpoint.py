@@ -23,7 +23,7 @@ PREFIXES = ("module.", "_orig_mod.", "params/", "opt/target/", "optimizer/target
 # Prefix of the batch norm statistics that Flax saves beside the weights.
 STATISTICS = "batch_stats/"
 # What torch's messages say where a pickle contains code; other messages mean a damaged file.
-REFUSED = re.compile(r"[Uu]nsupported (global|GLOBAL|class)|Trying to (call|instantiate)|Can only (build|create)")
+REFUSED = re.compile(r"[Uu]nsupported (global|GLOBAL|class|operand)|Trying to call|Can only (build|create)")
 # Nested dicts deeper than this are refused, as is a dict that contains itself.
 MAX_DEPTH = 64
 
@@ -64,7 +64,7 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
 def first_line(error: Exception) -> str:
     """Return the first line of a message without torch's advice to read the file unsafely; else the error's type."""
-    message = str(error).strip().rpartition("WeightsUnpickler error: ")[2].partition(" Please use `torch")[0]
+    message = str(error).strip().rpartition("WeightsUnpickler error: ")[2].partition(" Please use `torch")[0].strip()
     return (message or type(error).__name__).splitlines()[0].rstrip(".")
 
 

@@ -120,7 +120,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     )
     if inferred["num_labels"] != sum(fields.get("head_sizes") or ()):
         inferred["head_sizes"] = None
-    if "embedding.weight" in tensors and tensors["embedding.weight"].ndim == 5:
+    if size(tensors, "embedding.weight", 2, 5):
         inferred["tubelet_size"] = list(tensors["embedding.weight"].shape[2:])
     return inferred | infer_clip(tensors, fields | inferred)
 
