@@ -1,4 +1,4 @@
-"""Golden cases of gkakogeorgiou/attmask: those of iBOT, and masks by attention."""
+"""Golden cases of gkakogeorgiou/attmask: iBOT's, and masks by attention."""
 
 import torch
 

@@ -137,7 +137,7 @@ class Case:
         return drawn | self.stored("input")
 
     def outputs(self) -> dict[str, np.ndarray]:
-        """What the original computed; outputs named in `cuts` are a leading part of the whole."""
+        """Return the original's outputs; those listed in `cuts` are only the first part of the whole."""
         return {name: v.reshape(self.meta["outputs"][name]["shape"]) for name, v in self.stored("output").items()}
 
     def part(self, name: str, values: np.ndarray) -> np.ndarray:

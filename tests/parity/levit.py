@@ -13,7 +13,7 @@ from hf_vits.models.levit.modeling_levit import STEM_STRIDE
 from .golden import Case, Config
 from .record import recording
 
-# Fields of which no tensor says anything.
+# Fields that no tensor records.
 OUR_FIELDS = {"drop_path": "drop_path_rate"}
 
 

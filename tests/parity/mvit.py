@@ -102,7 +102,7 @@ def check_strides(fields: Config, built, starts: list[int]) -> None:
 
 
 def record_tokens(encoder: MvitModel) -> dict[str, torch.Tensor]:
-    """A dict that fills with the tokens of patches, before anything is added, and after every layer."""
+    """Return a dict that fills with the patch embeddings and the tokens after every layer."""
     seen: dict[str, torch.Tensor] = {}
 
     def record(module: nn.Module, name: str) -> None:

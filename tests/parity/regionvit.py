@@ -24,7 +24,7 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
 
 
 def only(values: list):
-    """The value of which there is one for each stage, and which our models have once."""
+    """Return the value that the original repeats for each stage and our models have once."""
     (value,) = set(values)
     return value
 

@@ -119,7 +119,7 @@ def compute_swin(case: Case, model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def with_mean(tokens: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """What stands for the class token in front of the tokens."""
+    """Return the vector that takes the class token's place in front of the tokens."""
     return torch.cat([mean[:, None], tokens], dim=1)
 
 
@@ -162,7 +162,7 @@ class Names:
         return self.tensors.get(ours, self.tensors.get(ours.replace("patch_", "last_")))
 
     def student_parameters(self) -> list[nn.Parameter]:
-        """Each once, in the order of the original's."""
+        """Return each name once, in the original's order."""
         prefix = "student.module."
         names = [key.removeprefix(prefix) for key in self.case.meta["keys"] if key.startswith(prefix)]
         tensors = [self.tensor("student", name) for name in names]
@@ -230,7 +230,7 @@ def compute_steps(case: Case, model: PreTrainedModel, centers: dict[str, str], f
 
 
 def as_in_case(case: Case, name: str, value: torch.Tensor) -> torch.Tensor:
-    """In the shape of the case, which may have axes of one more or less."""
+    """Return the value in the shape of the case, which may have more or fewer axes of length 1."""
     shape = case.meta.get("cuts", {}).get(name, {}).get("full_shape", case.meta["outputs"][name]["shape"])
     return value.reshape(shape)
 

@@ -66,7 +66,7 @@ def check(config: Config, built) -> None:
 
 
 def spread_out(feature_map: torch.Tensor, pool_size: list[int] | None) -> torch.Tensor:
-    """A pooled map (batch, channels, bins, frames) as the original hands it on: every token as often as it pooled."""
+    """Repeat each token of a map (batch, channels, bins, frames) over its pooling window, as the original does."""
     if pool_size is None:
         return feature_map
     return feature_map.repeat_interleave(pool_size[0], dim=2).repeat_interleave(pool_size[1], dim=3)

@@ -234,7 +234,7 @@ def parts(outputs: SiTOutput) -> dict[str, torch.Tensor]:
 
 
 def original(model: SiTForPreTraining, name: str, read) -> torch.Tensor:
-    """What `read` gives of the parameter that the first two generations call `name`; their tokens are rows of one."""
+    """Return `read` of the parameter called `name` in generations 1 and 2; their tokens are rows of one tensor."""
     for tokens in sit.TOKENS:
         if (token := name.removeprefix("backbone.")) in tokens:
             prefix_tokens = read(model.student.backbone.embeddings.prefix_tokens)
