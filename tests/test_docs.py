@@ -147,7 +147,7 @@ def test_the_page_of_recipe_keys_has_types_defaults_and_ranges():
     for section in render.recipe_sections():
         assert f"{{#{section.path.replace('.', '-') or 'top'}}}" in page
     train = page.partition("{#train}")[2].partition("\n## ")[0]
-    assert "| `batch_size` | `int`, positive | required | images per optimizer step" in train
+    assert "| `batch_size` | `int`, positive | required | inputs per optimizer step" in train
     assert "| `precision` | `auto` or `fp32` or `bf16` | `auto` |" in train
     assert "| `max_grad_norm` | `float` or `null`, positive | `null` |" in train
     assert "| `length` | `str`, duration | required |" in train
