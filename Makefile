@@ -16,8 +16,8 @@ INSTALLED = $(VENV)/.hf_vits-installed
 WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(CURDIR)
 PYTEST = $(BIN)/python -m pytest -q --durations=10
 UNIT_TESTS = --ignore tests/conformance --ignore tests/recipe_runs tests
-# Old versions may warn of what new ones have dropped.
-ANY_WARNING = -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
+# Old versions may warn of what new ones have dropped, and transformers' own tests warn themselves.
+ANY_WARNING = -W default::DeprecationWarning -W default::PendingDeprecationWarning -W default::FutureWarning
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # OpenMP's threads otherwise spin while they wait, which on busy cores makes a step many times longer.
 export OMP_WAIT_POLICY ?= PASSIVE

@@ -118,7 +118,7 @@ def front_end_fields(tensors: dict[str, torch.Tensor]) -> dict:
                 f"the checkpoint's mel filters, frontend.logmel.melmat, are not Slaney's for {SAMPLING_RATE} Hz, from "
                 "0 Hz to half of that, the only ones that the feature extractor has"
             )
-    for name, field in (("mean", "mel_mean"), ("std", "mel_std")):
+    for name, field in (("mean", "mel_mean"), ("std", "mel_standard_deviation")):
         if f"normalize.{name}" in tensors:
             found[field] = tensors[f"normalize.{name}"].flatten().tolist()
     return found
@@ -286,10 +286,10 @@ def processor(
         recipe: content of the model's config.yaml, which has the tokens that a checkpoint lacks. ValueError if their
             number is not the model's.
     """
-    has_statistics = config.mel_mean is not None and config.mel_std is not None
+    has_statistics = config.mel_mean is not None and config.mel_standard_deviation is not None
     fields = {"normalization": "utterance"} if recipe is None else espnet.front_end_fields(recipe)
     if has_statistics:
-        fields |= {"normalization": "global", "mean": config.mel_mean, "std": config.mel_std}
+        fields |= {"normalization": "global", "mean": config.mel_mean, "std": config.mel_standard_deviation}
     extractor = VitsSpectrogramFeatureExtractor(
         feature_size=config.num_mel_bins,
         sampling_rate=SAMPLING_RATE,

@@ -1,5 +1,7 @@
 """Texts that `generate` writes; transformers' source distribution, which conformance takes, has no tests of them."""
 
+import warnings
+
 import pytest
 import torch
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache, StaticCache
@@ -84,6 +86,7 @@ def test_padded_speech_gives_the_texts_of_each_alone(way, keep):
         assert torch.equal(texts, write(model, alone, **options).sequences)
 
 
+@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])
 @torch.no_grad()
 def test_a_call_goes_on_from_the_cache_of_another(name):
@@ -99,6 +102,7 @@ def test_a_call_goes_on_from_the_cache_of_another(name):
     assert cache.get_seq_length() == text.shape[1]
 
 
+@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])
 def test_generation_goes_on_from_a_given_cache(name):
     model = seq2seq()
@@ -180,3 +184,12 @@ def test_unknown_arguments_are_refused():
         model.decoder(token, torch.zeros(2, 3, 16), past_cache=empty_cache())
     with pytest.raises(ValueError, match="past_cache"):
         write(model, BOTH, past_cache=empty_cache())
+
+
+def test_the_old_name_of_the_cache_is_deprecated_where_transformers_deprecates_it():
+    model, token = seq2seq(), torch.tensor([[1]])
+    inputs = {**{name: value[:1] for name, value in BOTH.items()}, "decoder_input_ids": token}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model(**inputs, past_key_values=empty_cache())
+    assert any("`past_key_values` is deprecated" in str(w.message) for w in caught) == (CACHE_NAME == "cache")

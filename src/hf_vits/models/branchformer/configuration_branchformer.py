@@ -19,8 +19,9 @@ class BranchformerConfig(VitsConfig):
 
     Args:
         num_mel_bins: features of an input frame.
-        n_fft, hop_length, mel_mean, mel_std: settings of the feature extractor: samples of a window and between
-            windows, and mean and standard deviation by which each bin is normalised (None: those of the recording).
+        n_fft, hop_length, mel_mean, mel_standard_deviation: settings of the feature extractor: samples of a window
+            and between windows, and mean and standard deviation by which each bin is normalised (None: those of the
+            recording).
             The pipeline uses hop_length to cut long recordings; the model itself uses none of them.
         input_layer: "conv2d<n>", convolutions over time and frequency that subsample by n; or a "linear" layer.
         num_attention_heads, hidden_size: sizes of the attention branch.
@@ -61,7 +62,7 @@ class BranchformerConfig(VitsConfig):
     n_fft: int = 512
     hop_length: int = 128
     mel_mean: list[float] | tuple[float, ...] | None = None
-    mel_std: list[float] | tuple[float, ...] | None = None
+    mel_standard_deviation: list[float] | tuple[float, ...] | None = None
     input_layer: Literal["conv2d1", "conv2d2", "conv2d4", "conv2d6", "conv2d8", "linear"] = "conv2d4"
     hidden_size: int = 256
     num_hidden_layers: int = 24

@@ -3,6 +3,7 @@
 espnet/espnet (espnet2/asr/espnet_model.py, espnet2/asr/decoder/transformer_decoder.py).
 """
 
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -37,12 +38,16 @@ def given_cache(
 ) -> EncoderDecoderCache | None:
     """Return the cache that a method was given under either of its two names.
 
+    As transformers' own models do, it warns of the old name where transformers has the new one.
+
     Raises:
         TypeError: it was given under both, or is no `EncoderDecoderCache`.
         ValueError: it has a fixed length.
     """
     if cache is not None and past_key_values is not None:
         raise TypeError("cache and past_key_values are two names of one argument, got both: give one")
+    if past_key_values is not None and CACHE_NAME == "cache":
+        warnings.warn("`past_key_values` is deprecated: give the argument `cache`", FutureWarning, stacklevel=3)
     cache = past_key_values if cache is None else cache
     if cache is None:
         return None
