@@ -128,6 +128,15 @@ class SepTrPreTrainedModel(VitsHierarchicalPreTrainedModel):
     input_modalities = ("audio",)
     _no_split_modules = ["SepTrTransformerLayer"]
 
+    def __call__(self, *args, **kwargs):
+        """Call `forward`; ValueError for an attention mask, which would not keep padding out of the attention."""
+        if kwargs.get("attention_mask") is not None:
+            raise ValueError(
+                "SepTr takes no attention_mask: padded frames count as signal. Make the feature extractor with "
+                "return_attention_mask=False"
+            )
+        return super().__call__(*args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module):
         """Initialise linear layers as PyTorch, positions and class token from a standard normal distribution."""
@@ -162,10 +171,7 @@ class SepTrModel(SepTrPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self,
-        input_features: torch.Tensor | None = None,
-        attention_mask: None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, input_features: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> EncoderOutput:
         """Encode spectrograms.
 
@@ -173,16 +179,10 @@ class SepTrModel(SepTrPreTrainedModel):
             input_features: (batch, frames, mel bins) of `config.num_frames` and `config.num_mel_bins`, in the order of
                 transformers' models of spectrograms; (batch, channels, frames, mel bins) where `config.num_channels`
                 is not 1.
-            attention_mask: None; ValueError for a mask, which the original cannot apply.
 
         Returns:
             `last_hidden_state` (batch, 1 + bins * frames, channels): the class token, then the map, bin by bin.
         """
-        if attention_mask is not None:
-            raise ValueError(
-                "SepTr takes no attention_mask: padded frames count as signal. Make the feature extractor with "
-                "return_attention_mask=False"
-            )
         class_token = self.class_token
         feature_map = self.embeddings(input_features, class_token.dtype)
         for layer in self.layers:
