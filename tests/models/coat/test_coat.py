@@ -91,7 +91,7 @@ def test_shared_tensors_convert_whatever_name_they_have(repeated):
 def test_names_of_one_tensor_that_disagree_are_an_error(key):
     checkpoint = checkpoint_of(small_peer())
     checkpoint[key] += 1e-3
-    with pytest.raises(ValueError, match="both belong to one shared module"):
+    with pytest.raises(ValueError, match="both should be one shared tensor"):
         convert("coat", "coat_tiny", checkpoint)
 
 

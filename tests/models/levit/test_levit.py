@@ -180,7 +180,7 @@ def test_what_transformers_or_the_original_lacks_is_refused():
 
 def test_biases_of_another_image_size_are_not_resized():
     checkpoint = {"blocks.0.m.attention_biases": torch.zeros(4, 196)}
-    with pytest.raises(ValueError, match=r"biases for image_size=224, and nothing resizes them to \(256, 256\)"):
+    with pytest.raises(ValueError, match=r"biases for image_size=224, which cannot be resized to \(256, 256\)"):
         convert("levit", "LeViT_128S", checkpoint, image_size=256)
 
 
