@@ -87,7 +87,7 @@ def write_encoder(
     else:
         check_expressible(ours.config, {"representation_size": None})
         options = {}
-    return write_theirs(ours, model_class, config_class(**fields, pooler_output_size=size), layout, **options)
+    return write_theirs(ours, model_class, config_class(**fields | {"pooler_output_size": size}), layout, **options)
 
 
 def encoder_layout(prefix: str, encoder: str) -> list[WeightTransform]:
