@@ -23,8 +23,9 @@ def load(name: str) -> Task:
     try:
         return importlib.import_module(f".{name.replace('-', '_')}", __package__).TASK
     except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
         extra = "video" if name.startswith("video") else "audio"
-        raise ImportError(f"{name} needs the package {error.name}: pip install 'hf_vits[{extra}]'") from error
+        raise ImportError(f"{name} needs the package {package}: pip install 'hf_vits[{extra}]'") from error
 
 
 __all__ = ["TASKS", "load"]
