@@ -1,10 +1,13 @@
 """The bundled code of a model, loaded by transformers without hf_vits installed."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -237,6 +240,25 @@ def test_files_are_self_contained_and_anonymous(name, tmp_path):
         assert str(bundle.ROOT) not in text
         assert "hf_vits" not in get_imports(path)
         assert {f"{needed}.py" for needed in get_relative_imports(path)} <= {module.name for module in modules}
+
+
+def test_threads_may_bundle_at_once(monkeypatch):
+    """A collection of garbage that lets other threads run disturbs no parsing."""
+    modules, threshold = ["hf_vits.layers.patch"], gc.get_threshold()
+    expected = bundle.collect(modules)
+    try:
+        gc.callbacks.append(yield_to_other_threads)
+        gc.set_threshold(50)
+        with ThreadPoolExecutor(8) as pool:
+            collected = list(pool.map(bundle.collect, [modules] * 16))
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(yield_to_other_threads)
+    assert collected == [expected] * 16
+
+
+def yield_to_other_threads(*_: object) -> None:
+    time.sleep(0)
 
 
 def test_own_subclass_cannot_be_bundled(tmp_path):

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ PROCESSORS = {
 }
 JOINT_FILE, TOKENIZER_FILE = "processor_config.json", "tokenizer_config.json"
 PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", JOINT_FILE, TOKENIZER_FILE)
+
+_PARSING = threading.Lock()
 
 
 def write_bundle(model: PreTrainedModel, folder: str | os.PathLike, processor: Any = None) -> list[str]:
@@ -206,7 +209,7 @@ def _flatten(module: str) -> tuple[str, set[str]]:
     lines = _path(module).read_bytes().splitlines(keepends=True)
     imported: set[str] = set()
     edits = []
-    for node in ast.walk(ast.parse(b"".join(lines))):
+    for node in ast.walk(_parse(b"".join(lines))):
         if isinstance(node, ast.Import) and any(_is_ours(alias.name) for alias in node.names):
             raise ValueError(f"{module}, line {node.lineno}: write `from {PACKAGE}... import name`, to be bundled")
         if isinstance(node, ast.ImportFrom) and _is_ours(_target(node, module)):
@@ -219,6 +222,16 @@ def _flatten(module: str) -> tuple[str, set[str]]:
         segment = b"".join(lines[first:last])[node.col_offset : -len(after) or None]
         lines[first:last] = [before + _rewritten(segment, homes, before) + after]
     return b"".join(lines).decode(), imported
+
+
+def _parse(source: bytes) -> ast.Module:
+    """Return the syntax tree of `source`, one thread at a time.
+
+    CPython 3.11 counts the depth of a tree for the whole interpreter (python/cpython issue 106905): where the garbage
+    collector lets another thread parse in between, it raises SystemError.
+    """
+    with _PARSING:
+        return ast.parse(source)
 
 
 def _rewritten(segment: bytes, homes: dict[str, list[str]], indent: bytes) -> bytes:
@@ -244,7 +257,7 @@ def _definition(target: str, name: str, where: str) -> tuple[str, str]:
     path = _path(target)
     if path.name != "__init__.py":
         return target, name
-    for node in ast.parse(path.read_bytes()).body:
+    for node in _parse(path.read_bytes()).body:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
