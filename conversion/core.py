@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import partial
+from statistics import fmean
 from types import ModuleType
 
 import torch
@@ -319,7 +320,12 @@ def processor(name: str, variant: str, model: PreTrainedModel, recipe: dict | No
         return made
     from hf_vits.processing.image import VitsImageProcessor
 
-    return VitsImageProcessor(**made)
+    made = VitsImageProcessor(**made)
+    channels = getattr(model.config, "num_channels", 3)
+    if channels != 3:  # the average of RGB for each channel, as timm's loader has it (timm, data/loader.py)
+        made.do_grayscale, made.do_convert_rgb = channels == 1, False
+        made.image_mean, made.image_std = ([fmean(values)] * channels for values in (made.image_mean, made.image_std))
+    return made
 
 
 # {transformers' model_type: our system}, where the names differ

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images = [Image.fromarray((image * 255 / 16).astype("uint8")) for image in digits.images]
     labels = torch.from_numpy(digits.target)
     processor = VitsImageProcessor(
-        size={"height": 8, "width": 8}, do_center_crop=False, do_convert_rgb=False, image_mean=[0.3], image_std=[0.4]
+        size={"height": 8, "width": 8}, do_center_crop=False, do_grayscale=True, image_mean=[0.3], image_std=[0.4]
     )
     pixel_values = processor(images, return_tensors="pt").pixel_values
     model = train(pixel_values[:-NUM_TEST], labels[:-NUM_TEST], args.steps)

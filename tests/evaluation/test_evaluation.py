@@ -35,7 +35,7 @@ from hf_vits.training import tasks, train
 from ..pretraining.test_pretraining import dino, ibot, images, mae
 from ..support.hub import TINY, model_class, tiny_model, tiny_processor
 
-GREY = {"do_convert_rgb": False, "image_mean": [0.5], "image_std": [0.5]}
+GREY = {"do_grayscale": True, "image_mean": [0.5], "image_std": [0.5]}
 DIGITS = VitsImageProcessor(size={"height": 16, "width": 16}, do_center_crop=False, **GREY)
 # The mean of random patch features says more than a class token that nothing has trained.
 BACKBONE = {

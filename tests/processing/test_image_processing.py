@@ -10,7 +10,9 @@ from torchvision import transforms
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, pipeline
 from transformers.processing_utils import ImagesKwargs
 
-import hf_vits  # noqa: F401  (registers the Auto classes)
+from hf_vits import conversion
+from hf_vits.models.vit.configuration_vit import ViTConfig
+from hf_vits.models.vit.modeling_vit import ViTForImageClassification
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.processing.resize import tensorflow_area, tensorflow_bilinear
 
@@ -401,6 +403,37 @@ def test_other_channel_counts():
     assert torch.equal(result[:, 2:3], pixels(processor, bands[..., 2]))
 
 
+def test_grayscale_is_pillows():
+    """Also of arrays and tensors, of every mode, and where the image is grey already."""
+    processor = small(do_grayscale=True, image_mean=[0.5], image_std=[0.25])
+    colour = random_image(24, 30)
+    image = Image.fromarray(colour)
+    expected = pixels(small(do_convert_rgb=False, image_mean=[0.5], image_std=[0.25]), image.convert("L"))
+    assert expected.shape == (1, 1, 16, 16)
+    for same in (image, image.convert("RGBA"), image.convert("L"), image.convert("L").convert("RGB"), colour):
+        assert torch.equal(pixels(processor, same), expected)
+    assert torch.equal(pixels(processor, torch.from_numpy(colour).permute(2, 0, 1)), expected)
+    torch.testing.assert_close(pixels(processor, colour.astype(np.float32)), expected, atol=0.1, rtol=0)  # no rounding
+
+
+def test_a_pipeline_gives_a_grey_model_grey_images(tmp_path):
+    """transformers' pipelines open every file as RGB."""
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = ViTForImageClassification(ViTConfig(image_size=16, num_channels=1, **size)).eval()
+    model.save_pretrained(tmp_path)
+    processor = conversion.processor("vit", "ViT-B_16", model)
+    assert (processor.image_mean, processor.image_std) == ([0.5], [0.5])
+    processor.save_pretrained(tmp_path)
+    grey = Image.fromarray(random_image(20, 31, channels=0))
+    grey.save(tmp_path / "grey.png")
+    scores = {
+        row["label"]: row["score"]
+        for row in pipeline("image-classification", str(tmp_path))(str(tmp_path / "grey.png"))
+    }
+    expected = model(pixels(processor, grey)).logits.softmax(-1)[0]
+    torch.testing.assert_close(torch.tensor([scores["LABEL_0"], scores["LABEL_1"]]), expected)
+
+
 @pytest.mark.parametrize("processor", [VitsImageProcessor(), vision_transformer(384), big_vision()])
 def test_saved_and_loaded(processor, tmp_path):
     processor.save_pretrained(tmp_path)
@@ -409,7 +442,7 @@ def test_saved_and_loaded(processor, tmp_path):
     image = random_image(50, 60)
     assert torch.equal(pixels(loaded, image), pixels(processor, image))
     written = set(json.loads((tmp_path / "preprocessor_config.json").read_text()))
-    assert written - set(ImagesKwargs.__annotations__) == {"image_processor_type", "convention"}
+    assert written - set(ImagesKwargs.__annotations__) == {"image_processor_type", "convention", "do_grayscale"}
     changed = VitsImageProcessor.from_pretrained(tmp_path, convention="vision_transformer", resample=Image.BILINEAR)
     assert changed.convention == "vision_transformer"
 

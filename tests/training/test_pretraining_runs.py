@@ -67,7 +67,7 @@ def tiny(method, directory, **changes):
     """A recipe of the digits for a method, whose steps take milliseconds, `changed`."""
     recipe = {
         "task": "pretraining",
-        "model": MODELS[method] | {"processor": {"do_convert_rgb": False, "image_mean": [0.5], "image_std": [0.25]}},
+        "model": MODELS[method] | {"processor": {"do_grayscale": True, "image_mean": [0.5], "image_std": [0.25]}},
         "data": {"source": "digits", "test_fraction": 0.2},
         "neighbours": {"number": 5, "bank": 200},
         "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.04, "final_weight_decay": 0.4, "no_decay": []},

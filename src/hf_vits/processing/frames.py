@@ -126,7 +126,7 @@ def download(url: str) -> bytes:
 
 def stack(frames, to_rgb: bool, channel_dimension: str | ChannelDimension | None) -> torch.Tensor:
     """Stack frames to a tensor (frames, channels, height, width); ValueError if their sizes differ."""
-    frames = [to_pixels(frame, to_rgb, channel_dimension) for frame in frames]
+    frames = [to_pixels(frame, "RGB" if to_rgb else None, channel_dimension) for frame in frames]
     shapes = {tuple(frame.shape) for frame in frames}
     if len(shapes) > 1:
         raise ValueError(f"expected frames of one size, got (channels, height, width) of {sorted(shapes)}")

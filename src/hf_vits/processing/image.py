@@ -31,15 +31,19 @@ TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageR
 
 
 class VitsImageProcessorKwargs(ImagesKwargs, total=False):
-    """transformers' keyword arguments and `convention`, see `VitsImageProcessor`."""
+    """transformers' keyword arguments, and two more, see `VitsImageProcessor`."""
 
     convention: str
+    do_grayscale: bool
 
 
 class VitsImageProcessor(TorchvisionBackend):
     """Prepares images as each original's evaluation code does, bit for bit for 8-bit images on the CPU.
 
-    All fields are those of transformers except `convention`, which selects the arithmetic to reproduce:
+    `do_grayscale` makes one channel of every image, as Pillow's mode "L", for models with num_channels=1; it goes
+    before do_convert_rgb, and image_mean and image_std then have one value.
+
+    The other fields are those of transformers, except `convention`, which selects the arithmetic to reproduce:
 
     - "torchvision", also for timm: Pillow's antialiased resize, to integers; margins of the centre crop rounded half
       to even; (x / 255 - mean) / std.
@@ -78,6 +82,7 @@ class VitsImageProcessor(TorchvisionBackend):
 
     convention = "torchvision"
     do_convert_rgb = True
+    do_grayscale = False
     do_resize = True
     size = {"shortest_edge": 256}
     resample = PILImageResampling.BICUBIC
@@ -114,10 +119,12 @@ class VitsImageProcessor(TorchvisionBackend):
         device: torch.device | str | None = None,
         do_rescale: bool | None = None,
         rescale_factor: float | None = None,
+        do_grayscale: bool | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """Check an image and convert it to a tensor (channels, height, width) of uint8 or float32."""
-        pixels = to_pixels(image, bool(do_convert_rgb), input_data_format)
+        mode = "L" if do_grayscale else "RGB" if do_convert_rgb else None
+        pixels = to_pixels(image, mode, input_data_format)
         if do_rescale:
             check_scale(pixels, rescale_factor)
         return pixels.to(device) if device is not None else pixels

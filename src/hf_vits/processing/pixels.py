@@ -9,12 +9,13 @@ from transformers.image_utils import ChannelDimension, infer_channel_dimension_f
 
 from .opening import eight_bits
 
-RGB_SOURCES = (1, 3, 4)  # channels from which RGB can be made: grey, RGB, RGB with alpha
+RGB_SOURCES = (1, 3, 4)  # channels from which RGB or grey can be made: grey, RGB, RGB with alpha
+LUMA_WEIGHTS = (19595, 38470, 7471)  # of red, green and blue, in 1/65536 (Pillow, libImaging/Convert.c)
 
 
 def to_pixels(
     image: Image.Image | np.ndarray | torch.Tensor,
-    to_rgb: bool,
+    mode: str | None,
     channel_dimension: str | ChannelDimension | None = None,
 ) -> torch.Tensor:
     """Return the image as (channels, height, width), uint8 where it holds integers and float32 where it holds floats.
@@ -23,19 +24,20 @@ def to_pixels(
     height, width). Integers must lie in 0..255, apart from unsigned 16-bit images, which keep their high byte as
     when TensorFlow (and Pillow, for colour) reads a 16-bit PNG file. Levels of a PIL image that was read from a file
     are scaled as `opening.eight_bits` says.
-    to_rgb: grey becomes three equal channels and alpha is dropped, as `Image.convert("RGB")` does and the originals'
-    decoders do. EXIF orientation is not applied: `opening.open_image` does.
+    mode: what `Image.convert(mode)` makes, also of arrays and tensors: "RGB", three channels (grey becomes three equal
+    ones), or "L", one channel of luma (ITU-R 601). Both drop alpha. None: channels as they are.
+    EXIF orientation is not applied: `opening.open_image` does.
 
     Raises TypeError for a wrong type or dtype, ValueError for a shape or values that an image cannot have.
     """
     if isinstance(image, Image.Image):
-        image, channel_dimension = _from_pil(image, to_rgb), ChannelDimension.LAST
+        image, channel_dimension = _from_pil(image, mode), ChannelDimension.LAST
     if isinstance(image, np.ndarray):
         image = _from_numpy(image)
     if not isinstance(image, torch.Tensor):
         raise TypeError(f"expected a PIL image, a numpy array or a torch tensor, got {type(image).__name__}")
     image = _to_uint8_or_float32(_channels_first(image, channel_dimension))
-    return _to_rgb(image) if to_rgb else image
+    return image if mode is None else _converted(image, mode)
 
 
 def check_scale(image: torch.Tensor, rescale_factor: float) -> None:
@@ -56,14 +58,14 @@ def check_scale(image: torch.Tensor, rescale_factor: float) -> None:
         )
 
 
-def _from_pil(image: Image.Image, to_rgb: bool) -> np.ndarray:
+def _from_pil(image: Image.Image, mode: str | None) -> np.ndarray:
     if image.format:
         image = eight_bits(image)
     # In memory: Pillow's own conversion cuts 16 and 32 bit off at 255; their values are judged as an array's are.
     if image.mode.startswith(("I", "F")):
         return np.array(image)
-    if to_rgb:
-        return np.array(image.convert("RGB"))
+    if mode is not None:
+        return np.array(image.convert(mode))
     if image.mode in ("1", "P", "PA"):
         raise ValueError(
             f"an image of mode {image.mode!r} holds no pixel values without conversion; "
@@ -130,11 +132,22 @@ def _to_uint8_or_float32(image: torch.Tensor) -> torch.Tensor:
     return image.to(torch.uint8)
 
 
-def _to_rgb(image: torch.Tensor) -> torch.Tensor:
+def _converted(image: torch.Tensor, mode: str) -> torch.Tensor:
     channels = image.shape[0]
     if channels not in RGB_SOURCES:
         raise ValueError(
-            f"cannot make RGB of {channels} channels, only of 1 (grey), 3 (RGB) or 4 (RGB with alpha); pass "
-            "do_convert_rgb=False with as many values in image_mean and image_std to use all channels as they are"
+            f"cannot make {mode} of {channels} channels, only of 1 (grey), 3 (RGB) or 4 (RGB with alpha); pass "
+            "do_convert_rgb=False (and do_grayscale=False) with as many values in image_mean and image_std to use all "
+            "channels as they are"
         )
-    return image.expand(3, -1, -1) if channels == 1 else image[:3]
+    if mode == "RGB":
+        return image.expand(3, -1, -1) if channels == 1 else image[:3]
+    return image if channels == 1 else _luma(image[:3])
+
+
+def _luma(image: torch.Tensor) -> torch.Tensor:
+    """Return one channel of an RGB image (3, height, width); 8-bit images to the last bit as Pillow does."""
+    weights = torch.tensor(LUMA_WEIGHTS, device=image.device).view(3, 1, 1)
+    if image.dtype == torch.uint8:
+        return ((image * weights).sum(0, keepdim=True) + 2**15 >> 16).to(torch.uint8)
+    return (image * (weights / 2**16)).sum(0, keepdim=True)
