@@ -7,13 +7,15 @@ PYTHON ?= $$(for name in python3.13 python3.12 python3.11 python3 false; do \
 # The lowest versions have wheels for the oldest Python alone.
 FLOOR_VENV ?= .venv-floor
 FLOOR_PYTHON ?= python3.11
+# Apart from the others, see tests/models/test_torchao.py.
+TORCHAO = 'torchao>=0.18'
 WORKERS ?= 2
 CASES ?= ../shared/parity
 ARGS ?=
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.hf_vits-installed
-WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(CURDIR)
+WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(TORCHAO) $(CURDIR)
 PYTEST = $(BIN)/python -m pytest -q --durations=10
 UNIT_TESTS = --ignore tests/conformance --ignore tests/recipe_runs tests
 # Old versions may warn of what new ones have dropped, and transformers' own tests warn themselves.
@@ -36,6 +38,7 @@ env: ## the environment that all others use
 			{ echo "error: this needs Python 3.11 or newer with its module venv; name one by PYTHON=" >&2; exit 1; }; \
 		echo "installing hf_vits and what it needs into $(VENV)"; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/torchao $(TORCHAO); \
 		echo "$(WANTED)" > $(INSTALLED); \
 	fi
 
@@ -56,6 +59,7 @@ typecheck: env ## pyright (basic) over src/ and conversion/
 test-floor: ## the tests with the lowest versions that pyproject.toml allows, in FLOOR_VENV=.venv-floor
 	test -x $(FLOOR_VENV)/bin/uv || { $(FLOOR_PYTHON) -m venv $(FLOOR_VENV) && $(FLOOR_VENV)/bin/python -m pip install --quiet uv; }
 	$(FLOOR_VENV)/bin/uv pip install --quiet --python $(FLOOR_VENV)/bin/python --resolution lowest-direct -e '.[$(EXTRAS)]'
+	$(FLOOR_VENV)/bin/uv pip install --quiet --python $(FLOOR_VENV)/bin/python --resolution lowest-direct --no-deps --target $(FLOOR_VENV)/torchao $(TORCHAO)
 	$(ONE_THREAD) $(FLOOR_VENV)/bin/python -m pytest -q -n $(WORKERS) $(ANY_WARNING) $(UNIT_TESTS) $(ARGS)
 
 cards: env ## write what follows from facts and sizes in model_cards/ and README
