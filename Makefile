@@ -46,7 +46,7 @@ demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes d
 	@$(BIN)/python -m hf_vits.demo $(ARGS)
 
 test: lint ## lint and all tests but conformance and recipe-runs
-	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) $(UNIT_TESTS) $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --dist worksteal $(UNIT_TESTS) $(ARGS)
 
 lint: env ## ruff check and format, and the spelling
 	$(BIN)/ruff check .
@@ -60,7 +60,7 @@ test-floor: ## the tests with the lowest versions that pyproject.toml allows, in
 	test -x $(FLOOR_VENV)/bin/uv || { $(FLOOR_PYTHON) -m venv $(FLOOR_VENV) && $(FLOOR_VENV)/bin/python -m pip install --quiet uv; }
 	$(FLOOR_VENV)/bin/uv pip install --quiet --python $(FLOOR_VENV)/bin/python --resolution lowest-direct -e '.[$(EXTRAS)]'
 	$(FLOOR_VENV)/bin/uv pip install --quiet --python $(FLOOR_VENV)/bin/python --resolution lowest-direct --no-deps --target $(FLOOR_VENV)/torchao $(TORCHAO)
-	$(ONE_THREAD) $(FLOOR_VENV)/bin/python -m pytest -q -n $(WORKERS) $(ANY_WARNING) $(UNIT_TESTS) $(ARGS)
+	$(ONE_THREAD) $(FLOOR_VENV)/bin/python -m pytest -q -n $(WORKERS) --dist worksteal $(ANY_WARNING) $(UNIT_TESTS) $(ARGS)
 
 cards: env ## write what follows from facts and sizes in model_cards/ and README
 	@$(BIN)/python -m model_cards.generate

@@ -67,10 +67,9 @@ def train(model: DINOForPreTraining, images: ImageFolder, steps: int) -> list[fl
 
 
 @torch.inference_mode()
-def neighbour_accuracy(backbone: PreTrainedModel, images: ImageFolder) -> float:
-    batches = DataLoader(images, batch_size=256)
-    features = torch.cat([backbone.eval()(batch.to(backbone.device)).pooler_output.cpu() for batch, _ in batches])
-    split = train_test_split(features.numpy(), images.targets, train_size=0.1, stratify=images.targets, random_state=0)
+def neighbour_accuracy(backbone: PreTrainedModel, batches: list[torch.Tensor], classes: list[int]) -> float:
+    features = torch.cat([backbone.eval()(batch.to(backbone.device)).pooler_output.cpu() for batch in batches])
+    split = train_test_split(features.numpy(), classes, train_size=0.1, stratify=classes, random_state=0)
     known, others, known_classes, other_classes = split
     return KNeighborsClassifier(5, metric="cosine").fit(known, known_classes).score(others, other_classes)
 
@@ -102,13 +101,14 @@ def pretrain(folder: Path, args: argparse.Namespace) -> None:
     images = ImageFolder(folder, lambda image: processor(image, return_tensors="pt").pixel_values[0])
 
     model = make_model(args.image_size, args.patch_size).to("cuda" if torch.cuda.is_available() else "cpu")
-    untrained = neighbour_accuracy(model.export(), images)
+    batches = [batch for batch, _ in DataLoader(images, batch_size=256)]  # read once
+    untrained = neighbour_accuracy(model.export(), batches, images.targets)
     losses = train(model, pairs, args.steps)
     model.export().save_pretrained(args.output / "backbone")
     processor.save_pretrained(args.output / "backbone")
 
     backbone = AutoModel.from_pretrained(args.output / "backbone")
-    trained = neighbour_accuracy(backbone, images)
+    trained = neighbour_accuracy(backbone, batches, images.targets)
     shown = torch.stack([images[len(images) * index // 6][0] for index in range(6)])
     draw_attention(backbone, shown, processor, args.output / "attention.png")
     accuracies, loss = f"{untrained:.3f}->{trained:.3f}", f"{losses[0]:.3f}->{losses[-1]:.3f}"

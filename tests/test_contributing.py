@@ -18,7 +18,9 @@ FILES = dict(
 )
 COPIED = ("src", "conversion", "tests", "model_cards", "README.md", "CONTRIBUTING.md")
 
-CONVERT = """
+# Run in the copy: each part prints `== <name>` first.
+CHECKS = """
+print("== model")
 import torch
 from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForImageClassification
 
@@ -56,6 +58,24 @@ assert conversion.processor("toy", "toy_tiny", model)(image).pixel_values[0].sha
 from tests.support.hub import tiny_model
 
 assert tiny_model("toy").config.patch_size == 8
+print("works")
+
+print("== list", flush=True)
+from hf_vits.cli import main
+
+assert main(["list"]) == 0
+
+print("== cards", flush=True)
+import runpy
+
+runpy.run_module("model_cards.generate", run_name="__main__")
+
+print("== tests", flush=True)
+import pytest
+
+files = ["tests/conversion/test_sizes.py", "tests/test_imports.py", "tests/model_cards/test_generate.py"]
+selected = "test_no_module or test_every_module or toy or up_to_date"
+pytest.main(["-q", "--rootdir", ".", *files, "-k", selected])
 """
 
 
@@ -80,14 +100,16 @@ def copy(tmp_path_factory) -> Path:
     return copy
 
 
-def python(copy: Path, *arguments: str) -> str:
-    """Return what Python prints in the copy; it fails with the error output."""
+@pytest.fixture(scope="module")
+def printed(copy) -> dict[str, str]:
+    """Return {part of CHECKS: what it printed} of one Python process in the copy."""
     environment = {**os.environ, "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}"}
     result = subprocess.run(
-        [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", CHECKS], cwd=copy, env=environment, capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    _, *parts = re.split(r"^== (\w+)\n", result.stdout, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def test_the_example_is_complete():
@@ -102,18 +124,17 @@ def test_the_example_is_complete():
     }
 
 
-def test_auto_classes_build_it_conversion_works_and_the_tiny_form_is_found(copy):
-    python(copy, "-c", CONVERT)
+def test_auto_classes_build_it_conversion_works_and_the_tiny_form_is_found(printed):
+    assert printed["model"] == "works\n"
 
 
-def test_the_command_lists_it(copy):
-    listed = python(copy, "-m", "hf_vits.cli", "list")
-    assert re.search(r"toy +Toy transformer +2 +https://github.com/owner/toy", listed)
+def test_the_command_lists_it(printed):
+    assert re.search(r"toy +Toy transformer +2 +https://github.com/owner/toy", printed["list"])
 
 
-def test_cards_generate(copy):
+def test_cards_generate(copy, printed):
     """`make cards` writes the card and README's row, and changes nothing else."""
-    assert python(copy, "-m", "model_cards.generate").split() == ["model_cards/toy.md", "README.md"]
+    assert printed["cards"].split() == ["model_cards/toy.md", "README.md"]
     card = (copy / "model_cards/toy.md").read_text(encoding="utf-8")
     for text in ("license: apache-2.0", "# Toy transformer", "`ToyBackbone`", "| `toy_tiny` | 32 |", "@misc{toy,"):
         assert text in card
@@ -122,9 +143,6 @@ def test_cards_generate(copy):
     assert row in (copy / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_shared_tests_find_it(copy):
+def test_the_shared_tests_find_it(printed):
     """Its sizes are right, imports keep their order, and the tests of cards pass."""
-    selected = "test_no_module or test_every_module or toy or up_to_date"
-    files = ("tests/conversion/test_sizes.py", "tests/test_imports.py", "tests/model_cards/test_generate.py")
-    result = python(copy, "-m", "pytest", "-q", "--rootdir", str(copy), *files, "-k", selected)
-    assert re.search(r"\b9 passed", result), result
+    assert re.search(r"\b9 passed", printed["tests"]), printed["tests"]

@@ -125,7 +125,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(tmp_path, monkeypatch, capsys):
     with LoopbackHub() as hub, hub.in_process(tmp_path / "home", hub.token):
         for name, value in hub.environment(tmp_path / "home", hub.token).items():
             monkeypatch.setenv(name, value)  # for the Python process that the script starts
-        main_of("push_and_pull")(["user/vit-digits"])
+        main_of("push_and_pull")(["user/vit-digits", "--steps", "80"])
         printed = last_line(capsys)
         files = set(hub.repository("user/vit-digits").head.files)
     assert (printed["here"], printed["elsewhere"]) == ("same", "same")

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hf_vits.cli.models import encoder_of, one_input, variant_model
 from hf_vits.conversion import SYSTEMS, variants
 from model_cards.variants import load
+from tests.support.meta import RememberedShapes
 
 SIZES = {name: {variant: row for rows in load(name).values() for variant, row in rows.items()} for name in SYSTEMS}
 ROWS = [(name, variant) for name, table in SIZES.items() for variant in table]
@@ -27,7 +28,7 @@ def test_parameters_and_multiply_adds(name, variant):
         return
     own = expected.get("multiply-adds of hf_vits", original)
     model.set_attn_implementation("eager")  # whose products the counter sees
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with RememberedShapes(), FlopCounterMode(display=False) as counter, torch.no_grad():
         # A classifier on the class token would leave out what nobody reads of the last layer.
         model(**INPUTS.get(name) or one_input(encoder_of(model)), output_hidden_states=True)
     assert counter.get_total_flops() / 2e9 == pytest.approx(own, rel=0.02)

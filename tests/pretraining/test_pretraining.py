@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -22,9 +23,13 @@ from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.sit.configuration_sit import GENERATIONS
 from hf_vits.training.loop.callbacks import ClipEachGradient, FrozenLastLayer, TeacherUpdate
 
 from ..support.hub import TINY
+from ..support.weights import perturb
+from .test_sit import inputs as sit_inputs
+from .test_sit import sit
 
 SIZES = {
     "image_size": 32,
@@ -74,15 +79,6 @@ def esvit(**fields) -> EsViTForPreTraining:
     return EsViTForPreTraining(EsViTConfig(**{"backbone_config": BACKBONE} | HEAD | fields)).eval()
 
 
-@torch.no_grad()
-def perturb(model: torch.nn.Module) -> torch.nn.Module:
-    """Random weights everywhere, other in the student than in the teacher."""
-    generator = torch.Generator().manual_seed(3)
-    for tensor in model.parameters():
-        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.1)
-    return model
-
-
 MODELS = {
     "mae": (mae, (GLOBAL[:, 0], images(3, PATCHES, seed=4))),
     "dino": (dino, (GLOBAL, LOCAL)),
@@ -91,12 +87,14 @@ MODELS = {
     "esvit": (esvit, (GLOBAL, LOCAL)),
     "esvit_views": (lambda: esvit(use_regions=False), (GLOBAL, LOCAL)),
 }
+SIT = {f"sit {number}": (partial(sit, number), sit_inputs(number)) for number in GENERATIONS}
+METHODS = MODELS | SIT
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", METHODS)
 @torch.no_grad()
 def test_a_saved_model_computes_the_same_and_trains_the_same_parameters(name, tmp_path):
-    make, inputs = MODELS[name]
+    make, inputs = METHODS[name]
     model = perturb(make())
     model.train()(*inputs)  # moves the centres away from zero
     model.eval().save_pretrained(tmp_path)
@@ -109,9 +107,9 @@ def test_a_saved_model_computes_the_same_and_trains_the_same_parameters(name, tm
     assert {name for name, parameter in loaded.named_parameters() if parameter.requires_grad} == trained
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_trained_parameter_gets_a_gradient_and_no_other(name):
-    make, inputs = MODELS[name]
+    make, inputs = METHODS[name]
     model = make().train()
     model(*inputs).loss.backward()
     for key, parameter in model.named_parameters():
@@ -119,9 +117,9 @@ def test_every_trained_parameter_gets_a_gradient_and_no_other(name):
         assert has_gradient == parameter.requires_grad, key
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", METHODS)
 def test_trains_in_half_precision(name):
-    make, inputs = MODELS[name]
+    make, inputs = METHODS[name]
     model = make().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model(*inputs).loss
@@ -130,11 +128,11 @@ def test_trains_in_half_precision(name):
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "sit 2", "sit 3"])
 @torch.no_grad()
 def test_compiles_without_a_graph_break(name):
-    make, inputs = MODELS[name]
-    model = make()
+    make, inputs = METHODS[name]
+    model = make().eval()
     torch.compiler.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(*inputs).loss, model(*inputs).loss)
@@ -149,9 +147,9 @@ def test_exports_as_a_graph(name):
     torch.testing.assert_close(exported(*inputs).loss, model(*inputs).loss)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", METHODS)
 def test_checkpointing_gradients_changes_none(name):
-    make, inputs = MODELS[name]
+    make, inputs = METHODS[name]
     gradients = []
     for checkpointing in (False, True):
         model = make().train()

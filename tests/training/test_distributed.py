@@ -1,5 +1,6 @@
 """The same run over two processes, and over accumulated parts of its batches: the same loss curve."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,33 +16,77 @@ from hf_vits.training.launch import missing_processes
 
 from ..support.paths import ROOT
 from ..support.training import history, losses, tiny_recipe
+from .test_audio_training import BRANCHFORMER
+from .test_audio_training import tiny as tiny_audio
+from .test_pretraining_runs import BACKBONE, tiny
+
+NORMS = {"head_norm": "batch_norm", "backbone_config": BACKBONE | {"feed_forward": "locality"}}
+# {name of a run without labels: its method, changes of the model's configuration}
+PRETRAINING = {"mae": ("mae", {}), "ibot": ("ibot", {}), "ibot with batch norms": ("ibot", NORMS)}
+# Padding depends on what is in a process's part of a batch, and dropout on padding.
+EXACT = {"mask_convolutions": True} | dict.fromkeys(
+    ("hidden_dropout_prob", "position_dropout_prob", "attention_probs_dropout_prob"), 0.0
+)
 
 
-def launch(*arguments: str) -> None:
-    command = [str(Path(sys.executable).with_name("accelerate")), "launch", *arguments]
+@pytest.fixture(scope="module")
+def shared_runs(tmp_path_factory) -> dict[str, Path]:
+    """{name: recipe file} of runs that two processes, started once for all, have finished."""
+    folder = tmp_path_factory.mktemp("two")
+    recipes = {"classification": tiny_recipe(folder / "classification", train__length="12 steps")}
+    for name, (method, fields) in PRETRAINING.items():
+        recipes[name] = tiny(method, folder / name, train__length="10 steps")
+        model = recipes[name]["model"]
+        recipes[name]["model"] = model | {"config": model["config"] | fields}
+    speech = BRANCHFORMER | {"config": BRANCHFORMER["config"] | EXACT}
+    recipes["speech"] = tiny_audio(folder / "speech", folder / "spoken", "automatic-speech-recognition", speech)
+    files = {name: folder / f"{name}.yaml" for name in recipes}
+    for name, recipe in recipes.items():
+        files[name].write_text(yaml.safe_dump(recipe))
+    command = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "2", "--cpu"]
+    command += ["-m", "tests.support.train_all", *map(str, files.values())]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=280)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
+    return files
 
 
-def test_two_processes_follow_the_curve_of_one(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny_recipe(two, train__length="30 steps")))
-    launch("--num_processes", "2", "--cpu", "-m", "hf_vits.training", str(recipe))
-    alone = train(recipe, [f"output.directory={one}"])
+def alone_and_together(shared_runs, name: str, directory: Path) -> tuple[dict, dict, Path]:
+    """Return the results of a run by this process, those of the run by two, and the directory of the latter."""
+    alone = train(shared_runs[name], [f"output.directory={directory}"])
+    two = shared_runs[name].parent / name
+    together = json.loads((two / "results.json").read_text())
+    assert (alone["processes"], together["processes"]) == (1, 2)
+    return alone, together, two
 
-    assert (two / "results.json").is_file()
-    assert len(list((two / "checkpoints").glob("checkpoint-30/rng_state_*.pth"))) == 2
-    assert len(losses(one)) == 30
-    assert losses(two) == pytest.approx(losses(one), abs=1e-3)
-    for ours, theirs in zip(evaluations(one), evaluations(two), strict=True):
+
+def test_two_processes_follow_the_curve_of_one(tmp_path, shared_runs):
+    _, _, two = alone_and_together(shared_runs, "classification", tmp_path)
+    assert len(list((two / "checkpoints").glob("checkpoint-12/rng_state_*.pth"))) == 2
+    assert len(losses(tmp_path)) == 12
+    assert losses(two) == pytest.approx(losses(tmp_path), abs=1e-3)
+    for ours, theirs in zip(evaluations(tmp_path), evaluations(two), strict=True):
         assert theirs == pytest.approx(ours, abs=1e-3)
-    assert alone["processes"] == 1
 
 
 def evaluations(directory: Path) -> list[list[float]]:
     return [[e["eval_loss"], e["eval_accuracy"]] for e in history(directory) if "eval_loss" in e]
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_two_processes_follow_the_curve_of_one_without_labels(tmp_path, shared_runs, name):
+    alone, together, two = alone_and_together(shared_runs, name, tmp_path)
+    assert len(losses(tmp_path)) == 10
+    assert losses(two) == pytest.approx(losses(tmp_path), abs=1e-4)
+    assert together["test"]["knn_accuracy"] == pytest.approx(alone["test"]["knn_accuracy"], abs=0.02)
+
+
+def test_two_processes_recognise_speech_as_one_does(tmp_path, shared_runs):
+    alone, together, two = alone_and_together(shared_runs, "speech", tmp_path)
+    assert len(losses(tmp_path)) == 4
+    assert losses(two) == pytest.approx(losses(tmp_path), rel=1e-3)
+    assert together["test"] == pytest.approx(alone["test"], rel=1e-3)
+    assert (two / "transcripts.csv").read_text() == (tmp_path / "transcripts.csv").read_text()
 
 
 @pytest.mark.parametrize("cosub", [False, True])

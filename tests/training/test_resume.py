@@ -27,11 +27,6 @@ def start(recipe: Path, *overrides: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> None:
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output.decode()[-3000:]
-
-
 def kill_after(process: subprocess.Popen, directory: Path, steps: int) -> None:
     """SIGKILL the run and its workers once it has logged `steps` steps."""
     deadline = time.monotonic() + 240
@@ -47,24 +42,22 @@ def kill_after(process: subprocess.Popen, directory: Path, steps: int) -> None:
 def test_killed_at_a_random_step(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny_recipe(whole, train__length="45 steps", train__workers=1)))
-    step = random.randint(8, 40)
+    recipe.write_text(yaml.safe_dump(tiny_recipe(whole, train__length="30 steps", train__workers=1)))
+    step = random.randint(6, 25)
 
-    uninterrupted = start(recipe)
-    interrupted = start(recipe, f"output.directory={killed}")
-    kill_after(interrupted, killed, step)
-    finish(uninterrupted)
+    kill_after(start(recipe, f"output.directory={killed}"), killed, step)
     assert not (killed / "results.json").exists()
     assert list((killed / "checkpoints").glob("checkpoint-*")), f"no checkpoint before step {step}"
     # What a kill in the middle of writing a checkpoint leaves behind.
-    (killed / "checkpoints" / "incomplete" / "checkpoint-44").mkdir(parents=True, exist_ok=True)
-    (killed / "checkpoints" / "incomplete" / "checkpoint-44" / "model.safetensors").write_bytes(b"half")
-    finish(start(recipe, f"output.directory={killed}"))
+    (killed / "checkpoints" / "incomplete" / "checkpoint-29").mkdir(parents=True, exist_ok=True)
+    (killed / "checkpoints" / "incomplete" / "checkpoint-29" / "model.safetensors").write_bytes(b"half")
+    train(recipe, [f"output.directory={killed}"])
+    train(recipe)
 
     for name in ("model.safetensors", "config.json", "preprocessor_config.json", "confusion_matrix.csv"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), f"{name}, killed at step {step}"
     assert losses(whole) == losses(killed)
-    assert [entry["step"] for entry in history(killed) if "loss" in entry] == list(range(1, 46))
+    assert [entry["step"] for entry in history(killed) if "loss" in entry] == list(range(1, 31))
     assert (whole / "results.json").read_text() == (killed / "results.json").read_text()
 
 

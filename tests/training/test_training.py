@@ -267,7 +267,8 @@ def test_an_unknown_field_of_a_pretrained_model_is_refused(run):
 def test_a_student_follows_its_teacher(run, tmp_path, kind, student):
     """With alpha 1 nothing but the teacher is learned from; a distilled DeiT's second head follows it."""
     objective = {"distillation": kind, "alpha": 1.0, "temperature": 2.0}
-    changes = LEARNING | {"train__length": "60 steps", "train__log_every": "10 steps", "train__use_ema": False}
+    often = {"train__log_every": "10 steps", "train__save_every": None, "train__evaluate_every": None}
+    changes = LEARNING | {"train__length": "60 steps", "train__use_ema": False} | often
     train(tiny_recipe(tmp_path, model=student, teacher={"pretrained": str(run[0])}, objective=objective, **changes))
     entries = [entry for entry in history(tmp_path) if "loss" in entry]
     assert entries[-1]["distillation_loss"] < 0.8 * entries[0]["distillation_loss"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,9 +18,10 @@ from hf_vits.evaluation.features import evaluating, plain_encoder
 from hf_vits.pretraining.method import Column
 from hf_vits.pretraining.pictures import attention_columns, component_columns
 
-from .runs import save_figure
+from .grid import ImageGrid, save_figure
 
 SIDE = 1.6  # inches of a drawn image
+_TITLE_HEIGHT = 0.2  # inches
 GREY = 0.5  # drawn in place of hidden patches
 
 
@@ -65,18 +65,16 @@ def _draw(
 def draw_columns(columns: Sequence[Column], processor, path: Path) -> None:
     """Draw columns side by side; the first holds images, and maps are stretched to their size."""
     rows, _, height, width = columns[0].images.shape
-    figure = Figure(figsize=(SIDE * len(columns), SIDE * rows * height / width + 0.4), layout="constrained")
-    grid = figure.subplots(rows, len(columns), squeeze=False)
-    for axes_of_column, column in zip(grid.T, columns, strict=True):
-        axes_of_column[0].set_title(column.title, fontsize=9)
-        for axes, image in zip(axes_of_column, shown(column, processor), strict=True):
-            axes.axis("off")
+    grid = ImageGrid(SIDE, SIDE * height / width, [_TITLE_HEIGHT] + [0] * (rows - 1), len(columns))
+    for number, column in enumerate(columns):
+        grid.add_title(0, number, column.title, fontsize=9)
+        for row, image in enumerate(shown(column, processor)):
             if column.is_map:
-                axes.imshow(image, interpolation="nearest", extent=(0, width, height, 0))
+                grid.add(row, number, image, interpolation="nearest")
             else:
-                axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+                grid.add(row, number, image, cmap="gray", vmin=0, vmax=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(figure, path)
+    save_figure(grid.figure, path)
 
 
 def shown(column: Column, processor) -> np.ndarray:

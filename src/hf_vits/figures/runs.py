@@ -1,5 +1,6 @@
 """Figures of a finished run: curves, confusion matrix, predictions."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from .grid import ImageGrid, save_figure
+
 _TRAIN, _EVALUATION = "#4c72b0", "#dd8452"
 _RIGHT, _WRONG = "#2e7d32", "#c62828"
 # With more classes the cells of a confusion matrix are too small for names and counts.
 _MOST_NAMED_CLASSES = 25
 _GRID_WIDTH = 11.4  # inches
+_LETTER_WIDTH, _LINE_HEIGHT = 0.085, 0.17  # inches, of the titles of predictions
 
 
 @dataclass(frozen=True)
@@ -88,24 +92,23 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
     """Draw a grid of images titled by predicted class and probability, green if right, else red and corrected."""
-    rows, width = -(-len(predictions) // columns), _GRID_WIDTH / columns
-    shape = min(max(prediction.image.height / prediction.image.width for prediction in predictions), 1)
-    figure = Figure(figsize=(_GRID_WIDTH, (width * shape + 0.4) * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.axis("off")
-    for axes, prediction in zip(grid, predictions, strict=False):
-        title, color = f"{prediction.predicted} ({prediction.probability:.0%})", "black"
-        if prediction.label is not None:
-            right = prediction.predicted == prediction.label
-            title, color = (title, _RIGHT) if right else (f"{title}\nis {prediction.label}", _WRONG)
-        axes.imshow(prediction.image, cmap="gray" if prediction.image.mode == "L" else None)
-        axes.set_title(title, color=color, fontsize=10)
-    save_figure(figure, path)
+    width = _GRID_WIDTH / columns
+    height = width * min(max(prediction.image.height / prediction.image.width for prediction in predictions), 1)
+    titles = [_title(prediction, round(width / _LETTER_WIDTH)) for prediction in predictions]
+    lines = max(title.count("\n") + 1 for title, _ in titles)
+    grid = ImageGrid(width, height, [lines * _LINE_HEIGHT] * -(-len(predictions) // columns), columns)
+    for place, (prediction, (title, color)) in enumerate(zip(predictions, titles, strict=True)):
+        cmap = "gray" if prediction.image.mode == "L" else None
+        grid.add(*divmod(place, columns), np.asarray(prediction.image), cmap=cmap)
+        grid.add_title(*divmod(place, columns), title, color=color, fontsize=10)
+    save_figure(grid.figure, path)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
-    partial.replace(path)
+def _title(prediction: Prediction, width: int) -> tuple[str, str]:
+    """Return the title of a prediction, in lines of at most `width` letters, and its colour."""
+    lines = textwrap.wrap(f"{prediction.predicted} ({prediction.probability:.0%})", width)
+    if prediction.label is None:
+        return "\n".join(lines), "black"
+    if prediction.label == prediction.predicted:
+        return "\n".join(lines), _RIGHT
+    return "\n".join(lines + textwrap.wrap(f"is {prediction.label}", width)), _WRONG

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_vits.processing.video import VitsVideoProcessor
 
-from .runs import save_figure
+from .grid import save_figure
 
 _GAP = 1  # pixels between the frames of a contact sheet
 _GAP_LEVEL = 255

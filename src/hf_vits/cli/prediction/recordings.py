@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from hf_vits.figures.audio import power_spectrogram
-from hf_vits.figures.runs import save_figure
+from hf_vits.figures.grid import save_figure
 from hf_vits.processing.waveform import audio_length, load_audio
 
 from .windows import window_starts
