@@ -134,7 +134,9 @@ class OtherHub:
 
     def _run(self, ready: threading.Event) -> None:
         for port in ("hub", "storage"):
-            serve = asyncio.start_server(lambda reader, writer, port=port: self._talk(port, reader, writer), "127.0.0.1")
+            serve = asyncio.start_server(
+                lambda reader, writer, port=port: self._talk(port, reader, writer), "127.0.0.1"
+            )
             server = self._loop.run_until_complete(serve)
             self._ports[port] = server.sockets[0].getsockname()[1]
         ready.set()
@@ -263,7 +265,9 @@ class OtherHub:
         repo = self._repo(call, name)
         sha, _, files = repo.find(revision or "main")
         listed = [{"rfilename": path} for path in sorted(files)]
-        return reply({"id": name, "modelId": name, "sha": sha, "private": repo.private, "tags": [], "siblings": listed})
+        return reply(
+            {"id": name, "modelId": name, "sha": sha, "private": repo.private, "tags": [], "siblings": listed}
+        )
 
     def refs(self, call: Call, name: str) -> Any:
         head = self._repo(call, name).find("main")[0]
@@ -305,7 +309,10 @@ class OtherHub:
         for wanted in call.data["objects"]:
             oid, size = wanted["oid"], wanted["size"]
             if oid not in self.large:
-                wanted["actions"] = {"upload": self._where(oid, size), "verify": {"href": f"{self.url()}/{name}/verify"}}
+                wanted["actions"] = {
+                    "upload": self._where(oid, size),
+                    "verify": {"href": f"{self.url()}/{name}/verify"},
+                }
             objects.append(wanted)
         return reply({"transfer": "basic", "objects": objects})
 
