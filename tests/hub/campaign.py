@@ -1,4 +1,4 @@
-"""Every request of a push and of a pull, with every fault: `python -m tests.hub.campaign [--cases N --seed S]`.
+"""Every request of a push and of a pull, with every fault: `python -m tests.hub.campaign [--cases N] [--seed S]`.
 
 Each operation runs once to count its requests. Then, for each of its requests and each fault, it runs from the same
 state with the fault at this request, once or from there on, and again without a fault. It prints one line per kind of
@@ -146,13 +146,13 @@ class Campaign:
         with patch.multiple(constants, **limits), patch.object(file_download, "_ETAG_RETRY_TIMEOUT", SILENCE):
             yield
 
-    def run(self, operation: Operation, share: float, chance: random.Random) -> None:
+    def run(self, operation: Operation, count: int | None, chance: random.Random) -> None:
         operation.reset()
         self.hub.fail(None)
         expected = operation.run()
         requests = list(self.hub.calls)
         cases = [(first, fault, times) for first in range(len(requests)) for fault in FAULTS for times in (1, LASTING)]
-        chosen = chance.sample(cases, max(1, round(share * len(cases)))) if share < 1 else cases
+        chosen = cases if count is None else chance.sample(cases, min(count, len(cases)))
         start, before = time.process_time(), sum(self.bad.values())
         for first, fault, times in chosen:
             self.ran += 1
@@ -204,10 +204,7 @@ def pushes(hub: OtherHub) -> list[Operation]:
     files["model-00001-of-00002.safetensors"] = files["model.safetensors"]
     other = hub.state()
     operations = []
-    for name, before, part in (
-        ("push to a new repository", empty, 20_000),
-        ("push to an old repository", other, 90_000),
-    ):
+    for kind, before, part in (("a new", empty, 20_000), ("an old", other, 90_000)):
 
         def reset(before: Any = before, part: int = part) -> None:
             hub.restore(before)
@@ -218,7 +215,7 @@ def pushes(hub: OtherHub) -> list[Operation]:
         push()
         whole.append(held())
         whole.append(({".gitattributes": hub.repos[REPO].files()[".gitattributes"]}, 1))
-        operations.append(Operation(name, reset, push, lambda whole=whole: held() in whole))
+        operations.append(Operation(f"push to {kind} repository", reset, push, lambda whole=whole: held() in whole))
     hub.restore(empty)
     push()
     return operations
@@ -277,7 +274,7 @@ def described(model: Any, processor: Any) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=1.0, help="fraction of the cases to run (default: all)")
+    parser.add_argument("--cases", type=int, help="number of cases of each operation (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--only", default="", help="operations whose name contains this")
     args = parser.parse_args()
@@ -292,7 +289,7 @@ def main() -> int:
             for operation in (*pushes(hub), *pulls(hub, home)):
                 if args.only in operation.name:
                     with campaign.patience(operation):
-                        campaign.run(operation, args.share, random.Random(args.seed))
+                        campaign.run(operation, args.cases, random.Random(args.seed))
     for kind, count in sorted(campaign.bad.items()):
         print(f"{count:4} {kind} (such as {campaign.examples[kind]})")
     print(f"cases={campaign.ran} bad={sum(campaign.bad.values())}")

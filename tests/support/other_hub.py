@@ -8,6 +8,7 @@ It is a Hub without Xet: large files go by LFS to a second port, in parts if the
 import asyncio
 import base64
 import copy
+import functools
 import hashlib
 import json
 import re
@@ -134,9 +135,7 @@ class OtherHub:
 
     def _run(self, ready: threading.Event) -> None:
         for port in ("hub", "storage"):
-            serve = asyncio.start_server(
-                lambda reader, writer, port=port: self._talk(port, reader, writer), "127.0.0.1"
-            )
+            serve = asyncio.start_server(functools.partial(self._talk, port), "127.0.0.1")
             server = self._loop.run_until_complete(serve)
             self._ports[port] = server.sockets[0].getsockname()[1]
         ready.set()
@@ -264,10 +263,8 @@ class OtherHub:
     def info(self, call: Call, name: str, revision: str | None) -> Any:
         repo = self._repo(call, name)
         sha, _, files = repo.find(revision or "main")
-        listed = [{"rfilename": path} for path in sorted(files)]
-        return reply(
-            {"id": name, "modelId": name, "sha": sha, "private": repo.private, "tags": [], "siblings": listed}
-        )
+        listed = {"siblings": [{"rfilename": path} for path in sorted(files)]}
+        return reply({"id": name, "modelId": name, "sha": sha, "private": repo.private, "tags": []} | listed)
 
     def refs(self, call: Call, name: str) -> Any:
         head = self._repo(call, name).find("main")[0]
@@ -309,10 +306,8 @@ class OtherHub:
         for wanted in call.data["objects"]:
             oid, size = wanted["oid"], wanted["size"]
             if oid not in self.large:
-                wanted["actions"] = {
-                    "upload": self._where(oid, size),
-                    "verify": {"href": f"{self.url()}/{name}/verify"},
-                }
+                check = {"href": f"{self.url()}/{name}/verify"}
+                wanted["actions"] = {"upload": self._where(oid, size), "verify": check}
             objects.append(wanted)
         return reply({"transfer": "basic", "objects": objects})
 
