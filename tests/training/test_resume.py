@@ -59,6 +59,7 @@ def test_killed_at_a_random_step(tmp_path):
     # What a kill in the middle of writing a checkpoint leaves behind.
     (killed / "checkpoints" / "incomplete" / "checkpoint-44").mkdir(parents=True, exist_ok=True)
     (killed / "checkpoints" / "incomplete" / "checkpoint-44" / "model.safetensors").write_bytes(b"half")
+    (killed / ".saving-abcdefgh" / "content").mkdir(parents=True)
     finish(start(recipe, f"output.directory={killed}"))
 
     for name in ("model.safetensors", "config.json", "preprocessor_config.json", "confusion_matrix.csv"):
@@ -66,6 +67,7 @@ def test_killed_at_a_random_step(tmp_path):
     assert losses(whole) == losses(killed)
     assert [entry["step"] for entry in history(killed) if "loss" in entry] == list(range(1, 46))
     assert (whole / "results.json").read_text() == (killed / "results.json").read_text()
+    assert {path.name for path in whole.rglob("*")} == {path.name for path in killed.rglob("*")}
 
 
 def test_a_directory_belongs_to_one_recipe(tmp_path):

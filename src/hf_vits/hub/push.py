@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from huggingface_hub.errors import (
 from transformers import PreTrainedModel
 
 from hf_vits import __version__
+from hf_vits.folders import temporary_folder
 
 from .bundle import remove_bundle, write_bundle
 from .card import model_card, write_card
@@ -61,8 +61,8 @@ def save_for_hub(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists already and is not an empty folder: name another, or remove it first")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        written = Path(temporary, "whole")
+    with temporary_folder(folder.parent, f".{folder.name}-") as temporary:
+        written = temporary / "whole"
         written.mkdir()
         _write(model, written, processor, card, bundle)
         os.replace(written, folder)
@@ -118,8 +118,7 @@ def push_to_hub(
     _check_arguments(model, processor)
     api = HfApi(endpoint=endpoint, token=token, library_name="hf_vits", library_version=__version__)
     message = commit_message or f"Upload {type(model).__name__} with hf_vits"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with temporary_folder() as folder:
         _write(model, folder, processor, card, bundle)
         with discreet(api), _explained(api, repo_id, revision), bounded_requests():
             repo_id = _persistently(lambda: _create_repository(api, repo_id, private))
