@@ -103,7 +103,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def token_advice(api: HfApi, allow: str = "writing") -> str:
     """Return what to do where a token does not `allow` what was asked."""
     if api.token is None and get_token() is None:
-        return "There is no token: pass `token`, set the environment variable HF_TOKEN, or run `hf auth login`."
+        argument = "pass `token`, " if allow == "writing" else ""
+        return f"There is no token: {argument}set the environment variable HF_TOKEN, or run `hf auth login`."
     origin = "of HF_TOKEN or `hf auth login`" if api.token is None else "given as `token`"
     return f"Check the token {origin}: it must be valid and allow {allow} ({api.endpoint}/settings/tokens)."
 

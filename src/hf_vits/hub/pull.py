@@ -9,6 +9,7 @@ from huggingface_hub import _CACHED_NO_EXIST, HfApi, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -81,8 +82,8 @@ def _explained(api: HfApi, source: str | os.PathLike, failure: BaseException) ->
             f"there is neither a folder {source} nor, for this token, a repository {source} at {api.endpoint}: check "
             f"the name, and if the repository is private the token. {token_advice(api, 'reading')}"
         )
-    answer = getattr(failure, "response", None)
-    if getattr(answer or failure, "status_code" if answer else "status", None) in (401, 403):
+    status = failure.response.status_code if isinstance(failure, HfHubHTTPError) else getattr(failure, "status", None)
+    if status in (401, 403):
         message = getattr(failure, "server_message", None) or first_line(failure)
         return PermissionError(
             f"{api.endpoint} refuses to read {source}: {message.rstrip('.')}. {token_advice(api, 'reading')}"
