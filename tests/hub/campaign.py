@@ -172,7 +172,7 @@ def wrong_in(error: BaseException, ours: bool) -> Iterator[str]:
     if not ours:
         return
     text = str(error)
-    if type(error) not in (OSError, PermissionError, FileNotFoundError, ValueError):
+    if type(error) not in (OSError, PermissionError, ValueError):
         yield f"raw {type(error).__name__}: {text[:100]}"
     if REPO not in text:
         yield f"the error does not name the repository: {text[:200]}"

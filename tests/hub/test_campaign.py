@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-CASES = 25  # of each operation
+CASES = 20  # of each operation
 OPERATIONS = 5
 
 

@@ -51,8 +51,7 @@ def pulling(source: str | os.PathLike) -> Iterator[list[OSError]]:
     Where `source` is a folder nothing is changed. Yields the failures of requests so far.
 
     Raises:
-        PermissionError: the token does not allow reading the repository.
-        FileNotFoundError: there is no such repository, or it is not visible for this token.
+        PermissionError: the token does not allow reading the repository, or there is none that this token may see.
         OSError: the Hub failed or could not be reached; it did not answer in time; or it asks to wait for too long.
     """
     if os.path.isdir(source):
@@ -78,7 +77,7 @@ def _is_failure(error: BaseException) -> bool:
 
 def _explained(api: HfApi, source: str | os.PathLike, failure: BaseException) -> OSError:
     if isinstance(failure, RepositoryNotFoundError) and not isinstance(failure, GatedRepoError):
-        return FileNotFoundError(
+        return PermissionError(
             f"there is neither a folder {source} nor, for this token, a repository {source} at {api.endpoint}: check "
             f"the name, and if the repository is private the token. {token_advice(api, 'reading')}"
         )
