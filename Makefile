@@ -25,7 +25,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint cards parity parity-ci conformance recipe-runs bench docs clean
+.PHONY: help env demo test lint cards parity parity-ci conformance hub-campaign recipe-runs bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ parity-ci: env ## the golden cases of at most 60M parameters
 
 conformance: env ## transformers' own tests on every architecture
 	HF_HUB_OFFLINE=1 $(ONE_THREAD) $(PYTEST) -n $(WORKERS) $(ANY_WARNING) tests/conformance $(ARGS)
+
+hub-campaign: env ## every fault at every request of a push and a pull
+	$(ONE_THREAD) $(BIN)/python -m tests.hub.campaign $(ARGS)
 
 recipe-runs: env ## the small recipes without labels at full length, up to 20 minutes each
 	$(PYTEST) tests/recipe_runs $(ARGS)

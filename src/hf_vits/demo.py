@@ -10,7 +10,6 @@ import contextlib
 import json
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassif
 from hf_vits.data.images import SOURCES
 from hf_vits.data.splits import Split, load_classes
 from hf_vits.figures.runs import Prediction, draw_predictions
+from hf_vits.folders import temporary_folder
 from hf_vits.hub import push_to_hub
 from hf_vits.recipe import load_recipe
 from hf_vits.testing.hub import LoopbackHub
@@ -53,7 +53,7 @@ def demo(recipe: Path, report: Path) -> dict[str, Any]:
     if report.exists() and not (report / "results.json").is_file():
         raise FileExistsError(f"{report} exists and is no report of an earlier demo; choose another by --report")
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         checkpoint, run = Path(temporary, "cct_2_3x2_32.pth"), Path(temporary, "run")
         step(f"writing {checkpoint.name} as the original code would")
         torch.save(original_checkpoint(), checkpoint)

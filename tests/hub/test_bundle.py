@@ -3,12 +3,8 @@
 import gc
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -21,7 +17,6 @@ from hf_vits.testing.hub import LoopbackHub
 
 from ..support.hub import (
     TINY,
-    WITHOUT_HF_VITS,
     image,
     model_class,
     run_without_hf_vits,
@@ -89,29 +84,6 @@ print(model.classifier.bias.tolist())
 """
 
 
-# Pulls once for each line, the name of a folder for the caches, and prints a line.
-PULL_AGAIN_AND_AGAIN = """
-import time
-from huggingface_hub import constants
-from transformers import AutoImageProcessor, AutoModelForImageClassification, dynamic_module_utils
-from transformers.utils import hub
-
-time.sleep = lambda seconds: None
-for home in map(str.strip, sys.stdin):
-    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
-        del sys.modules[name]
-    sys.path[:] = [path for path in sys.path if not path.endswith("/modules")]
-    constants.HF_HUB_CACHE = f"{home}/hub"
-    dynamic_module_utils.HF_MODULES_CACHE = hub.HF_MODULES_CACHE = f"{home}/modules"
-    try:
-        AutoImageProcessor.from_pretrained("user/vit", trust_remote_code=True)
-        model = AutoModelForImageClassification.from_pretrained("user/vit", trust_remote_code=True)
-        print("bias", *model.classifier.bias.tolist(), flush=True)
-    except Exception as error:
-        print(repr(error).replace("\\n", " "), flush=True)
-"""
-
-
 @pytest.fixture
 def hub(tmp_path):
     with LoopbackHub() as hub, hub.in_process(tmp_path / "home"):
@@ -170,46 +142,6 @@ def test_fine_tuned_model_pushes_whole_again(hub, tmp_path):
     push_to_hub(model, "user/again", processor, token=hub.token)
     assert code_of(hub, "user/again") == code
     assert json.loads(run_without_hf_vits(LOAD_AGAIN, hub, tmp_path)) == model.classifier.bias.tolist()
-
-
-@contextmanager
-def pulling(hub: LoopbackHub, folder) -> Iterator[Callable[[str], str]]:
-    """Yield a function that pulls into a folder for caches, without hf_vits, and returns what the pull printed."""
-    environment = {**os.environ, **hub.environment(folder / "home")}
-    command = [sys.executable, "-c", WITHOUT_HF_VITS + PULL_AGAIN_AND_AGAIN]
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-
-        def pull(home: str) -> str:
-            process.stdin.write(f"{home}\n")
-            process.stdin.flush()
-            return process.stdout.readline().strip()
-
-        yield pull
-        process.stdin.close()
-
-
-@pytest.mark.parametrize("how", [{"status": 500}, {"lose_answer": True}], ids=str)
-def test_a_pull_that_broke_is_whole_the_next_time(hub, tmp_path, how):
-    """Whichever request the Hub fails from, what was fetched before it does not stand in the way afterwards."""
-    model = tiny_model("vit")
-    push_to_hub(model, "user/vit", tiny_processor(), token=hub.token)
-    expected = " ".join(["bias", *map(str, model.classifier.bias.tolist())])
-    broken = []
-    with pulling(hub, tmp_path) as pull:
-        while True:
-            home = str(tmp_path / f"home-{len(broken)}")
-            fault = hub.fault(times=1000, after=len(broken), **how)
-            first = pull(home)
-            fault.times = 0
-            if not fault.hits:
-                break
-            broken.append(first)
-            assert pull(home) == expected, f"after {len(broken) - 1} requests: {first}"
-    assert first == expected
-    assert len(broken) > 2 * len(code_of(hub, "user/vit"))
-    assert sum(result != expected for result in broken) > len(broken) // 2
 
 
 def test_modules_named_by_an_auto_map_name_all_that_they_need(tmp_path):

@@ -51,6 +51,7 @@ def test_killed_at_a_random_step(tmp_path):
     # What a kill in the middle of writing a checkpoint leaves behind.
     (killed / "checkpoints" / "incomplete" / "checkpoint-29").mkdir(parents=True, exist_ok=True)
     (killed / "checkpoints" / "incomplete" / "checkpoint-29" / "model.safetensors").write_bytes(b"half")
+    (killed / ".saving-abcdefgh" / "content").mkdir(parents=True)
     train(recipe, [f"output.directory={killed}"])
     train(recipe)
 
@@ -59,6 +60,7 @@ def test_killed_at_a_random_step(tmp_path):
     assert losses(whole) == losses(killed)
     assert [entry["step"] for entry in history(killed) if "loss" in entry] == list(range(1, 31))
     assert (whole / "results.json").read_text() == (killed / "results.json").read_text()
+    assert {path.name for path in whole.rglob("*")} == {path.name for path in killed.rglob("*")}
 
 
 def test_a_directory_belongs_to_one_recipe(tmp_path):

@@ -17,7 +17,6 @@ is then a folder or a Hub repository:
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,9 +97,15 @@ def check_free(folder: Path, overwrite: bool) -> None:
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
     """Yield a new folder to fill, which replaces `folder` when the block ends without an error."""
+    from hf_vits.folders import abandoned, temporary_folder
+
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        new, old = Path(temporary, "new"), Path(temporary, "old")
+    prefix = f".{folder.name}-"
+    for left in abandoned(folder.parent, prefix):
+        if (left / "old").is_dir() and not folder.exists():  # killed between the two lines that rename
+            (left / "old").rename(folder)
+    with temporary_folder(folder.parent, prefix) as temporary:
+        new, old = temporary / "new", temporary / "old"
         yield new
         if folder.exists():
             folder.rename(old)

@@ -16,11 +16,12 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.initialization import no_init_weights
-from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCESSOR_NAME, cached_file
+from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
 
 import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
+from hf_vits.hub.pull import pull, pull_file
 from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
@@ -98,7 +99,7 @@ def one_input(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def load_config(source: str) -> PreTrainedConfig:
     """Load the configuration of a model from a folder or Hub repository."""
     check_source(source)
-    return AutoConfig.from_pretrained(source)
+    return pull(AutoConfig, source)
 
 
 def check_source(source: str) -> None:
@@ -130,7 +131,7 @@ def load_model(source: str) -> PreTrainedModel:
     Raises ValueError if the weights lack tensors that the model needs.
     """
     model_class = class_of(load_config(source))
-    loaded: Any = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+    loaded: Any = pull(model_class, source, dtype="auto", output_loading_info=True)
     model, info = loaded
     check_complete(source, model_class, info["missing_keys"])
     return model.eval()
@@ -146,7 +147,7 @@ def load_classifier(source: str) -> tuple[PreTrainedModel, Any]:
 
 def load_with(auto_processor: type, source: str) -> tuple[PreTrainedModel, Any]:
     """Load a model, onto the accelerator if there is one, and its processor by an Auto class."""
-    processor = auto_processor.from_pretrained(source)
+    processor = pull(auto_processor, source)
     return on_accelerator(load_model(source)), processor
 
 
@@ -166,8 +167,8 @@ def on_accelerator(model: PreTrainedModel) -> PreTrainedModel:
 def load_processor(source: str) -> Any:
     """Load the processor that was saved with a model; None if there is none."""
     for name, auto_class in PROCESSORS.items():
-        if found := cached_file(source, name, _raise_exceptions_for_missing_entries=False):
+        if found := pull_file(source, name):
             if "feature_extractor_type" in json.loads(Path(found).read_text(encoding="utf-8")):
                 auto_class = AutoFeatureExtractor  # saved under the file name of image processors
-            return auto_class.from_pretrained(source)
+            return pull(auto_class, source)
     return None

@@ -4,14 +4,13 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import (
     BadRequestError,
     HfHubHTTPError,
@@ -23,11 +22,12 @@ from huggingface_hub.errors import (
 from transformers import PreTrainedModel
 
 from hf_vits import __version__
+from hf_vits.folders import temporary_folder
 
 from .bundle import remove_bundle, write_bundle
 from .card import model_card, write_card
-from .client import HubUnavailable, asked_wait, bounded_requests
-from .privacy import remove_paths, without_secrets
+from .client import HubUnavailable, asked_wait, bounded_requests, discreet, first_line, token_advice
+from .privacy import remove_paths
 from .usage import REPOSITORY
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ def save_for_hub(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists already and is not an empty folder: name another, or remove it first")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        written = Path(temporary, "whole")
+    with temporary_folder(folder.parent, f".{folder.name}-") as temporary:
+        written = temporary / "whole"
         written.mkdir()
         _write(model, written, processor, card, bundle)
         os.replace(written, folder)
@@ -118,10 +118,9 @@ def push_to_hub(
     _check_arguments(model, processor)
     api = HfApi(endpoint=endpoint, token=token, library_name="hf_vits", library_version=__version__)
     message = commit_message or f"Upload {type(model).__name__} with hf_vits"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with temporary_folder() as folder:
         _write(model, folder, processor, card, bundle)
-        with _discreet(api), _explained(api, repo_id, revision), bounded_requests():
+        with discreet(api), _explained(api, repo_id, revision), bounded_requests():
             repo_id = _persistently(lambda: _create_repository(api, repo_id, private))
             _fill_in_repository(folder / "README.md", repo_id)
             return _commit_on_newest(
@@ -211,7 +210,7 @@ def _persistently(call: Callable[[], T]) -> T:
             wait = _seconds_to_wait(error, attempt)
             if wait is None:
                 raise
-            logger.warning("%s; trying again in %s s (%s of %s)", _first_line(error), wait, attempt, ATTEMPTS - 1)
+            logger.warning("%s; trying again in %s s (%s of %s)", first_line(error), wait, attempt, ATTEMPTS - 1)
             time.sleep(wait)
     return call()
 
@@ -227,33 +226,6 @@ def _seconds_to_wait(error: Exception, attempt: int) -> float | None:
 
 
 @contextmanager
-def _discreet(api: HfApi) -> Iterator[None]:
-    """Remove signed addresses and tokens from errors, from their causes, and from the client's warnings."""
-    client = logging.getLogger("huggingface_hub.utils._http")
-
-    def clean(text: str) -> str:
-        return without_secrets(text, (api.token if isinstance(api.token, str) else None, get_token()))
-
-    def clean_record(record: logging.LogRecord) -> bool:
-        record.msg, record.args = clean(record.getMessage()), ()
-        return True
-
-    for source in (client, logger):
-        source.addFilter(clean_record)
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            cause.args = tuple(clean(item) if isinstance(item, str) else item for item in cause.args)
-            cause = cause.__cause__ or cause.__context__
-        raise
-    finally:
-        for source in (client, logger):
-            source.removeFilter(clean_record)
-
-
-@contextmanager
 def _explained(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]:
     """Replace the client's errors by errors that say what to do."""
     try:
@@ -266,7 +238,7 @@ def _explained(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]
     except RepositoryNotFoundError as error:
         raise PermissionError(
             f"{repo_id} at {api.endpoint} is not there for this token: it may be private to someone else, or deleted "
-            f"meanwhile. {_token_advice(api)}"
+            f"meanwhile. {token_advice(api)}"
         ) from error
     except BadRequestError:
         raise
@@ -275,7 +247,7 @@ def _explained(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]
         if status in (401, 403):
             raise PermissionError(
                 f"{api.endpoint} refuses to write to {repo_id} ({status}): "
-                f"{(error.server_message or _first_line(error)).rstrip('.')}. {_token_advice(api)}"
+                f"{(error.server_message or first_line(error)).rstrip('.')}. {token_advice(api)}"
             ) from error
         raise OSError(_failure(api, repo_id, error)) from error
     # ConnectionError is how uploads through Xet fail.
@@ -288,19 +260,8 @@ def _explained(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]
         raise OSError(_failure(api, repo_id, error.__cause__)) from error
 
 
-def _token_advice(api: HfApi) -> str:
-    if api.token is None and get_token() is None:
-        return "There is no token: pass `token`, set the environment variable HF_TOKEN, or run `hf auth login`."
-    origin = "of HF_TOKEN or `hf auth login`" if api.token is None else "given as `token`"
-    return f"Check the token {origin}: it must be valid and allow writing ({api.endpoint}/settings/tokens)."
-
-
 def _failure(api: HfApi, repo_id: str, error: Exception) -> str:
     return (
-        f"pushing to {repo_id} at {api.endpoint} failed: {_first_line(error)}. The repository holds its last complete "
+        f"pushing to {repo_id} at {api.endpoint} failed: {first_line(error)}. The repository holds its last complete "
         "commit; push again later, uploaded files are not sent twice."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

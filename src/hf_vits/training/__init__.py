@@ -25,7 +25,8 @@ def train(recipe: str | Path | dict[str, Any], overrides: Iterable[str] = ()) ->
 
     Raises:
         ValueError: the recipe is wrong, or the output directory holds a run of another recipe.
-        OSError: data, checkpoint or model files are missing or unreadable.
+        OSError: data, checkpoint or model files are missing or unreadable, or another process runs in the output
+            directory.
     """
     from .run import run
 

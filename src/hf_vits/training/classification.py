@@ -1,6 +1,5 @@
 """The common part of all classification tasks: losses, accuracy, confusion matrix, report."""
 
-import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from hf_vits.data.label_groups import heads_of
 from hf_vits.data.splits import Inputs, Split, Splits
 from hf_vits.evaluation.accuracy import confusion
 from hf_vits.figures.runs import draw_confusion, draw_curves
+from hf_vits.folders import temporary_folder
 from hf_vits.hub.card import write_card
 from hf_vits.recipe import Recipe
 
@@ -88,8 +88,8 @@ class Classification(Task):
     def write_report(self, run: FinishedRun) -> None:
         """Write confusion_matrix.csv, and README.md with curves, confusion matrix and predictions as figures."""
         output.write_confusion(run.directory, run.details, run.splits.class_names)
-        with tempfile.TemporaryDirectory() as drawn:
-            figures = [Path(drawn, f"{name}.png") for name in ("curves", "confusion_matrix", "predictions")]
+        with temporary_folder() as drawn:
+            figures = [drawn / f"{name}.png" for name in ("curves", "confusion_matrix", "predictions")]
             curves, matrix, predictions = figures
             draw_curves(run.history, curves)
             draw_confusion(run.details, run.splits.class_names, matrix)

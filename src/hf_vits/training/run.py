@@ -1,21 +1,23 @@
 """The training run of a recipe, from its YAML file to a saved model with its card."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from transformers import set_seed
 
+from hf_vits.folders import locked
 from hf_vits.hub import push_to_hub
-from hf_vits.recipe import load_recipe
+from hf_vits.recipe import Recipe, load_recipe
 
 from . import tasks
 from .building import build_model, build_trainer
 from .launch import prefer_cpu
 from .loop.history import HistoryFile
 from .report import output
-from .task import FinishedRun
+from .task import FinishedRun, Task
 
 
 def run(source: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -29,6 +31,14 @@ def run(source: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[s
 
     prefer_cpu()
     processes = PartialState()
+    with locked(directory) if processes.is_main_process else nullcontext():
+        if processes.is_main_process:
+            output.remove_leftovers(directory)
+        return _run(recipe, task, processes)
+
+
+def _run(recipe: Recipe, task: Task, processes: PartialState) -> dict[str, Any]:
+    directory = Path(recipe.output.directory)
     set_seed(recipe.train.seed)
     with processes.main_process_first():
         splits = task.load_splits(recipe.data)

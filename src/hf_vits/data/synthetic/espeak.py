@@ -2,10 +2,11 @@
 
 import ctypes
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from hf_vits.folders import temporary_folder
 
 # speak_lib.h of espeak-ng.
 _SYNCHRONOUS = 2
@@ -87,5 +88,5 @@ class Espeak:
 def _own_copy(library: Path) -> ctypes.CDLL:
     """Load the library from a copy of its file: the loader returns the same instance for the same file."""
     # Some systems cannot remove a loaded file; it stays in the temporary directory.
-    with tempfile.TemporaryDirectory(prefix="espeak-", ignore_cleanup_errors=True) as directory:
+    with temporary_folder() as directory:
         return ctypes.CDLL(shutil.copy(library, directory))

@@ -7,8 +7,6 @@ not in the training videos.
 
 import csv
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ from huggingface_hub import cached_assets_path
 from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
+
+from hf_vits.folders import temporary_folder
 
 # (down, right) per frame.
 DIRECTIONS = {"down": (1, 0), "left": (0, -1), "right": (0, 1), "up": (-1, 0)}
@@ -45,12 +45,9 @@ def moving_digits(folder: Path | None = None, seed: int = 0, count: int | None =
     target = folder / name
     if not target.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
-        try:
+        with temporary_folder(folder, f".{name}-") as partial:
             _write(partial, seed, count)
             _publish(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return target / LIST
 
 

@@ -7,7 +7,6 @@ Face's cache directory.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -21,6 +20,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from hf_vits.folders import temporary_folder
 from hf_vits.recipe import SpeechRecipe
 
 from .espeak import Espeak
@@ -209,9 +209,7 @@ def _say_all(utterances: Sequence[Utterance], *form) -> list[np.ndarray]:
 def _write(directory: Path, split: SpokenSplit) -> None:
     """Write a split completely or not at all; the files of a process that finished first are kept."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".speaking-", dir=directory.parent) as aside:
-        partial = Path(aside, directory.name)
-        partial.mkdir()
+    with temporary_folder(directory.parent, ".speaking-") as partial:
         samples, ends, utterances = (partial / name for name in _FILES)
         np.save(samples, split.samples)
         np.save(ends, split.ends)

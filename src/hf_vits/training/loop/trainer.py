@@ -22,9 +22,8 @@ from hf_vits.recipe import Recipe
 
 from ..examples.batches import GlobalBatches
 from ..examples.randomness import PartOfBatch, RandomStream, seed_at, seed_everything
+from ..report.output import INCOMPLETE
 from .teacher import Teacher
-
-_INCOMPLETE = "incomplete"
 
 
 class TrainingLoader(DataLoader):
@@ -203,7 +202,7 @@ class RecipeTrainer(Trainer):
 
     def _get_output_dir(self, trial) -> str:
         """Return the temporary directory in which Trainer writes a checkpoint until it is complete."""
-        return str(Path(self.args.output_dir) / _INCOMPLETE)
+        return str(Path(self.args.output_dir) / INCOMPLETE)
 
     def _save_checkpoint(self, model, trial) -> None:
         staging = Path(self._get_output_dir(trial))

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_vits.folders import abandoned, temporary_folder
 from hf_vits.recipe import Recipe, flat
 
 RECIPE = "recipe.yaml"
@@ -20,6 +21,9 @@ HISTORY = "history.jsonl"
 CONFUSION = "confusion_matrix.csv"
 CHECKPOINTS = "checkpoints"
 CARD = "README.md"
+# Names of what is being written: a checkpoint, and a model.
+INCOMPLETE = "incomplete"
+SAVING = ".saving-"
 
 # Keys that may change when a run is resumed, as may those of `output`: results do not depend on them.
 _FREE_KEYS = (
@@ -82,12 +86,21 @@ def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str])
     write_text(directory / CONFUSION, text.getvalue())
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a killed run was about to write, from a directory that no other run uses."""
+    for _ in abandoned(directory, SAVING):
+        pass
+    for path in directory.glob(".*.partial"):
+        path.unlink()
+    shutil.rmtree(directory / CHECKPOINTS / INCOMPLETE, ignore_errors=True)
+
+
 def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
     """Write model and processor for `from_pretrained`."""
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as partial:
+    with temporary_folder(directory, SAVING) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
-        for file in Path(partial).iterdir():
+        for file in partial.iterdir():
             file.replace(directory / file.name)
 
 

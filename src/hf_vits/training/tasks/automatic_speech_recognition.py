@@ -2,8 +2,6 @@
 
 import csv
 import io
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein
@@ -13,6 +11,7 @@ from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, Proces
 from hf_vits.data.audio import TEXT_SOURCES, clip_seconds
 from hf_vits.data.splits import Split, Splits, hold_out
 from hf_vits.figures.runs import draw_curves
+from hf_vits.folders import temporary_folder
 from hf_vits.hub.card import write_card
 from hf_vits.processing.speech import VitsCtcTokenizer, VitsSpeechProcessor
 from hf_vits.recipe import DataRecipe, Recipe, TokenizerRecipe
@@ -92,8 +91,8 @@ class AutomaticSpeechRecognition(Task):
         writer.writeheader()
         writer.writerows(run.details)
         output.write_text(run.directory / _TRANSCRIPTS, table.getvalue())
-        with tempfile.TemporaryDirectory() as drawn:
-            curves = Path(drawn, "curves.png")
+        with temporary_folder() as drawn:
+            curves = drawn / "curves.png"
             draw_curves(run.history, curves)
             card = training_card(run, self.noun, [curves], samples=some_transcripts(run.details))
             write_card(card, run.directory)

@@ -1,6 +1,5 @@
 """Self-supervised pretraining on images: masked autoencoders, and students with teachers."""
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.evaluation.features import extract, plain_encoder
 from hf_vits.figures.features import draw_method
 from hf_vits.figures.runs import draw_curves
+from hf_vits.folders import temporary_folder
 from hf_vits.hub.card import write_card
 from hf_vits.layers.patch import pair, square_grid
 from hf_vits.optim.schedules import cosine, teacher_temperature
@@ -108,8 +108,8 @@ class Pretraining(Task):
         backbone.mkdir(exist_ok=True)
         model: Any = run.model
         output.save_model(backbone, model.export(), run.processor)
-        with tempfile.TemporaryDirectory() as drawn:
-            curves, seen = Path(drawn, "curves.png"), Path(drawn, "what_it_sees.png")
+        with temporary_folder() as drawn:
+            curves, seen = drawn / "curves.png", drawn / "what_it_sees.png"
             draw_curves(run.history, curves)
             images = self.evaluation_set(run.recipe, run.model, run.processor, run.splits.test)
             draw_method(run.model, shown_images(images), run.processor, seen)
