@@ -70,6 +70,12 @@ MORE_WORDS = {
 }
 
 
+# What a model says of the images or clips of the size that the configuration names, which it is called with.
+MORE_WORDS |= dict.fromkeys(
+    ("image_size", "num_frames", "patch_size", "patch_sizes", "kernel_size"), ("an image of", "a clip of")
+)
+
+
 def short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 80 else f"{text[:76]} ..."
@@ -109,6 +115,12 @@ def odd_value(random: Random, name: str, value: Any) -> Any:
         return random.choice((value.upper(), f" {value}", value[:-1], f"{value}x", [value], f"{value}\n"))
     if isinstance(value, int | float) and not isinstance(value, bool) and random.random() < 0.4:
         return random.choice((value + 1, value - 1, 2 * value, -value, value / 3, value // 2, str(value), [value]))
+    if isinstance(value, bool) and random.random() < 0.7:
+        return not value
+    if isinstance(value, int) and random.random() < 0.6:
+        return random.choice((*INTEGERS, *HUGE))
+    if isinstance(value, float) and random.random() < 0.6:
+        return random.choice((*FLOATS, *INTEGERS))
     return copy.deepcopy(random.choice(random.choice((INTEGERS, INTEGERS, FLOATS, HUGE, OTHERS))))
 
 
@@ -137,12 +149,13 @@ def build_and_run(kind: Kind, fields: dict, saves: bool, trains: bool, folder: P
     assert read.to_diff_dict() == config.to_diff_dict(), f"read as {read}"
     model = kind.model_class(config)
     backbone = getattr(config, "backbone_config", config)
-    is_large = hasattr(backbone, "image_size") and max(sides_of(backbone)) > LARGEST_INPUT
-    if is_large or model.num_parameters() > MOST_PARAMETERS or getattr(config, "num_frames", None) or 0 > 100:
+    lengths = [getattr(backbone, name, None) or 0 for name in ("num_frames", "num_mel_bins")]
+    if hasattr(backbone, "image_size"):
+        lengths += sides_of(backbone)
+    if max(lengths) > LARGEST_INPUT or model.num_parameters() > MOST_PARAMETERS:
         return
     inputs = batch(kind, config)
     model.train(trains)
-    # Weights of half precision take half precision inputs.
     output = model(**inputs)
     check_output(kind, config, output, inputs)
     if trains:

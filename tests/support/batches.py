@@ -10,7 +10,7 @@ import torch
 import tests.models
 import tests.pretraining
 from hf_vits.auto import ROWS
-from tests.support.forms import BACKBONE, FRAMES, SAMPLES, SIZES, WORDS, gather
+from tests.support.forms import BACKBONE, FRAMES, SAMPLES, WORDS, gather
 
 LARGEST_SIDE = 64  # of the images of a batch, where a configuration is for larger ones and any size works
 
@@ -67,7 +67,9 @@ def batch(kind: Kind, config, size: int = 2) -> dict[str, torch.Tensor]:
     elif name == "input_values":
         inputs = {name: torch.randn(size, config.padded_length(SAMPLES))}
     else:
-        inputs = {name: torch.randn(size, getattr(config, "num_frames", FRAMES), config.num_mel_bins)}
+        channels = getattr(config, "num_channels", 1)
+        shape = [*([] if channels == 1 else [channels]), getattr(config, "num_frames", FRAMES), config.num_mel_bins]
+        inputs = {name: torch.randn(size, *shape)}
     return inputs | labels(model_class, config, size)
 
 

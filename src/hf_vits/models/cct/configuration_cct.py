@@ -4,7 +4,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration import VitsBackboneConfig, VitsConfig
+from ...configuration import VitsBackboneConfig, VitsConfig, pair
 
 
 class CctBaseConfig(VitsConfig):
@@ -92,6 +92,26 @@ class CctConfig(CctBaseConfig, VitsBackboneConfig):
     apply_layernorm: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
+
+    def smallest_side(self) -> int:
+        """Return the side in pixels of the smallest image that gives the tokenizer a token."""
+        side = 1
+        for _ in range(self.num_conv_layers):
+            if self.use_max_pool:
+                side = max(1, (side - 1) * self.pool_stride + self.pool_kernel_size - 2 * self.pool_padding)
+            side = max(1, (side - 1) * self.stride + self.kernel_size - 2 * self.padding)
+        return side
+
+    def check(self) -> None:
+        super().check()
+        if min(pair(self.image_size)) < self.smallest_side():
+            raise ValueError(
+                f"image_size must be at least {self.smallest_side()}, so that the convolutions and poolings give a "
+                f"token, got image_size={self.image_size} with {self.num_conv_layers} convolutions of "
+                f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding} and "
+                f"pool_kernel_size={self.pool_kernel_size}, pool_stride={self.pool_stride}, "
+                f"pool_padding={self.pool_padding}"
+            )
 
     @property
     def patch_size(self) -> int:
