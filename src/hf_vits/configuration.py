@@ -123,13 +123,22 @@ class VitsConfig(PreTrainedConfig):
                 f"num_attention_heads={self.num_attention_heads}"
             )
 
-    def check_patches(self, patch_size: int | list[int] | tuple[int, int]) -> None:
-        """Raise ValueError unless `image_size` is a multiple of a patch's (height, width) in pixels."""
-        if any(side % patch for side, patch in zip(pair(self.image_size), pair(patch_size), strict=True)):
+    def check_patches(self, field: str = "patch_size") -> None:
+        """Raise ValueError unless patches, whose size ends in (height, width) in pixels, fill `image_size`."""
+        patch_size = getattr(self, field)
+        patch = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size[-2:]
+        if any(side % length for side, length in zip(pair(self.image_size), patch, strict=True)):
             raise ValueError(
-                f"image_size must be a multiple of the patches' {patch_size} pixels in height and width, got "
-                f"image_size={self.image_size}"
+                f"image_size must be a multiple of {field} in height and width, got image_size={self.image_size} and "
+                f"{field}={patch_size}"
             )
+
+    def check_ratio(self, field: str, sizes: list[int] | tuple[int, ...]) -> None:
+        """Raise ValueError where a ratio of channels, one for all or one for each of `sizes`, leaves none."""
+        value = getattr(self, field)
+        ratios = value if isinstance(value, list | tuple) else [value] * len(sizes)
+        if any(int(size * ratio) < 1 for size, ratio in zip(sizes, ratios, strict=True)):
+            raise ValueError(f"{field} must leave at least one of {sizes} channels, got {field}={value}")
 
     def validate_architecture(self):
         """Run `check` as part of `@strict`'s validation, which transformers repeats on saving."""
@@ -246,6 +255,10 @@ class VitsHierarchicalConfig(VitsBackboneConfig):
                 raise ValueError(
                     f"{name} needs one value per stage, as depths={self.depths} has, got {name}={getattr(self, name)}"
                 )
+
+        for name in ("mlp_ratio", "mlp_ratios"):
+            if hasattr(self, name):
+                self.check_ratio(name, self.hidden_sizes)
 
     def check_heads(self) -> None:
         for hidden_size, num_heads in zip(self.hidden_sizes, self.num_attention_heads, strict=True):

@@ -14,7 +14,7 @@ from tests.support.batches import Kind, batch, kinds, sides
 from .harness import Case
 
 SMALL, LARGE = 60, 5000
-HUGE = (2**31, 2**31 - 1, 2**63, 10**6, 10**9, 10**15)
+HUGE = (2**31, 2**63, 10**6, 10**9)
 INTEGERS = (0, -1, 1, 2, 3, 5, 7, 33, -(2**31))
 FLOATS = (0.0, 0.5, 1.0, 1.1, 1.5, -0.5, 1e-30, math.nan, math.inf, -math.inf)
 OTHERS = ("", "1", "unknown", "GELU", "none", "🐈", None, True, False, (), [], [[]], [None], [1, 2], [1, 2, 3], [0.5])
@@ -72,7 +72,7 @@ MORE_WORDS = {
 
 # What a model says of the images or clips of the size that the configuration names, which it is called with.
 MORE_WORDS |= dict.fromkeys(
-    ("image_size", "num_frames", "patch_size", "patch_sizes", "kernel_size"), ("an image of", "a clip of")
+    ("image_size", "num_frames", "patch_size", "patch_sizes", "kernel_size"), ("an image of", "a clip of", "an image or")
 )
 
 
@@ -113,15 +113,15 @@ def odd_value(random: Random, name: str, value: Any) -> Any:
         return odd_list(random, list(value))
     if isinstance(value, str) and random.random() < 0.3:
         return random.choice((value.upper(), f" {value}", value[:-1], f"{value}x", [value], f"{value}\n"))
-    if isinstance(value, int | float) and not isinstance(value, bool) and random.random() < 0.4:
+    if isinstance(value, int | float) and not isinstance(value, bool) and random.random() < 0.5:
         return random.choice((value + 1, value - 1, 2 * value, -value, value / 3, value // 2, str(value), [value]))
     if isinstance(value, bool) and random.random() < 0.7:
         return not value
-    if isinstance(value, int) and random.random() < 0.6:
+    if isinstance(value, int) and random.random() < 0.85:
         return random.choice((*INTEGERS, *HUGE))
-    if isinstance(value, float) and random.random() < 0.6:
+    if isinstance(value, float) and random.random() < 0.85:
         return random.choice((*FLOATS, *INTEGERS))
-    return copy.deepcopy(random.choice(random.choice((INTEGERS, INTEGERS, FLOATS, HUGE, OTHERS))))
+    return copy.deepcopy(random.choice(random.choice((INTEGERS, FLOATS, OTHERS, OTHERS))))
 
 
 def odd_list(random: Random, values: list) -> list:

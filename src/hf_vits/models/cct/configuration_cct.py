@@ -47,6 +47,26 @@ class CctBaseConfig(VitsConfig):
     def num_prefix_tokens(self) -> int:
         return int(self.pooling == "token")
 
+    def smallest_length(self, num_conv_layers: int) -> int:
+        """Return the side in pixels, or words, of the smallest input that gives the tokenizer a token."""
+        length = 1
+        for _ in range(num_conv_layers):
+            if self.use_max_pool:
+                length = max(1, (length - 1) * self.pool_stride + self.pool_kernel_size - 2 * self.pool_padding)
+            length = max(1, (length - 1) * self.stride + self.kernel_size - 2 * self.padding)
+        return length
+
+    def check_length(self, field: str, num_conv_layers: int) -> None:
+        """Raise ValueError where the input that `field` names is too small for the tokenizer."""
+        smallest, value = self.smallest_length(num_conv_layers), getattr(self, field)
+        if min(pair(value)) < smallest:
+            raise ValueError(
+                f"{field} must be at least {smallest}, so that the convolutions and poolings give a token, got "
+                f"{field}={value} with num_conv_layers={num_conv_layers} of kernel_size={self.kernel_size}, "
+                f"stride={self.stride}, padding={self.padding}, pool_kernel_size={self.pool_kernel_size}, "
+                f"pool_stride={self.pool_stride} and pool_padding={self.pool_padding}"
+            )
+
     def check(self) -> None:
         super().check()
         self.check_heads()
@@ -93,25 +113,9 @@ class CctConfig(CctBaseConfig, VitsBackboneConfig):
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
-    def smallest_side(self) -> int:
-        """Return the side in pixels of the smallest image that gives the tokenizer a token."""
-        side = 1
-        for _ in range(self.num_conv_layers):
-            if self.use_max_pool:
-                side = max(1, (side - 1) * self.pool_stride + self.pool_kernel_size - 2 * self.pool_padding)
-            side = max(1, (side - 1) * self.stride + self.kernel_size - 2 * self.padding)
-        return side
-
     def check(self) -> None:
         super().check()
-        if min(pair(self.image_size)) < self.smallest_side():
-            raise ValueError(
-                f"image_size must be at least {self.smallest_side()}, so that the convolutions and poolings give a "
-                f"token, got image_size={self.image_size} with {self.num_conv_layers} convolutions of "
-                f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding} and "
-                f"pool_kernel_size={self.pool_kernel_size}, pool_stride={self.pool_stride}, "
-                f"pool_padding={self.pool_padding}"
-            )
+        self.check_length("image_size", self.num_conv_layers)
 
     @property
     def patch_size(self) -> int:

@@ -88,7 +88,7 @@ class ViTConfig(VitsBackboneConfig):
         super().check()
         self.check_heads()
         if self.stem_depths is None:
-            self.check_patches(self.patch_size)
+            self.check_patches()
         if self.pooling == "token" and not self.use_class_token:
             raise ValueError('pooling="token" needs use_class_token=True; without one, pool by "mean" or "map"')
         if self.position_embedding_type == "sincos2d" and self.hidden_size % 4:

@@ -98,7 +98,7 @@ class VivitConfig(VitsConfig):
                 f"num_sampled_frames={self.num_sampled_frames} frames are embedded one by one: tubelet_size must be "
                 f"(1, height, width), got tubelet_size={self.tubelet_size}"
             )
-        self.check_patches(self.tubelet_size[1:])
+        self.check_patches("tubelet_size")
         if self.num_frames % self.tubelet_size[0]:
             raise ValueError(
                 "num_frames must be a multiple of the tubelets' frames, got "
