@@ -78,10 +78,16 @@ class VitsConfig(PreTrainedConfig):
         dtype = options.get("torch_dtype") if self.dtype is None else self.dtype
         if dtype is not None and str(dtype).removeprefix("torch.") not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got dtype={dtype!r}")
-        for name, types in {"attn_implementation": str | dict, "output_attentions": bool}.items():
-            value = options.get(name)
+        fields = {"return_dict": bool, "output_hidden_states": bool | list, "is_encoder_decoder": bool}
+        fields |= {"chunk_size_feed_forward": int, "label2id": dict}
+        values = options | {name: getattr(self, name) for name in fields}
+        fields |= {"attn_implementation": str | dict, "output_attentions": bool}
+        for name, types in fields.items():
+            value = values.get(name)
             if value is not None and not isinstance(value, types):
                 raise TypeError(f"{name} must be {types}, got {name}={value!r}")
+        if not all(isinstance(name, str) and str(number).isdigit() for name, number in (self.label2id or {}).items()):
+            raise ValueError(f"label2id must give each name, a string, a number, got label2id={self.label2id!r}")
         if self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, got problem_type={self.problem_type!r}")
         check_labels(self.id2label, options.get("num_labels"))
@@ -123,14 +129,16 @@ class VitsConfig(PreTrainedConfig):
                 f"num_attention_heads={self.num_attention_heads}"
             )
 
-    def check_patches(self, field: str = "patch_size") -> None:
-        """Raise ValueError unless patches, whose size ends in (height, width) in pixels, fill `image_size`."""
+    def check_patches(self, field: str = "patch_size", cell: int = 1) -> None:
+        """Raise ValueError unless patches fill `image_size`; their size ends in (height, width), in `cell` pixels."""
         patch_size = getattr(self, field)
         patch = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size[-2:]
-        if any(side % length for side, length in zip(pair(self.image_size), patch, strict=True)):
+        # A map of cells is rounded up.
+        if any(-(-side // cell) % length for side, length in zip(pair(self.image_size), patch, strict=True)):
+            unit = f", in cells of {cell} pixels that stem_depths={self.stem_depths} leave" if cell > 1 else ""
             raise ValueError(
-                f"image_size must be a multiple of {field} in height and width, got image_size={self.image_size} and "
-                f"{field}={patch_size}"
+                f"image_size must be a multiple of {field} in height and width{unit}, got "
+                f"image_size={self.image_size} and {field}={patch_size}"
             )
 
     def check_ratio(self, field: str, sizes: list[int] | tuple[int, ...]) -> None:

@@ -24,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 from .opening import open_image
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_arithmetic, check_channels, check_enlarged, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_fields, check_size
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -91,7 +91,13 @@ class VitsImageProcessor(TorchvisionBackend):
     def __init__(self, **kwargs: Any):
         if __name__.startswith("hf_vits."):
             kwargs.pop("auto_map", None)  # as in `VitsConfig`: only a repository's copy of this class needs it
+        check_fields(self.valid_kwargs, kwargs)
         super().__init__(**kwargs)
+
+    def preprocess(self, images: ImageInput, *args: Any, **kwargs: Any) -> BatchFeature:
+        """Prepare images, see the class; `kwargs` override its fields."""
+        check_fields(self.valid_kwargs, kwargs)
+        return super().preprocess(images, *args, **kwargs)
 
     def fetch_images(self, images: Any) -> Any:
         """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision decodes differently."""

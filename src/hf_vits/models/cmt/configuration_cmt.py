@@ -66,7 +66,8 @@ class CmtConfig(VitsHierarchicalConfig):
             if any(side % stride for side in pair(self.image_size)):
                 raise ValueError(
                     f"image_size must be a multiple of {stride} in height and width, so that stage {stage + 1} can "
-                    f"reduce its map {self.sequence_reduction_ratios[stage]} times, got image_size={self.image_size}"
+                    f"reduce its map {self.sequence_reduction_ratios[stage]} times, got image_size={self.image_size} "
+                    f"with sequence_reduction_ratios={self.sequence_reduction_ratios}"
                 )
 
 
