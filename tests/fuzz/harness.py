@@ -44,7 +44,7 @@ from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 
 SECONDS, MEMORY, WORKERS = 10.0, 4 * 2**30, 2
-STARTING = 120.0  # seconds that a worker has for its imports
+STARTING = 600.0  # seconds that a worker has for its imports
 REFUSALS = (ValueError, TypeError, OSError, StrictDataclassError)
 CALLS, MESSAGE_LINES, LOG_LINES = 4, 5, 24  # of what is shown of a bad case
 

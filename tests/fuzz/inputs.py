@@ -152,11 +152,8 @@ def model_case(random: Random) -> Case:
         titles.append(f"{name}={title}")
     words = {*changes, *values, *own}
     # What is wrong with an image can be its size, and with two arguments that they do not fit together.
-    words |= (
-        {"an image of", "images of", "an image or", "a clip of", "a text of", "waveforms of", "channel"}
-        if changes
-        else set()
-    )
+    if changes:
+        words |= {"an image of", "images of", "an image or", "a clip of", "a text of", "waveforms of", "channel"}
     title = f"{kind.name}({', '.join(titles)}) of {short(kind.fields)}"
     return Case(title, tuple(words), lambda folder: run_model(position, seed, changes, values))
 
@@ -175,12 +172,10 @@ def run_model(position: int, seed: int, changes: dict, values: dict) -> None:
         return
     names = [name for name in ("logits", "last_hidden_state", "pooler_output") if output.get(name) is not None]
     main = inputs[ALL[position].model_class.main_input_name]
+    largest = max(x.float().abs().max() for x in inputs.values() if isinstance(x, torch.Tensor) and x.numel())
     for name in names:
         assert output[name].shape[0] == len(main), f"{name} of shape {tuple(output[name].shape)}"
-        limited = max(
-            (x.float().abs().max() for x in inputs.values() if isinstance(x, torch.Tensor) and x.numel()), default=0
-        )
-        assert not is_finite or limited > 1e6 or output[name].isfinite().all(), f"{name} is not finite"
+        assert not is_finite or largest > 1e6 or output[name].isfinite().all(), f"{name} is not finite"
 
 
 # Images

@@ -73,8 +73,8 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def straight(image: Image.Image) -> Image.Image:
-    """Return an image whose colours are not multiplied by alpha; Pillow converts the modes with it to no other."""
-    return image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode]) if image.mode in ("La", "RGBa") else image
+    """Return an image whose grey levels are not multiplied by alpha; Pillow converts that mode to no other but LA."""
+    return image.convert("LA") if image.mode == "La" else image
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
