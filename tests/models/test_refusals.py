@@ -29,7 +29,11 @@ TOO_SMALL = "image_size must be at least 36, so that the convolutions and poolin
     [
         (ViTConfig, {"layer_norm_eps": float("nan")}, "layer_norm_eps must be finite and at most 262144, got"),
         (ViTConfig, {"layer_scale_init_value": -INFINITY}, "layer_scale_init_value must be finite"),
-        (ViTConfig, {"hidden_size": 2**31}, "hidden_size must be finite and at most 32768, got hidden_size=2147483648"),
+        (
+            ViTConfig,
+            {"hidden_size": 2**31},
+            "hidden_size must be finite and at most 32768, got hidden_size=2147483648",
+        ),
         (ViTConfig, {"num_hidden_layers": 10**9}, "num_hidden_layers must be finite and at most 1024"),
         (CctTextConfig, {"vocab_size": 2**31}, "vocab_size must be finite and at most 16777216"),
         (SwinConfig, {"hidden_sizes": [96, 192, 384, 2**63]}, "hidden_sizes must be finite and at most 32768"),
@@ -41,7 +45,11 @@ TOO_SMALL = "image_size must be at least 36, so that the convolutions and poolin
         (TntConfig, {"patch_size": 12}, "image_size must be a multiple of patch_size in height and width, got"),
         (ViTConfig, {"stem_depths": [1, 1], "patch_size": 5}, "in cells of 8 pixels that stem_depths=[1, 1] leave"),
         (VivitConfig, {"num_frames": 5}, "num_frames must be a multiple of the tubelets' frames, got num_frames=5"),
-        (MvitConfig, {"num_frames": 8}, "patch_size needs a value for each of (frames, height, width) as num_frames=8"),
+        (
+            MvitConfig,
+            {"num_frames": 8},
+            "patch_size needs a value for each of (frames, height, width) as num_frames=8",
+        ),
         (CctConfig, {"kernel_size": 6, "stride": 6, "padding": 0, "use_max_pool": False}, TOO_SMALL),
         (ViTConfig, {"num_labels": -1}, "num_labels must lie in [0, 262144], got num_labels=-1"),
         (ViTConfig, {"num_labels": 2.0}, "num_labels must be a whole number, got num_labels=2.0"),
@@ -53,7 +61,11 @@ TOO_SMALL = "image_size must be at least 36, so that the convolutions and poolin
         (ViTConfig, {"dtype": "float31"}, "dtype must be one of float32, float16, bfloat16, float64, got"),
         (ViTConfig, {"attn_implementation": 1}, "attn_implementation must be str | dict, got attn_implementation=1"),
         (ViTConfig, {"return_dict": "no"}, "return_dict must be <class 'bool'>, got return_dict='no'"),
-        (DINOConfig, {"backbone_config": BACKBONE | {"image_size": 33}}, "image_size must be a multiple of patch_size"),
+        (
+            DINOConfig,
+            {"backbone_config": BACKBONE | {"image_size": 33}},
+            "image_size must be a multiple of patch_size",
+        ),
     ],
 )
 def test_odd_fields_are_refused_by_name(config_class, fields, message):
@@ -124,7 +136,9 @@ def test_labels_that_fit_are_taken():
     model = tiny_model("vit", id2label={0: "weight"}, label2id={"weight": 0})
     for labels in (torch.rand(2), torch.rand(2, 1), LABELS):
         assert model(inputs(model), labels=labels).loss.isfinite()
-    with pytest.raises(ValueError, match=re.escape("labels must be numbers (2, 1) for a regression, got torch.float32")):
+    with pytest.raises(
+        ValueError, match=re.escape("labels must be numbers (2, 1) for a regression, got torch.float32")
+    ):
         model(inputs(model), labels=torch.rand(3))
 
 
