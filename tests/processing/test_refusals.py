@@ -43,6 +43,13 @@ def test_odd_fields_are_refused_by_name(processor, fields, message):
         processor()([PICTURE] * 2, **fields)
 
 
+@pytest.mark.parametrize("processor", [VitsImageProcessor, VitsVideoProcessor])
+@pytest.mark.parametrize("name", ["size", "crop_size", "rescale_factor", "image_std"])
+def test_a_step_without_its_setting_is_refused(processor, name):
+    with pytest.raises(ValueError, match=f"do_.*=True needs {name}, got {name}=None: pass one, or do_.*=False"):
+        processor(**{name: None})
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -116,6 +123,7 @@ def test_texts_and_tokens_of_other_types_are_refused():
         (lambda: VitsCtcTokenizer.train_characters(5), "expected a list of texts, got int"),
         (lambda: VitsCtcTokenizer.train_characters([None]), "expected texts as strings, got NoneType: None"),
         (lambda: VitsCtcTokenizer.train_bpe(["a cat"], 1.5), "vocab_size must be a whole number, got 1.5"),
+        (lambda: VitsCtcTokenizer.train_bpe(["a cat"], 2**31), "vocab_size must be at most 1048576, got 2147483648"),
         (lambda: VitsCtcTokenizer.of_tokens(None, "words"), "tokens must be a list of strings, got None"),
         (lambda: VitsCtcTokenizer.of_tokens("abc", "words"), "tokens must be a list of strings, got 'abc'"),
         (lambda: tokenizer([]), "expected at least one text, got an empty batch"),

@@ -39,7 +39,10 @@ def check_views(pixel_values: torch.Tensor | None, num_views: int = 2) -> None:
     if pixel_values.ndim != 5:
         raise ValueError(f"pixel_values must be views of images, {shape}, got shape {tuple(pixel_values.shape)}")
     if pixel_values.shape[1] < num_views:
-        raise ValueError(f"at least {num_views} global views of each image are needed, got {pixel_values.shape[1]}")
+        raise ValueError(
+            f"at least {num_views} global views of each image are needed, got {pixel_values.shape[1]} "
+            f"in pixel_values of shape {tuple(pixel_values.shape)}"
+        )
 
 
 def as_list(

@@ -24,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 from .opening import open_image
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_arithmetic, check_channels, check_enlarged, check_fields, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_fields, check_size, check_steps
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -268,3 +268,4 @@ def _check_settings(
         )
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
+    check_steps(size=size, crop_size=crop_size, rescale_factor=rescale_factor, **kwargs)

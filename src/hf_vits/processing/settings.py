@@ -64,6 +64,18 @@ def as_device(device: torch.device | str) -> torch.device:
         raise ValueError(f"device must be the name of one, such as cpu or cuda:0, got {device!r}: {error}") from error
 
 
+STEPS = {"do_resize": ("size",), "do_center_crop": ("crop_size",), "do_rescale": ("rescale_factor",)}
+STEPS |= {"do_normalize": ("image_mean", "image_std")}
+
+
+def check_steps(**settings: Any) -> None:
+    """Raise ValueError where a step that is switched on lacks a setting."""
+    for switch, names in STEPS.items():
+        for name in names:
+            if settings.get(switch) and settings.get(name) is None:
+                raise ValueError(f"{switch}=True needs {name}, got {name}=None: pass one, or {switch}=False")
+
+
 def check_size(name: str, size: SizeDict | None, allowed: list[set[str]]) -> None:
     """Raise ValueError unless `size` is None or has the keys of one of the `allowed` forms, in whole pixels."""
     if size is None:

@@ -14,6 +14,7 @@ from ..layers.sequence_losses import PADDING
 BLANK, UNKNOWN = "<blank>", "<unk>"
 SPACE, START_AND_END = "<space>", "<sos/eos>"  # ESPnet's
 KINDS = ("characters", "subwords", "words")
+_MOST_TOKENS = 2**20  # more is a mistake, which would fill any memory
 _SUBWORD_SPACE = "▁"
 # The beam search ignores tokens that are less probable than this in a frame.
 _LEAST_PROBABILITY = 1e-5
@@ -62,6 +63,8 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
             raise TypeError(f"vocab_size must be a whole number, got {vocab_size!r}")
         if vocab_size < least:
             raise ValueError(f"the characters of the texts need a vocab_size of at least {least}, got {vocab_size}")
+        if vocab_size > _MOST_TOKENS:
+            raise ValueError(f"vocab_size must be at most {_MOST_TOKENS}, got {vocab_size}")
         backend = _of_pieces(models.BPE(unk_token=UNKNOWN))
         trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[BLANK, UNKNOWN], show_progress=False)
         backend.train_from_iterator(texts, trainer)

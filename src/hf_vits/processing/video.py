@@ -19,7 +19,7 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_arithmetic, check_channels, check_enlarged, check_fields, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_fields, check_size, check_steps
 
 # More of them are a mistake, which would fill any memory.
 MOST = {"num_frames": 2**14, "sampling_rate": 2**20, "num_clips": 2**10}
@@ -353,3 +353,4 @@ def _check_settings(
         raise ValueError(f"resample must be 2 (BILINEAR), as in the originals, got {resample!r}")
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
+    check_steps(size=size, crop_size=crop_size, rescale_factor=rescale_factor, **kwargs)
