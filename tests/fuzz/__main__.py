@@ -39,6 +39,7 @@ def main() -> int:
                 outcomes.append(outcome)
                 if outcome.result == "bad" or (options.refusals and outcome.result == "refused"):
                     tqdm.write(f"{outcome.result} {name} {seed}/{outcome.number}: {outcome.title}\n{outcome.detail}\n")
+                    sys.stdout.flush()
             print(harness.summary(campaign, seed, outcomes), flush=True)
             is_bad |= any(outcome.result == "bad" for outcome in outcomes)
     return int(is_bad)

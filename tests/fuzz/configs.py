@@ -150,7 +150,8 @@ def build_and_run(kind: Kind, fields: dict, saves: bool, trains: bool, folder: P
     config = kind.model_class.config_class(**fields)
     config.save_pretrained(folder)
     read = type(config).from_pretrained(folder)
-    assert json.dumps(read.to_diff_dict()) == json.dumps(config.to_diff_dict()), f"read as {read}"
+    written, again = (json.dumps(c.to_diff_dict(), sort_keys=True) for c in (config, read))
+    assert again == written, f"read as {again}"
     model = kind.model_class(config)
     backbone = getattr(config, "backbone_config", config)
     lengths = [getattr(backbone, name, None) or 0 for name in ("num_frames", "num_mel_bins")]
