@@ -78,7 +78,7 @@ class VitsConfig(PreTrainedConfig):
         dtype = options.get("torch_dtype") if self.dtype is None else self.dtype
         if dtype is not None and str(dtype).removeprefix("torch.") not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got dtype={dtype!r}")
-        fields = {"return_dict": bool, "output_hidden_states": bool | list, "is_encoder_decoder": bool}
+        fields = {"return_dict": bool, "output_hidden_states": int | list, "is_encoder_decoder": bool}
         fields |= {"chunk_size_feed_forward": int, "label2id": dict}
         values = options | {name: getattr(self, name) for name in fields}
         fields |= {"attn_implementation": str | dict, "output_attentions": bool}

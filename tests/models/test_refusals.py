@@ -96,7 +96,7 @@ def test_what_is_no_tensor_of_real_numbers_is_refused(form):
         for empty in (batch[:0], batch[:, :0], batch[..., :0]):
             with pytest.raises(ValueError, match=f"{name} must not be empty, got shape"):
                 part(empty)
-    with pytest.raises(TypeError, match="output_hidden_states must be True, False or a list of numbers of layers"):
+    with pytest.raises(TypeError, match="output_hidden_states must be True, False or numbers of layers, got Tensor"):
         model(batch, output_hidden_states=torch.ones(2))
     with pytest.raises(TypeError, match="got unknown arguments position_mask: leave them out"):
         model(batch, position_mask=torch.ones(2, 16))
@@ -148,7 +148,7 @@ def test_labels_of_several_heads_are_checked():
     clips = torch.rand(2, 2, 3, 16, 16)
     assert model(clips, labels=torch.tensor([[0, 2], [1, 1]])).loss.isfinite()
     for labels in (LABELS, torch.rand(2, 3)):
-        with pytest.raises(ValueError, match="labels must be"):
+        with pytest.raises(ValueError, match="labels"):
             model(clips, labels=labels)
     with pytest.raises(ValueError, match=re.escape("labels must lie in [0, 5)")):
         model(clips, labels=torch.tensor([[0, 3], [1, 1]]))

@@ -34,14 +34,14 @@ def check_tensors(given: dict[str, object], names: Iterable[str], main: str) -> 
 
 
 def check_flags(given: dict[str, object]) -> None:
-    """Raise TypeError unless what chooses outputs is True, False or, for `output_...`, a list of numbers of layers."""
+    """Raise TypeError unless what chooses outputs is True, False or, for `output_...`, numbers of layers."""
     for name, value in given.items():
         is_choice = name.startswith("output_")
         if value is None or not (is_choice or name == "return_dict"):
             continue
-        layers = value if is_choice and isinstance(value, list | tuple) else ()
-        if not (isinstance(value, bool) or (layers and all(isinstance(layer, int) for layer in layers))):
-            allowed = "True, False or a list of numbers of layers" if is_choice else "True or False"
+        layers = value if is_choice and isinstance(value, list | tuple | set | range) else [value]
+        if not all(isinstance(layer, int if is_choice else bool) for layer in layers):
+            allowed = "True, False or numbers of layers" if is_choice else "True or False"
             raise TypeError(f"{name} must be {allowed}, got {type(value).__name__}")
 
 
