@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -20,7 +20,9 @@ def check_fields(kwargs_class: type, fields: dict[str, Any]) -> None:
     known = {name: value for name, value in fields.items() if name in kwargs_class.__annotations__}
     validate_typed_dict(kwargs_class, known)
     for name in ("size", "crop_size", "pad_size"):
-        if isinstance(size := fields.get(name), list | tuple) and len(size) != 2:
+        size = fields.get(name)
+        is_size = size is None or isinstance(size, int | SizeDict | Mapping)
+        if not (is_size or (isinstance(size, list | tuple) and len(size) == 2)):
             raise ValueError(f"{name} must be (height, width), a number or a dict of sides, got {size}")
     for name in ("image_mean", "image_std", "rescale_factor"):
         values = fields.get(name)
