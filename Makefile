@@ -25,7 +25,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint cards parity parity-ci conformance hub-campaign recipe-runs bench docs clean
+.PHONY: help env demo test lint typecheck test-floor cards parity parity-ci conformance hub-campaign recipe-runs fuzz bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ hub-campaign: env ## every fault at every request of a push and a pull
 
 recipe-runs: env ## the small recipes without labels at full length, up to 20 minutes each
 	$(PYTEST) tests/recipe_runs $(ARGS)
+
+fuzz: env ## thousands of odd configurations, inputs, checkpoints, media and recipes, of three seeds
+	$(ONE_THREAD) $(BIN)/python -m tests.fuzz --seed 0 1 2 --workers $(WORKERS) $(ARGS)
 
 bench: env ## speed and memory beside transformers, timm and torchvision
 	$(BIN)/python -m benchmarks.speed $(ARGS)

@@ -1,5 +1,6 @@
 """The image processor that all image architectures of hf_vits share."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,15 @@ from transformers.processing_utils import ImagesKwargs
 from .opening import open_image
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_arithmetic, check_channels, check_enlarged, check_size
+from .settings import (
+    MOST_ENLARGED_PIXELS,
+    check_arithmetic,
+    check_channels,
+    check_enlarged,
+    check_fields,
+    check_size,
+    check_steps,
+)
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -96,7 +105,13 @@ class VitsImageProcessor(TorchvisionBackend):
     def __init__(self, **kwargs: Any):
         if __name__.startswith("hf_vits."):
             kwargs.pop("auto_map", None)  # as in `VitsConfig`: only a repository's copy of this class needs it
+        check_fields(self.valid_kwargs, kwargs)
         super().__init__(**kwargs)
+
+    def preprocess(self, images: ImageInput, *args: Any, **kwargs: Any) -> BatchFeature:
+        """Prepare images, see the class; `kwargs` override its fields."""
+        check_fields(self.valid_kwargs, kwargs)
+        return super().preprocess(images, *args, **kwargs)
 
     def fetch_images(self, images: Any) -> Any:
         """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision decodes differently."""
@@ -220,6 +235,12 @@ class VitsImageProcessor(TorchvisionBackend):
 
     def center_crop(self, image: torch.Tensor, size: SizeDict, convention: str = "torchvision") -> torch.Tensor:
         """Crop the centre of images (..., channels, height, width); smaller ones are first padded with zeros."""
+        padded = max(image.shape[-2], size["height"]), max(image.shape[-1], size["width"])
+        if math.prod(padded) > max(MOST_ENLARGED_PIXELS, size["height"] * size["width"], math.prod(image.shape[-2:])):
+            raise ValueError(
+                f"crop_size={dict(size)} would pad images of {tuple(image.shape[-2:])} pixels to {padded}, more than "
+                f"{MOST_ENLARGED_PIXELS} pixels; choose a smaller one"
+            )
         if convention == "torchvision":
             return tvF.center_crop(image, [size.height, size.width])
         return super().center_crop(image, size)  # rounds an odd margin down, as big_vision does
@@ -269,3 +290,4 @@ def _check_settings(
         )
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
+    check_steps(size=size, crop_size=crop_size, rescale_factor=rescale_factor, **kwargs)

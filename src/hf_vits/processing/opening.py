@@ -69,7 +69,12 @@ def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Imag
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Return an image in Pillow's `mode`, "RGB" or "L", with `eight_bits` before Pillow's own conversion."""
-    return eight_bits(image).convert(mode)
+    return straight(eight_bits(image)).convert(mode)
+
+
+def straight(image: Image.Image) -> Image.Image:
+    """Return an image whose grey levels are not multiplied by alpha; Pillow converts that mode to no other but LA."""
+    return image.convert("LA") if image.mode == "La" else image
 
 
 def eight_bits(image: Image.Image) -> Image.Image:

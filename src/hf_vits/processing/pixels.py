@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
-from .opening import eight_bits
+from .opening import eight_bits, straight
 
 RGB_SOURCES = (1, 3, 4)  # channels from which RGB or grey can be made: grey, RGB, RGB with alpha
 LUMA_WEIGHTS = (19595, 38470, 7471)  # of red, green and blue, in 1/65536 (Pillow, libImaging/Convert.c)
@@ -65,7 +65,7 @@ def _from_pil(image: Image.Image, mode: str | None) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         return np.array(image)
     if mode is not None:
-        return np.array(image.convert(mode))
+        return np.array(straight(image).convert(mode))
     if image.mode in ("1", "P", "PA"):
         raise ValueError(
             f"an image of mode {image.mode!r} holds no pixel values without conversion; "

@@ -1,12 +1,81 @@
 """Checks that the processors of images and of videos share."""
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any
 
+import torch
+from huggingface_hub.dataclasses import type_validator, validate_typed_dict
 from PIL import Image
 from transformers.image_utils import SizeDict
 
 # Pixels of a 4K frame, rounded up. To enlarge an image further takes seconds and hundreds of megabytes.
 MOST_ENLARGED_PIXELS = 2**23
+
+
+def check_fields(kwargs_class: type, fields: dict[str, Any]) -> None:
+    """Raise an error that names the field where a value is not of the type that a processor's `valid_kwargs` has."""
+    known = {name: value for name, value in fields.items() if name in kwargs_class.__annotations__}
+    validate_typed_dict(kwargs_class, known)
+    for name in ("size", "crop_size", "pad_size"):
+        size = fields.get(name)
+        is_size = size is None or isinstance(size, int | SizeDict | Mapping)
+        if not (is_size or (isinstance(size, list | tuple) and len(size) == 2)):
+            raise ValueError(f"{name} must be (height, width), a number or a dict of sides, got {size}")
+    for name in ("image_mean", "image_std", "rescale_factor"):
+        values = fields.get(name)
+        for value in values if isinstance(values, list | tuple) else [values]:
+            if value is not None:
+                check_number(name, value)
+    if fields.get("device") is not None:
+        as_device(fields["device"])
+
+
+def check_types(function: Callable, values: dict[str, Any]) -> None:
+    """Raise TypeError or ValueError unless arguments of a function have the types of its annotations.
+
+    A number may be whole where a float is expected, and must be finite. Arguments without annotation are not checked.
+    """
+    for name, parameter in inspect.signature(function).parameters.items():
+        value, annotation = values.get(name), parameter.annotation
+        if annotation is parameter.empty or parameter.kind is parameter.VAR_KEYWORD or name not in values:
+            continue
+        if isinstance(value, float) or annotation is float:
+            check_number(name, value)
+            annotation = annotation | int
+        type_validator(name, value, annotation)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise TypeError or ValueError unless `value` is a finite number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+
+
+def as_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name; ValueError or TypeError, which name it, if there is none of that name."""
+    if not isinstance(device, torch.device | str):
+        raise TypeError(f"device must be the name of a device or a torch.device, got {device!r}")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be the name of one, such as cpu or cuda:0, got {device!r}: {error}") from error
+
+
+STEPS = {"do_resize": ("size",), "do_center_crop": ("crop_size",), "do_rescale": ("rescale_factor",)}
+STEPS |= {"do_normalize": ("image_mean", "image_std")}
+
+
+def check_steps(**settings: Any) -> None:
+    """Raise ValueError where a step that is switched on lacks a setting."""
+    for switch, names in STEPS.items():
+        for name in names:
+            if settings.get(switch) and settings.get(name) is None:
+                raise ValueError(f"{switch}=True needs {name}, got {name}=None: pass one, or {switch}=False")
 
 
 def check_size(name: str, size: SizeDict | None, allowed: list[set[str]]) -> None:
@@ -38,7 +107,7 @@ def check_enlarged(size: tuple[int, int], target: tuple[int, int], shortest_edge
 
 def check_arithmetic(convention: str, conventions: tuple[str, ...], rescale_factor: float | None) -> None:
     """Raise ValueError unless `convention` is one of `conventions` and `rescale_factor` is None or above 0."""
-    if convention not in conventions:
+    if not isinstance(convention, str) or convention not in conventions:
         raise ValueError(f"convention must be one of {', '.join(conventions)}, got {convention!r}")
     if rescale_factor is not None and not rescale_factor > 0:
         raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import validate_typed_dict
 from PIL import Image
 from torch.nn import functional
 from transformers.image_processing_utils import BatchFeature
@@ -20,8 +19,10 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_arithmetic, check_channels, check_enlarged, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_fields, check_size, check_steps
 
+# More of them are a mistake, which would fill any memory.
+MOST = {"num_frames": 2**14, "sampling_rate": 2**20, "num_clips": 2**10}
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -96,6 +97,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
     def __init__(self, **kwargs: Any):
         if __name__.startswith("hf_vits."):
             kwargs.pop("auto_map", None)  # as in `VitsConfig`: only a repository's copy of this class needs it
+        check_fields(self.valid_kwargs, kwargs)
         super().__init__(**kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
@@ -159,7 +161,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
             raise ValueError("give either num_frames or fps, got both")
         names = self.valid_kwargs.__annotations__
         validate_kwargs(captured_kwargs=kwargs.keys(), valid_processor_keys=list(names))
-        validate_typed_dict(self.valid_kwargs, kwargs)
+        check_fields(self.valid_kwargs, kwargs)
         given = {name: value for name, value in kwargs.items() if value is not None}
         if "num_frames" in given:
             given["fps"] = None
@@ -339,12 +341,16 @@ def _check_settings(
     **kwargs: Any,
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
-    for name, value in (("num_frames", num_frames), ("sampling_rate", sampling_rate), ("num_clips", num_clips)):
+    numbers = {"num_frames": num_frames, "sampling_rate": sampling_rate, "num_clips": num_clips}
+    for name, value in numbers.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be above 0, got {value}")
+        if value is not None and value > MOST[name]:
+            raise ValueError(f"{name} must be at most {MOST[name]}, got {value}")
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
     if resample != PILImageResampling.BILINEAR:
         raise ValueError(f"resample must be 2 (BILINEAR), as in the originals, got {resample!r}")
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
+    check_steps(size=size, crop_size=crop_size, rescale_factor=rescale_factor, **kwargs)

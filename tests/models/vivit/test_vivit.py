@@ -168,7 +168,7 @@ def test_uniform_frames_are_the_originals():
             "must be even.*num_attention_heads=1",
         ),
         ({"num_sampled_frames": 2}, r"tubelet_size must be \(1, height, width\)"),
-        ({"tubelet_size": [4, 4]}, r"tubelet_size must be \(frames, height, width\)"),
+        ({"tubelet_size": [4, 4]}, r"tubelet_size must have 3 values"),
         ({"num_temporal_layers": -1}, "must not be negative"),
         ({"head_sizes": [3, 4]}, r"head_sizes=\[3, 4\] are 7 classes together.*num_labels=2"),
         ({"hidden_size": 18}, "multiple of num_attention_heads"),

@@ -175,7 +175,7 @@ class SiTForPreTraining(SelfDistillationModel):
         """Raise ValueError unless there are two views of each image and all arguments that the tasks need."""
         batch, num_views, _, *size = pixel_values.shape
         if num_views != 2:
-            raise ValueError(f"SiT compares two views of each image, got {num_views}")
+            raise ValueError(f"SiT compares two views of each image, got {num_views} in pixel_values")
         given = {"corrupted_pixel_values": (corrupted_pixel_values, pixel_values.shape)}
         if self.config.corrupted_only and "reconstruction" in self.config.tasks:
             given["corruption_mask"] = corruption_mask, (batch, num_views, *size)
