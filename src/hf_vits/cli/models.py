@@ -1,6 +1,5 @@
 """Loading of models and processors by the names used on the command line: folder, Hub repository or variant."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
 from hf_vits.hub.weights import check_complete
+from hf_vits.parsing import read_json
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 IMAGENET_CLASSES = 1000
@@ -167,7 +167,7 @@ def load_processor(source: str) -> Any:
     """Load the processor that was saved with a model; None if there is none."""
     for name, auto_class in PROCESSORS.items():
         if found := cached_file(source, name, _raise_exceptions_for_missing_entries=False):
-            if "feature_extractor_type" in json.loads(Path(found).read_text(encoding="utf-8")):
+            if "feature_extractor_type" in read_json(Path(found)):
                 auto_class = AutoFeatureExtractor  # saved under the file name of image processors
             return auto_class.from_pretrained(source)
     return None

@@ -24,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 from .opening import open_image
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_arithmetic, check_channels, check_enlarged, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_normalization, check_size
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -135,7 +135,11 @@ class VitsImageProcessor(TorchvisionBackend):
         return prepared
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
-        kwargs = super()._standardize_kwargs(**kwargs)
+        try:
+            kwargs = super()._standardize_kwargs(**kwargs)
+        except (TypeError, ValueError) as error:
+            sizes = ", ".join(f"{name}={kwargs.get(name)!r}" for name in ("size", "crop_size", "pad_size"))
+            raise ValueError(f"sizes must be pixels or dicts of them, got {sizes:.300}: {error}") from error
         _check_settings(**kwargs)
         return kwargs
 
@@ -246,14 +250,19 @@ def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> t
 
 def _check_settings(
     convention: str,
+    do_resize: bool | None,
     size: SizeDict | None,
     crop_size: SizeDict | None,
     resample: PILImageResampling | int | None,
     rescale_factor: float | None,
+    do_normalize: bool | None,
+    image_mean: Any,
+    image_std: Any,
     **kwargs: Any,
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
-    if resample is not None and resample not in list(PILImageResampling):
+    check_normalization(do_normalize, image_mean, image_std)
+    if (do_resize or resample is not None) and resample not in list(PILImageResampling):
         raise ValueError(f"resample must be a PIL.Image.Resampling or its number, 0 to 5, got {resample!r}")
     if convention != "torchvision" and resample not in TENSORFLOW_RESIZE:
         raise ValueError(

@@ -1,6 +1,8 @@
 """Checks that the processors of images and of videos share."""
 
 import math
+from numbers import Real
+from typing import Any
 
 from PIL import Image
 from transformers.image_utils import SizeDict
@@ -40,8 +42,20 @@ def check_arithmetic(convention: str, conventions: tuple[str, ...], rescale_fact
     """Raise ValueError unless `convention` is one of `conventions` and `rescale_factor` is None or above 0."""
     if convention not in conventions:
         raise ValueError(f"convention must be one of {', '.join(conventions)}, got {convention!r}")
-    if rescale_factor is not None and not rescale_factor > 0:
+    if rescale_factor is not None and not (isinstance(rescale_factor, Real) and 0 < rescale_factor < math.inf):
         raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
+
+
+def check_normalization(do_normalize: bool | None, image_mean: Any, image_std: Any) -> None:
+    """Raise ValueError or TypeError if images are to be normalised without finite means and deviations above 0."""
+    if not do_normalize:
+        return
+    for name, values in (("image_mean", image_mean), ("image_std", image_std)):
+        numbers = list(values) if isinstance(values, list | tuple) else [values]
+        if not numbers or not all(isinstance(number, Real) for number in numbers):
+            raise TypeError(f"{name} must be a number or one per channel where do_normalize is set, got {values!r}")
+        if not all(math.isfinite(number) and (number > 0 or name == "image_mean") for number in numbers):
+            raise ValueError(f"{name} must be finite{' and above 0' * (name == 'image_std')}, got {values!r}")
 
 
 def check_channels(channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float) -> None:

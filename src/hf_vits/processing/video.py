@@ -20,7 +20,7 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_arithmetic, check_channels, check_enlarged, check_size
+from .settings import check_arithmetic, check_channels, check_enlarged, check_normalization, check_size
 
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
@@ -166,7 +166,11 @@ class VitsVideoProcessor(BaseVideoProcessor):
         return self._standardize_kwargs(**{name: getattr(self, name, None) for name in names} | given)
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
-        kwargs = super()._standardize_kwargs(**kwargs)
+        try:
+            kwargs = super()._standardize_kwargs(**kwargs)
+        except (TypeError, ValueError) as error:
+            sizes = ", ".join(f"{name}={kwargs.get(name)!r}" for name in ("size", "crop_size", "pad_size"))
+            raise ValueError(f"sizes must be pixels or dicts of them, got {sizes:.300}: {error}") from error
         _check_settings(**kwargs)
         return kwargs
 
@@ -336,9 +340,13 @@ def _check_settings(
     crop_size: SizeDict | None,
     resample: PILImageResampling | int | None,
     rescale_factor: float | None,
+    do_normalize: bool | None,
+    image_mean: Any,
+    image_std: Any,
     **kwargs: Any,
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
+    check_normalization(do_normalize, image_mean, image_std)
     for name, value in (("num_frames", num_frames), ("sampling_rate", sampling_rate), ("num_clips", num_clips)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be above 0, got {value}")

@@ -46,10 +46,10 @@ class AffineRecipe:
     shear: largest shear along the x axis in either direction, in degrees.
     """
 
-    degrees: float = 0.0
+    degrees: float = not_negative(default=0.0)
     translate: float = fraction(default=0.0)
     scale: float = fraction(default=0.0)
-    shear: float = 0.0
+    shear: float = not_negative(default=0.0)
 
 
 @strict

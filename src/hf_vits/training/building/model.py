@@ -48,7 +48,11 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         )
     if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
-    return model, type(processor).from_dict(processor.to_dict() | recipe.processor) if recipe.processor else processor
+    try:
+        changes = recipe.processor
+        return model, type(processor).from_dict(processor.to_dict() | changes) if changes else processor
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"model.processor: {error}") from error
 
 
 def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
@@ -60,10 +64,11 @@ def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
 def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:
     variants = conversion.variants(recipe.system)
     if recipe.variant not in variants:
-        raise ValueError(f"{recipe.system} has no variant {recipe.variant!r}, only {', '.join(variants)}")
+        raise ValueError(f"model.variant: {recipe.system} has no {recipe.variant!r}, only {', '.join(variants)}")
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"}
     fields = changed(fields, recipe.config)
     model_class = conversion.system(recipe.system).model_class(fields)
+    _check_names(model_class.config_class, recipe.config)
     config = model_class.config_class(**fields | head)
     _check_config(config, recipe.config)
     model = model_class(config)
@@ -109,6 +114,7 @@ def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTr
         encoder = load_encoder(recipe.pretrained, **recipe.config)
         _check_config(encoder.config, recipe.config)
         return encoder, task.auto_processor.from_pretrained(recipe.pretrained)
+    _check_names(type(AutoConfig.from_pretrained(recipe.pretrained)), recipe.config)
     config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
     _check_config(config, recipe.config)
     trained, loaded = task.auto_model.from_pretrained(recipe.pretrained, output_loading_info=True)
@@ -120,9 +126,13 @@ def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTr
 
 def _check_config(config: PreTrainedConfig, changes: dict) -> None:
     """Raise ValueError for changes to fields that neither the configuration nor its backbone's has."""
-    known = {"model_type", *type(config).__dataclass_fields__}
-    if unknown := sorted(set(changes) - known):
-        raise ValueError(f"model.config: {type(config).__name__} has no field {', '.join(unknown)}")
+    _check_names(type(config), changes)
     for name, inner in changes.items():
         if isinstance(inner, dict) and isinstance(getattr(config, name), PreTrainedConfig):
             _check_config(getattr(config, name), inner)
+
+
+def _check_names(config_class: type[PreTrainedConfig], changes: dict) -> None:
+    """Raise ValueError for changes to what are no fields; some are properties, which cannot be set."""
+    if unknown := sorted(map(str, changes.keys() - {"model_type", *config_class.__dataclass_fields__})):
+        raise ValueError(f"model.config: {config_class.__name__} has no field {', '.join(unknown)}")

@@ -12,6 +12,7 @@ import yaml
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_vits.parsing import parse_yaml, read_json
 from hf_vits.recipe import Recipe, flat
 
 RECIPE = "recipe.yaml"
@@ -37,7 +38,10 @@ def check_directory(recipe: Recipe) -> None:
     directory = Path(recipe.output.directory)
     if not (directory / RECIPE).is_file():
         return
-    before, now = flat(yaml.safe_load((directory / RECIPE).read_text())), flat(recipe.to_dict())
+    stored = parse_yaml((directory / RECIPE).read_bytes(), str(directory / RECIPE))
+    if not isinstance(stored, dict):
+        raise ValueError(f"{directory / RECIPE} is damaged: expected keys and values, got {stored!r}")
+    before, now = flat(stored), flat(recipe.to_dict())
     changes = [
         f"{key}: {before.get(key)} there, {now.get(key)} here"
         for key in sorted(before.keys() | now.keys())
@@ -65,7 +69,7 @@ def last_checkpoint(directory: Path) -> str | None:
 def stored_results(directory: Path) -> dict[str, Any] | None:
     """Return the results of a finished run, which are written last, or None."""
     path = directory / RESULTS
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def write_results(directory: Path, results: dict[str, Any]) -> None:

@@ -1,0 +1,75 @@
+"""YAML and JSON that people wrote or a crash left behind, read with errors that name where they came from."""
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Nested lists and mappings of a YAML document. Recipes have a handful of levels and a few hundred values.
+MOST_LEVELS, MOST_VALUES = 50, 100_000
+# Digits of whole numbers; larger ones fit into no float.
+MOST_DIGITS = 300
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that refuses a key given twice, of which it would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"key {key!r} twice", key_node.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str | bytes, name: str) -> Any:
+    """Return what a YAML text says.
+
+    name: of the text, for messages.
+
+    Raises ValueError for text that is not YAML, has a key twice, or does not pass `check_plain`.
+    """
+    try:
+        parsed = yaml.load(text if isinstance(text, str) else text.decode("utf-8"), _Loader)  # noqa: S506 - it is safe
+    except RecursionError as error:
+        raise ValueError(f"{name} is not valid YAML: it is nested too deep") from error
+    except Exception as error:  # PyYAML raises many types, such as KeyError for !!bool x
+        reason = str(error) if isinstance(error, yaml.YAMLError | ValueError) else "a tag that does not suit its value"
+        raise ValueError(f"{name} is not valid YAML: {reason}") from error
+    check_plain(parsed, name)
+    return parsed
+
+
+def check_plain(values: Any, name: str) -> None:
+    """Raise ValueError for nested lists and dicts that are too deep, too many, or hold numbers of too many digits.
+
+    Aliases count as often as they are used, so that a text of a few lines cannot stand for gigabytes, nor hold itself.
+    """
+    pending, count = [(values, 1)], 0
+    while pending:
+        value, level = pending.pop()
+        count += 1
+        if level > MOST_LEVELS or count > MOST_VALUES:
+            raise ValueError(f"{name} has more than {MOST_LEVELS} levels or {MOST_VALUES} values, aliases counted")
+        if isinstance(value, int) and value.bit_length() > MOST_DIGITS * 3.3:
+            raise ValueError(f"{name} has a whole number of more than {MOST_DIGITS} digits")
+        if isinstance(value, dict):
+            pending += [(part, level + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, list | tuple | set):
+            pending += [(part, level + 1) for part in value]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; ValueError that names the file for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of UTF-8 or JSON
+        raise ValueError(f"{path} is damaged, it is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: expected a JSON object, got {type(content).__name__}")
+    return content
