@@ -52,7 +52,9 @@ def seed(value: int):
         raise ValueError(f"must {'not be negative' if value < 0 else f'be at most {HIGHEST_SEED}'}, got {value}")
 
 
-def check_range(name: str, values: list[float]) -> None:
-    """Raise ValueError unless `values` is [lowest, highest], both finite."""
+def check_range(name: str, values: list[float], lowest: float = -math.inf, highest: float = math.inf) -> None:
+    """Raise ValueError unless `values` is [low, high], both finite and from `lowest` to `highest`."""
     if len(values) != 2 or not -math.inf < values[0] <= values[1] < math.inf:
         raise ValueError(f"{name} is [lowest, highest], got {values}")
+    if values[0] < lowest or values[1] > highest:
+        raise ValueError(f"{name} must lie between {lowest:g} and {highest:g}, got {values}")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -26,7 +28,7 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
     Raises:
         ValueError: fields that model or processor do not have, or a model that the task cannot train.
     """
-    try:
+    with _named("model.config", StrictDataclassError):
         if recipe.pretrained is not None:
             model, processor = _from_pretrained(recipe, head, task)
         else:
@@ -34,8 +36,6 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         if recipe.probe is not None:
             probe = dataclasses.asdict(recipe.probe)
             model = LinearProbeForImageClassification.from_backbone(plain_encoder(model), **probe, **head)
-    except StrictDataclassError as error:
-        raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
     if processor is None or not isinstance(model, _classes_of(task, model)):
         raise ValueError(
             f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task "
@@ -48,11 +48,18 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         )
     if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
-    try:
+    with _named("model.processor"):
         changes = recipe.processor
         return model, type(processor).from_dict(processor.to_dict() | changes) if changes else processor
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"model.processor: {error}") from error
+
+
+@contextmanager
+def _named(section: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raise errors of the types, or of all that odd values cause, as ValueError that names a section of the recipe."""
+    try:
+        yield
+    except errors or (StrictDataclassError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: no memory
+        raise ValueError(f"{section}: {' '.join(str(error).split())}") from error
 
 
 def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
@@ -69,9 +76,11 @@ def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any
     fields = changed(fields, recipe.config)
     model_class = conversion.system(recipe.system).model_class(fields)
     _check_names(model_class.config_class, recipe.config)
-    config = model_class.config_class(**fields | head)
+    with _named("model.config"):
+        config = model_class.config_class(**fields | head)
     _check_config(config, recipe.config)
-    model = model_class(config)
+    with _named("model.config"):
+        model = model_class(config)
     if recipe.initialize_from is not None:
         _initialize(model, recipe.initialize_from)
     return model, conversion.processor(recipe.system, recipe.variant, model)
