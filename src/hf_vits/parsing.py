@@ -35,7 +35,7 @@ def parse_yaml(text: str | bytes, name: str) -> Any:
     Raises ValueError for text that is not YAML, has a key twice, or does not pass `check_plain`.
     """
     try:
-        parsed = yaml.load(text if isinstance(text, str) else text.decode("utf-8"), _Loader)  # noqa: S506 - it is safe
+        parsed = yaml.load(text if isinstance(text, str) else text.decode("utf-8"), _Loader)
     except RecursionError as error:
         raise ValueError(f"{name} is not valid YAML: it is nested too deep") from error
     except Exception as error:  # PyYAML raises many types, such as KeyError for !!bool x

@@ -33,14 +33,18 @@ IMAGES = 4096
 
 # Values of every kind, in YAML: numbers at limits, other types, text that looks like something else.
 VALUES = (
-    "null ~ '' ' ' true false yes off 0 -0.0 1 -1 2 3 7 0.1 0.5 1.5 -0.1 1e-3 1.0e-3 1e400 -1e400 .nan .inf -.inf "
-    "4294967295 4294967296 9223372036854775808 1e30 1.0e+30 0x10 0o17 1_000 12:30:45 2001-01-01 "
-    "2001-12-14t21:59:43.10-05:00 [] [1] [1,2] [2,1] [0,0] [-1,1] [.nan,1] [1,.inf] [a,b] [null] [[1]] [[]] {} "
-    "{a:\\ 1} {1:\\ 2} {null:\\ 1} {true:\\ 1} {[1]:\\ 2} '(' ['('] ['*'] ['a{99999999}'] ['(a+)+$'] !!binary\\ aGk= "
-    "!!set\\ {a} !!python/object:os.system\\ {} !!float\\ 3 !!str\\ 3 !unknown\\ x cct vit mae digits lars adamw "
-    "1\\ epoch 0\\ steps 5\\ steps 1e3\\ steps 1e300\\ epochs 99999999999999999999\\ steps 0.0001\\ epochs -3\\ epochs "
-    "\u0665\\ epochs 3\\ days /nonexistent ../.. a/b/c \"\\0\" \"\\uD83D\" \U0001f600 &a\\ 1 *a <<"
-).replace("\\ ", "\0").split(" ")
+    (
+        "null ~ '' ' ' true false yes off 0 -0.0 1 -1 2 3 7 0.1 0.5 1.5 -0.1 1e-3 1.0e-3 1e400 -1e400 .nan .inf -.inf "
+        "4294967295 4294967296 9223372036854775808 1e30 1.0e+30 0x10 0o17 1_000 12:30:45 2001-01-01 "
+        "2001-12-14t21:59:43.10-05:00 [] [1] [1,2] [2,1] [0,0] [-1,1] [.nan,1] [1,.inf] [a,b] [null] [[1]] [[]] {} "
+        "{a:\\ 1} {1:\\ 2} {null:\\ 1} {true:\\ 1} {[1]:\\ 2} '(' ['('] ['*'] ['a{99999999}'] ['(a+)+$'] !!binary\\ aGk= "
+        "!!set\\ {a} !!python/object:os.system\\ {} !!float\\ 3 !!str\\ 3 !unknown\\ x cct vit mae digits lars adamw "
+        "1\\ epoch 0\\ steps 5\\ steps 1e3\\ steps 1e300\\ epochs 99999999999999999999\\ steps 0.0001\\ epochs -3\\ epochs "
+        '\u0665\\ epochs 3\\ days /nonexistent ../.. a/b/c "\\0" "\\uD83D" \U0001f600 &a\\ 1 *a <<'
+    )
+    .replace("\\ ", "\0")
+    .split(" ")
+)
 VALUES = tuple(value.replace("\0", " ") for value in VALUES) + (
     "9" * 5000,
     "-" + "9" * 5000,
@@ -75,7 +79,9 @@ TEXTS = (
     "a:\n" + "".join(f"{' ' * (depth + 1)}a:\n" for depth in range(1500)),
     "- " * 5000 + "a",
     "a: &a [1,1,1,1,1,1,1,1,1]\n"
-    + "".join(f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
+    + "".join(
+        f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
 )
 
 
@@ -107,9 +113,13 @@ def damaged_text(text: str, generator: random.Random) -> bytes:
     elif kind == 5:
         lines[place] = " " * generator.randrange(1, 5) + lines[place]
     elif kind == 6:
-        lines[place] = lines[place].replace(": ", generator.choice([":", " = ", ": : ", "", ": |\n", ":\t", ": &a *a "]))
+        lines[place] = lines[place].replace(
+            ": ", generator.choice([":", " = ", ": : ", "", ": |\n", ":\t", ": &a *a "])
+        )
     elif kind == 7:
-        lines.insert(place, generator.choice(["---", "...", "<<: *a", "\t", "? x", "@", "`", "%TAG", "key", "\x00", "\x85"]))
+        lines.insert(
+            place, generator.choice(["---", "...", "<<: *a", "\t", "? x", "@", "`", "%TAG", "key", "\x00", "\x85"])
+        )
     elif kind == 8:
         del lines[place : place + generator.choice([1, 1, 5])]
     else:
@@ -128,7 +138,9 @@ def odd_override(values: dict, generator: random.Random) -> str:
     """Return `section.key=value` with a key of the recipe, of any recipe, or a wrong one, and any value."""
     keys = [".".join(map(str, path)) for path in places(values)]
     chosen = generator.random()
-    deep = [key for key in all_keys() if key.split(".")[0] in ("model", "optimizer", "augmentation", "schedule", "train")]
+    deep = [
+        key for key in all_keys() if key.split(".")[0] in ("model", "optimizer", "augmentation", "schedule", "train")
+    ]
     key = generator.choice(keys if chosen < 0.3 else deep if chosen < 0.8 else all_keys())
     if generator.random() < 0.05:
         key += generator.choice(["x", ".", ".a", " ", ".0"])
@@ -234,9 +246,7 @@ def build(recipe: Recipe) -> None:
     steps_per_epoch = max(IMAGES // recipe.train.batch_size, 1)
     arguments = training_arguments(recipe, steps_per_epoch)
     optimizer = build_optimizer(model, recipe.optimizer)
-    build_schedule(
-        optimizer, recipe.schedule, recipe.optimizer.learning_rate, arguments.max_steps, steps_per_epoch
-    )
+    build_schedule(optimizer, recipe.schedule, recipe.optimizer.learning_rate, arguments.max_steps, steps_per_epoch)
     step_callbacks(recipe, arguments.max_steps)
     task.objective(recipe)
     split = Split(Pictures(), np.arange(IMAGES) % classes)

@@ -10,7 +10,7 @@ import torch
 import tests.models
 import tests.pretraining
 from hf_vits.auto import ROWS
-from tests.support.forms import BACKBONE, FRAMES, SAMPLES, SIZES, WORDS, gather
+from tests.support.forms import BACKBONE, FRAMES, SAMPLES, WORDS, gather
 
 LARGEST_SIDE = 64  # of the images of a batch, where a configuration is for larger ones and any size works
 

@@ -53,8 +53,8 @@ def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Imag
     try:
         with Image.open(file) as image:
             image.load()
-    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise OSError(f"cannot open the image {name[:200]}: {error}") from error
+    except Exception as error:  # damaged bytes make Pillow's readers raise nearly every type
+        raise OSError(f"cannot open the image {name[:200]}: {str(error) or type(error).__name__}") from error
     try:
         turn = _turn(image)
         image = eight_bits(image)

@@ -118,7 +118,11 @@ class AugmentationRecipe:
             raise ValueError("augmentation.crop_clipped is about augmentation.crop_scale, which is missing")
         if self.crop_padding is not None and self.crop_padding > MOST_PIXELS:
             raise ValueError(f"augmentation.crop_padding must be at most {MOST_PIXELS}, got {self.crop_padding}")
-        for name, lowest, highest in (("short_side", 1, MOST_PIXELS), ("crop_scale", 1e-6, 1), ("crop_ratio", 0.01, 100)):
+        for name, lowest, highest in (
+            ("short_side", 1, MOST_PIXELS),
+            ("crop_scale", 1e-6, 1),
+            ("crop_ratio", 0.01, 100),
+        ):
             if getattr(self, name) is not None:
                 check_range(f"augmentation.{name}", getattr(self, name), lowest, highest)
 
