@@ -17,6 +17,9 @@ from hf_vits.recipe import InitializationRecipe, ModelRecipe
 from ..task import Task
 from .fitting import fit_model
 
+# What odd values of fields cause; RuntimeError where a model needs more memory than there is.
+_ERRORS = (StrictDataclassError, TypeError, ValueError, RuntimeError)
+
 
 def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[PreTrainedModel, Any]:
     """Return the recipe's model and the processor of its inputs.
@@ -28,7 +31,7 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
     Raises:
         ValueError: fields that model or processor do not have, or a model that the task cannot train.
     """
-    with _named("model.config", StrictDataclassError):
+    with _named("model.config", (StrictDataclassError,)):
         if recipe.pretrained is not None:
             model, processor = _from_pretrained(recipe, head, task)
         else:
@@ -54,11 +57,11 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
 
 
 @contextmanager
-def _named(section: str, *errors: type[Exception]) -> Iterator[None]:
-    """Raise errors of the types, or of all that odd values cause, as ValueError that names a section of the recipe."""
+def _named(section: str, errors: tuple[type[Exception], ...] = _ERRORS) -> Iterator[None]:
+    """Raise errors of these types as ValueError that names a section of the recipe."""
     try:
         yield
-    except errors or (StrictDataclassError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: no memory
+    except errors as error:
         raise ValueError(f"{section}: {' '.join(str(error).split())}") from error
 
 
@@ -83,7 +86,8 @@ def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any
         model = model_class(config)
     if recipe.initialize_from is not None:
         _initialize(model, recipe.initialize_from)
-    return model, conversion.processor(recipe.system, recipe.variant, model)
+    with _named("model.config"):
+        return model, conversion.processor(recipe.system, recipe.variant, model)
 
 
 def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
