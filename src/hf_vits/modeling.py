@@ -15,6 +15,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
+from .files import reading
 from .layers.attention import Attention, SplitHeads
 from .layers.constants import Constants
 from .layers.convolution import PointwiseLinear
@@ -181,6 +182,12 @@ class VitsPreTrainedModel(PreTrainedModel):
         _, *parameters = inspect.signature(cls.forward).parameters.values()
         named = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
         cls.own_arguments = frozenset(named | {f"output_{name}" for name in cls._can_record_outputs})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load a saved model as transformers does, with errors that name a damaged file."""
+        with reading(pretrained_model_name_or_path or ""):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def __call__(self, *args, **kwargs):
         """Call `forward`, whose **kwargs would ignore a misspelt argument, after a check of the arguments' names.

@@ -1,8 +1,6 @@
-"""YAML and JSON that people wrote or a crash left behind, read with errors that name where they came from."""
+"""YAML that people wrote, read with errors that name where it came from."""
 
-import json
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -62,14 +60,3 @@ def check_plain(values: Any, name: str) -> None:
             pending += [(part, level + 1) for pair in value.items() for part in pair]
         elif isinstance(value, list | tuple | set):
             pending += [(part, level + 1) for part in value]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; ValueError that names the file for anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of UTF-8 or JSON
-        raise ValueError(f"{path} is damaged, it is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: expected a JSON object, got {type(content).__name__}")
-    return content

@@ -21,7 +21,7 @@ import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
 from hf_vits.hub.weights import check_complete
-from hf_vits.parsing import read_json
+from hf_vits.files import read_json, reading
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 IMAGENET_CLASSES = 1000
@@ -98,7 +98,8 @@ def one_input(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def load_config(source: str) -> PreTrainedConfig:
     """Load the configuration of a model from a folder or Hub repository."""
     check_source(source)
-    return AutoConfig.from_pretrained(source)
+    with reading(source, "config.json"):
+        return AutoConfig.from_pretrained(source)
 
 
 def check_source(source: str) -> None:
@@ -130,7 +131,8 @@ def load_model(source: str) -> PreTrainedModel:
     Raises ValueError if the weights lack tensors that the model needs.
     """
     model_class = class_of(load_config(source))
-    loaded: Any = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+    with reading(source):
+        loaded: Any = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
     model, info = loaded
     check_complete(source, model_class, info["missing_keys"])
     return model.eval()
@@ -146,7 +148,8 @@ def load_classifier(source: str) -> tuple[PreTrainedModel, Any]:
 
 def load_with(auto_processor: type, source: str) -> tuple[PreTrainedModel, Any]:
     """Load a model, onto the accelerator if there is one, and its processor by an Auto class."""
-    processor = auto_processor.from_pretrained(source)
+    with reading(source):
+        processor = auto_processor.from_pretrained(source)
     return on_accelerator(load_model(source)), processor
 
 
@@ -169,5 +172,6 @@ def load_processor(source: str) -> Any:
         if found := cached_file(source, name, _raise_exceptions_for_missing_entries=False):
             if "feature_extractor_type" in read_json(Path(found)):
                 auto_class = AutoFeatureExtractor  # saved under the file name of image processors
-            return auto_class.from_pretrained(source)
+            with reading(source):
+                return auto_class.from_pretrained(source)
     return None

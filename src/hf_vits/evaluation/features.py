@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from hf_vits import conversion
+from hf_vits.files import reading
 from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_features
 
@@ -33,14 +34,16 @@ def load_encoder(source: str, **fields) -> PreTrainedModel:
         ValueError: the model does not encode images, hf_vits does not have its architecture, or its weights lack
             tensors.
     """
-    config = AutoConfig.from_pretrained(source, **fields)
+    with reading(source):
+        config = AutoConfig.from_pretrained(source, **fields)
     kinds = [AutoModelForPreTraining, AutoModel, AutoModelForImageClassification]
     if not config.model_type.startswith("hf_vits_"):  # AutoModel would add an untrained pooler to a ViT
         kinds = [AutoModelForPreTraining, AutoModelForImageClassification]
     kind = next((kind for kind in kinds if type(config) in kind._model_mapping), None)
     if kind is None:
         raise ValueError(f"{source} is a model of type {config.model_type}, which does not encode images")
-    model, info = kind.from_pretrained(source, config=config, output_loading_info=True)
+    with reading(source):
+        model, info = kind.from_pretrained(source, config=config, output_loading_info=True)
     # Of transformers' own models only the encoder is used, and not the pooler, which most lack.
     inside = "" if config.model_type.startswith("hf_vits_") else f"{model.base_model_prefix}."
     missing = [name for name in info["missing_keys"] if name.startswith(inside) and ".pooler." not in name]

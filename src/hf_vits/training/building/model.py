@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from hf_vits import conversion
 from hf_vits.evaluation.features import load_encoder, plain_encoder
+from hf_vits.files import reading
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeForImageClassification
 from hf_vits.recipe import InitializationRecipe, ModelRecipe
 
@@ -107,7 +108,8 @@ def _initialize(model: Any, recipe: InitializationRecipe) -> None:
             f"model.initialize_from: a {type(model).__name__} cannot start from another kind of model; leave it out"
         )
     options = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
-    source = AutoModel.from_pretrained(options.pop("pretrained"))
+    with reading(recipe.pretrained):
+        source = AutoModel.from_pretrained(options.pop("pretrained"))
     if unknown := options.keys() - inspect.signature(model.initialize_from).parameters.keys():
         raise ValueError(f"model.initialize_from: a {type(model).__name__} has no {', '.join(sorted(unknown))}")
     if not source.config.model_type.startswith("hf_vits_"):
@@ -126,15 +128,22 @@ def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTr
     if recipe.probe is not None:
         encoder = load_encoder(recipe.pretrained, **recipe.config)
         _check_config(encoder.config, recipe.config)
-        return encoder, task.auto_processor.from_pretrained(recipe.pretrained)
-    _check_names(type(AutoConfig.from_pretrained(recipe.pretrained)), recipe.config)
+        return encoder, _load_processor(recipe, task)
+    with reading(recipe.pretrained):
+        _check_names(type(AutoConfig.from_pretrained(recipe.pretrained)), recipe.config)
     config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
     _check_config(config, recipe.config)
-    trained, loaded = task.auto_model.from_pretrained(recipe.pretrained, output_loading_info=True)
+    with reading(recipe.pretrained):
+        trained, loaded = task.auto_model.from_pretrained(recipe.pretrained, output_loading_info=True)
     base = f"{trained.base_model_prefix}."
     if missing := sorted(name for name in loaded["missing_keys"] if name.startswith(base)):
         raise ValueError(f"model.pretrained: {recipe.pretrained} lacks weights, such as {', '.join(missing[:5])}")
-    return fit_model(trained, config, fit_head=bool(head)), task.auto_processor.from_pretrained(recipe.pretrained)
+    return fit_model(trained, config, fit_head=bool(head)), _load_processor(recipe, task)
+
+
+def _load_processor(recipe: ModelRecipe, task: Task) -> Any:
+    with reading(recipe.pretrained):
+        return task.auto_processor.from_pretrained(recipe.pretrained)
 
 
 def _check_config(config: PreTrainedConfig, changes: dict) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from hf_vits.files import reading
 from hf_vits.recipe import TeacherRecipe
 
 from ..class_order import class_order
@@ -58,7 +59,8 @@ def load_teacher(recipe: TeacherRecipe, student_processor, class_names: Sequence
     Raises:
         ValueError: the teacher has another number of classes, or other classes beside some of the same names.
     """
-    model = AutoModelForImageClassification.from_pretrained(recipe.pretrained, revision=recipe.revision)
+    with reading(recipe.pretrained):
+        model = AutoModelForImageClassification.from_pretrained(recipe.pretrained, revision=recipe.revision)
     if model.config.num_labels != len(class_names):
         raise ValueError(
             f"teacher {recipe.pretrained} has {model.config.num_labels} classes, the data have {len(class_names)}"
@@ -67,7 +69,8 @@ def load_teacher(recipe: TeacherRecipe, student_processor, class_names: Sequence
         order = class_order(model.config.id2label, class_names)
     except ValueError as error:
         raise ValueError(f"teacher {recipe.pretrained} was trained for other classes: {error}") from error
-    processor = AutoImageProcessor.from_pretrained(recipe.pretrained, revision=recipe.revision)
+    with reading(recipe.pretrained):
+        processor = AutoImageProcessor.from_pretrained(recipe.pretrained, revision=recipe.revision)
     return Teacher(model, processor, student_processor, order)
 
 

@@ -12,7 +12,8 @@ import yaml
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_vits.parsing import parse_yaml, read_json
+from hf_vits.files import read_json, writing
+from hf_vits.parsing import parse_yaml
 from hf_vits.recipe import Recipe, flat
 
 RECIPE = "recipe.yaml"
@@ -88,7 +89,7 @@ def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str])
 
 def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
     """Write model and processor for `from_pretrained`."""
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as partial:
+    with writing(directory), tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
         for file in Path(partial).iterdir():
@@ -98,5 +99,10 @@ def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    with writing(path):
+        try:
+            partial.write_text(text, encoding="utf-8")
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
     partial.replace(path)
