@@ -151,7 +151,9 @@ class ReadTensors(dict[str, torch.Tensor]):
         try:
             yield
         except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError) as error:
-            last = [f"{key} {tuple(super(ReadTensors, self).__getitem__(key).shape)}" for key in self.read if key in self]
+            last = [
+                f"{key} {tuple(super(ReadTensors, self).__getitem__(key).shape)}" for key in self.read if key in self
+            ]
             raise ValueError(
                 f"the checkpoint does not fit: no sizes can be read from {', '.join(last[-4:]) or 'its tensors'}: {error}. "
                 "Is it of another variant or architecture?"

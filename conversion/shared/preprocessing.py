@@ -2,7 +2,7 @@
 
 from PIL.Image import Resampling
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.processing.video import VitsVideoProcessor
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

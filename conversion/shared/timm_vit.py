@@ -3,7 +3,7 @@
 import torch
 from transformers.core_model_loading import WeightRenaming
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 
 from .inference import count, found, has_bias, size
 

@@ -3,7 +3,7 @@
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming, WeightTransform
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 
 from .transformers_layout import check_expressible, copy_fields, their_class, write_theirs
 

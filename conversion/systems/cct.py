@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import torch
 from transformers.core_model_loading import ConversionOps, Transpose, WeightConverter, WeightRenaming
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.layers.position import SinePositionEmbedding
 from hf_vits.models.cct.configuration_cct import CctConfig
 from hf_vits.models.cct.configuration_cct_text import CctTextConfig

@@ -15,7 +15,7 @@ from transformers import ViTForImageClassification as TransformersViTForImageCla
 from transformers import ViTModel as TransformersViTModel
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming, WeightTransform
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.deit.modeling_deit import DeiTForImageClassification, DeiTModel
 

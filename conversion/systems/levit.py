@@ -13,7 +13,7 @@ from transformers import LevitForImageClassificationWithTeacher as TransformersL
 from transformers import LevitModel as TransformersLevitModel
 from transformers.core_model_loading import WeightRenaming
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.models.levit.configuration_levit import LevitConfig
 from hf_vits.models.levit.modeling_levit import STEM_STRIDE, LevitForImageClassification, LevitModel, grid_of
 

@@ -9,7 +9,7 @@ from transformers import ViTMAEConfig as TransformersViTMAEConfig
 from transformers import ViTMAEForPreTraining as TransformersViTMAEForPreTraining
 from transformers.core_model_loading import WeightRenaming, WeightTransform
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining

@@ -12,7 +12,7 @@ import torch
 from PIL.Image import Resampling
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.layers.position import interpolate_sequence
 from hf_vits.models.mvit.configuration_mvit import MvitConfig
 from hf_vits.models.mvit.modeling_mvit import MvitBackbone, MvitForImageClassification, MvitForVideoClassification

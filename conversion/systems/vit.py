@@ -15,7 +15,7 @@ from transformers import ViTForMaskedImageModeling as TransformersViTForMaskedIm
 from transformers import ViTModel as TransformersViTModel
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 

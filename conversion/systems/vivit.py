@@ -13,7 +13,7 @@ from transformers import VivitForVideoClassification as TransformersVivitForVide
 from transformers import VivitModel as TransformersVivitModel
 from transformers.core_model_loading import WeightRenaming, WeightTransform
 
-from hf_vits.layers.patch import pair
+from hf_vits.configuration import pair
 from hf_vits.models.vivit.attention_vivit import space_time_attention_state, time_attention_state
 from hf_vits.models.vivit.configuration_vivit import VivitConfig
 from hf_vits.models.vivit.modeling_vivit import VivitForVideoClassification, VivitModel

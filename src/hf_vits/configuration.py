@@ -1,6 +1,9 @@
 """Base classes of all configurations. Imports no torch."""
 
-from typing import Literal
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
 
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
@@ -11,6 +14,23 @@ ACTIVATIONS = (
     *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"),
     *("relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "xielu"),
 )
+
+# Names of the dtypes that weights can have.
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
+# {part of a field's name: largest value}; beyond it, the field is a mistake, and the weights would fill any memory.
+LARGEST = {
+    "vocab": 2**24,
+    "hidden_size": 2**15,
+    "image_size": 2**14,
+    "patch_size": 2**10,
+    "layers": 2**10,
+    "depths": 2**10,
+    "heads": 2**12,
+    "kernel_size": 2**8,
+    "window_size": 2**7,
+}
+LARGEST_OTHER = 2**18
 
 
 class VitsConfig(PreTrainedConfig):
@@ -43,8 +63,34 @@ class VitsConfig(PreTrainedConfig):
             # `auto_map` names code files beside the weights. A class of the package has none there, so the entry must
             # not be saved again with a model.
             kwargs.pop("auto_map", None)
+        if kwargs.get("num_labels", 0) is None:
+            del kwargs["num_labels"]
+        self.check_shared(kwargs)
         super().__post_init__(**kwargs)
         self.check()
+
+    def check_shared(self, options: dict[str, Any]) -> None:
+        """Raise ValueError or TypeError for odd values of transformers' own fields, which it takes unseen.
+
+        Args:
+            options: keyword arguments of the constructor that are no fields.
+        """
+        dtype = options.get("torch_dtype") if self.dtype is None else self.dtype
+        if dtype is not None and str(dtype).removeprefix("torch.") not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got dtype={dtype!r}")
+        fields = {"return_dict": bool, "output_hidden_states": bool | list, "is_encoder_decoder": bool}
+        fields |= {"chunk_size_feed_forward": int, "label2id": dict}
+        values = options | {name: getattr(self, name) for name in fields}
+        fields |= {"attn_implementation": str | dict, "output_attentions": bool}
+        for name, types in fields.items():
+            value = values.get(name)
+            if value is not None and not isinstance(value, types):
+                raise TypeError(f"{name} must be {types}, got {name}={value!r}")
+        if not all(isinstance(name, str) and str(number).isdigit() for name, number in (self.label2id or {}).items()):
+            raise ValueError(f"label2id must give each name, a string, a number, got label2id={self.label2id!r}")
+        if self.problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, got problem_type={self.problem_type!r}")
+        check_labels(self.id2label, options.get("num_labels"))
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -58,6 +104,9 @@ class VitsConfig(PreTrainedConfig):
 
     def check(self) -> None:
         """Raise ValueError, naming field, value and allowed values, where fields do not fit together."""
+        for field in dataclasses.fields(self):
+            check_numbers(field.name, getattr(self, field.name))
+            check_length(field.name, getattr(self, field.name), field.type)
         for name in self.size_fields:
             values = getattr(self, name)
             for value in values if isinstance(values, list | tuple) else [values]:
@@ -80,9 +129,73 @@ class VitsConfig(PreTrainedConfig):
                 f"num_attention_heads={self.num_attention_heads}"
             )
 
+    def check_patches(self, field: str = "patch_size", cell: int = 1) -> None:
+        """Raise ValueError unless patches fill `image_size`; their size ends in (height, width), in `cell` pixels."""
+        patch_size = getattr(self, field)
+        patch = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size[-2:]
+        # A map of cells is rounded up.
+        if any(-(-side // cell) % length for side, length in zip(pair(self.image_size), patch, strict=True)):
+            unit = f", in cells of {cell} pixels that stem_depths={self.stem_depths} leave" if cell > 1 else ""
+            raise ValueError(
+                f"image_size must be a multiple of {field} in height and width{unit}, got "
+                f"image_size={self.image_size} and {field}={patch_size}"
+            )
+
+    def check_ratio(self, field: str, sizes: list[int] | tuple[int, ...]) -> None:
+        """Raise ValueError where a ratio of channels, one for all or one for each of `sizes`, leaves none."""
+        value = getattr(self, field)
+        ratios = value if isinstance(value, list | tuple) else [value] * len(sizes)
+        if any(int(size * ratio) < 1 for size, ratio in zip(sizes, ratios, strict=True)):
+            raise ValueError(f"{field} must leave at least one of {sizes} channels, got {field}={value}")
+
     def validate_architecture(self):
         """Run `check` as part of `@strict`'s validation, which transformers repeats on saving."""
         self.check()
+
+
+def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    """Return a size given as one number or as two as (height, width)."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def check_labels(id2label: dict | None, num_labels: int | None) -> None:
+    """Raise ValueError or TypeError unless classes are numbered from 0 without a gap."""
+    if id2label is not None and not isinstance(id2label, dict):
+        raise TypeError(f"id2label must be a dict {{number: name}}, got id2label={id2label!r}")
+    if num_labels is not None and (not isinstance(num_labels, int) or isinstance(num_labels, bool)):
+        raise TypeError(f"num_labels must be a whole number, got num_labels={num_labels!r}")
+    if num_labels is not None and not 0 <= num_labels <= LARGEST_OTHER:
+        raise ValueError(f"num_labels must lie in [0, {LARGEST_OTHER}], got num_labels={num_labels}")
+    if id2label is not None and {str(key) for key in id2label} != {str(index) for index in range(len(id2label))}:
+        keys = ", ".join(repr(key) for key in list(id2label)[:5])
+        raise ValueError(
+            f"id2label must name the classes 0 to {len(id2label) - 1}, each once, as it has {len(id2label)} names, "
+            f"got names for {keys}{', ...' if len(id2label) > 5 else ''}"
+        )
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Yield a number, or the numbers of a list or tuple at any depth."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def check_numbers(name: str, value: Any) -> None:
+    """Raise ValueError where a field has a number that is not finite or too large for any model."""
+    largest = next((size for part, size in LARGEST.items() if part in name), LARGEST_OTHER)
+    for number in numbers(value):
+        if not math.isfinite(number) or abs(number) > largest:
+            raise ValueError(f"{name} must be finite and at most {largest}, got {name}={value}")
+
+
+def check_length(name: str, value: Any, annotation: Any) -> None:
+    """Raise ValueError for a list whose length is not that of the tuple that the field may be instead."""
+    tuples = [get_args(part) for part in get_args(annotation) if get_origin(part) is tuple]
+    if isinstance(value, list) and tuples and Ellipsis not in tuples[0] and len(value) != len(tuples[0]):
+        raise ValueError(f"{name} must have {len(tuples[0])} values, got {name}={value}")
 
 
 class LocalityConfig(VitsConfig):
@@ -107,9 +220,9 @@ class VitsBackboneConfig(BackboneConfigMixin, VitsConfig):
     """Base of the configurations of image encoders that can be backbones: adds the choice of feature maps."""
 
     def __post_init__(self, **kwargs):
-        self.stage_names = self.make_stage_names()
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
         super().__post_init__(**kwargs)
+        self.stage_names = self.make_stage_names()
         self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
 
     def make_stage_names(self) -> list[str]:
@@ -143,11 +256,17 @@ class VitsHierarchicalConfig(VitsBackboneConfig):
 
     def check(self) -> None:
         super().check()
+        if not self.depths:
+            raise ValueError(f"depths needs a number of layers for at least one stage, got depths={self.depths}")
         for name in self.stage_fields:
             if len(getattr(self, name)) != len(self.depths):
                 raise ValueError(
                     f"{name} needs one value per stage, as depths={self.depths} has, got {name}={getattr(self, name)}"
                 )
+
+        for name in ("mlp_ratio", "mlp_ratios"):
+            if hasattr(self, name):
+                self.check_ratio(name, self.hidden_sizes)
 
     def check_heads(self) -> None:
         for hidden_size, num_heads in zip(self.hidden_sizes, self.num_attention_heads, strict=True):

@@ -16,6 +16,7 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
 from .files import reading
+from .layers.arguments import check_flags, check_tensors, with_range
 from .layers.attention import Attention, SplitHeads
 from .layers.constants import Constants
 from .layers.convolution import PointwiseLinear
@@ -79,11 +80,52 @@ def classification_loss(model: PreTrainedModel, labels: torch.Tensor, logits: to
 
     transformers' Trainer passes the number of labels of all accumulated parts, for whose sum it takes the losses;
     transformers' own function only divides by it where each input has one class.
+
+    Raises TypeError and ValueError for labels that do not fit the logits; that they are in range is seen on the CPU.
     """
-    loss = model.loss_function(labels, logits, model.config, **kwargs)
+    check_labels(labels, logits, model.config)
+    loss = with_range(
+        "labels", model.config.num_labels, lambda: model.loss_function(labels, logits, model.config, **kwargs)
+    )
     if model.config.problem_type in ("regression", "multi_label_classification"):
         loss = part_of_batch(loss, labels, **kwargs)
     return loss
+
+
+def check_labels(labels: torch.Tensor, logits: torch.Tensor, config) -> None:
+    """Raise TypeError or ValueError unless labels have the dtype and shape that the kind of problem needs."""
+    if not config.num_labels:
+        raise ValueError("labels need a classifier, but the model has num_labels=0")
+    if getattr(config, "head_sizes", None) is not None:
+        classes, kinds = (*logits.shape[:-1], len(config.head_sizes)), "class indices, one for each head"
+        if not labels.is_floating_point() and (labels.dtype != torch.int64 or labels.shape != classes):
+            raise ValueError(
+                f"labels must be int64 {kinds}, {tuple(classes)}, got {labels.dtype} {tuple(labels.shape)}"
+            )
+        if labels.is_floating_point() and labels.shape != logits.shape:
+            raise ValueError(f"labels must be probabilities {tuple(logits.shape)}, got {tuple(labels.shape)}")
+        return
+    is_index = not labels.is_floating_point()
+    problem = config.problem_type
+    if problem is None:  # as transformers' loss decides
+        problem = "single_label_classification" if is_index else "multi_label_classification"
+        problem = "regression" if config.num_labels == 1 else problem
+    if problem == "single_label_classification":
+        if labels.dtype != torch.int64:
+            raise TypeError(f"labels must be class indices of torch.int64, got {labels.dtype}: convert with .long()")
+        if labels.numel() != logits[..., 0].numel():
+            expected = tuple(logits.shape[:-1])
+            raise ValueError(f"labels must be class indices {expected}, got shape {tuple(labels.shape)}")
+    elif problem == "multi_label_classification":
+        if is_index or labels.shape != logits.shape:
+            raise ValueError(
+                f"labels must be floats {tuple(logits.shape)}, one for each class, got {labels.dtype} "
+                f"{tuple(labels.shape)}; class indices are torch.int64"
+            )
+    elif labels.squeeze().shape != logits.squeeze().shape or labels.dtype == torch.bool:
+        raise ValueError(
+            f"labels must be numbers {tuple(logits.shape)} for a regression, got {labels.dtype} {tuple(labels.shape)}"
+        )
 
 
 def part_of_batch(
@@ -150,6 +192,8 @@ class VitsPreTrainedModel(PreTrainedModel):
     Attributes:
         own_arguments: names of the keyword arguments that the class's forward method knows, and of the outputs that
             can be recorded; set for each subclass.
+        positional_arguments: names of the arguments of the class's forward method, in order.
+        tensor_arguments: those of them that must be tensors.
     """
 
     if TYPE_CHECKING:
@@ -158,6 +202,8 @@ class VitsPreTrainedModel(PreTrainedModel):
             """Modules and buffers, whose types torch gives as Tensor | Module."""
 
     own_arguments: frozenset[str]
+    positional_arguments: tuple[str, ...]
+    tensor_arguments: frozenset[str]
     base_model_prefix = "model"
     main_input_name = "pixel_values"
     input_modalities = ["image"]
@@ -180,8 +226,11 @@ class VitsPreTrainedModel(PreTrainedModel):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         _, *parameters = inspect.signature(cls.forward).parameters.values()
-        named = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
-        cls.own_arguments = frozenset(named | {f"output_{name}" for name in cls._can_record_outputs})
+        named = {p.name: p.annotation for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        cls.own_arguments = frozenset({*named, *(f"output_{name}" for name in cls._can_record_outputs)})
+        cls.positional_arguments = tuple(named)
+        tensors = (torch.Tensor, torch.Tensor | None)
+        cls.tensor_arguments = frozenset(name for name, annotation in named.items() if annotation in tensors)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -190,10 +239,11 @@ class VitsPreTrainedModel(PreTrainedModel):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def __call__(self, *args, **kwargs):
-        """Call `forward`, whose **kwargs would ignore a misspelt argument, after a check of the arguments' names.
+        """Call `forward`, whose **kwargs would ignore a misspelt argument, after a check of names and types.
 
         Raises:
-            TypeError: an argument is unknown and not None.
+            TypeError: an argument is unknown and not None, or no tensor where a tensor is expected.
+            ValueError: the main input is empty.
         """
         base_model: Any = self.base_model
         known = self.own_arguments | base_model.own_arguments
@@ -204,6 +254,9 @@ class VitsPreTrainedModel(PreTrainedModel):
                 f"{type(self).__name__} got unknown arguments {', '.join(unknown)}: leave them out. It takes "
                 f"{', '.join(sorted(known))} and transformers' TransformersKwargs"
             )
+        arguments = dict(zip(self.positional_arguments, args, strict=False)) | kwargs
+        check_tensors(arguments, self.tensor_arguments | base_model.tensor_arguments, self.main_input_name)
+        check_flags(arguments)
         return super().__call__(*args, **kwargs)
 
     @torch.no_grad()

@@ -1,6 +1,5 @@
 """Damaged checkpoints: every one is refused with a ValueError that says what is wrong, whatever is damaged."""
 
-import importlib
 import io
 import random
 import re
@@ -12,8 +11,7 @@ import torch
 
 from hf_vits.conversion import convert, load_checkpoint
 from hf_vits.conversion.checkpoint import unwrap
-from tests.parity.golden import Case
-from tests.support.paths import PARITY_CASES
+from tests.support.checkpoints import DAMAGES, conversion_of
 
 VALUES = torch.arange(64.0).reshape(8, 8)
 
@@ -93,36 +91,6 @@ def test_losses_beside_student_and_teacher_may_be_numbers():
     assert unwrap(tree).keys() == {"student.a", "teacher.a"}
 
 
-class Captured(Exception):
-    """What `convert` was called with."""
-
-
-def conversion_of(case: Case, monkeypatch) -> tuple[tuple, dict]:
-    """Return the arguments with which the adapter of a golden case calls `convert`."""
-
-    def capture(*arguments, **overrides):
-        raise Captured(arguments, overrides)
-
-    adapters = [importlib.import_module(f"tests.parity.{name}") for name in (case.system, "self_distillation")]
-    for adapter in adapters:
-        if hasattr(adapter, "convert"):
-            monkeypatch.setattr(adapter, "convert", capture)
-    with pytest.raises(Captured) as called:
-        adapters[0].compute(case)
-    return called.value.args
-
-
-DAMAGES = {
-    "no axis": lambda tensor: torch.tensor(1.0),
-    "flat": lambda tensor: tensor.flatten(),
-    "an axis more": lambda tensor: tensor[None],
-    "an axis more at the end": lambda tensor: tensor[..., None],
-    "an axis less": lambda tensor: tensor[0] if tensor.ndim and len(tensor) else tensor,
-    "empty": lambda tensor: tensor[:0] if tensor.ndim else tensor,
-    "twice as long": lambda tensor: torch.cat([tensor, tensor]) if tensor.ndim else tensor,
-}
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -150,8 +118,8 @@ DAMAGES = {
         "vivit/mu16x2_fe_sharp",
     ],
 )
-def test_tensors_of_other_ranks_are_refused_by_their_keys(name, monkeypatch):
-    (system, variant, state), overrides = conversion_of(Case.load(PARITY_CASES / f"{name}.json"), monkeypatch)
+def test_tensors_of_other_ranks_are_refused_by_their_keys(name):
+    (system, variant, state), overrides = conversion_of(name)
     tensors, generator, messages = unwrap(state), random.Random(name), []
     convert(system, variant, dict(tensors), **overrides)
     # Sizes are read from the first layer and from what is in no layer.

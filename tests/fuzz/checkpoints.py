@@ -42,7 +42,28 @@ DTYPES = (
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64),
     *(torch.float8_e4m3fn, torch.float8_e5m2),
 )
-NUMPY = ("f2", "f4", "f8", "c8", "c16", "?", "u1", "i1", "i2", "i4", "i8", "u8", ">f4", "g", "S3", "U3", "V2", "V7", "M8[s]", "O")
+NUMPY = (
+    "f2",
+    "f4",
+    "f8",
+    "c8",
+    "c16",
+    "?",
+    "u1",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u8",
+    ">f4",
+    "g",
+    "S3",
+    "U3",
+    "V2",
+    "V7",
+    "M8[s]",
+    "O",
+)
 
 
 def odd_value(random: Random, depth: int = 0) -> Any:
@@ -60,15 +81,46 @@ def odd_value(random: Random, depth: int = 0) -> Any:
     if kind == 8 and depth < 4:
         return [odd_value(random, depth + 1) for _ in range(random.randrange(3))]
     objects = [None, 1, 2.5, True, "text", b"bytes", 10**30, float("nan"), np.float32(2), np.int64(3), torch.float32]
-    objects += [torch.zeros(3).to_sparse(), torch.nn.Parameter(torch.zeros(2)), torch.Size([1, 2]), complex(1, 2), range(3)]
+    objects += [
+        torch.zeros(3).to_sparse(),
+        torch.nn.Parameter(torch.zeros(2)),
+        torch.Size([1, 2]),
+        complex(1, 2),
+        range(3),
+    ]
     objects += [torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8), torch.zeros(2, device="meta"), {1, 2}]
     objects += [SimpleNamespace(a=1), torch.zeros(4).expand(3, 4), torch.zeros(4, 4).t()]
     return random.choice(objects)
 
 
 def odd_key(random: Random) -> Any:
-    names = ("a", "b.weight", "model", "state_dict", "teacher", "student", "params", "target", "dino_loss", "module.a", "")
-    others = (1, None, True, 2.5, b"a", ("a", "b"), "x" * 300, "\u00e9\U0001f600", "params/a", "batch_stats/a", "a/b", "opt")
+    names = (
+        "a",
+        "b.weight",
+        "model",
+        "state_dict",
+        "teacher",
+        "student",
+        "params",
+        "target",
+        "dino_loss",
+        "module.a",
+        "",
+    )
+    others = (
+        1,
+        None,
+        True,
+        2.5,
+        b"a",
+        ("a", "b"),
+        "x" * 300,
+        "\u00e9\U0001f600",
+        "params/a",
+        "batch_stats/a",
+        "a/b",
+        "opt",
+    )
     return random.choice(names if random.random() < 0.8 else others)
 
 
@@ -88,7 +140,9 @@ def odd_tree(random: Random) -> Any:
 
 def plain_tree(random: Random) -> dict[str, torch.Tensor]:
     """Return a few tensors as most checkpoints have them."""
-    return {name: torch.rand(random.choice([(3,), (2, 3), (4, 3, 2, 2)])) for name in ("a.weight", "a.bias", "b.weight")}
+    return {
+        name: torch.rand(random.choice([(3,), (2, 3), (4, 3, 2, 2)])) for name in ("a.weight", "a.bias", "b.weight")
+    }
 
 
 def as_torch(tree: Any, random: Random) -> bytes:
@@ -126,7 +180,9 @@ def as_safetensors(tree: Any, random: Random) -> bytes:
     name = random.choice([key for key in header if key != "__metadata__"])
     changes: list[Callable[[dict], Any]] = [
         *[lambda part: None] * 6,
-        lambda part: part.update(dtype=random.choice(["F32", "C64", "BF16", "F8_E4M3", "BOOL", "F4", "X", "", None, 3])),
+        lambda part: part.update(
+            dtype=random.choice(["F32", "C64", "BF16", "F8_E4M3", "BOOL", "F4", "X", "", None, 3])
+        ),
         lambda part: part.update(shape=random.choice([[], [-1], [2**62, 4], [1.5], "a", None, [0]])),
         lambda part: part.update(data_offsets=random.choice([[0, 2**62], [4, 0], [0], [], [-1, 4], "a", None])),
         lambda part: part.clear(),
@@ -135,13 +191,17 @@ def as_safetensors(tree: Any, random: Random) -> bytes:
         lambda part: header.clear(),
     ]
     random.choice(changes)(header[name])
-    text = json.dumps(header).encode() if random.random() < 0.9 else random.choice([b"{", b"{}", b'{"a":' * 5000, b"[]"])
+    text = (
+        json.dumps(header).encode() if random.random() < 0.9 else random.choice([b"{", b"{}", b'{"a":' * 5000, b"[]"])
+    )
     length = len(text) if random.random() < 0.9 else random.choice([0, 1, 2**40, 2**63, len(text) + 1])
     return length.to_bytes(8, "little") + text + content[8 + size :]
 
 
 def is_plain(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+    return (
+        isinstance(value, torch.Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+    )
 
 
 def as_other(tree: Any, random: Random) -> bytes:
@@ -169,9 +229,13 @@ def as_other(tree: Any, random: Random) -> bytes:
     elif kind == 7:
         file.write(json.dumps({"a": [1, 2]}).encode())
     elif kind == 8:
-        file.write(random.choice([b"", b"\0", b"PK", b"PK\3\4", b"\x80\x02", b"\x81", b"\xde\0", b"\xdf" + b"\xff" * 4]))
+        file.write(
+            random.choice([b"", b"\0", b"PK", b"PK\3\4", b"\x80\x02", b"\x81", b"\xde\0", b"\xdf" + b"\xff" * 4])
+        )
     else:
-        file.write(random.choice([b"\x80\x04", b"PK\3\4", b"\x82", b"\x08\0\0\0\0\0\0\0{", b""]) + random.randbytes(100))
+        file.write(
+            random.choice([b"\x80\x04", b"PK\3\4", b"\x82", b"\x08\0\0\0\0\0\0\0{", b""]) + random.randbytes(100)
+        )
     return file.getvalue()
 
 
@@ -221,12 +285,23 @@ def re_keys(tree: Any) -> list[str]:
 # tensors
 
 CONVERTED = (
-    *("audiomer/audiomer_m_sc20", "branchformer/asr_hybrid_tiny", "branchformer/tiny_learned_ave", "cct/text_cct_2_k1"),
+    *(
+        "audiomer/audiomer_m_sc20",
+        "branchformer/asr_hybrid_tiny",
+        "branchformer/tiny_learned_ave",
+        "cct/text_cct_2_k1",
+    ),
     *("dino/step_tiny", "ibot/step_tiny_unshared", "septr/septr_tiny", "septr/septr_tiny_down", "sit/gen1_step_tiny"),
     *("sit/gen3_step_tiny", "vit/bv_mu16_map_sharp", "vivit/init_central_tile_fsa", "vivit/mu16x2_fe_sharp"),
 )
 RARELY = (
-    *("cct/cct_6_3x2_32", "cmt/cmt_ti_160", "coat/coat_lite_tiny_224", "cvt/cvt_13_meanpool_128", "esvit/step_tiny_cvt_dense"),
+    *(
+        "cct/cct_6_3x2_32",
+        "cmt/cmt_ti_160",
+        "coat/coat_lite_tiny_224",
+        "cvt/cvt_13_meanpool_128",
+        "esvit/step_tiny_cvt_dense",
+    ),
     *("deit/deit_tiny_distilled_patch16_224", "levit/levit_192_img160", "locally_sag/cifar10_tiny", "mvit/v2_t_in1k"),
     *("localvit/localvit_tiny_mlp4_act4", "qna/qna_vit_tiny_resnetstem", "regionvit/tiny_224_on_256"),
 )
@@ -250,9 +325,13 @@ def changed_tensors(tensors: dict[str, torch.Tensor], keys: list[str], kind: str
         if kind == "missing":
             del odd[key]
         elif kind == "extra":
-            odd[random.choice(["extra", "head.weight", f"{key}.weight", f"{key}2", f"module.{key}", "0", 3, ("a",)])] = value
+            odd[
+                random.choice(["extra", "head.weight", f"{key}.weight", f"{key}2", f"module.{key}", "0", 3, ("a",)])
+            ] = value
         elif kind == "renamed":
-            odd[random.choice([key.upper(), key + "_", key.replace("weight", "kernel"), key[1:], key * 2])] = odd.pop(key)
+            odd[random.choice([key.upper(), key + "_", key.replace("weight", "kernel"), key[1:], key * 2])] = odd.pop(
+                key
+            )
         elif kind == "dtype":
             odd[key] = value.to(random.choice(DTYPES))
         elif kind == "transposed":
@@ -292,7 +371,9 @@ def tensor_case(random: Random) -> Case:
         for parameter in model.parameters():
             assert parameter.dtype == torch.float32
 
-    return Case(f"tensors {name} {kind} {keys[:3]}", (*(key for key in tensors if len(key) > 3), *converted, *general), run)
+    return Case(
+        f"tensors {name} {kind} {keys[:3]}", (*(key for key in tensors if len(key) > 3), *converted, *general), run
+    )
 
 
 # folders of saved models
@@ -318,7 +399,18 @@ def odd_json(content: bytes, random: Random) -> bytes:
     if kind == 0:
         return content[: random.randrange(len(content))]
     if kind == 1:
-        others = (b"", b"[]", b"null", b"3", b'"text"', b"{}", b"[" * 100_000, b'{"a": ' * 3000, b"\xff\xfe", b"{'a': 1}")
+        others = (
+            b"",
+            b"[]",
+            b"null",
+            b"3",
+            b'"text"',
+            b"{}",
+            b"[" * 100_000,
+            b'{"a": ' * 3000,
+            b"\xff\xfe",
+            b"{'a': 1}",
+        )
         return random.choice([*others, b"\xef\xbb\xbf" + content, content.decode().encode("utf-16"), b"\0" * 50])
     if kind == 2:
         changed = bytearray(content)
@@ -326,7 +418,25 @@ def odd_json(content: bytes, random: Random) -> bytes:
             changed[random.randrange(len(changed))] = random.randrange(256)
         return bytes(changed)
     values = json.loads(content)
-    odd = (None, True, -1, 0, 1.5, 10**30, 1e308, float("nan"), "", "text", [], [None], [1, "a"], {}, {"a": 1}, "../..", "\ud800")
+    odd = (
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        10**30,
+        1e308,
+        float("nan"),
+        "",
+        "text",
+        [],
+        [None],
+        [1, "a"],
+        {},
+        {"a": 1},
+        "../..",
+        "\ud800",
+    )
     place = values
     key = random.choice(list(place))
     while isinstance(place[key], dict) and place[key] and random.random() < 0.7:
@@ -393,7 +503,9 @@ def stopped_run() -> Path:
 
 
 def run_recipe(directory: Path, length: str) -> dict:
-    return tiny_recipe(directory, train__length=length, train__save_every="1 step", train__evaluate_every=None, schedule={})
+    return tiny_recipe(
+        directory, train__length=length, train__save_every="1 step", train__evaluate_every=None, schedule={}
+    )
 
 
 def run_case(random: Random) -> Case:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import math
 from pathlib import Path
 from random import Random
@@ -14,7 +15,7 @@ from tests.support.batches import Kind, batch, kinds, sides
 from .harness import Case
 
 SMALL, LARGE = 60, 5000
-HUGE = (2**31, 2**31 - 1, 2**63, 10**6, 10**9, 10**15)
+HUGE = (2**31, 2**63, 10**6, 10**9)
 INTEGERS = (0, -1, 1, 2, 3, 5, 7, 33, -(2**31))
 FLOATS = (0.0, 0.5, 1.0, 1.1, 1.5, -0.5, 1e-30, math.nan, math.inf, -math.inf)
 OTHERS = ("", "1", "unknown", "GELU", "none", "🐈", None, True, False, (), [], [[]], [None], [1, 2], [1, 2, 3], [0.5])
@@ -48,9 +49,11 @@ def make(random: Random) -> Case:
     if "backbone_config" in fields and random.random() < 0.4:
         part, prefix = fields["backbone_config"], "backbone_config."
     names = own_fields(kind, bool(prefix))
+    is_backbone = hasattr(config_class(kind, bool(prefix)), "out_features")
+    shared = [name for name in SHARED if is_backbone or not name.startswith("out_")]
     changes = {}
     for _ in range(random.choice((1, 1, 1, 2, 3))):
-        name = random.choice(SHARED) if random.random() < 0.1 else random.choice(names)
+        name = random.choice(shared) if random.random() < 0.1 else random.choice(names)
         changes[name] = odd_value(random, name, part.get(name, default(kind, name, bool(prefix))))
     part.update(changes)
     saves, trains = random.random() < 0.25, random.random() < 0.6
@@ -68,6 +71,13 @@ MORE_WORDS = {
     "out_indices": ("out_features", "stage_names"),
     "out_features": ("stage_names",),
 }
+
+
+# What a model says of the images or clips of the size that the configuration names, which it is called with.
+MORE_WORDS |= dict.fromkeys(
+    ("image_size", "num_frames", "patch_size", "patch_sizes", "kernel_size"),
+    ("an image of", "a clip of", "an image or"),
+)
 
 
 def short(value: Any) -> str:
@@ -107,9 +117,15 @@ def odd_value(random: Random, name: str, value: Any) -> Any:
         return odd_list(random, list(value))
     if isinstance(value, str) and random.random() < 0.3:
         return random.choice((value.upper(), f" {value}", value[:-1], f"{value}x", [value], f"{value}\n"))
-    if isinstance(value, int | float) and not isinstance(value, bool) and random.random() < 0.4:
+    if isinstance(value, int | float) and not isinstance(value, bool) and random.random() < 0.5:
         return random.choice((value + 1, value - 1, 2 * value, -value, value / 3, value // 2, str(value), [value]))
-    return copy.deepcopy(random.choice(random.choice((INTEGERS, INTEGERS, FLOATS, HUGE, OTHERS))))
+    if isinstance(value, bool) and random.random() < 0.7:
+        return not value
+    if isinstance(value, int) and random.random() < 0.85:
+        return random.choice((*INTEGERS, *HUGE))
+    if isinstance(value, float) and random.random() < 0.85:
+        return random.choice((*FLOATS, *INTEGERS))
+    return copy.deepcopy(random.choice(random.choice((INTEGERS, FLOATS, OTHERS, OTHERS))))
 
 
 def odd_list(random: Random, values: list) -> list:
@@ -134,15 +150,16 @@ def build_and_run(kind: Kind, fields: dict, saves: bool, trains: bool, folder: P
     config = kind.model_class.config_class(**fields)
     config.save_pretrained(folder)
     read = type(config).from_pretrained(folder)
-    assert read.to_diff_dict() == config.to_diff_dict(), f"read as {read}"
+    assert json.dumps(read.to_diff_dict()) == json.dumps(config.to_diff_dict()), f"read as {read}"
     model = kind.model_class(config)
     backbone = getattr(config, "backbone_config", config)
-    is_large = hasattr(backbone, "image_size") and max(sides_of(backbone)) > LARGEST_INPUT
-    if is_large or model.num_parameters() > MOST_PARAMETERS or getattr(config, "num_frames", None) or 0 > 100:
+    lengths = [getattr(backbone, name, None) or 0 for name in ("num_frames", "num_mel_bins")]
+    if hasattr(backbone, "image_size"):
+        lengths += sides_of(backbone)
+    if max(lengths) > LARGEST_INPUT or model.num_parameters() > MOST_PARAMETERS:
         return
     inputs = batch(kind, config)
     model.train(trains)
-    # Weights of half precision take half precision inputs.
     output = model(**inputs)
     check_output(kind, config, output, inputs)
     if trains:
@@ -179,7 +196,7 @@ def floats(output) -> list[torch.Tensor]:
 
 def check_output(kind: Kind, config, output, inputs: dict) -> None:
     tensors = floats(output)
-    assert tensors, "no output"
+    assert tensors or getattr(config, "out_features", None) == [], "no output"
     for tensor in tensors:
         assert tensor.isfinite().all(), "not finite"
     if "Classification" in kind.model_class.__name__ and not isinstance(output, tuple):

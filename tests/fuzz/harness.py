@@ -46,7 +46,7 @@ from tqdm import tqdm
 SECONDS, MEMORY, WORKERS = 10.0, 4 * 2**30, 2
 STARTING = 120.0  # seconds that a worker has for its imports
 REFUSALS = (ValueError, TypeError, OSError, StrictDataclassError)
-TRACEBACK_LINES = 8
+CALLS, MESSAGE_LINES, LOG_LINES = 4, 5, 24  # of what is shown of a bad case
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Case:
 
 
 class Outcome(NamedTuple):
-    """What became of a case: "ran", "refused" or "bad", and the message or the end of the traceback."""
+    """What became of a case: "ran", "refused" or "bad", and the message or the last calls."""
 
     number: int
     title: str
@@ -103,8 +103,9 @@ def attempt(module: ModuleType, seed: int, number: int, folder: Path) -> Outcome
         message = str(error)
         if isinstance(error, REFUSALS) and any(word.lower() in message.lower() for word in words):
             return Outcome(number, title, "refused", f"{type(error).__name__}: {message}")
-        lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
-        return Outcome(number, title, "bad", "\n".join(lines[-TRACEBACK_LINES:]))
+        calls = "".join(traceback.format_tb(error.__traceback__)[-CALLS:])
+        lines = f"{type(error).__name__}: {message}".splitlines()[:MESSAGE_LINES]
+        return Outcome(number, title, "bad", "\n".join([calls.rstrip(), *lines]))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Outcome(number, title, "ran", "")
@@ -187,7 +188,7 @@ class Worker:
         lines = (self.folder / "log").read_text(errors="replace").splitlines()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.process = None
-        return "\n".join([how, *lines[-3 * TRACEBACK_LINES :]])
+        return "\n".join([how, *lines[-LOG_LINES:]])
 
     def close(self) -> None:
         """Let the process end, and remove its files."""

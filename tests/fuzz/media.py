@@ -55,7 +55,7 @@ MODES = (
 )
 # (width, height), with the formats' own limits among them
 SIZES = ((1, 1), (1, 3000), (3000, 1), (2, 2), (5, 7), (16, 16), (33, 20), (64, 48), (257, 3), (300, 200))
-LOSSLESS = ("BMP", "DIB", "PNG", "PPM", "TGA", "TIFF", "PCX", "SGI", "QOI", "IM")
+LOSSLESS = ("BMP", "DIB", "PNG", "PPM", "TGA", "TIFF", "PCX", "SGI", "QOI")
 # They hold a picture in formats of their own or need programs that are not installed.
 UNREADABLE = ("BUFR", "EPS", "GRIB", "HDF5", "WMF")
 

@@ -67,7 +67,9 @@ def batch(kind: Kind, config, size: int = 2) -> dict[str, torch.Tensor]:
     elif name == "input_values":
         inputs = {name: torch.randn(size, config.padded_length(SAMPLES))}
     else:
-        inputs = {name: torch.randn(size, getattr(config, "num_frames", FRAMES), config.num_mel_bins)}
+        channels = getattr(config, "num_channels", 1)
+        shape = [*([] if channels == 1 else [channels]), getattr(config, "num_frames", FRAMES), config.num_mel_bins]
+        inputs = {name: torch.randn(size, *shape)}
     return inputs | labels(model_class, config, size)
 
 

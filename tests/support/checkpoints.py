@@ -20,7 +20,9 @@ def conversion_of(name: str) -> tuple[tuple, dict]:
     def capture(*arguments, **overrides):
         raise Captured(arguments, overrides)
 
-    adapter, shared = (importlib.import_module(f"tests.parity.{module}") for module in (case.system, "self_distillation"))
+    adapter, shared = (
+        importlib.import_module(f"tests.parity.{module}") for module in (case.system, "self_distillation")
+    )
     try:
         with patch.object(adapter, "convert", capture, create=True), patch.object(shared, "convert", capture):
             adapter.compute(case)

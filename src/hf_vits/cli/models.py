@@ -20,8 +20,8 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCE
 import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
-from hf_vits.hub.weights import check_complete
 from hf_vits.files import read_json, reading
+from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 IMAGENET_CLASSES = 1000

@@ -8,11 +8,6 @@ from torch import nn
 from .convolution import LayerNorm2d
 
 
-def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    """Return a size given as one number or as two as (height, width)."""
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
 def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int, clips: bool = False) -> None:
     """Raise ValueError or TypeError unless `pixel_values` is a floating (batch, num_channels, height, width).
 

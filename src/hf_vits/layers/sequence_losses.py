@@ -5,6 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from .arguments import check_ids
+
 PADDING = -100  # label of padding, as everywhere in transformers
 
 
@@ -13,12 +15,19 @@ def at_least_single(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def check_labels(labels: torch.Tensor, num_classes: int) -> None:
-    """Raise ValueError for labels of another shape or outside the classes; not checked under torch.compile."""
+def check_labels(labels: torch.Tensor, num_classes: int, batch: int) -> None:
+    """Raise ValueError or TypeError for labels of another dtype or shape or outside the classes.
+
+    Values are not checked under torch.compile.
+    """
+    check_ids("labels", labels)
+    if labels.ndim != 2 or labels.shape[0] != batch or not labels.shape[1]:
+        raise ValueError(
+            f"labels must be (batch, tokens), for a batch of {batch} and at least one token, padded with {PADDING}, "
+            f"got shape {tuple(labels.shape)}"
+        )
     if torch.compiler.is_compiling():
         return
-    if labels.ndim != 2:
-        raise ValueError(f"labels must be (batch, tokens), padded with {PADDING}, got shape {tuple(labels.shape)}")
     if (largest := int(labels.max())) >= num_classes:
         raise ValueError(f"labels must be below vocab_size={num_classes}, or {PADDING} for padding, got {largest}")
 

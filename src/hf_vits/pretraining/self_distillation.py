@@ -42,11 +42,28 @@ def check_views(pixel_values: torch.Tensor | None, num_views: int = 2) -> None:
         raise ValueError(f"at least {num_views} global views of each image are needed, got {pixel_values.shape[1]}")
 
 
-def as_list(local_pixel_values: torch.Tensor | Sequence[torch.Tensor] | None) -> list[torch.Tensor]:
-    """Return local views (batch, views, channels, height, width) as a list with a tensor per size; empty for None."""
+def as_list(
+    local_pixel_values: torch.Tensor | Sequence[torch.Tensor] | None, pixel_values: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return local views (batch, views, channels, height, width) as a list with a tensor per size; empty for None.
+
+    Raises TypeError or ValueError unless they are tensors of views of the same images as `pixel_values`.
+    """
     if local_pixel_values is None:
         return []
-    return [local_pixel_values] if isinstance(local_pixel_values, torch.Tensor) else list(local_pixel_values)
+    is_one = isinstance(local_pixel_values, torch.Tensor)
+    sizes = [local_pixel_values] if is_one or not isinstance(local_pixel_values, Sequence) else local_pixel_values
+    batch, channels = pixel_values.shape[0], pixel_values.shape[2]
+    for size in sizes:
+        if not isinstance(size, torch.Tensor) or not size.is_floating_point():
+            found = size.dtype if isinstance(size, torch.Tensor) else type(size).__name__
+            raise TypeError(f"local_pixel_values must be a tensor of floats or a list of them, got {found}")
+        if size.ndim != 5 or size.shape[0] != batch or size.shape[2] != channels or 0 in size.shape:
+            raise ValueError(
+                f"local_pixel_values must be views of the same images, ({batch}, views, {channels}, height, width), "
+                f"got shape {tuple(size.shape)}"
+            )
+    return list(sizes)
 
 
 class Branch(nn.Module):

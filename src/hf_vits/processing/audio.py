@@ -7,6 +7,7 @@ import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy
 
+from .settings import as_device, check_types
 from .spectrogram import Spectrogram
 from .waveform import check_rate, to_waveforms
 
@@ -26,6 +27,7 @@ KALDI = {
     "floor": torch.finfo(torch.float32).eps,
 }
 NORMALIZATIONS = (None, "global", "utterance", "min_max")
+_MOST_PADDED = 2**28  # samples of a padded clip; more is a mistake, which would fill any memory
 _SMALLEST_STD = 1e-20  # as in ESPnet and Kaldi
 
 
@@ -97,16 +99,26 @@ class VitsAudioFeatureExtractor(SequenceFeatureExtractor):
         max_length = self.max_length if max_length is None else max_length
         truncation = self.truncation if truncation is None else truncation
         multiple = self.pad_to_multiple_of if pad_to_multiple_of is None else pad_to_multiple_of
+        given = {"padding": padding, "max_length": max_length, "truncation": truncation}
+        check_types(VitsAudioFeatureExtractor.__call__, given | {"pad_to_multiple_of": multiple})
+        _check_positive(max_length=max_length, pad_to_multiple_of=multiple)
         strategy = self._check_padding(padding, max_length, truncation)
         waveforms = to_waveforms(raw_speech, self.sampling_rate, sampling_rate)
         if device is not None:
-            waveforms = [waveform.to(device) for waveform in waveforms]
+            waveforms = [waveform.to(as_device(device)) for waveform in waveforms]
         if truncation:
             waveforms = [waveform[: self._legal(max_length, multiple)] for waveform in waveforms]
         if strategy is PaddingStrategy.DO_NOT_PAD:
             return waveforms, None
         least = 1 if strategy is not PaddingStrategy.MAX_LENGTH or max_length is None else max_length
-        return waveforms, self._legal(max(least, *map(len, waveforms)), multiple)
+        longest = max(map(len, waveforms))
+        length = self._legal(max(least, longest), multiple)
+        if length > max(_MOST_PADDED, longest):
+            raise ValueError(
+                f"max_length={max_length} and pad_to_multiple_of={multiple} pad clips of at most {longest} samples to "
+                f"{length}, more than {_MOST_PADDED}; choose smaller ones"
+            )
+        return waveforms, length
 
     def _check_padding(self, padding: str | bool, max_length: int | None, truncation: bool) -> PaddingStrategy:
         if truncation and max_length is None:
@@ -155,6 +167,7 @@ class VitsWaveformFeatureExtractor(VitsAudioFeatureExtractor):
         return_attention_mask: bool = False,
         **kwargs: Any,
     ):
+        check_types(VitsWaveformFeatureExtractor.__init__, locals())
         super().__init__(
             feature_size=feature_size,
             sampling_rate=sampling_rate,
@@ -241,6 +254,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         return_attention_mask: bool = True,
         **kwargs: Any,
     ):
+        check_types(VitsSpectrogramFeatureExtractor.__init__, locals())
         if feature_size is None:
             feature_size = 80 if mel_scale else n_fft // 2 + 1
         super().__init__(

@@ -208,6 +208,8 @@ class VideoReader:
                 "the whole file, or save what is there with `ffmpeg -i broken -c copy repaired`"
             )
         packets = shown_packets(packets)
+        if self.stream.codec_context.format is None:  # it is in the first frame, for some codecs
+            raise OSError(f"{self.name} is cut short or damaged: its pixel format is not known")
         if not packets:
             raise OSError(f"{self.name} holds no frames: it is empty or cut short")
         fps, self._positions = float(self.stream.average_rate or 1), np.arange(len(packets))

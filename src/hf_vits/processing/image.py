@@ -24,7 +24,14 @@ from transformers.processing_utils import ImagesKwargs
 from .opening import open_image
 from .pixels import check_scale, to_pixels
 from .resize import pillow_resize, tensorflow_area, tensorflow_bilinear
-from .settings import check_arithmetic, check_channels, check_enlarged, check_normalization, check_size
+from .settings import (
+    check_arithmetic,
+    check_channels,
+    check_enlarged,
+    check_fields,
+    check_normalization,
+    check_size,
+)
 
 CONVENTIONS = ("torchvision", "vision_transformer", "big_vision")
 TENSORFLOW_RESIZE = {PILImageResampling.BILINEAR: tensorflow_bilinear, PILImageResampling.BOX: tensorflow_area}
@@ -91,7 +98,13 @@ class VitsImageProcessor(TorchvisionBackend):
     def __init__(self, **kwargs: Any):
         if __name__.startswith("hf_vits."):
             kwargs.pop("auto_map", None)  # as in `VitsConfig`: only a repository's copy of this class needs it
+        check_fields(self.valid_kwargs, kwargs)
         super().__init__(**kwargs)
+
+    def preprocess(self, images: ImageInput, *args: Any, **kwargs: Any) -> BatchFeature:
+        """Prepare images, see the class; `kwargs` override its fields."""
+        check_fields(self.valid_kwargs, kwargs)
+        return super().preprocess(images, *args, **kwargs)
 
     def fetch_images(self, images: Any) -> Any:
         """Open paths and URLs with Pillow, as the PyTorch originals do; torchvision decodes differently."""
@@ -135,11 +148,7 @@ class VitsImageProcessor(TorchvisionBackend):
         return prepared
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
-        try:
-            kwargs = super()._standardize_kwargs(**kwargs)
-        except (TypeError, ValueError) as error:
-            sizes = ", ".join(f"{name}={kwargs.get(name)!r}" for name in ("size", "crop_size", "pad_size"))
-            raise ValueError(f"sizes must be pixels or dicts of them, got {sizes:.300}: {error}") from error
+        kwargs = super()._standardize_kwargs(**kwargs)
         _check_settings(**kwargs)
         return kwargs
 

@@ -70,7 +70,12 @@ def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Imag
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Return an image in Pillow's `mode`, "RGB" or "L", with `eight_bits` before Pillow's own conversion."""
-    return eight_bits(image).convert(mode)
+    return straight(eight_bits(image)).convert(mode)
+
+
+def straight(image: Image.Image) -> Image.Image:
+    """Return an image whose colours are not multiplied by alpha; Pillow converts the modes with it to no other."""
+    return image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode]) if image.mode in ("La", "RGBa") else image
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
@@ -127,7 +132,7 @@ def _file(source: str) -> BinaryIO:
     if os.path.exists(source):
         # Opened here, as Pillow 13 maps TIFF files that it opens by path to memory, with the rows of a turned picture
         # taken for its columns.
-        return open(source, "rb")  # noqa: SIM115 - the caller closes it
+        return open(source, "rb")
     encoded = source.partition(",")[2] if source.startswith("data:image/") else source
     try:
         return io.BytesIO(base64.b64decode(encoded, validate=True))

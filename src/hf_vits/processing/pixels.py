@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
-from .opening import eight_bits
+from .opening import eight_bits, straight
 
 RGB_SOURCES = (1, 3, 4)  # channels from which RGB can be made: grey, RGB, RGB with alpha
 
@@ -63,7 +63,7 @@ def _from_pil(image: Image.Image, to_rgb: bool) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         return np.array(image)
     if to_rgb:
-        return np.array(image.convert("RGB"))
+        return np.array(straight(image).convert("RGB"))
     if image.mode in ("1", "P", "PA"):
         raise ValueError(
             f"an image of mode {image.mode!r} holds no pixel values without conversion; "

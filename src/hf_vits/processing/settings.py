@@ -1,14 +1,67 @@
 """Checks that the processors of images and of videos share."""
 
+import inspect
 import math
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import torch
+from huggingface_hub.dataclasses import type_validator, validate_typed_dict
 from PIL import Image
 from transformers.image_utils import SizeDict
 
 # Pixels of a 4K frame, rounded up. To enlarge an image further takes seconds and hundreds of megabytes.
 MOST_ENLARGED_PIXELS = 2**23
+
+
+def check_fields(kwargs_class: type, fields: dict[str, Any]) -> None:
+    """Raise an error that names the field where a value is not of the type that a processor's `valid_kwargs` has."""
+    known = {name: value for name, value in fields.items() if name in kwargs_class.__annotations__}
+    validate_typed_dict(kwargs_class, known)
+    for name in ("size", "crop_size", "pad_size"):
+        if isinstance(size := fields.get(name), list | tuple) and len(size) != 2:
+            raise ValueError(f"{name} must be (height, width), a number or a dict of sides, got {size}")
+    for name in ("image_mean", "image_std", "rescale_factor"):
+        values = fields.get(name)
+        for value in values if isinstance(values, list | tuple) else [values]:
+            if value is not None:
+                check_number(name, value)
+    if fields.get("device") is not None:
+        as_device(fields["device"])
+
+
+def check_types(function: Callable, values: dict[str, Any]) -> None:
+    """Raise TypeError or ValueError unless arguments of a function have the types of its annotations.
+
+    A number may be whole where a float is expected, and must be finite. Arguments without annotation are not checked.
+    """
+    for name, parameter in inspect.signature(function).parameters.items():
+        value, annotation = values.get(name), parameter.annotation
+        if annotation is parameter.empty or parameter.kind is parameter.VAR_KEYWORD or name not in values:
+            continue
+        if isinstance(value, float) or annotation is float:
+            check_number(name, value)
+            annotation = annotation | int
+        type_validator(name, value, annotation)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise TypeError or ValueError unless `value` is a finite number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+
+
+def as_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name; ValueError or TypeError, which name it, if there is none of that name."""
+    if not isinstance(device, torch.device | str):
+        raise TypeError(f"device must be the name of a device or a torch.device, got {device!r}")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be the name of one, such as cpu or cuda:0, got {device!r}: {error}") from error
 
 
 def check_size(name: str, size: SizeDict | None, allowed: list[set[str]]) -> None:
@@ -40,22 +93,21 @@ def check_enlarged(size: tuple[int, int], target: tuple[int, int], shortest_edge
 
 def check_arithmetic(convention: str, conventions: tuple[str, ...], rescale_factor: float | None) -> None:
     """Raise ValueError unless `convention` is one of `conventions` and `rescale_factor` is None or above 0."""
-    if convention not in conventions:
+    if not isinstance(convention, str) or convention not in conventions:
         raise ValueError(f"convention must be one of {', '.join(conventions)}, got {convention!r}")
-    if rescale_factor is not None and not (isinstance(rescale_factor, Real) and 0 < rescale_factor < math.inf):
+    if rescale_factor is not None and not 0 < rescale_factor < math.inf:
         raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
 
 
 def check_normalization(do_normalize: bool | None, image_mean: Any, image_std: Any) -> None:
-    """Raise ValueError or TypeError if images are to be normalised without finite means and deviations above 0."""
-    if not do_normalize:
-        return
+    """Raise ValueError if images are to be normalised without a mean, or without standard deviations above 0."""
     for name, values in (("image_mean", image_mean), ("image_std", image_std)):
         numbers = list(values) if isinstance(values, list | tuple) else [values]
-        if not numbers or not all(isinstance(number, Real) for number in numbers):
-            raise TypeError(f"{name} must be a number or one per channel where do_normalize is set, got {values!r}")
-        if not all(math.isfinite(number) and (number > 0 or name == "image_mean") for number in numbers):
-            raise ValueError(f"{name} must be finite{' and above 0' * (name == 'image_std')}, got {values!r}")
+        if do_normalize and (None in numbers or not numbers or (name == "image_std" and min(numbers) <= 0)):
+            raise ValueError(
+                f"{name} must be a number{' above 0' * (name == 'image_std')}, or one per channel, where do_normalize "
+                f"is set, got {values!r}"
+            )
 
 
 def check_channels(channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float) -> None:

@@ -9,6 +9,7 @@ from transformers.audio_utils import mel_filter_bank, window_function
 
 WINDOWS = ("hann", "hamming", "povey", "boxcar")
 MEL_SCALES = ("slaney", "htk", "kaldi", None)
+MOST = {"bins": 2**13, "n_fft": 2**17}  # more are a mistake, whose filters would fill any memory
 _MOST_SAMPLES = 2**23  # samples of windows in memory at a time, for hours of audio
 
 
@@ -55,6 +56,9 @@ class Spectrogram:
         for name in ("bins", "n_fft", "win_length", "hop_length"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be a whole number above 0, got {getattr(self, name)!r}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most}, got {getattr(self, name)!r}")
         if self.win_length > self.n_fft:
             raise ValueError(f"win_length must be at most n_fft, got {self.win_length} and {self.n_fft}")
         for name, allowed in (("window_function", WINDOWS), ("mel_scale", MEL_SCALES), ("mel_norm", ("slaney", None))):

@@ -58,6 +58,8 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         normalizer = _normalizer(lowercase)
         texts = [normalizer.normalize_str(text) for text in _checked(texts)]
         least = len(set("".join(texts)) | {_SUBWORD_SPACE}) + 2
+        if not isinstance(vocab_size, int):
+            raise TypeError(f"vocab_size must be a whole number, got {vocab_size!r}")
         if vocab_size < least:
             raise ValueError(f"the characters of the texts need a vocab_size of at least {least}, got {vocab_size}")
         backend = _of_pieces(models.BPE(unk_token=UNKNOWN))
@@ -78,6 +80,8 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         Raises ValueError for tokens that do not begin with "<blank>" and "<unk>", for repeated tokens and for other
         kinds.
         """
+        if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not all(isinstance(t, str) for t in tokens):
+            raise TypeError(f"tokens must be a list of strings, got {tokens!r:.100}")
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         if list(tokens[:2]) != [BLANK, UNKNOWN] or len(set(tokens)) < len(tokens):
@@ -117,6 +121,8 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
     ) -> str | dict[str, Any]:
         """Return the text; with offsets, a dict of it and of {char or word, start_offset, end_offset} in frames."""
         frames = [token_ids] if isinstance(token_ids, int) else token_ids
+        if not isinstance(frames, list) or not all(isinstance(token, int) and 0 <= token < 2**32 for token in frames):
+            raise TypeError(f"tokens to decode must be whole numbers, not negative, got {frames!r:.100}")
         spans = list(self._spans(frames, self.group_tokens if group_tokens is None else group_tokens))
         text = super()._decode([token for token, _, _ in spans], skip_special_tokens=skip_special_tokens, **kwargs)
         if not (output_char_offsets or output_word_offsets):
@@ -132,6 +138,11 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
         if output_word_offsets:
             result["word_offsets"] = self._get_word_offsets(offsets, self.replace_word_delimiter_char)
         return result
+
+    def _encode_plus(self, text: Any, *args: Any, **kwargs: Any) -> BatchEncoding:
+        if isinstance(text, list | tuple) and not text:
+            raise ValueError("expected at least one text, got an empty batch")
+        return super()._encode_plus(text, *args, **kwargs)
 
     def _spans(self, frames: list[int], group_tokens: bool) -> Iterator[tuple[int, int, int]]:
         """Yield (token, first frame, last frame + 1) of each token that is not blank."""
@@ -227,7 +238,11 @@ def _normalizer(lowercase: bool) -> normalizers.Normalizer:
 def _checked(texts: Iterable[str]) -> list[str]:
     if isinstance(texts, str):
         raise TypeError("expected a list of texts, got one string")
+    if not isinstance(texts, Iterable):
+        raise TypeError(f"expected a list of texts, got {type(texts).__name__}")
     texts = list(texts)
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"expected texts as strings, got {type(wrong[0]).__name__}: {wrong[0]!r:.100}")
     if not any(text.strip() for text in texts):
         raise ValueError(f"expected texts to learn tokens from, got {len(texts)} without a character")
     return texts

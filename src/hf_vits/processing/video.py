@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import validate_typed_dict
 from PIL import Image
 from torch.nn import functional
 from transformers.image_processing_utils import BatchFeature
@@ -20,8 +19,17 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_arithmetic, check_channels, check_enlarged, check_normalization, check_size
+from .settings import (
+    check_arithmetic,
+    check_channels,
+    check_enlarged,
+    check_fields,
+    check_normalization,
+    check_size,
+)
 
+# More of them are a mistake, which would fill any memory.
+MOST = {"num_frames": 2**14, "sampling_rate": 2**20, "num_clips": 2**10}
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -96,6 +104,7 @@ class VitsVideoProcessor(BaseVideoProcessor):
     def __init__(self, **kwargs: Any):
         if __name__.startswith("hf_vits."):
             kwargs.pop("auto_map", None)  # as in `VitsConfig`: only a repository's copy of this class needs it
+        check_fields(self.valid_kwargs, kwargs)
         super().__init__(**kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
@@ -159,18 +168,14 @@ class VitsVideoProcessor(BaseVideoProcessor):
             raise ValueError("give either num_frames or fps, got both")
         names = self.valid_kwargs.__annotations__
         validate_kwargs(captured_kwargs=kwargs.keys(), valid_processor_keys=list(names))
-        validate_typed_dict(self.valid_kwargs, kwargs)
+        check_fields(self.valid_kwargs, kwargs)
         given = {name: value for name, value in kwargs.items() if value is not None}
         if "num_frames" in given:
             given["fps"] = None
         return self._standardize_kwargs(**{name: getattr(self, name, None) for name in names} | given)
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
-        try:
-            kwargs = super()._standardize_kwargs(**kwargs)
-        except (TypeError, ValueError) as error:
-            sizes = ", ".join(f"{name}={kwargs.get(name)!r}" for name in ("size", "crop_size", "pad_size"))
-            raise ValueError(f"sizes must be pixels or dicts of them, got {sizes:.300}: {error}") from error
+        kwargs = super()._standardize_kwargs(**kwargs)
         _check_settings(**kwargs)
         return kwargs
 
@@ -347,9 +352,12 @@ def _check_settings(
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
     check_normalization(do_normalize, image_mean, image_std)
-    for name, value in (("num_frames", num_frames), ("sampling_rate", sampling_rate), ("num_clips", num_clips)):
+    numbers = {"num_frames": num_frames, "sampling_rate": sampling_rate, "num_clips": num_clips}
+    for name, value in numbers.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be above 0, got {value}")
+        if value is not None and value > MOST[name]:
+            raise ValueError(f"{name} must be at most {MOST[name]}, got {value}")
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
     if resample != PILImageResampling.BILINEAR:

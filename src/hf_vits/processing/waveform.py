@@ -218,6 +218,8 @@ def _waveform(clip: Any, sampling_rate: int, from_rate: int) -> torch.Tensor:
         source = clip.get("bytes") or clip.get("path")
         if not source:
             raise ValueError(f'a dict must have "array" and "sampling_rate", "bytes" or "path", got {list(clip)}')
+        if not isinstance(source, (str, os.PathLike, bytes)):
+            raise TypeError(f'"path" of an audio clip must be a path, and "bytes" bytes, got {source!r:.100}')
         return load_audio(source, sampling_rate)
     if hasattr(clip, "get_all_samples"):
         samples = clip.get_all_samples()

@@ -236,7 +236,7 @@ class BranchformerForCTC(BranchformerPreTrainedModel):
         logits = self.ctc_head(outputs.last_hidden_state)
         loss, mask = None, outputs.frame_mask
         if labels is not None:
-            check_labels(labels, self.config.vocab_size)
+            check_labels(labels, self.config.vocab_size, outputs.last_hidden_state.shape[0])
             loss = ctc_loss(logits, mask, labels, self.config.pad_token_id)
         return CtcOutput(
             loss=loss,

@@ -22,6 +22,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from ...layers.arguments import embed
 from ...layers.attention import Attention, SelfAttention, attend, padding_bias
 from ...layers.mlp import MLP
 from ...layers.sequence_losses import PADDING, check_labels, ctc_loss, smoothed_divergence
@@ -250,7 +251,8 @@ class BranchformerDecoder(BranchformerSeq2SeqPreTrainedModel):
         first = 0 if cache is None else cache.get_seq_length()
         length = first + input_ids.shape[1]
         positions = self.positions(length)[first:].to(input_ids.device)
-        tokens = self.dropout(self.embeddings(input_ids) * self.config.hidden_size**0.5 + positions)
+        embedded = embed(self.embeddings, "decoder_input_ids", input_ids)
+        tokens = self.dropout(embedded * self.config.hidden_size**0.5 + positions)
         causal = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()[:, first:]
         causal_bias = padding_bias(causal if token_mask is None else causal & token_mask[:, None], tokens)
         frame_bias = None if frame_mask is None else padding_bias(frame_mask[:, None], tokens)
@@ -327,7 +329,7 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         frame_mask = None if attention_mask is None else self.model.frame_mask(attention_mask)
         targets = None
         if labels is not None:
-            check_labels(labels, self.config.vocab_size)
+            check_labels(labels, self.config.vocab_size, frames.shape[0])
             inputs, targets = self.shifted(labels)
             if decoder_input_ids is None:
                 decoder_input_ids, decoder_attention_mask = inputs, targets >= 0
@@ -344,6 +346,7 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         if use_cache and cache is None:
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         token_mask = None if decoder_attention_mask is None else decoder_attention_mask > 0
+        kwargs["return_dict"] = True  # of the decoder; the own output is made a tuple by the decorator
         decoded = self.decoder(decoder_input_ids, frames, token_mask, frame_mask, cache, **kwargs)
         output = HybridOutput(
             logits=self.decoder.head(decoded.last_hidden_state),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration import VitsBackboneConfig, VitsConfig
+from ...configuration import VitsBackboneConfig, VitsConfig, pair
 
 
 class CctBaseConfig(VitsConfig):
@@ -46,6 +46,26 @@ class CctBaseConfig(VitsConfig):
     @property
     def num_prefix_tokens(self) -> int:
         return int(self.pooling == "token")
+
+    def smallest_length(self, num_conv_layers: int) -> int:
+        """Return the side in pixels, or words, of the smallest input that gives the tokenizer a token."""
+        length = 1
+        for _ in range(num_conv_layers):
+            if self.use_max_pool:
+                length = max(1, (length - 1) * self.pool_stride + self.pool_kernel_size - 2 * self.pool_padding)
+            length = max(1, (length - 1) * self.stride + self.kernel_size - 2 * self.padding)
+        return length
+
+    def check_length(self, field: str, num_conv_layers: int) -> None:
+        """Raise ValueError where the input that `field` names is too small for the tokenizer."""
+        smallest, value = self.smallest_length(num_conv_layers), getattr(self, field)
+        if min(pair(value)) < smallest:
+            raise ValueError(
+                f"{field} must be at least {smallest}, so that the convolutions and poolings give a token, got "
+                f"{field}={value} with num_conv_layers={num_conv_layers} of kernel_size={self.kernel_size}, "
+                f"stride={self.stride}, padding={self.padding}, pool_kernel_size={self.pool_kernel_size}, "
+                f"pool_stride={self.pool_stride} and pool_padding={self.pool_padding}"
+            )
 
     def check(self) -> None:
         super().check()
@@ -92,6 +112,10 @@ class CctConfig(CctBaseConfig, VitsBackboneConfig):
     apply_layernorm: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
+
+    def check(self) -> None:
+        super().check()
+        self.check_length("image_size", self.num_conv_layers)
 
     @property
     def patch_size(self) -> int:

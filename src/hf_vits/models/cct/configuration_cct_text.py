@@ -44,6 +44,8 @@ class CctTextConfig(CctBaseConfig):
                 "use_convolution=False makes every word a token, which needs hidden_size equal to "
                 f"word_embedding_size={self.word_embedding_size}, got hidden_size={self.hidden_size}"
             )
+        if self.use_convolution:
+            self.check_length("max_position_embeddings", 1)
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
                 f"pad_token_id must lie in [0, vocab_size={self.vocab_size}) or be None, got "

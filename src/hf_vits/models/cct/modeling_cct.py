@@ -16,9 +16,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from ...configuration import pair
 from ...layers.attention import SelfAttention
 from ...layers.mlp import MLP
-from ...layers.patch import check_pixel_values, pair
+from ...layers.patch import check_pixel_values
 from ...layers.pooling import SequencePooling, TokenPooling
 from ...layers.position import PositionEmbedding, SequencePositionEmbedding, SinePositionEmbedding
 from ...layers.transformer import drop_path_rates

@@ -17,6 +17,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ...layers.arguments import embed
 from ...layers.position import SequencePositionEmbedding, SinePositionEmbedding
 from ...modeling import ClassifierOutput, EncoderOutput, ForClassification
 from .configuration_cct_text import CctTextConfig
@@ -68,7 +69,7 @@ class CctTextEmbeddings(CctBaseEmbeddings):
             The tokens (batch, prefix + tokens, hidden_size), and the mask over them (batch, prefix + tokens).
         """
         self.count(input_ids.shape[1])
-        tokens = self.word_embeddings(input_ids)
+        tokens = embed(self.word_embeddings, "input_ids", input_ids)
         if mask is not None:
             tokens = tokens * mask[..., None]
         if self.tokenizer is not None:

@@ -2,7 +2,7 @@
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration import VitsHierarchicalConfig
+from ...configuration import VitsHierarchicalConfig, pair
 
 
 @strict
@@ -61,13 +61,13 @@ class CmtConfig(VitsHierarchicalConfig):
     def check(self) -> None:
         super().check()
         self.check_heads()
-        sides = [self.image_size] if isinstance(self.image_size, int) else self.image_size
         for stage in range(len(self.depths)):
             stride = self.key_stride(stage)
-            if any(side % stride for side in sides):
+            if any(side % stride for side in pair(self.image_size)):
                 raise ValueError(
                     f"image_size must be a multiple of {stride} in height and width, so that stage {stage + 1} can "
-                    f"reduce its map {self.sequence_reduction_ratios[stage]} times, got image_size={self.image_size}"
+                    f"reduce its map {self.sequence_reduction_ratios[stage]} times, got image_size={self.image_size} "
+                    f"with sequence_reduction_ratios={self.sequence_reduction_ratios}"
                 )
 
 

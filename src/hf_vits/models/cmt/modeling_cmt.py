@@ -16,9 +16,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ...configuration import pair
 from ...layers.attention import Attention, attend
 from ...layers.convolution import ConvPositionEmbedding, to_map, to_tokens
-from ...layers.patch import ConvEmbedding, check_pixel_values, pair
+from ...layers.patch import ConvEmbedding, check_pixel_values
 from ...layers.stages import Stage
 from ...layers.transformer import drop_path_rates_of_stages
 from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackbone, VitsHierarchicalPreTrainedModel

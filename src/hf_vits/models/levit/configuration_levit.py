@@ -43,6 +43,8 @@ class LevitConfig(VitsHierarchicalConfig):
 
     def check(self) -> None:
         super().check()
+        for name in ("attention_ratio", "downsampling_attention_ratio"):
+            self.check_ratio(name, [self.key_dim])
         if self.hidden_sizes[0] % 8:
             raise ValueError(
                 "the stem doubles its channels three times: the first of hidden_sizes must be a multiple of 8, got "

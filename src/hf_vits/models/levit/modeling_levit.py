@@ -16,9 +16,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ...configuration import pair
 from ...layers.attention import Attention, attend
 from ...layers.convolution import ConvNorm, to_map, to_tokens
-from ...layers.patch import check_pixel_values, pair
+from ...layers.patch import check_pixel_values
 from ...layers.relative_position import DistanceBias
 from ...layers.stages import Stage
 from ...modeling import (

@@ -99,7 +99,8 @@ class MvitConfig(VitsHierarchicalConfig):
         for name in ("patch_size", "patch_stride", "pooling_kernel_size"):
             values = getattr(self, name)
             if values is not None and len(values) != axes:
-                needed = "(height, width) as num_frames is None" if axes == 2 else "(frames, height, width) of a clip"
+                axes_of = "(height, width)" if axes == 2 else "(frames, height, width)"
+                needed = f"{axes_of} as num_frames={self.num_frames}"
                 raise ValueError(f"{name} needs a value for each of {needed}, got {name}={values}")
         for name in ("patch_size", "pooling_kernel_size"):
             if any(size % 2 == 0 for size in getattr(self, name) or ()):

@@ -18,9 +18,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ...configuration import pair
 from ...layers.convolution import LayerNorm2d, to_map, to_tokens
 from ...layers.mlp import MLP
-from ...layers.patch import check_pixel_values, pair
+from ...layers.patch import check_pixel_values
 from ...layers.position import PositionEmbedding, SeparablePositionEmbedding
 from ...layers.relative_position import DecomposedRelativePositions
 from ...layers.stages import Stage

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers.utils.generic import maybe_autocast
 
-from ...layers.patch import pair
+from ...configuration import pair
 
 # How the results of several queries are weighted before they are summed; the original's names in parentheses.
 ATTENTION_SCALES = (

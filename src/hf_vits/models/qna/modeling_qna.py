@@ -15,10 +15,11 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ...configuration import pair
 from ...layers.attention import SelfAttention
 from ...layers.convolution import ConvNorm, to_tokens
 from ...layers.mlp import MLP
-from ...layers.patch import check_pixel_values, pair
+from ...layers.patch import check_pixel_values
 from ...layers.relative_position import RelativePositionBias
 from ...layers.stages import Stage
 from ...layers.stems import pad_same

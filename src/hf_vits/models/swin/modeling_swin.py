@@ -13,9 +13,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ...configuration import pair
 from ...layers.convolution import to_tokens
 from ...layers.locality import make_feed_forward
-from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values, pair
+from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values
 from ...layers.stages import WindowStage
 from ...layers.transformer import drop_path_rates_of_stages
 from ...layers.window import WindowAttention

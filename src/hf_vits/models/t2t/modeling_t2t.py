@@ -14,11 +14,12 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, maybe_autocast, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from ...configuration import pair
 from ...layers.attention import Attention, SelfAttention, attend
 from ...layers.convolution import to_map
 from ...layers.frozen import FrozenParameters
 from ...layers.locality import LocalityFeedForward, LocalityTransformerLayer, MLPFeedForward
-from ...layers.patch import check_pixel_values, pair
+from ...layers.patch import check_pixel_values
 from ...layers.position import PositionEmbedding, sine_cosine_positions
 from ...layers.transformer import TransformerLayer, drop_path_rates
 from ...modeling import EncoderOutput, ForImageClassification, IsotropicBackbone, VitsPreTrainedModel

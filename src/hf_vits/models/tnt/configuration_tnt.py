@@ -58,6 +58,7 @@ class TntConfig(LocalityConfig, VitsBackboneConfig):
     def check(self) -> None:
         super().check()
         self.check_heads()
+        self.check_patches()
         if self.pixel_hidden_size % self.pixel_num_attention_heads:
             raise ValueError(
                 "pixel_hidden_size must be a multiple of pixel_num_attention_heads, got "

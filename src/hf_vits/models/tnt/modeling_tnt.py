@@ -13,9 +13,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from ...configuration import pair
 from ...layers.attention import SelfAttention
 from ...layers.locality import MLPFeedForward, make_feed_forward
-from ...layers.patch import check_pixel_values, pair, patch_grid
+from ...layers.patch import check_pixel_values, patch_grid
 from ...layers.position import PositionEmbedding
 from ...layers.transformer import drop_path_rates
 from ...layers.window import partition

@@ -87,6 +87,8 @@ class ViTConfig(VitsBackboneConfig):
     def check(self) -> None:
         super().check()
         self.check_heads()
+        # Cells of the map that patches are cut from: pixels, or what a ResNet's root and stages leave.
+        self.check_patches(cell=1 if self.stem_depths is None else 4 * 2 ** max(len(self.stem_depths) - 1, 0))
         if self.pooling == "token" and not self.use_class_token:
             raise ValueError('pooling="token" needs use_class_token=True; without one, pool by "mean" or "map"')
         if self.position_embedding_type == "sincos2d" and self.hidden_size % 4:

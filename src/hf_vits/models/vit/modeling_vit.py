@@ -16,7 +16,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from ...layers.patch import PatchDropout, PatchEmbedding, pair, take_tokens
+from ...configuration import pair
+from ...layers.patch import PatchDropout, PatchEmbedding, take_tokens
 from ...layers.pooling import AttentionPooling
 from ...layers.position import FixedPositionEmbedding, PositionEmbedding
 from ...layers.stems import ResNetStem, StandardizedConv2d

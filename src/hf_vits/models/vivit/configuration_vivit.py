@@ -93,12 +93,16 @@ class VivitConfig(VitsConfig):
             )
 
     def check_clips(self) -> None:
-        if len(self.tubelet_size) != 3:
-            raise ValueError(f"tubelet_size must be (frames, height, width), got tubelet_size={self.tubelet_size}")
         if self.num_sampled_frames is not None and self.tubelet_size[0] != 1:
             raise ValueError(
                 f"num_sampled_frames={self.num_sampled_frames} frames are embedded one by one: tubelet_size must be "
                 f"(1, height, width), got tubelet_size={self.tubelet_size}"
+            )
+        self.check_patches("tubelet_size")
+        if self.num_frames % self.tubelet_size[0]:
+            raise ValueError(
+                "num_frames must be a multiple of the tubelets' frames, got "
+                f"num_frames={self.num_frames} and tubelet_size={self.tubelet_size}"
             )
 
     def check_attention(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
+from ...configuration import pair
 from ...layers.inflation import inflate
-from ...layers.patch import pair
 from ...layers.position import PositionEmbedding, interpolate_positions
 from .attention_vivit import space_time_attention_state, time_attention_state
 

@@ -14,10 +14,11 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from ...configuration import pair
 from ...layers.frames import sample_uniformly, uniform_frames
 from ...layers.label_heads import joint_scores, multi_head_cross_entropy
 from ...layers.mlp import MLP
-from ...layers.patch import TubeletEmbedding, check_pixel_values, pair
+from ...layers.patch import TubeletEmbedding, check_pixel_values
 from ...layers.position import PositionEmbedding
 from ...layers.transformer import TransformerLayer, UnscaledStochasticDepth, drop_path_rates
 from ...modeling import (

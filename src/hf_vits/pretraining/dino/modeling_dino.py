@@ -79,7 +79,7 @@ class DINOForPreTraining(SelfDistillationModel):
         views = views_first(pixel_values)
         with torch.no_grad():
             teacher_logits = self.teacher.head(pooled_features(self.teacher.backbone, views))
-        sizes = [views, *map(views_first, as_list(local_pixel_values))]
+        sizes = [views, *map(views_first, as_list(local_pixel_values, pixel_values))]
         features = torch.cat([pooled_features(self.student.backbone, size) for size in sizes])
         logits = self.student.head(features).unflatten(0, (-1, batch))
         teacher_logits = teacher_logits.unflatten(0, (num_views, batch))

@@ -129,7 +129,7 @@ class EsViTForPreTraining(SelfDistillationModel):
         views = views_first(pixel_values)
         with torch.no_grad():
             teacher_logits, teacher_regions = self.teacher([views])
-        sizes = [views, *map(views_first, as_list(local_pixel_values))]
+        sizes = [views, *map(views_first, as_list(local_pixel_values, pixel_values))]
         logits, regions = self.student(sizes)
         logits = logits.unflatten(0, (-1, batch))
         teacher_logits = teacher_logits.unflatten(0, (num_views, batch))

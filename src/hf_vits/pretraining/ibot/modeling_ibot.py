@@ -114,9 +114,19 @@ class IBOTForPreTraining(SelfDistillationModel):
         if bool_masked_pos is None:
             mask = self.draw_masks(attention, mask_ratios)
         else:
+            if bool_masked_pos.ndim != 3:
+                raise ValueError(
+                    f"bool_masked_pos must be (batch, views, patches), got shape {tuple(bool_masked_pos.shape)}"
+                )
             mask = views_first(bool_masked_pos).bool()
+        patches = tokens[1]
+        if mask.shape != patches.shape[:2]:
+            raise ValueError(
+                f"bool_masked_pos must be (batch, views, patches) = {(batch, num_views, patches.shape[1])}, got shape "
+                f"{tuple(bool_masked_pos.shape)}"
+            )
         teacher_class, teacher_patches, patch_mean = self.teacher_logits(tokens, mask)
-        student_class, student_patches = self.student_logits(views, mask, as_list(local_pixel_values))
+        student_class, student_patches = self.student_logits(views, mask, as_list(local_pixel_values, pixel_values))
         student_class = student_class.unflatten(0, (-1, batch))
         teacher_class = teacher_class.unflatten(0, (num_views, batch))
         mask = mask.unflatten(0, (num_views, batch))

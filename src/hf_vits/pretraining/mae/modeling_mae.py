@@ -14,7 +14,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from ...layers.patch import check_pixel_values, cut_patches, join_patches, pair, take_tokens
+from ...configuration import pair
+from ...layers.patch import check_pixel_values, cut_patches, join_patches, take_tokens
 from ...layers.position import FrozenPositionEmbedding
 from ...layers.transformer import TransformerLayer
 from ...models.vit.modeling_vit import ViTEmbeddings, ViTModel, ViTPreTrainedModel

@@ -15,8 +15,8 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
-from hf_vits.files import read_json, reading, writing
 from hf_vits.evaluation.accuracy import accuracy_metrics, rank
+from hf_vits.files import read_json, reading, writing
 from hf_vits.optim.averaging import AVERAGE_FILE, WeightAverage
 from hf_vits.optim.optimizers import build_optimizer
 from hf_vits.optim.schedules import build_schedule

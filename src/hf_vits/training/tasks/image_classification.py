@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 
+from hf_vits.configuration import pair
 from hf_vits.data.images import IMAGES, SOURCES, FileImages, image_mode
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.figures.runs import Prediction, draw_predictions
-from hf_vits.layers.patch import pair
 from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import DataRecipe, Recipe
 

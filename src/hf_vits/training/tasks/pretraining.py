@@ -11,13 +11,14 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModelForPreTraining, PreTrainedModel, TrainerCallback, set_seed
 
+from hf_vits.configuration import pair
 from hf_vits.data.images import SOURCES, backbone_config, image_mode
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.evaluation.features import extract, plain_encoder
 from hf_vits.figures.features import draw_method
 from hf_vits.figures.runs import draw_curves
 from hf_vits.hub.card import write_card
-from hf_vits.layers.patch import pair, square_grid
+from hf_vits.layers.patch import square_grid
 from hf_vits.optim.schedules import cosine, teacher_temperature
 from hf_vits.recipe import DataRecipe, Recipe
 

@@ -15,13 +15,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from hf_vits.configuration import pair
 from hf_vits.data.label_groups import class_probabilities, heads_of, most_probable
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.data.videos import SOURCES, VIDEOS, FileVideos
 from hf_vits.evaluation.accuracy import accuracy_metrics, rank
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.figures.videos import contact_sheet, to_pictures
-from hf_vits.layers.patch import pair
 from hf_vits.objectives import MultiHeadCrossEntropy
 from hf_vits.processing.video import VitsVideoProcessor
 from hf_vits.processing.views import average_views, usual_average
