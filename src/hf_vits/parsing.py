@@ -12,13 +12,25 @@ MOST_DIGITS = 300
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that refuses a key given twice, of which it would silently take the last."""
+    """PyYAML's safe loader that refuses a key given twice, of which it would take the last, and deep nesting early."""
+
+    level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.level += 1
+        if self.level > MOST_LEVELS:
+            raise yaml.composer.ComposerError(None, None, f"more than {MOST_LEVELS} levels", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # the keys of another mapping, which may be given again
+                continue
             key = self.construct_object(key_node, deep=True)
-            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, Hashable):
+            if isinstance(key, Hashable):
                 if key in seen:
                     raise yaml.constructor.ConstructorError(None, None, f"key {key!r} twice", key_node.start_mark)
                 seen.add(key)
@@ -34,8 +46,6 @@ def parse_yaml(text: str | bytes, name: str) -> Any:
     """
     try:
         parsed = yaml.load(text if isinstance(text, str) else text.decode("utf-8"), _Loader)
-    except RecursionError as error:
-        raise ValueError(f"{name} is not valid YAML: it is nested too deep") from error
     except Exception as error:  # PyYAML raises many types, such as KeyError for !!bool x
         reason = str(error) if isinstance(error, yaml.YAMLError | ValueError) else "a tag that does not suit its value"
         raise ValueError(f"{name} is not valid YAML: {reason}") from error
