@@ -214,7 +214,8 @@ def as_tensor(value, key: str) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         if value.is_complex() or value.is_quantized or value.layout != torch.strided or value.is_meta:
             raise ValueError(f"{key} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}")
-        return value.detach()
+        # PyTorch computes with 8-bit floats in few functions, and not together with others.
+        return value.detach().float() if value.is_floating_point() and value.itemsize == 1 else value.detach()
     array = np.asarray(value)
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
         return torch.from_numpy(array.view(np.uint16).astype(np.int32) << 16).view(torch.float32)

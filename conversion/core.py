@@ -139,11 +139,12 @@ class ReadTensors(dict[str, torch.Tensor]):
         self.read: dict[str, None] = {}
 
     def __getitem__(self, key: str) -> torch.Tensor:
-        self.read[key] = self.read.pop(key, None)
-        return super().__getitem__(key)
+        value = super().__getitem__(key)
+        self.read[key] = self.read.pop(key, None)  # to the end
+        return value
 
     def get(self, key: str, default=None):
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401 - dict's own would not remember
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
@@ -151,11 +152,9 @@ class ReadTensors(dict[str, torch.Tensor]):
         try:
             yield
         except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError) as error:
-            last = [
-                f"{key} {tuple(super(ReadTensors, self).__getitem__(key).shape)}" for key in self.read if key in self
-            ]
+            last = [f"{key} {tuple(dict.get(self, key).shape)}" for key in list(self.read)[-4:]]
             raise ValueError(
-                f"the checkpoint does not fit: no sizes can be read from {', '.join(last[-4:]) or 'its tensors'}: {error}. "
+                f"the checkpoint does not fit: no sizes can be read from {', '.join(last) or 'its tensors'}: {error}. "
                 "Is it of another variant or architecture?"
             ) from error
 

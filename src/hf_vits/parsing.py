@@ -19,7 +19,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.level += 1
         if self.level > MOST_LEVELS:
-            raise yaml.composer.ComposerError(None, None, f"more than {MOST_LEVELS} levels", self.peek_event().start_mark)
+            place = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, f"more than {MOST_LEVELS} levels", place)
         node = super().compose_node(parent, index)
         self.level -= 1
         return node

@@ -134,3 +134,30 @@ def test_tensors_of_other_ranks_are_refused_by_their_keys(name):
             messages.append(str(error))
     assert len(messages) >= 12
     assert [message for message in messages if not re.search(r"\w[./_]\w", message)] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+def test_weights_of_whole_numbers_are_refused_by_their_key(dtype):
+    (system, variant, state), overrides = conversion_of("septr/septr_tiny")
+    tensors = unwrap(state)
+    tensors["fc.weight"] = tensors["fc.weight"].to(dtype)
+    message = f"1 of another type: classifier.weight: checkpoint {dtype}, model torch.float32"
+    with pytest.raises(ValueError, match=message):
+        convert(system, variant, tensors, **overrides)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+def test_weights_of_other_float_types_become_float32(dtype):
+    (system, variant, state), overrides = conversion_of("septr/septr_tiny")
+    tensors = unwrap(state)
+    tensors |= {key: tensors[key].to(dtype) for key in [*list(tensors)[::2], "fc.weight"]}
+    model = convert(system, variant, tensors, **overrides)
+    assert torch.equal(model.classifier.weight, tensors["fc.weight"].float())
+
+
+def test_a_tensor_without_axes_is_named_where_sizes_are_read():
+    (system, variant, state), overrides = conversion_of("septr/septr_tiny")
+    key = "transformer.0.transformer_h.layers.0.0.fn.to_qkv.weight"
+    message = rf"the checkpoint does not fit: no sizes can be read from .*{re.escape(key)} \(\)"
+    with pytest.raises(ValueError, match=message):
+        convert(system, variant, unwrap(state) | {key: torch.tensor(1.0)}, **overrides)

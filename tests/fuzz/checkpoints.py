@@ -33,7 +33,7 @@ from tests.support.training import tiny_recipe
 from .harness import Case
 from .media import odd_bytes
 
-SMALL, LARGE = 60, 3500
+SMALL, LARGE = 100, 3500
 
 # files
 

@@ -28,34 +28,24 @@ from tests.fuzz.harness import Case
 from tests.support.paths import RECIPES
 from tests.support.training import TINY_RECIPE
 
-SMALL, LARGE = 40, 3000
+SMALL, LARGE = 100, 3000
 IMAGES = 4096
 
 # Values of every kind, in YAML: numbers at limits, other types, text that looks like something else.
+WORDS = """
+null ~ '' true false yes off 0 -0.0 1 -1 2 3 7 0.1 0.5 1.5 -0.1 1e-3 1.0e-3 1e400 -1e400 .nan .inf -.inf 0.001 100
+4294967295 4294967296 9223372036854775808 1e30 1.0e+30 0x10 0o17 1_000 300000 16384 12:30:45 2001-01-01 2001-13-01
+[] [1] [1,2] [2,1] [0,0] [-1,1] [.nan,1] [1,.inf] [a,b] [null] [[1]] [[]] {} << '(' ['('] ['*'] ['a{99999999}']
+['(a+)+$'] cct vit mae digits lars adamw /nonexistent ../.. a/b/c
+"""
 VALUES = (
-    (
-        "null ~ '' ' ' true false yes off 0 -0.0 1 -1 2 3 7 0.1 0.5 1.5 -0.1 1e-3 1.0e-3 1e400 -1e400 .nan .inf -.inf "
-        "4294967295 4294967296 9223372036854775808 1e30 1.0e+30 0x10 0o17 1_000 12:30:45 2001-01-01 "
-        "2001-12-14t21:59:43.10-05:00 [] [1] [1,2] [2,1] [0,0] [-1,1] [.nan,1] [1,.inf] [a,b] [null] [[1]] [[]] {} "
-        "{a:\\ 1} {1:\\ 2} {null:\\ 1} {true:\\ 1} {[1]:\\ 2} '(' ['('] ['*'] ['a{99999999}'] ['(a+)+$'] !!binary\\ aGk= "
-        "!!set\\ {a} !!python/object:os.system\\ {} !!float\\ 3 !!str\\ 3 !unknown\\ x cct vit mae digits lars adamw "
-        "1\\ epoch 0\\ steps 5\\ steps 1e3\\ steps 1e300\\ epochs 99999999999999999999\\ steps 0.0001\\ epochs -3\\ epochs "
-        '\u0665\\ epochs 3\\ days /nonexistent ../.. a/b/c "\\0" "\\uD83D" \U0001f600 &a\\ 1 *a <<'
-    )
-    .replace("\\ ", "\0")
-    .split(" ")
-)
-VALUES = tuple(value.replace("\0", " ") for value in VALUES) + (
-    "9" * 5000,
-    "-" + "9" * 5000,
-    "1." + "0" * 5000,
-    "x" * 10_000,
-    "0x" + "f" * 5000,
-    "[" * 3000,
-    "[" * 500 + "]" * 500,
-    "{a: " * 400 + "1" + "}" * 400,
-    "&l [*l]",
-    "&l {a: *l}",
+    *WORDS.split(),
+    *("{a: 1}", "{1: 2}", "{null: 1}", "{true: 1}", "{[1]: 2}", "{a: 1, a: 2}", "&a 1", "*a", "&l [*l]", "&l {a: *l}"),
+    *("!!binary aGk=", "!!set {a}", "!!python/object:os.system {}", "!!float 3", "!!str 3", "!!bool x", "!unknown x"),
+    *("1 epoch", "0 steps", "5 steps", "1e3 steps", "1e300 epochs", "99999999999999999999 steps", "0.0001 epochs"),
+    *("-3 epochs", "\u0665 epochs", "3 days", '"\\0"', '"\\uD83D"', "\U0001f600", "2001-12-14t21:59:43.10-05:00"),
+    *("9" * 5000, "-" + "9" * 5000, "1." + "0" * 5000, "x" * 10_000, "0x" + "f" * 5000),
+    *("[" * 3000, "[" * 500 + "]" * 500, "{a: " * 400 + "1" + "}" * 400),
 )
 TEXTS = (
     "",
@@ -86,8 +76,8 @@ TEXTS = (
 
 
 @cache
-def shipped() -> tuple[tuple[str, str], ...]:
-    """Return (name, text) of every recipe of the project, half of them the tiny one."""
+def shipped() -> tuple[tuple[tuple[str, str], ...], str]:
+    """Return (name, text) of every recipe of the project, and the text of the tiny one."""
     tiny = yaml.safe_dump(TINY_RECIPE | {"output": {"directory": "run"}}, sort_keys=False)
     return tuple((path.stem, path.read_text()) for path in sorted(RECIPES.glob("*.yaml"))), tiny
 
