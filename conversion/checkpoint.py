@@ -59,7 +59,12 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             f"{first_line(error)}. Ask its author for a safetensors file, or in a sandbox that you trust save "
             "torch.load(...)['model'] as a new file"
         ) from error
-    return unwrap(tree, path.name)
+    try:
+        return unwrap(tree, path.name)
+    except ValueError as error:
+        if path.name in str(error):
+            raise
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 def first_line(error: Exception) -> str:

@@ -340,7 +340,8 @@ def changed_tensors(tensors: dict[str, torch.Tensor], keys: list[str], kind: str
             other = random.choice(list(tensors))
             odd[key], odd[other] = tensors[other], value
         elif kind == "value":
-            odd[key] = torch.full_like(value, random.choice([0.0, float("nan"), float("inf"), 1e30, -1.0]))
+            number = random.choice([0.0, float("nan"), float("inf"), 1e30, -1.0])
+            odd[key] = torch.full_like(value, number if value.is_floating_point() else 2**40)
         elif kind == "object":
             odd[key] = odd_value(random)
         elif kind == "nested":

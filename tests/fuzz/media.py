@@ -246,8 +246,8 @@ def sound_case(random: Random) -> Case:
         except (soundfile.LibsndfileError, ValueError, RuntimeError):  # a rate or channels that the format lacks
             samples, written = samples[:, :1], 16000
             soundfile.write(path, samples, written, "PCM_16", format="WAV")
-        if damage is not None:
-            path.write_bytes(damage(path.read_bytes()))
+        if damage is not None:  # libsndfile leaves a FLAC file without samples empty
+            path.write_bytes(damage(path.read_bytes() or b"fLaC"))
         problem = audio_problem(path)
         if is_valid:
             assert problem is None, problem
@@ -337,7 +337,7 @@ def video_case(random: Random) -> Case:
         "b_frames": 2 if codec in ("libx264",) and random.random() < 0.5 else 0,
         "rotation": random.choice([0, 0, 0, 90, 180, 270]) if container in ("mp4", "mov") else 0,
     }
-    title = random.random() < 0.2
+    title = random.random() < 0.2 and container in ("mp4", "mov", "mkv", "avi", "webm")
     kind = random.choice(["whole", "whole", "damaged", "damaged", "damaged", "cut", "codec", "sound", "empty", "thin"])
     damage = odd_bytes(random, 1.0) if kind == "damaged" else None
     name = f"clip.{container}"
