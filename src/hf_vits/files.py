@@ -44,7 +44,8 @@ def reading(source: str | os.PathLike, *names: str) -> Iterator[None]:
         raise
     except Exception as error:
         source, message = os.fspath(source), str(error)
-        if isinstance(error, OSError) or (type(error) in (ValueError, TypeError) and source in message):
+        is_named = source in message or (isinstance(error, OSError) and not os.path.isdir(source))
+        if is_named and isinstance(error, OSError | ValueError | TypeError):
             raise
         problem = damage(Path(source), names)
         if problem is None and type(error) in (ValueError, TypeError):

@@ -361,7 +361,7 @@ def tensor_case(random: Random) -> Case:
         keys = list(tensors)
 
     # Errors of the whole file, of its keys, and of sizes that were read from tensors.
-    general = ("holds no tensors", "unexpected: ")
+    general = ("holds no tensors", "unexpected: ", "hidden_size=")
 
     def run(folder: Path) -> None:
         model = convert(system, variant, changed_tensors(tensors, keys, kind, random), **overrides)

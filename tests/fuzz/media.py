@@ -215,12 +215,12 @@ PLAIN = {"PCM_16": 2e-4, "PCM_24": 1e-5, "PCM_32": 1e-5, "FLOAT": 1e-6, "DOUBLE"
 
 @cache
 def sound_formats() -> tuple[tuple[str, str], ...]:
-    """Return (format, subtype) of all files that libsndfile can write and recognises again."""
+    """Return (format, subtype) of all files that libsndfile can write and reads again as it wrote them."""
     return tuple(
         (kind, subtype)
         for kind in sorted(soundfile.available_formats())
         for subtype in sorted(soundfile.available_subtypes(kind))
-        if kind not in ("RAW", "SD2") and soundfile.check_format(kind, subtype)
+        if kind not in ("RAW", "SD2", "PAF") and soundfile.check_format(kind, subtype)
     )
 
 

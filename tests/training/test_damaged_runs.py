@@ -134,7 +134,12 @@ def test_a_full_disk_leaves_a_text_file_as_it_was(tmp_path, monkeypatch):
 
 
 def test_errors_that_are_no_damage_keep_their_type(tmp_path):
-    for error in (MemoryError("m"), FloatingPointError("f"), FileNotFoundError("o"), ImportError("i")):
+    for error in (
+        MemoryError("m"),
+        FloatingPointError("f"),
+        FileNotFoundError(f"{tmp_path} is gone"),
+        ImportError("i"),
+    ):
         with pytest.raises(type(error), match=f"^{error}$"), reading(tmp_path):
             raise error
     with pytest.raises(ValueError, match=f"{tmp_path.name}: size is odd"), reading(tmp_path):

@@ -243,18 +243,22 @@ class VideoReader:
     def _frames_from(self, start: int) -> Iterator[tuple[Any, "av.VideoFrame"]]:
         """Yield (time, frame), beginning at the keyframe shown at `start` or at an earlier one."""
         if not self._timed:
-            self.container.seek(0)
+            self._seek(0)
             return enumerate(self._frames())
-        self.container.seek(start, stream=self.stream)
+        self._seek(start, stream=self.stream)
         frames = self._frames()
         first = next(frames, None)
         if first is None or first.pts > start:
             # In formats without an index, seeking is inexact and may end behind `start`.
-            self.container.seek(0)
+            self._seek(0)
             frames = self._frames()
         else:
             frames = itertools.chain([first], frames)
         return ((frame.pts, frame) for frame in frames)
+
+    def _seek(self, time: int, **options: Any) -> None:
+        for _ in self._guarded(self.container.seek(time, **options) for _ in range(1)):
+            pass
 
     def _frames(self) -> Iterator["av.VideoFrame"]:
         return self._guarded(self.container.decode(self.stream))
