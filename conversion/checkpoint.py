@@ -59,7 +59,12 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             f"{first_line(error)}. Ask its author for a safetensors file, or in a sandbox that you trust save "
             "torch.load(...)['model'] as a new file"
         ) from error
-    return unwrap(tree, path.name)
+    try:
+        return unwrap(tree, path.name)
+    except ValueError as error:
+        if path.name in str(error):
+            raise
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 def first_line(error: Exception) -> str:
@@ -214,7 +219,8 @@ def as_tensor(value, key: str) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         if value.is_complex() or value.is_quantized or value.layout != torch.strided or value.is_meta:
             raise ValueError(f"{key} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}")
-        return value.detach()
+        # PyTorch computes with 8-bit floats in few functions, and not together with others.
+        return value.detach().float() if value.is_floating_point() and value.itemsize == 1 else value.detach()
     array = np.asarray(value)
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
         return torch.from_numpy(array.view(np.uint16).astype(np.int32) << 16).view(torch.float32)

@@ -3,7 +3,8 @@
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import partial
@@ -106,11 +107,14 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     """
     module = system(name)
     fields = with_overrides(variant_fields(name, variant), overrides)
-    tensors = unwrap(state_dict)
-    recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
-    fields = with_inferred(fields, recorded, overrides)
-    tensors = module.prepare(tensors, fields)
-    inferred = recorded | module.infer(tensors, fields)
+    tensors = ReadTensors(unwrap(state_dict))
+    with tensors.fitting():
+        recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
+        fields = with_inferred(fields, recorded, overrides)
+        prepared = module.prepare(tensors, fields)
+    tensors = ReadTensors(prepared)
+    with tensors.fitting():
+        inferred = recorded | module.infer(tensors, fields)
     fields = with_inferred(fields, inferred, overrides)
     model_class = module.model_class(fields)
     known = model_class.config_class.__dataclass_fields__.keys() | {"num_labels", "attn_implementation"}
@@ -126,6 +130,34 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     converted = apply_transforms(tensors, module.transforms(model.config), model)
     load(model, converted, f"{name} {variant}", partial(position_grids, module, own, others, tensors))
     return model
+
+
+class ReadTensors(dict[str, torch.Tensor]):
+    """{key: tensor} that remembers which tensors were read, to name them where one is not as expected."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]):
+        super().__init__(tensors)
+        self.read: dict[str, None] = {}
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        value = super().__getitem__(key)
+        self.read[key] = self.read.pop(key, None)  # to the end
+        return value
+
+    def get(self, key: str, default=None):
+        return self[key] if key in self else default  # noqa: SIM401 - dict's own would not remember
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Raise what tensors of other shapes cause as ValueError that names the tensors that were read last."""
+        try:
+            yield
+        except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError) as error:
+            last = [f"{key} {tuple(dict.get(self, key).shape)}" for key in list(self.read)[-4:]]
+            raise ValueError(
+                f"the checkpoint does not fit: no sizes can be read from {', '.join(last) or 'its tensors'}: {error}. "
+                "Is it of another variant or architecture?"
+            ) from error
 
 
 # {field of a width: field of its number of heads, which no tensor records}
@@ -201,9 +233,15 @@ def load(
         for key in expected
         if key in tensors and tensors[key].shape != expected[key].shape
     ]
+    kinds = {key: (value.dtype, expected[key].dtype) for key, value in tensors.items() if key in expected}
     problems = {
+        "of another type": [
+            f"{key}: checkpoint {found}, model {wanted}"
+            for key, (found, wanted) in kinds.items()
+            if found.is_floating_point != wanted.is_floating_point
+        ],
         "missing": [key for key in expected if key not in tensors],
-        "unexpected": [key for key in tensors if key not in expected],
+        "unexpected": [str(key) for key in tensors if key not in expected],
         "misshapen": misshapen,
     }
     if any(problems.values()):

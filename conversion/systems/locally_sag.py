@@ -64,19 +64,22 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     for key in list(prepared):
         if match := projections.fullmatch(key):
             parts.setdefault(match[2], {})[int(match[1])] = prepared.pop(key)
-    return prepared | {f"to_patch_embedding.{name}": joined(by_shift) for name, by_shift in parts.items()}
+    return prepared | {f"to_patch_embedding.{name}": joined(name, by_shift) for name, by_shift in parts.items()}
 
 
 def stage_after(match: re.Match) -> str:
     return f"layers.{int(match[1]) + 1}.reduction."
 
 
-def joined(by_shift: dict[int, torch.Tensor]) -> torch.Tensor:
+def joined(name: str, by_shift: dict[int, torch.Tensor]) -> torch.Tensor:
     """Return the tensors of all shifts joined along axis 0; ValueError if their shapes differ."""
     tensors = [by_shift[shift] for shift in sorted(by_shift)]
     if len({tensor.shape for tensor in tensors}) > 1 or tensors[0].ndim == 0:
         shapes = sorted({tuple(tensor.shape) for tensor in tensors})
-        raise ValueError(f"the checkpoint does not fit: to_patch_embedding.projections differ in shape: {shapes}")
+        raise ValueError(
+            f"the checkpoint does not fit: to_patch_embedding.projections.0.{name} and those "
+            f"of the other shifts differ in shape: {shapes}"
+        )
     return torch.cat(tensors)
 
 

@@ -15,6 +15,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
+from .files import reading
 from .layers.arguments import check_flags, check_tensors, with_range
 from .layers.attention import Attention, SplitHeads
 from .layers.constants import Constants
@@ -223,6 +224,12 @@ class VitsPreTrainedModel(PreTrainedModel):
         cls.positional_arguments = tuple(named)
         tensors = (torch.Tensor, torch.Tensor | None)
         cls.tensor_arguments = frozenset(name for name, annotation in named.items() if annotation in tensors)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load a saved model as transformers does, with errors that name a damaged file."""
+        with reading(pretrained_model_name_or_path or ""):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def __call__(self, *args, **kwargs):
         """Call `forward`, whose **kwargs would ignore a misspelt argument, after a check of names and types.

@@ -210,7 +210,7 @@ def test_convert_takes_the_number_of_layers_from_the_file(checkpoint, tmp_path):
         ("cct_2_3x2_32", ["num_attention_heads=5"], "hidden_size must be a multiple of num_attention_heads"),
         ("cct_2_3x2_32", ["drop_path_rate=1.5"], "drop_path_rate must lie in [0, 1), got drop_path_rate=1.5"),
         ("cct_2_3x2_32", ["image_size"], "--set takes KEY=VALUE, got 'image_size'"),
-        ("cct_2_3x2_32", ["image_size=[3"], "is not YAML"),
+        ("cct_2_3x2_32", ["image_size=[3"], "is not valid YAML"),
         ("cct_7_3x1_32", [], "it has hidden_size=128, the variant hidden_size=256"),
     ],
 )

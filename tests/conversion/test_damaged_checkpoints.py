@@ -1,6 +1,5 @@
 """Damaged checkpoints: every one is refused with a ValueError that says what is wrong, whatever is damaged."""
 
-import importlib
 import io
 import random
 import re
@@ -12,8 +11,7 @@ import torch
 
 from hf_vits.conversion import convert, load_checkpoint
 from hf_vits.conversion.checkpoint import unwrap
-from tests.parity.golden import Case
-from tests.support.paths import PARITY_CASES
+from tests.support.checkpoints import DAMAGES, conversion_of
 
 VALUES = torch.arange(64.0).reshape(8, 8)
 
@@ -77,7 +75,7 @@ def test_what_is_no_array_of_real_numbers_is_refused_by_its_key(value, found):
 
 def test_records_in_an_npz_are_refused(tmp_path):
     np.savez(tmp_path / "records.npz", weight=np.zeros(2, dtype=[("x", "f4"), ("y", "i4")]))
-    with pytest.raises(ValueError, match="weight must be an array of real numbers"):
+    with pytest.raises(ValueError, match=r"records\.npz: weight must be an array of real numbers"):
         load_checkpoint(tmp_path / "records.npz")
 
 
@@ -91,36 +89,6 @@ def test_a_dict_that_contains_itself_is_refused():
 def test_losses_beside_student_and_teacher_may_be_numbers():
     tree = {"student": {"a": VALUES}, "teacher": {"a": VALUES}, "dino_loss": 0.5}
     assert unwrap(tree).keys() == {"student.a", "teacher.a"}
-
-
-class Captured(Exception):
-    """What `convert` was called with."""
-
-
-def conversion_of(case: Case, monkeypatch) -> tuple[tuple, dict]:
-    """Return the arguments with which the adapter of a golden case calls `convert`."""
-
-    def capture(*arguments, **overrides):
-        raise Captured(arguments, overrides)
-
-    adapters = [importlib.import_module(f"tests.parity.{name}") for name in (case.system, "self_distillation")]
-    for adapter in adapters:
-        if hasattr(adapter, "convert"):
-            monkeypatch.setattr(adapter, "convert", capture)
-    with pytest.raises(Captured) as called:
-        adapters[0].compute(case)
-    return called.value.args
-
-
-DAMAGES = {
-    "no axis": lambda tensor: torch.tensor(1.0),
-    "flat": lambda tensor: tensor.flatten(),
-    "an axis more": lambda tensor: tensor[None],
-    "an axis more at the end": lambda tensor: tensor[..., None],
-    "an axis less": lambda tensor: tensor[0] if tensor.ndim and len(tensor) else tensor,
-    "empty": lambda tensor: tensor[:0] if tensor.ndim else tensor,
-    "twice as long": lambda tensor: torch.cat([tensor, tensor]) if tensor.ndim else tensor,
-}
 
 
 @pytest.mark.parametrize(
@@ -150,8 +118,8 @@ DAMAGES = {
         "vivit/mu16x2_fe_sharp",
     ],
 )
-def test_tensors_of_other_ranks_are_refused_by_their_keys(name, monkeypatch):
-    (system, variant, state), overrides = conversion_of(Case.load(PARITY_CASES / f"{name}.json"), monkeypatch)
+def test_tensors_of_other_ranks_are_refused_by_their_keys(name):
+    (system, variant, state), overrides = conversion_of(name)
     tensors, generator, messages = unwrap(state), random.Random(name), []
     convert(system, variant, dict(tensors), **overrides)
     # Sizes are read from the first layer and from what is in no layer.
@@ -166,3 +134,30 @@ def test_tensors_of_other_ranks_are_refused_by_their_keys(name, monkeypatch):
             messages.append(str(error))
     assert len(messages) >= 12
     assert [message for message in messages if not re.search(r"\w[./_]\w", message)] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+def test_weights_of_whole_numbers_are_refused_by_their_key(dtype):
+    (system, variant, state), overrides = conversion_of("septr/septr_tiny")
+    tensors = unwrap(state)
+    tensors["fc.weight"] = tensors["fc.weight"].to(dtype)
+    message = f"1 of another type: classifier.weight: checkpoint {dtype}, model torch.float32"
+    with pytest.raises(ValueError, match=message):
+        convert(system, variant, tensors, **overrides)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+def test_weights_of_other_float_types_become_float32(dtype):
+    (system, variant, state), overrides = conversion_of("septr/septr_tiny")
+    tensors = unwrap(state)
+    tensors |= {key: tensors[key].to(dtype) for key in [*list(tensors)[::2], "fc.weight"]}
+    model = convert(system, variant, tensors, **overrides)
+    assert torch.equal(model.classifier.weight, tensors["fc.weight"].float())
+
+
+def test_a_tensor_without_axes_is_named_where_sizes_are_read():
+    (system, variant, state), overrides = conversion_of("septr/septr_tiny")
+    key = "transformer.0.transformer_h.layers.0.0.fn.to_qkv.weight"
+    message = rf"the checkpoint does not fit: no sizes can be read from .*{re.escape(key)} \(\)"
+    with pytest.raises(ValueError, match=message):
+        convert(system, variant, unwrap(state) | {key: torch.tensor(1.0)}, **overrides)

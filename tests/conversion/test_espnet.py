@@ -166,4 +166,4 @@ def test_files_that_are_no_config_are_refused(files, tmp_path, capsys):
     config.write_text("- a list")
     assert "config.yaml holds no configuration" in error_of("branchformer", "aishell_e24")
     config.write_text("a: [")
-    assert "config.yaml is not YAML" in error_of("branchformer", "aishell_e24")
+    assert "config.yaml is not valid YAML" in error_of("branchformer", "aishell_e24")

@@ -214,6 +214,18 @@ def test_flac_of_unknown_length_is_read_to_its_end(tmp_path):
     assert "cannot be decoded" in audio_problem(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "subtype"), [("clip.aiff", "DWVW_16"), ("clip.aiff", "GSM610"), ("clip.wav", "NMS_ADPCM_32")]
+)
+def test_codecs_that_cannot_seek_are_read_from_the_start(tmp_path, name, subtype):
+    path = write(tmp_path / name, noise(70_000), 16000, subtype)  # more than a block
+    samples, rate = audio_length(path)
+    assert rate == 16000
+    assert 70_000 <= samples < 71_000  # the last of the codec's frames is filled up
+    assert len(load_audio(path, 16000)) == samples
+    assert audio_problem(path) is None
+
+
 @pytest.mark.parametrize("rate", [1, 2**31, 2**31 - 1, -16000, float("nan"), "16000"])
 def test_impossible_sampling_rates_are_refused(rate):
     message = "sampling_rate must be a whole number of Hz from 100 to 1000000, got"

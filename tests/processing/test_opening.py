@@ -140,6 +140,26 @@ def test_exif_orientation_is_applied_to_every_file(processor, tmp_path, ending, 
     assert open_image(path).getexif().get(0x0112, 1) == 1  # nothing that follows turns it again
 
 
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_plain_tiff_files_are_turned_once_and_with_their_own_rows(tmp_path, mode, orientation):
+    """Pillow 13 maps TIFF files of these modes to memory, if it opens them by path, and mixes up their rows."""
+    stored = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 7, 3), dtype=np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(stored, tmp_path / "scan.tiff", exif=exif)
+    turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
+    assert np.array_equal(np.asarray(open_image(path)), np.asarray(stored.transpose(turns[orientation])))
+
+
+def test_what_pillow_raises_for_a_damaged_file_names_it(tmp_path):
+    path = save(colour(), tmp_path / "cut.qoi")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(OSError, match=r"cannot open the image .*cut\.qoi: not enough image data"):  # once ValueError
+        open_image(path)
+    assert image_problem(path) == "not enough image data"
+
+
 def test_a_deep_image_is_turned_as_well(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3

@@ -235,6 +235,16 @@ def test_a_file_cut_short_is_refused(tmp_path, name, options, kept):
         read_frames(path, [0])
 
 
+def test_a_file_cut_before_its_first_frame_is_refused(tmp_path):
+    whole = encode(
+        tmp_path / "whole.avi", numbered([5]), codec="mjpeg", pixel_format="yuvj422p", b_frames=0
+    ).read_bytes()
+    path = tmp_path / "cut.avi"
+    path.write_bytes(whole[: whole.index(b"movi") + 60])
+    with pytest.raises(OSError, match=r"cut\.avi .*cut short"):
+        read_frames(path, [0])
+
+
 def test_of_a_stream_cut_short_what_is_there_counts(tmp_path):
     """Matroska does not store its number of frames, so a part of a file is a valid file."""
     whole = encode(tmp_path / "whole.mkv", numbered(range(50)), codec="mjpeg", pixel_format="yuvj420p", b_frames=0)

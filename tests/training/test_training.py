@@ -241,7 +241,7 @@ def test_an_original_checkpoint_keeps_its_head_where_the_classes_agree(tmp_path)
     ("changes", "message"),
     [
         ({"system": "cat"}, "unknown system 'cat', did you mean 'coat'"),
-        ({"variant": "cct_3"}, "cct has no variant 'cct_3'"),
+        ({"variant": "cct_3"}, "model.variant: cct has no 'cct_3'"),
         ({"config": {"hidden_sise": 3}}, "model.config: CctConfig has no field hidden_sise"),
         ({"config": {"pooling": "best"}}, "pooling"),
         ({"processor": {"mean": 0}}, "model.processor: VitsImageProcessor has no mean"),

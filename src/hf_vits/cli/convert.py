@@ -114,17 +114,14 @@ def replaced(folder: Path) -> Iterator[Path]:
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
     """Parse KEY=VALUE arguments, values written as in YAML, to {key: value}."""
-    import yaml
+    from hf_vits.parsing import parse_yaml
 
     parsed = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise ValueError(f"--set takes KEY=VALUE, got {setting!r}")
-        try:
-            parsed[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set {setting}: the value is not YAML: {error}") from error
+        parsed[key.strip()] = parse_yaml(text, f"--set {setting[:100]}")
     return parsed
 
 
@@ -143,12 +140,9 @@ def from_original(args: argparse.Namespace, overrides: dict[str, Any]):
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    import yaml
+    from hf_vits.parsing import parse_yaml
 
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    recipe = parse_yaml(path.read_bytes(), str(path))
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} holds no configuration: expected YAML of the form `name: value`")
     return recipe

@@ -1,6 +1,5 @@
 """Loading of models and processors by the names used on the command line: folder, Hub repository or variant."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCE
 import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
+from hf_vits.files import read_json
 from hf_vits.hub.pull import pull, pull_file
 from hf_vits.hub.weights import check_complete
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
@@ -168,7 +168,7 @@ def load_processor(source: str) -> Any:
     """Load the processor that was saved with a model; None if there is none."""
     for name, auto_class in PROCESSORS.items():
         if found := pull_file(source, name):
-            if "feature_extractor_type" in json.loads(Path(found).read_text(encoding="utf-8")):
+            if "feature_extractor_type" in read_json(Path(found)):
                 auto_class = AutoFeatureExtractor  # saved under the file name of image processors
             return pull(auto_class, source)
     return None

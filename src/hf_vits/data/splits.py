@@ -157,7 +157,7 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
     if test is None and recipe.test_fraction:
         train, test = _take(train, recipe.test_fraction, recipe.split_seed, by_class)
     if validation is None and recipe.validation_fraction:
-        train, validation = _take(train, recipe.validation_fraction, recipe.split_seed + 1, by_class)
+        train, validation = _take(train, recipe.validation_fraction, (recipe.split_seed + 1) % 2**32, by_class)
     if validation is None and test is None:
         raise ValueError(
             f"{name} has training data only: hold some out by data.validation_fraction or data.test_fraction"

@@ -132,7 +132,7 @@ def read_table(path: Path) -> list[Row]:
         try:
             for row in lines:
                 rows.append(_checked(row, (rows or [row])[0]))
-        except (ValueError, csv.Error) as error:
+        except (ValueError, csv.Error, RecursionError) as error:
             raise ValueError(f"{path}, row {len(rows) + 1}: {error}") from error
     if not rows:
         raise ValueError(f"{path} has no rows below its header")
@@ -141,7 +141,9 @@ def read_table(path: Path) -> list[Row]:
 
 def _checked(row: Mapping, first: Mapping) -> Row:
     # csv.DictReader puts surplus values under None, and None where values are missing.
-    if not isinstance(row, dict) or row.keys() != first.keys() or None in row or None in row.values():
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object of a value for each column, got {row!r:.100}")
+    if row.keys() != first.keys() or None in row or None in row.values():
         raise ValueError(f"expected a value for each of {', '.join(map(str, first))}, got {row}")
     return {key: str(value) for key, value in row.items()}
 

@@ -16,6 +16,8 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import cached_file
 
+from hf_vits.files import reading
+
 from .client import HubUnavailable, bounded_requests, causes, discreet, first_line, token_advice
 
 # Answers about what a repository holds, which transformers explains.
@@ -23,14 +25,14 @@ ANSWERS = (EntryNotFoundError, RevisionNotFoundError)
 
 
 def pull(kind: Any, source: str | os.PathLike, **options: Any) -> Any:
-    """Return `kind.from_pretrained(source, **options)`; errors as in `pulling`.
+    """Return `kind.from_pretrained(source, **options)`; errors as in `pulling`, and for damaged files as in `reading`.
 
     Args:
         kind: class, or Auto class, of a model, configuration or processor.
         source: folder or Hub repository.
         options: further arguments of `from_pretrained`.
     """
-    with pulling(source):
+    with pulling(source), reading(source):
         return kind.from_pretrained(source, **options)
 
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-_FILE = "averaged_weights.pt"
+from hf_vits.files import reading
+
+AVERAGE_FILE = "averaged_weights.pt"
 
 
 class WeightAverage(TrainerCallback):
@@ -52,11 +54,13 @@ class WeightAverage(TrainerCallback):
 
     def save(self, directory: str | Path) -> None:
         """Write the average beside a checkpoint."""
-        torch.save(self.model.state_dict(), Path(directory) / _FILE)
+        torch.save(self.model.state_dict(), Path(directory) / AVERAGE_FILE)
 
     def load(self, directory: str | Path) -> None:
         """Read the average that `save` wrote."""
-        self.model.load_state_dict(torch.load(Path(directory) / _FILE, map_location="cpu", weights_only=True))
+        with reading(directory, AVERAGE_FILE):
+            stored = torch.load(Path(directory) / AVERAGE_FILE, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(stored)
 
     @contextlib.contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:

@@ -173,12 +173,12 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> Optimizer:
     """Return the recipe's optimizer over `parameter_groups`.
 
     Raises:
-        ValueError: `optimizer.options` that the optimizer does not have.
+        ValueError: `optimizer.options` that the optimizer does not have or allow.
     """
     groups = parameter_groups(model, recipe)
     try:
         return OPTIMIZERS[recipe.name](groups, lr=recipe.learning_rate, **recipe.options)
-    except TypeError as error:
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:  # each checks its own way
         raise ValueError(
             f"optimizer.options {recipe.options} do not suit optimizer.name: {recipe.name}: {error}"
         ) from error

@@ -208,6 +208,8 @@ class VideoReader:
                 "the whole file, or save what is there with `ffmpeg -i broken -c copy repaired`"
             )
         packets = shown_packets(packets)
+        if self.stream.codec_context.format is None:  # it is in the first frame, for some codecs
+            raise OSError(f"{self.name} is cut short or damaged: its pixel format is not known")
         if not packets:
             raise OSError(f"{self.name} holds no frames: it is empty or cut short")
         fps, self._positions = float(self.stream.average_rate or 1), np.arange(len(packets))
@@ -241,18 +243,22 @@ class VideoReader:
     def _frames_from(self, start: int) -> Iterator[tuple[Any, "av.VideoFrame"]]:
         """Yield (time, frame), beginning at the keyframe shown at `start` or at an earlier one."""
         if not self._timed:
-            self.container.seek(0)
+            self._seek(0)
             return enumerate(self._frames())
-        self.container.seek(start, stream=self.stream)
+        self._seek(start, stream=self.stream)
         frames = self._frames()
         first = next(frames, None)
         if first is None or first.pts > start:
             # In formats without an index, seeking is inexact and may end behind `start`.
-            self.container.seek(0)
+            self._seek(0)
             frames = self._frames()
         else:
             frames = itertools.chain([first], frames)
         return ((frame.pts, frame) for frame in frames)
+
+    def _seek(self, time: int, **options: Any) -> None:
+        for _ in self._guarded(self.container.seek(time, **options) for _ in range(1)):
+            pass
 
     def _frames(self) -> Iterator["av.VideoFrame"]:
         return self._guarded(self.container.decode(self.stream))

@@ -31,6 +31,7 @@ from .settings import (
     check_channels,
     check_enlarged,
     check_fields,
+    check_normalization,
     check_size,
     check_steps,
 )
@@ -274,14 +275,19 @@ def _resized_size(height: int, width: int, size: SizeDict, convention: str) -> t
 
 def _check_settings(
     convention: str,
+    do_resize: bool | None,
     size: SizeDict | None,
     crop_size: SizeDict | None,
     resample: PILImageResampling | int | None,
     rescale_factor: float | None,
+    do_normalize: bool | None,
+    image_mean: Any,
+    image_std: Any,
     **kwargs: Any,
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
-    if resample is not None and resample not in list(PILImageResampling):
+    check_normalization(do_normalize, image_mean, image_std)
+    if (do_resize or resample is not None) and resample not in list(PILImageResampling):
         raise ValueError(f"resample must be a PIL.Image.Resampling or its number, 0 to 5, got {resample!r}")
     if convention != "torchvision" and resample not in TENSORFLOW_RESIZE:
         raise ValueError(

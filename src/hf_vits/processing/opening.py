@@ -16,6 +16,7 @@ import binascii
 import io
 import os
 import struct
+from typing import BinaryIO
 
 import numpy as np
 from huggingface_hub.utils import httpx
@@ -53,8 +54,8 @@ def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Imag
     try:
         with Image.open(file) as image:
             image.load()
-    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise OSError(f"cannot open the image {name[:200]}: {error}") from error
+    except Exception as error:  # damaged bytes make Pillow's readers raise nearly every type
+        raise OSError(f"cannot open the image {name[:200]}: {str(error) or type(error).__name__}") from error
     try:
         turn = _turn(image)
         image = eight_bits(image)
@@ -121,7 +122,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _file(source: str) -> str | io.BytesIO:
+def _file(source: str) -> BinaryIO:
     if source.startswith(("http://", "https://")):
         try:
             answer = httpx.get(source, follow_redirects=True, timeout=_TIMEOUT).raise_for_status()
@@ -129,7 +130,9 @@ def _file(source: str) -> str | io.BytesIO:
             raise OSError(f"cannot download {source}: {error}") from error
         return io.BytesIO(answer.content)
     if os.path.exists(source):
-        return source
+        # Opened here, as Pillow 13 maps TIFF files that it opens by path to memory, with the rows of a turned picture
+        # taken for its columns.
+        return open(source, "rb")
     encoded = source.partition(",")[2] if source.startswith("data:image/") else source
     try:
         return io.BytesIO(base64.b64decode(encoded, validate=True))

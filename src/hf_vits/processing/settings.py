@@ -109,8 +109,19 @@ def check_arithmetic(convention: str, conventions: tuple[str, ...], rescale_fact
     """Raise ValueError unless `convention` is one of `conventions` and `rescale_factor` is None or above 0."""
     if not isinstance(convention, str) or convention not in conventions:
         raise ValueError(f"convention must be one of {', '.join(conventions)}, got {convention!r}")
-    if rescale_factor is not None and not rescale_factor > 0:
+    if rescale_factor is not None and not 0 < rescale_factor < math.inf:
         raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
+
+
+def check_normalization(do_normalize: bool | None, image_mean: Any, image_std: Any) -> None:
+    """Raise ValueError if images are to be normalised without a mean, or without standard deviations above 0."""
+    for name, values in (("image_mean", image_mean), ("image_std", image_std)):
+        numbers = list(values) if isinstance(values, list | tuple) else [values]
+        if do_normalize and (None in numbers or not numbers or (name == "image_std" and min(numbers) <= 0)):
+            raise ValueError(
+                f"{name} must be a number{' above 0' * (name == 'image_std')}, or one per channel, where do_normalize "
+                f"is set, got {values!r}"
+            )
 
 
 def check_channels(channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float) -> None:

@@ -19,7 +19,15 @@ from .frames import open_frames
 from .pixels import check_scale
 from .resize import tensorflow_bilinear
 from .sampling import CONVENTIONS, sample_indices
-from .settings import check_arithmetic, check_channels, check_enlarged, check_fields, check_size, check_steps
+from .settings import (
+    check_arithmetic,
+    check_channels,
+    check_enlarged,
+    check_fields,
+    check_normalization,
+    check_size,
+    check_steps,
+)
 
 # More of them are a mistake, which would fill any memory.
 MOST = {"num_frames": 2**14, "sampling_rate": 2**20, "num_clips": 2**10}
@@ -338,9 +346,13 @@ def _check_settings(
     crop_size: SizeDict | None,
     resample: PILImageResampling | int | None,
     rescale_factor: float | None,
+    do_normalize: bool | None,
+    image_mean: Any,
+    image_std: Any,
     **kwargs: Any,
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
+    check_normalization(do_normalize, image_mean, image_std)
     numbers = {"num_frames": num_frames, "sampling_rate": sampling_rate, "num_clips": num_clips}
     for name, value in numbers.items():
         if value is not None and value < 1:

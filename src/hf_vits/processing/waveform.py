@@ -63,16 +63,21 @@ def audio_length(path: str | os.PathLike | bytes) -> tuple[int, int]:
     Raises OSError for a file that cannot be read or decoded, has no samples or is truncated.
     """
     with _open_audio(path) as file:
-        if file.frames == _UNKNOWN_LENGTH:
+        samples, rate, last = file.frames, file.samplerate, min(file.frames, 1024)
+        if samples != _UNKNOWN_LENGTH:
+            try:
+                file.seek(samples - last)
+            except RuntimeError:  # some codecs, such as DWVW, can only be read from the start
+                samples = _UNKNOWN_LENGTH
+            else:
+                if _bytes_missing(file) or len(file.read(last)) < last:
+                    raise OSError(f"{_name(path)} is truncated")
+    if samples == _UNKNOWN_LENGTH:
+        with _open_audio(path) as file:
             samples = sum(map(len, _blocks(file)))
-        else:
-            samples, last = file.frames, min(file.frames, 1024)
-            file.seek(samples - last)
-            if _bytes_missing(file) or len(file.read(last)) < last:
-                raise OSError(f"{_name(path)} is truncated")
-        if not samples:
-            raise OSError(f"{_name(path)} has no samples")
-        return samples, file.samplerate
+    if not samples:
+        raise OSError(f"{_name(path)} has no samples")
+    return samples, rate
 
 
 def check_rate(rate: int) -> None:
@@ -105,10 +110,13 @@ def _open_audio(path: str | os.PathLike | bytes) -> Iterator[Any]:
         raise FileNotFoundError(f"there is no audio file {_name(path)}")
 
     class Stream(soundfile.SoundFile):
-        """A file read from start to end; soundfile would otherwise seek after each block, which needs the length."""
+        """A file whose blocks soundfile reads one after the other.
+
+        It would otherwise seek after each block, which needs the length, and which not every codec can.
+        """
 
         def seekable(self) -> bool:
-            return self.frames != _UNKNOWN_LENGTH and super().seekable()
+            return False
 
     try:
         with Stream(io.BytesIO(path) if isinstance(path, bytes) else path) as file:

@@ -7,6 +7,9 @@ from huggingface_hub.dataclasses import strict
 
 from .fields import check_range, duration, fraction, not_negative, positive
 
+# Values beyond these are mistakes, which would take hours or gigabytes.
+MOST_OPERATIONS, MOST_PIXELS = 100, 2**14
+
 
 @strict
 @dataclass(kw_only=True)
@@ -31,6 +34,8 @@ class RandAugmentRecipe:
             raise ValueError(
                 f"randaugment.magnitude of policy {self.policy} must lie between 0 and {highest}, got {self.magnitude}"
             )
+        if self.ops > MOST_OPERATIONS:
+            raise ValueError(f"randaugment.ops must be at most {MOST_OPERATIONS}, got {self.ops}")
         if self.policy == "scenic" and self.std:
             raise ValueError(f"randaugment.std goes with policy timm, got {self.std} with policy scenic")
 
@@ -46,10 +51,10 @@ class AffineRecipe:
     shear: largest shear along the x axis in either direction, in degrees.
     """
 
-    degrees: float = 0.0
+    degrees: float = not_negative(default=0.0)
     translate: float = fraction(default=0.0)
     scale: float = fraction(default=0.0)
-    shear: float = 0.0
+    shear: float = not_negative(default=0.0)
 
 
 @strict
@@ -88,7 +93,7 @@ class AugmentationRecipe:
     crop_scale: list[float] | None = None
     crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
     crop_clipped: bool = False
-    crop_padding: int | None = None
+    crop_padding: int | None = not_negative(default=None)
     short_side: list[int] | None = None
     interpolation: Literal["bilinear", "bicubic", "random"] | None = None
     flip: float = fraction(default=0.0)
@@ -111,8 +116,15 @@ class AugmentationRecipe:
             raise ValueError(f"augmentation.{' and augmentation.'.join(crops)} exclude each other")
         if self.crop_clipped and self.crop_scale is None:
             raise ValueError("augmentation.crop_clipped is about augmentation.crop_scale, which is missing")
-        if self.short_side is not None:
-            check_range("augmentation.short_side", self.short_side)
+        if self.crop_padding is not None and self.crop_padding > MOST_PIXELS:
+            raise ValueError(f"augmentation.crop_padding must be at most {MOST_PIXELS}, got {self.crop_padding}")
+        for name, lowest, highest in (
+            ("short_side", 1, MOST_PIXELS),
+            ("crop_scale", 1e-6, 1),
+            ("crop_ratio", 0.01, 100),
+        ):
+            if getattr(self, name) is not None:
+                check_range(f"augmentation.{name}", getattr(self, name), lowest, highest)
 
 
 @strict

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from huggingface_hub.dataclasses import strict
 
-from .fields import check_range, fraction, not_negative, positive
+from .fields import check_range, fraction, not_negative, positive, seed
 
 
 @strict
@@ -35,7 +35,7 @@ class SpeechRecipe:
     rate: list[int] = field(default_factory=lambda: [130, 210])
     noise: list[float] = field(default_factory=lambda: [10.0, 40.0])
     sampling_rate: int = positive(default=16_000)
-    seed: int = not_negative(default=0)
+    seed: int = seed(default=0)
     cache: str | None = None
 
     def validate_ranges(self):
@@ -79,7 +79,7 @@ class DataRecipe:
     splits: dict[str, str] = field(default_factory=dict)
     validation_fraction: float = fraction(default=0.1)
     test_fraction: float = fraction(default=0.0)
-    split_seed: int = 0
+    split_seed: int = seed(default=0)
     num_classes: int | None = positive(default=None)
     skip_unreadable: bool = False
     columns: dict[str, str | list[str]] = field(default_factory=dict)

@@ -7,8 +7,9 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub.errors import StrictDataclassError
+
+from hf_vits.parsing import check_plain, parse_yaml
 
 from .recipe import Recipe
 
@@ -42,25 +43,21 @@ def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[
         values, name = recipe, "recipe"
     else:
         name = str(recipe)
-        values = _read_yaml(Path(recipe).read_text(encoding="utf-8"), name)
+        values = parse_yaml(Path(recipe).read_bytes(), name)
     for override in overrides:
-        values = _override(values, override)
+        values = _override(values, override, name)
+    check_plain(values, name)
     _check_names(values, name)
     return _build(Recipe, values, name)
 
 
-def _read_yaml(text: str, name: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} is not valid YAML: {error}") from error
-
-
-def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
+def _override(values: Any, override: str, name: str) -> dict[str, Any]:
     """Return a copy of nested `values` with one `section.key=value` set."""
     path, separator, text = override.partition("=")
     if not separator or not path:
         raise ValueError(f"an override has the form section.key=value, got {override!r}")
+    if not isinstance(values, dict):
+        raise ValueError(f"{name}: expected keys and values, got {values!r:.200}")
     *sections, key = path.strip().split(".")
     values = target = dict(values)
     for section in sections:
@@ -68,7 +65,7 @@ def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
         if inner is not None and not isinstance(inner, dict):
             raise ValueError(f"override {override!r}: {section} is a value, it has no keys")
         target[section] = target = dict(inner or {})
-    target[key] = _read_yaml(text, override)
+    target[key] = parse_yaml(text, f"override {override[:100]!r}")
     return values
 
 
@@ -86,7 +83,7 @@ def _check_names(values: Any, where: str) -> None:
 def _build(cls: type, values: Any, where: str) -> Any:
     """Return an instance of dataclass `cls` made from a mapping; `where` is its place, for error messages."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected keys and values, got {values!r}")
+        raise ValueError(f"{where}: expected keys and values, got {values!r:.200}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
@@ -131,5 +128,5 @@ def _as_float(value: Any) -> Any:
         return value
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value

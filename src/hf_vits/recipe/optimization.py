@@ -1,11 +1,12 @@
 """Sections of a recipe: loss, optimizer, learning rate and the run itself."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .fields import duration, fraction, not_negative, positive, steps_of
+from .fields import duration, fraction, not_negative, positive, seed, steps_of
 
 
 @strict
@@ -67,6 +68,13 @@ class OptimizerRecipe:
     layer_decay: float = positive(default=1.0)
     options: dict[str, Any] = field(default_factory=dict)
 
+    def validate_no_decay(self):
+        for pattern in self.no_decay:
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ValueError(f"optimizer.no_decay: {pattern!r} is no regular expression: {error}") from error
+
 
 @strict
 @dataclass(kw_only=True)
@@ -119,7 +127,7 @@ class TrainRecipe:
     length: str = duration()
     batch_size: int = positive()
     accumulation: int = positive(default=1)
-    seed: int = not_negative(default=0)
+    seed: int = seed(default=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_grad_norm: float | None = positive(default=None)
     clip_each: bool = False

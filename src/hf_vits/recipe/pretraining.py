@@ -1,10 +1,12 @@
 """Sections of a recipe that pretrains without labels: views, masks, teacher and evaluation by neighbours."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
+from .augmentation import MOST_PIXELS
 from .fields import check_range, fraction, not_negative, positive
 
 
@@ -47,8 +49,11 @@ class ViewsRecipe:
         if self.num_global < 2:
             raise ValueError(f"views.num_global: views are compared, so two or more are needed, got {self.num_global}")
         for name in ("global_scale", "local_scale"):
-            check_range(f"views.{name}", getattr(self, name))
-        if len(self.jitter) != 4 or min(self.jitter) < 0 or self.jitter[3] > 0.5:
+            check_range(f"views.{name}", getattr(self, name), 1e-6, 1)
+        for name, most in (("num_global", 1000), ("num_local", 1000), ("local_size", MOST_PIXELS)):
+            if getattr(self, name) > most:
+                raise ValueError(f"views.{name} must be at most {most}, got {getattr(self, name)}")
+        if len(self.jitter) != 4 or not all(0 <= value < math.inf for value in self.jitter) or self.jitter[3] > 0.5:
             raise ValueError(
                 "views.jitter is four numbers, of brightness, contrast, saturation and hue, none negative, the last "
                 f"at most 0.5, got {self.jitter}"
@@ -82,6 +87,8 @@ class MaskRecipe:
     first_epoch: int = not_negative(default=0)
 
     def validate_spreads(self):
+        if not self.ratios or not all(0 <= value <= 1 for value in (*self.ratios, *self.spreads)):
+            raise ValueError(f"masks.ratios and masks.spreads lie between 0 and 1, got {self.ratios}, {self.spreads}")
         if len(self.spreads) not in (1, len(self.ratios)):
             raise ValueError(f"masks.spreads has one value or one per ratio, got {self.spreads} for {self.ratios}")
 
@@ -110,8 +117,10 @@ class MomentumTeacherRecipe:
     def validate_pairs(self):
         for name in ("momentum", "temperature", "patch_temperature"):
             values = getattr(self, name)
-            if values is not None and (len(values) != 2 or min(values) < 0):
+            if values is not None and (len(values) != 2 or not all(0 <= value < math.inf for value in values)):
                 raise ValueError(f"momentum_teacher.{name} is [first, last], got {values}")
+        if 0 in (*self.temperature, *(self.patch_temperature or ())):
+            raise ValueError(f"momentum_teacher.temperature and patch_temperature are above 0, got {self.temperature}")
         if max(self.momentum) > 1:
             raise ValueError(f"momentum_teacher.momentum is at most 1, got {self.momentum}")
 

@@ -54,14 +54,14 @@ def image_mode(model: PreTrainedModel) -> str:
 def image_problem(path: Path) -> str | None:
     """Return why the image cannot be decoded, None if it can."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             # A JPEG decodes several times faster at an eighth of its size, and still reads every byte.
             image.draft("RGB", (1, 1))
             image.load()
             if image.mode not in ("L", "RGB"):
                 to_mode(image, "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error)
+    except Exception as error:  # damaged bytes make Pillow's readers raise nearly every type
+        return str(error) or type(error).__name__
     return None
 
 

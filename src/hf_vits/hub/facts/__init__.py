@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from hf_vits.parsing import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,7 @@ def read(path: Path) -> Facts:
         ValueError: the file is no YAML mapping, or a field is missing, unknown or of another type; the message names
             the file and the field.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    return build(Facts, content, str(path))
+    return build(Facts, parse_yaml(path.read_bytes(), str(path)), str(path))
 
 
 def build(kind: type, value: Any, where: str) -> Any:

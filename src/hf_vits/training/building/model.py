@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -16,6 +18,9 @@ from hf_vits.recipe import InitializationRecipe, ModelRecipe
 from ..task import Task
 from .fitting import fit_model
 
+# What odd values of fields cause; RuntimeError where a model needs more memory than there is.
+_ERRORS = (StrictDataclassError, TypeError, ValueError, RuntimeError)
+
 
 def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[PreTrainedModel, Any]:
     """Return the recipe's model and the processor of its inputs.
@@ -27,7 +32,7 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
     Raises:
         ValueError: fields that model or processor do not have, or a model that the task cannot train.
     """
-    try:
+    with _named("model.config", (StrictDataclassError,)):
         if recipe.pretrained is not None:
             model, processor = _from_pretrained(recipe, head, task)
         else:
@@ -35,8 +40,6 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         if recipe.probe is not None:
             probe = dataclasses.asdict(recipe.probe)
             model = LinearProbeForImageClassification.from_backbone(plain_encoder(model), **probe, **head)
-    except StrictDataclassError as error:
-        raise ValueError(f"model.config: {' '.join(str(error).split())}") from error
     if processor is None or not isinstance(model, _classes_of(task, model)):
         raise ValueError(
             f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task "
@@ -49,7 +52,18 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         )
     if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
-    return model, type(processor).from_dict(processor.to_dict() | recipe.processor) if recipe.processor else processor
+    with _named("model.processor"):
+        changes = recipe.processor
+        return model, type(processor).from_dict(processor.to_dict() | changes) if changes else processor
+
+
+@contextmanager
+def _named(section: str, errors: tuple[type[Exception], ...] = _ERRORS) -> Iterator[None]:
+    """Raise errors of these types as ValueError that names a section of the recipe."""
+    try:
+        yield
+    except errors as error:
+        raise ValueError(f"{section}: {' '.join(str(error).split())}") from error
 
 
 def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
@@ -61,16 +75,20 @@ def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
 def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:
     variants = conversion.variants(recipe.system)
     if recipe.variant not in variants:
-        raise ValueError(f"{recipe.system} has no variant {recipe.variant!r}, only {', '.join(variants)}")
+        raise ValueError(f"model.variant: {recipe.system} has no {recipe.variant!r}, only {', '.join(variants)}")
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"}
     fields = changed(fields, recipe.config)
     model_class = conversion.system(recipe.system).model_class(fields)
-    config = model_class.config_class(**fields | head)
+    _check_names(model_class.config_class, recipe.config)
+    with _named("model.config"):
+        config = model_class.config_class(**fields | head)
     _check_config(config, recipe.config)
-    model = model_class(config)
+    with _named("model.config"):
+        model = model_class(config)
     if recipe.initialize_from is not None:
         _initialize(model, recipe.initialize_from)
-    return model, conversion.processor(recipe.system, recipe.variant, model)
+    with _named("model.config"):
+        return model, conversion.processor(recipe.system, recipe.variant, model)
 
 
 def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +128,8 @@ def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTr
         encoder = load_encoder(recipe.pretrained, **recipe.config)
         _check_config(encoder.config, recipe.config)
         return encoder, pull(task.auto_processor, recipe.pretrained)
-    config = pull(AutoConfig, recipe.pretrained, **recipe.config, **head)
+    _check_names(type(pull(AutoConfig, recipe.pretrained)), recipe.config)
+    config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
     _check_config(config, recipe.config)
     trained, loaded = pull(task.auto_model, recipe.pretrained, output_loading_info=True)
     base = f"{trained.base_model_prefix}."
@@ -121,9 +140,13 @@ def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTr
 
 def _check_config(config: PreTrainedConfig, changes: dict) -> None:
     """Raise ValueError for changes to fields that neither the configuration nor its backbone's has."""
-    known = {"model_type", *type(config).__dataclass_fields__}
-    if unknown := sorted(set(changes) - known):
-        raise ValueError(f"model.config: {type(config).__name__} has no field {', '.join(unknown)}")
+    _check_names(type(config), changes)
     for name, inner in changes.items():
         if isinstance(inner, dict) and isinstance(getattr(config, name), PreTrainedConfig):
             _check_config(getattr(config, name), inner)
+
+
+def _check_names(config_class: type[PreTrainedConfig], changes: dict) -> None:
+    """Raise ValueError for changes to what are no fields; some are properties, which cannot be set."""
+    if unknown := sorted(map(str, changes.keys() - {"model_type", *config_class.__dataclass_fields__})):
+        raise ValueError(f"model.config: {config_class.__name__} has no field {', '.join(unknown)}")

@@ -78,7 +78,7 @@ class GlobalBatches(Sampler):
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
-        self.repeats = repeats
+        self.repeats = min(repeats, num_samples)  # more repeats than samples change nothing
         self.accumulation = accumulation
         self.processes = processes
         self.process = process
@@ -126,7 +126,7 @@ class GlobalBatches(Sampler):
     def _spread(self) -> np.ndarray:
         """Return the places of a batch, reordered so that the repeats of an input are not neighbours."""
         places = np.arange(self.batch_size)
-        return np.concatenate([places[first :: self.repeats] for first in range(self.repeats)])
+        return np.concatenate([places[first :: self.repeats] for first in range(min(self.repeats, self.batch_size))])
 
     def _key(self, order: np.ndarray, position: int, mix_seed: int | None) -> SampleKey:
         seed = seed_at(self.seed, RandomStream.AUGMENTATION, self.epoch, position)

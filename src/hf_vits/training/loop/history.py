@@ -5,6 +5,8 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from hf_vits.files import writing
+
 
 class HistoryFile(TrainerCallback):
     """Writes Trainer's log history, one JSON object per line, as it grows."""
@@ -21,5 +23,5 @@ class HistoryFile(TrainerCallback):
 
     def _write(self, mode: str, state, entries: list[dict]) -> None:
         if state.is_world_process_zero:
-            with self.path.open(mode, encoding="utf-8") as file:
+            with writing(self.path), self.path.open(mode, encoding="utf-8") as file:
                 file.writelines(json.dumps(entry) + "\n" for entry in entries)

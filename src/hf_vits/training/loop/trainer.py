@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from transformers import Trainer, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from hf_vits.evaluation.accuracy import accuracy_metrics, rank
-from hf_vits.optim.averaging import WeightAverage
+from hf_vits.files import read_json, reading, writing
+from hf_vits.optim.averaging import AVERAGE_FILE, WeightAverage
 from hf_vits.optim.optimizers import build_optimizer
 from hf_vits.optim.schedules import build_schedule
 from hf_vits.recipe import Recipe
@@ -96,7 +98,7 @@ class RecipeTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | None = None, **kwargs) -> TrainOutput:
         """Train; from a checkpoint of the last step only load it, since Trainer would take one step more."""
         if resume_from_checkpoint is not None:
-            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            state = self._checked_state(Path(resume_from_checkpoint))
             if state.global_step >= self.args.max_steps:
                 self._load_from_checkpoint(resume_from_checkpoint)
                 if self.average:
@@ -104,6 +106,29 @@ class RecipeTrainer(Trainer):
                 self.state = state
                 return TrainOutput(state.global_step, 0.0, {})
         return super().train(resume_from_checkpoint, **kwargs)
+
+    def _checked_state(self, checkpoint: Path) -> TrainerState:
+        """Return the state of a checkpoint that has all its files.
+
+        transformers starts with a new optimizer and learning rate where one of their files is missing.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: the state is damaged.
+        """
+        files = [TRAINER_STATE_NAME, SAFE_WEIGHTS_NAME, OPTIMIZER_NAME, SCHEDULER_NAME]
+        files += [AVERAGE_FILE] if self.average else []
+        advice = f"remove {checkpoint} to go on from the checkpoint before it, or else from the start"
+        if missing := [name for name in files if not (checkpoint / name).is_file()]:
+            raise FileNotFoundError(f"{checkpoint} lacks {', '.join(missing)}, so the run cannot go on: {advice}")
+        path = checkpoint / TRAINER_STATE_NAME
+        stored = read_json(path)
+        kinds = {"global_step": int, "max_steps": int, "epoch": int | float, "log_history": list}
+        kinds |= {"stateful_callbacks": dict, "total_flos": int | float}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(stored.get(name), kind)]:
+            raise ValueError(f"{path} is damaged: {', '.join(wrong)} of another type than expected; {advice}")
+        with reading(checkpoint, TRAINER_STATE_NAME):
+            return TrainerState.load_from_json(str(path))
 
     def get_train_dataloader(self) -> DataLoader:
         return TrainingLoader(
@@ -196,9 +221,18 @@ class RecipeTrainer(Trainer):
             self.average.save(output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with reading(checkpoint or "", OPTIMIZER_NAME, SCHEDULER_NAME):
+            super()._load_optimizer_and_scheduler(checkpoint)
         if self.average and checkpoint is not None:
             self.average.load(checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        with reading(resume_from_checkpoint, SAFE_WEIGHTS_NAME, CONFIG_NAME):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with reading(checkpoint or "", "rng_state.pth"):
+            super()._load_rng_state(checkpoint)
 
     def _get_output_dir(self, trial) -> str:
         """Return the temporary directory in which Trainer writes a checkpoint until it is complete."""
@@ -209,7 +243,12 @@ class RecipeTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
+        try:
+            with writing(staging):
+                super()._save_checkpoint(model, trial)
+        except OSError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             (checkpoint,) = staging.iterdir()

@@ -12,7 +12,9 @@ import yaml
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_vits.files import read_json, writing
 from hf_vits.folders import abandoned, temporary_folder
+from hf_vits.parsing import parse_yaml
 from hf_vits.recipe import Recipe, flat
 
 RECIPE = "recipe.yaml"
@@ -41,7 +43,10 @@ def check_directory(recipe: Recipe) -> None:
     directory = Path(recipe.output.directory)
     if not (directory / RECIPE).is_file():
         return
-    before, now = flat(yaml.safe_load((directory / RECIPE).read_text())), flat(recipe.to_dict())
+    stored = parse_yaml((directory / RECIPE).read_bytes(), str(directory / RECIPE))
+    if not isinstance(stored, dict):
+        raise ValueError(f"{directory / RECIPE} is damaged: expected keys and values, got {stored!r}")
+    before, now = flat(stored), flat(recipe.to_dict())
     changes = [
         f"{key}: {before.get(key)} there, {now.get(key)} here"
         for key in sorted(before.keys() | now.keys())
@@ -69,7 +74,7 @@ def last_checkpoint(directory: Path) -> str | None:
 def stored_results(directory: Path) -> dict[str, Any] | None:
     """Return the results of a finished run, which are written last, or None."""
     path = directory / RESULTS
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def write_results(directory: Path, results: dict[str, Any]) -> None:
@@ -97,7 +102,7 @@ def remove_leftovers(directory: Path) -> None:
 
 def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
     """Write model and processor for `from_pretrained`."""
-    with temporary_folder(directory, SAVING) as partial:
+    with writing(directory), temporary_folder(directory, SAVING) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
         for file in partial.iterdir():
@@ -107,5 +112,10 @@ def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    with writing(path):
+        try:
+            partial.write_text(text, encoding="utf-8")
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
     partial.replace(path)
