@@ -12,6 +12,7 @@ Three conventions:
 """
 
 import math
+from numbers import Real
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def check_sampling(
     for name, value in (numbers | {"num_clips": num_clips}).items():
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
-    if fps is not None and not (fps > 0 and math.isfinite(fps)):
+    if fps is not None and not (isinstance(fps, Real) and fps > 0 and math.isfinite(fps)):
         raise ValueError(f"fps must be above 0, or None if it is not known, got {fps!r}")
     if convention == "slowfast_segments" and num_clips > 1:
         raise ValueError(f"segments cover the whole video, so there is one clip, but num_clips={num_clips}")

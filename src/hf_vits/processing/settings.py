@@ -29,6 +29,8 @@ def check_fields(kwargs_class: type, fields: dict[str, Any]) -> None:
         for value in values if isinstance(values, list | tuple) else [values]:
             if value is not None:
                 check_number(name, value)
+            if name == "image_std" and value == 0:
+                raise ValueError(f"image_std divides the pixels and must not be 0, got image_std={values}")
     if fields.get("device") is not None:
         as_device(fields["device"])
 
