@@ -20,7 +20,7 @@ ORDER = (
     {"layers", "recipe", "metrics"},
     {"configuration"},
     {"auto"},
-    {"architecture", "folders"},
+    {"architecture", "files", "folders", "parsing"},
 )
 RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 SOURCES = {"hf_vits": ROOT / "src" / "hf_vits", "hf_vits.conversion": ROOT / "conversion"}
