@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import set_seed
 
@@ -30,7 +31,8 @@ def run(source: str | Path | dict[str, Any], overrides: Iterable[str]) -> dict[s
         return results
 
     prefer_cpu()
-    processes = PartialState()
+    # Without accelerators it connects processes only where it is told to use the CPU.
+    processes = PartialState(cpu=not torch.accelerator.is_available())
     with locked(directory) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             output.remove_leftovers(directory)
