@@ -28,6 +28,8 @@ from .checkpoint import unwrap
 SYSTEMS = tuple(module.name for module in pkgutil.iter_modules(systems.__path__))
 # Configuration fields that determine the grid of a position table.
 SIZES = ("image_size", "num_frames")
+# Configuration fields whose override asks for tables, or kernels, to be resized.
+RESIZING = (*SIZES, "max_position_embeddings", "window_size", "window_sizes", "kernel_sizes")
 
 
 def system(name: str) -> ModuleType:
@@ -71,6 +73,13 @@ def without_sizes(overrides: dict) -> dict:
         for key, value in overrides.items()
         if key not in SIZES
     }
+
+
+def asks_to_resize(overrides: dict) -> bool:
+    """Return whether the overrides, nested ones included, contain one of the fields in `RESIZING`."""
+    return any(
+        key in RESIZING or (isinstance(value, dict) and asks_to_resize(value)) for key, value in overrides.items()
+    )
 
 
 def with_overrides(fields: dict, overrides: dict) -> dict:
@@ -122,8 +131,11 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
     model = build(model_class, fields)
     others = without_sizes(overrides)
     own = with_inferred(with_overrides(variant_fields(name, variant), others), recorded, others)
-    converted = apply_transforms(tensors, module.transforms(model.config), model)
-    load(model, converted, f"{name} {variant}", partial(position_grids, module, own, others, tensors))
+    resize = asks_to_resize(overrides)
+    converted = apply_transforms(tensors, module.transforms(model.config), model, resize=resize)
+    if resize:
+        fit_position_tables(model, converted, partial(position_grids, module, own, others, tensors))
+    load(model, converted, f"{name} {variant}")
     return model
 
 
@@ -175,26 +187,13 @@ def build(model_class: type[PreTrainedModel], fields: dict, **options) -> PreTra
         return model_class(model_class.config_class(**fields), **options).eval()
 
 
-def load(
-    model: PreTrainedModel,
-    tensors: dict[str, torch.Tensor],
-    source: str,
-    grids: Callable[[], Mapping[str, tuple[int, ...]]] = dict,
-) -> None:
-    """Load tensors under the model's own keys into `model`, in place.
-
-    Args:
-        source: name of the checkpoint, for messages.
-        grids: returns {name of a position embedding: grid of its table in the checkpoint}, as far as they are known;
-            called only if a table has another size than the model's.
+def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Load tensors under the model's own keys into `model`, in place; `source` names the checkpoint for messages.
 
     Raises:
         ValueError: keys are missing, unexpected or misshapen; the message lists them.
     """
     expected = model.state_dict()
-    for key, module in model.named_modules():
-        if isinstance(module, PositionEmbedding) and f"{key}.table" in tensors:
-            tensors[f"{key}.table"] = fit_position_table(module, tensors[f"{key}.table"], grids, key)
     misshapen = [
         f"{key}: checkpoint {tuple(tensors[key].shape)}, model {tuple(expected[key].shape)}"
         for key in expected
@@ -214,6 +213,20 @@ def load(
         )
     float32 = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     model.load_state_dict(float32, assign=True)
+
+
+def fit_position_tables(
+    model: PreTrainedModel, tensors: dict[str, torch.Tensor], grids: Callable[[], Mapping[str, tuple[int, ...]]]
+) -> None:
+    """Resize, in place, the position tables among tensors under the model's own keys to the grids of `model`.
+
+    Args:
+        grids: returns {name of a position embedding: grid of its table in the checkpoint}, as far as they are known;
+            called only if a table has another size than the model's.
+    """
+    for key, module in model.named_modules():
+        if isinstance(module, PositionEmbedding) and f"{key}.table" in tensors:
+            tensors[f"{key}.table"] = fit_position_table(module, tensors[f"{key}.table"], grids, key)
 
 
 def fit_position_table(
@@ -255,8 +268,13 @@ def apply_transforms(
     transforms: list[WeightTransform],
     model: PreTrainedModel | None = None,
     reverse: bool = False,
+    resize: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Rename and convert tensors as transformers does when it loads a model, or the other way round with `reverse`."""
+    """Rename and convert tensors as transformers does when it loads a model, or the other way round with `reverse`.
+
+    Raises:
+        ValueError: tensors do not fit a converter or, unless `resize`, a converter would resize them.
+    """
     if reverse:
         transforms = [transform.reverse_transform() for transform in reversed(transforms)]
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
@@ -267,13 +285,14 @@ def apply_transforms(
         for pattern in transform.source_patterns
     }
     converters = list({id(transform): transform for transform in by_pattern.values()}.values())
-    converted, pending, sources = {}, {}, {}
+    converted, pending, sources, elements = {}, {}, {}, {}
     for key, tensor in tensors.items():
         # Converters name the final key when reading an original, and the first when going back.
         target, pattern = apply_converters(key if reverse else apply_renamings(key, renamings), converters)
         if pattern is not None:
             pending.setdefault(target, deepcopy(by_pattern[pattern])).add_tensor(target, key, pattern, tensor)
             sources.setdefault(target, []).append(f"{key} {tuple(tensor.shape)}")
+            elements[target] = elements.get(target, 0) + tensor.numel()
         else:
             converted[apply_renamings(target, renamings) if reverse else target] = tensor
     for target, converter in pending.items():
@@ -284,8 +303,14 @@ def apply_transforms(
                 f"the checkpoint does not fit: {target} cannot be made from tensors of these shapes: "
                 f"{', '.join(sources[target])}. Is it of another variant or architecture?"
             ) from error
+        parts = {key: value[0] if isinstance(value, list) else value for key, value in parts.items()}
+        if not resize and sum(value.numel() for value in parts.values()) != elements[target]:
+            made = ", ".join(f"{key} {tuple(value.shape)}" for key, value in parts.items())
+            raise ValueError(
+                f"the checkpoint does not fit: {', '.join(sources[target])} would be resized to {made}. If that is "
+                "meant, give the size of the input, image_size=... or num_frames=..."
+            )
         for key, value in parts.items():
-            value = value[0] if isinstance(value, list) else value
             converted[apply_renamings(key, renamings) if reverse else key] = value.contiguous()
     return converted
 
