@@ -2,11 +2,11 @@
 
 import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
+from pkgutil import iter_modules
 from types import ModuleType
 
 import torch
@@ -19,13 +19,17 @@ from transformers.core_model_loading import (
     apply_renamings,
 )
 from transformers.initialization import no_init_weights
+from transformers.utils import logging
 
 from hf_vits.layers.position import PositionEmbedding, interpolate_positions
 
-from . import systems
+from . import layouts, systems
 from .checkpoint import unwrap
+from .shared.layout import Layout
 
-SYSTEMS = tuple(module.name for module in pkgutil.iter_modules(systems.__path__))
+logger = logging.get_logger(__name__)
+
+SYSTEMS = tuple(module.name for module in iter_modules(systems.__path__))
 # Configuration fields that determine the grid of a position table.
 SIZES = ("image_size", "num_frames")
 # Configuration fields whose override asks for tables, or kernels, to be resized.
@@ -44,9 +48,43 @@ def variants(name: str) -> dict[str, dict]:
     return dict(system(name).VARIANTS)
 
 
-def variant_fields(name: str, variant: str) -> dict:
-    """Return the configuration fields of a published variant; ValueError if the system has no such variant."""
+@cache
+def layouts_of(name: str) -> list[Layout]:
+    """Return the layouts in which other libraries save a system's models."""
+    modules = [
+        importlib.import_module(f".layouts.{part.name}", __package__) for part in iter_modules(layouts.__path__)
+    ]
+    return [layout for module in modules for layout in module.LAYOUTS if layout.system == name]
+
+
+def reader(name: str, tensors: Mapping[str, torch.Tensor]) -> ModuleType | Layout:
+    """Return what reads the tensors: the layout of another library, if they have its keys, else the system's module.
+
+    Raises:
+        ValueError: the library's model computes what no model of ours does.
+    """
+    for layout in layouts_of(name):
+        if layout.recognises(tensors):
+            layout.check(tensors)
+            return layout
+    return system(name)
+
+
+def variant_fields(name: str, variant: str, layout: Layout | None = None) -> dict:
+    """Return the configuration fields of a published variant, or of one that another library names.
+
+    Args:
+        layout: layout of the checkpoint, whose library's fixed values replace those of the system's variant.
+
+    Raises:
+        ValueError: the system has no such variant.
+    """
     known = system(name).VARIANTS
+    for other in [layout] if layout else layouts_of(name):
+        if variant in other.VARIANTS:
+            return dict(other.VARIANTS[variant])
+    if layout is not None and variant in known:
+        return known[variant] | layout.FIXED
     if variant not in known:
         raise ValueError(
             f"unknown variant {variant!r} of {name}{suggestion(variant, known)}; `hf-vits list {name}` prints all "
@@ -94,12 +132,13 @@ def suggestion(word: str, known) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTrainedModel:
-    """Convert an original checkpoint to a model of ours.
+def convert(name: str, variant: str | None, state_dict: Mapping, **overrides) -> PreTrainedModel:
+    """Convert a checkpoint of the original, or of timm, torchvision or transformers, to a model of ours.
 
     Args:
         name: a system, one of `SYSTEMS`.
-        variant: a published variant of it, one of `variants(name)`.
+        variant: a published variant of it, one of `variants(name)`, or another library's name of one. None for the
+            nearest one, of which only what no tensor records is taken; a warning of the logger names these fields.
         state_dict: {original key: tensor or array}, plain or wrapped in a dict as training scripts save it.
         overrides: configuration fields that replace the variant's, such as `num_hidden_layers` or `image_size` (the
             position table is then resized as the original does it). With `out_features`, a list of stages, systems
@@ -112,9 +151,15 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
         ValueError: the system, variant or a field is unknown, or keys are missing, unexpected or misshapen. The
             message counts them and names the first of each kind.
     """
-    module = system(name)
-    fields = with_overrides(variant_fields(name, variant), overrides)
     tensors = unwrap(state_dict)
+    module = reader(name, tensors)
+    if variant is None:
+        variant, assumed = nearest(name, tensors, overrides)
+        overrides = assumed | overrides
+        if assumed:
+            logger.warning(assumption(variant, assumed))
+    published = variant_fields(name, variant, module if isinstance(module, Layout) else None)
+    fields = with_overrides(published, overrides)
     recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
     fields = with_inferred(fields, recorded, overrides)
     tensors = module.prepare(tensors, fields)
@@ -127,16 +172,102 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
         raise ValueError(
             f"{model_class.config_class.__name__} has no field {unknown[0]!r}{suggestion(unknown[0], known)}"
         )
-    check_heads(model_class.config_class, variant_fields(name, variant), overrides, inferred)
+    check_heads(model_class.config_class, published, overrides, inferred)
     model = build(model_class, fields)
     others = without_sizes(overrides)
-    own = with_inferred(with_overrides(variant_fields(name, variant), others), recorded, others)
+    own = with_inferred(with_overrides(published, others), recorded, others)
     resize = asks_to_resize(overrides)
     converted = apply_transforms(tensors, module.transforms(model.config), model, resize=resize)
     if resize:
         fit_position_tables(model, converted, partial(position_grids, module, own, others, tensors))
     load(model, converted, f"{name} {variant}")
     return model
+
+
+# Fields that no tensor of some systems records.
+UNRECORDED = ("num_attention_heads", "decoder_num_attention_heads", "pixel_num_attention_heads", "head_dim")
+UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size", "image_size")
+
+
+def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> tuple[str, dict]:
+    """Return the variant whose sizes are nearest to the tensors', and its fields that no tensor records.
+
+    Where the width is not the variant's, its channels per head are kept.
+
+    Raises:
+        ValueError: the tensors are of no variant of the system.
+    """
+    module = reader(name, tensors)
+    candidates = list((module.VARIANTS or system(name).VARIANTS).items())
+    found = []
+    for variant, fields in candidates:
+        try:
+            fields = fields | getattr(module, "FIXED", {})
+            inferred, config_class = shapes_of(module, tensors, with_overrides(fields, overrides))
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError):
+            continue  # the variant is of another kind, which its module does not find in these tensors
+        found.append((distance(inferred, fields, config_class), len(found), variant, fields, inferred, config_class))
+    if not found or not min(found)[4].keys() - {"num_labels", "distilled"}:
+        raise ValueError(
+            f"the checkpoint does not fit: its tensors are of no variant of {name}; {first_keys(tensors)}"
+        )
+    _, _, variant, fields, inferred, config_class = min(found)
+    assumed = {
+        field: fields.get(field, getattr(config_class, field))
+        for field in UNRECORDED
+        if hasattr(config_class, field) and field not in inferred and field not in overrides
+    }
+    for width, heads in HEADS.items():
+        if heads in assumed and width in inferred:
+            own = fields.get(width, getattr(config_class, width))
+            assumed[heads] = heads_like(assumed[heads], own, inferred[width])
+    return variant, assumed
+
+
+def shapes_of(module: ModuleType | Layout, tensors: Mapping[str, torch.Tensor], fields: dict) -> tuple[dict, type]:
+    """Return the fields that the tensors record, read as a variant with these fields, and its configuration class."""
+    recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
+    inferred = recorded | module.infer(module.prepare(dict(tensors), fields | recorded), fields | recorded)
+    return inferred, module.model_class(fields | inferred).config_class
+
+
+def distance(inferred: dict, fields: dict, config_class: type) -> float:
+    """Return how far the recorded fields are from a variant's: absolute logarithms of ratios, 1 for another value."""
+    total = 0.0
+    for field, value in inferred.items():
+        own = fields.get(field, getattr(config_class, field, None))
+        pairs = zip(value, own, strict=False) if all_lists(value, own) else [(value, own)]
+        for one, other in pairs:
+            if all(isinstance(part, int | float) and part > 0 for part in (one, other)):
+                total += abs(math.log(one / other)) * (0.01 if field == "num_labels" else 1)
+            elif one != other:
+                total += 0.01 if field == "num_labels" else 1
+        total += abs(len(value) - len(own)) if all_lists(value, own) else 0
+    return total
+
+
+def all_lists(*values) -> bool:
+    return all(isinstance(value, list | tuple) for value in values)
+
+
+def heads_like(heads, own, width):
+    """Return numbers of heads for another width, with as many channels per head, or else the same number."""
+    if all_lists(heads, own, width):
+        return [heads_like(*part) for part in zip(heads, own, width, strict=False)]
+    if not all(isinstance(value, int) for value in (heads, own, width)):
+        return heads
+    scaled = width * heads // own if width * heads % own == 0 else heads
+    return scaled if scaled and width % scaled == 0 else heads
+
+
+def assumption(variant: str, assumed: dict) -> str:
+    """Return the sentence that names what is assumed, since no tensor records it."""
+    listed = ", ".join(f"{field}={list(v) if isinstance(v, tuple) else v}" for field, v in assumed.items())
+    return f"assumed as in {variant}, since no tensor records it: {listed}. Give other values as overrides (--set)"
+
+
+def first_keys(tensors: Mapping[str, torch.Tensor]) -> str:
+    return f"its first keys are {', '.join(list(tensors)[:4])}"
 
 
 # {field of a width: field of its number of heads, which no tensor records}
@@ -166,7 +297,7 @@ def check_heads(config_class: type, variant: dict, overrides: dict, inferred: di
 
 
 def position_grids(
-    module: ModuleType, fields: dict, overrides: dict, tensors: dict[str, torch.Tensor]
+    module: ModuleType | Layout, fields: dict, overrides: dict, tensors: dict[str, torch.Tensor]
 ) -> dict[str, tuple[int, ...]]:
     """Return {name of a position embedding: grid of its table} of the checkpoint, before any change of input size.
 
