@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache, partial
+from operator import itemgetter
 from pkgutil import iter_modules
 from types import ModuleType
 
@@ -25,7 +26,7 @@ from hf_vits.layers.position import PositionEmbedding, interpolate_positions
 
 from . import layouts, systems
 from .checkpoint import unwrap
-from .shared.layout import Layout
+from .shared.layout import Layout, has_key
 
 logger = logging.get_logger(__name__)
 
@@ -152,12 +153,18 @@ def convert(name: str, variant: str | None, state_dict: Mapping, **overrides) ->
             message counts them and names the first of each kind.
     """
     tensors = unwrap(state_dict)
-    module = reader(name, tensors)
+    check_weights(tensors)
     if variant is None:
         variant, assumed = nearest(name, tensors, overrides)
         overrides = assumed | overrides
         if assumed:
             logger.warning(assumption(variant, assumed))
+    return converted(name, variant, tensors, overrides)
+
+
+def converted(name: str, variant: str, tensors: dict[str, torch.Tensor], overrides: dict) -> PreTrainedModel:
+    """Return the model for tensors, which may be on the meta device; see `convert`."""
+    module = reader(name, tensors)
     published = variant_fields(name, variant, module if isinstance(module, Layout) else None)
     fields = with_overrides(published, overrides)
     recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
@@ -177,16 +184,16 @@ def convert(name: str, variant: str | None, state_dict: Mapping, **overrides) ->
     others = without_sizes(overrides)
     own = with_inferred(with_overrides(published, others), recorded, others)
     resize = asks_to_resize(overrides)
-    converted = apply_transforms(tensors, module.transforms(model.config), model, resize=resize)
+    ours = apply_transforms(tensors, module.transforms(model.config), model, resize=resize)
     if resize:
-        fit_position_tables(model, converted, partial(position_grids, module, own, others, tensors))
-    load(model, converted, f"{name} {variant}")
+        fit_position_tables(model, ours, partial(position_grids, module, own, others, tensors))
+    load(model, ours, f"{name} {variant}")
     return model
 
 
 # Fields that no tensor of some systems records.
 UNRECORDED = ("num_attention_heads", "decoder_num_attention_heads", "pixel_num_attention_heads", "head_dim")
-UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size", "image_size")
+UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size")
 
 
 def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> tuple[str, dict]:
@@ -198,20 +205,117 @@ def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> 
         ValueError: the tensors are of no variant of the system.
     """
     module = reader(name, tensors)
-    candidates = list((module.VARIANTS or system(name).VARIANTS).items())
     found = []
-    for variant, fields in candidates:
+    for variant, fields in (module.VARIANTS or system(name).VARIANTS).items():
+        fields = fields | getattr(module, "FIXED", {})
         try:
-            fields = fields | getattr(module, "FIXED", {})
-            inferred, config_class = shapes_of(module, tensors, with_overrides(fields, overrides))
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError):
-            continue  # the variant is of another kind, which its module does not find in these tensors
-        found.append((distance(inferred, fields, config_class), len(found), variant, fields, inferred, config_class))
-    if not found or not min(found)[4].keys() - {"num_labels", "distilled"}:
+            inferred, model_class = shapes_of(module, tensors, with_overrides(fields, overrides))
+        except FAILURES:
+            continue  # the variant is of another kind, whose tensors these are not
+        if num_sizes(inferred) < MIN_SIZES:
+            continue
+        order = (-num_sizes(inferred), distance(inferred, fields, model_class.config_class), len(found))
+        found.append((order, variant, model_class, assumptions(fields, inferred, overrides, model_class.config_class)))
+    kinds = {}
+    for _, variant, model_class, assumed in sorted(found, key=itemgetter(0)):
+        kinds.setdefault(model_class, (variant, assumed))
+    for variant, assumed in kinds.values():
+        if fits(name, variant, tensors, assumed | overrides):
+            return variant, assumed
+    if not kinds:
         raise ValueError(
             f"the checkpoint does not fit: its tensors are of no variant of {name}; {first_keys(tensors)}"
         )
-    _, _, variant, fields, inferred, config_class = min(found)
+    return next(iter(kinds.values()))
+
+
+def fits(name: str, variant: str, tensors: dict[str, torch.Tensor], overrides: dict) -> bool:
+    """Return whether the tensors have the keys and shapes of a variant; without reading values where possible."""
+    shapes = {key: tensor.to("meta") for key, tensor in tensors.items()}
+    with torch.device("meta"):
+        try:
+            converted(name, variant, shapes, overrides)
+        except NotImplementedError:  # the conversion reads values
+            pass
+        except FAILURES:
+            return False
+        else:
+            return True
+    try:
+        converted(name, variant, dict(tensors), overrides)
+    except FAILURES:
+        return False
+    return True
+
+
+# Tensors with fewer sizes than this in a system's keys are not the system's.
+MIN_SIZES = 2
+
+# What conversions raise for tensors of another kind.
+FAILURES = (ValueError, TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError, RuntimeError)
+
+
+def find(state_dict: Mapping) -> tuple[str, str]:
+    """Return the system whose models have the checkpoint's tensors, and the nearest variant.
+
+    Raises:
+        ValueError: no system fits, or several do; the message lists these, or the reasons why other libraries' models
+            are refused.
+    """
+    tensors, found, refused = unwrap(state_dict), {}, []
+    check_weights(tensors)
+    for name in SYSTEMS:
+        try:
+            variant, assumed = nearest(name, tensors, {})
+        except ValueError as error:
+            refused += [str(error)] if "hf_vits has no such model" in str(error) else []
+            continue
+        if fits(name, variant, tensors, assumed):
+            found[name] = variant
+    if len(found) == 1:
+        return next(iter(found.items()))
+    if found:
+        layouts = {name: reader(name, tensors) for name in found}
+        listed = ", ".join(
+            f"{name} ({variant}, keys of {getattr(layouts[name], 'library', 'the original')})"
+            for name, variant in found.items()
+        )
+        raise ValueError(f"the checkpoint fits several systems, whose keys are the same: {listed}. Name one of them")
+    if refused:
+        raise ValueError(min(refused, key=len))
+    raise ValueError(f"the checkpoint is of no model that hf_vits has: {first_keys(tensors)}. " + kind_of(tensors))
+
+
+def kind_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return what else the tensors are, by keys that other kinds of files have."""
+    for pattern, reason in FOREIGN.items():
+        if has_key(tensors, pattern):
+            return f"It looks like {reason}"
+    return f"Known systems: {', '.join(SYSTEMS)}"
+
+
+def check_weights(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError if the tensors are not a whole model's weights but an adapter, or quantised, or the like."""
+    for pattern, reason in NO_WEIGHTS.items():
+        if has_key(tensors, pattern):
+            raise ValueError(f"the checkpoint is {reason}; {first_keys(tensors)}")
+
+
+# {regular expression of a key: what such a file is}
+NO_WEIGHTS = {
+    r".*\.lora_[AB]\b": "a LoRA adapter: merge it into its base model (peft's merge_and_unload) and convert that",
+    r".*\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|weight_scale|_packed_params)\b": "of a quantised model: convert "
+    "the model from before quantisation",
+}
+FOREIGN = {
+    r"(layer\d\.\d|features\.\d+)\.conv\d*\.|stages\.\d\.\d\.(dwconv|gamma)": "a convolutional network",
+    r"(model\.)?layers\.\d+\.self_attn\.|transformer\.h\.\d+\.": "a language model",
+    r"(text_model|visual|vision_model|text_projection)\b": "a model of images and text, such as CLIP",
+}
+
+
+def assumptions(fields: dict, inferred: dict, overrides: dict, config_class: type) -> dict:
+    """Return a variant's fields that no tensor records, with heads scaled to the recorded width."""
     assumed = {
         field: fields.get(field, getattr(config_class, field))
         for field in UNRECORDED
@@ -221,14 +325,21 @@ def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> 
         if heads in assumed and width in inferred:
             own = fields.get(width, getattr(config_class, width))
             assumed[heads] = heads_like(assumed[heads], own, inferred[width])
-    return variant, assumed
+    return assumed
+
+
+def num_sizes(inferred: dict) -> int:
+    """Return how many sizes, those of nested configurations included, tensors record."""
+    values = {key: value for key, value in inferred.items() if key not in ("num_labels", "encoder_stride")}
+    count = sum(type(value) in (int, float, list) for value in values.values())
+    return count + sum(num_sizes(value) for value in values.values() if isinstance(value, dict))
 
 
 def shapes_of(module: ModuleType | Layout, tensors: Mapping[str, torch.Tensor], fields: dict) -> tuple[dict, type]:
-    """Return the fields that the tensors record, read as a variant with these fields, and its configuration class."""
+    """Return the fields that the tensors record, read as a variant with these fields, and its class."""
     recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
     inferred = recorded | module.infer(module.prepare(dict(tensors), fields | recorded), fields | recorded)
-    return inferred, module.model_class(fields | inferred).config_class
+    return inferred, module.model_class(fields | inferred)
 
 
 def distance(inferred: dict, fields: dict, config_class: type) -> float:
@@ -470,12 +581,21 @@ def processor(name: str, variant: str, model: PreTrainedModel, recipe: dict | No
         The processor; None for a text model whose original has no tokenizer.
     """
     options = {} if recipe is None else {"recipe": recipe}
-    made = system(name).processor(variant, model.config, **options)
+    made = system(name).processor(original_name(name, variant), model.config, **options)
     if not isinstance(made, dict):
         return made
     from hf_vits.processing.image import VitsImageProcessor
 
     return VitsImageProcessor(**made)
+
+
+def original_name(name: str, variant: str) -> str:
+    """Return the system's own name of a variant that a library names otherwise, or of its first variant."""
+    known = system(name).VARIANTS
+    if variant in known:
+        return variant
+    fields = variant_fields(name, variant)
+    return next((own for own, same in known.items() if same == fields), next(iter(known)))
 
 
 # {transformers' model_type: our system}, where the names differ

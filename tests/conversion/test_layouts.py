@@ -1,4 +1,4 @@
-"""Checkpoints in the layouts of timm, torchvision and transformers: our models compute what the libraries' models do."""
+"""Checkpoints in the layouts of timm, torchvision and transformers: our models compute what theirs do."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.layouts import TOLERANCE, Case, cases, compare
-from hf_vits.conversion import convert
+from hf_vits.conversion import convert, find
 from hf_vits.conversion.core import SYSTEMS, layouts_of
 
 SMALL = [
@@ -91,3 +91,28 @@ def test_a_deit_of_ones_own_needs_no_variant(change, expected):
     pixel_values = torch.randn(2, options.get("in_chans", 3), options["img_size"], options["img_size"])
     with torch.no_grad():
         torch.testing.assert_close(ours(pixel_values).logits, theirs(pixel_values), atol=1e-4, rtol=1e-4)
+
+
+def test_the_system_is_found_by_the_keys_or_those_that_fit_are_listed():
+    with torch.device("meta"):
+        levit, vit = (CASES[f"timm {name}"].make(True) for name in ("levit_128s", "vit_tiny_patch16_224"))
+    as_saved = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in levit.state_dict().items()}
+    assert find(as_saved) == ("levit", "levit_128s")
+    as_saved = {key: torch.zeros(value.shape) for key, value in vit.state_dict().items()}
+    with pytest.raises(ValueError, match=r"fits several systems.*deit \(.*vit \(vit_tiny_patch16_224, keys of timm\)"):
+        find(as_saved)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["base_model.model.vit.layers.0.attention.q_proj.lora_A.weight"], "a LoRA adapter"),
+        (["model.layers.0.self_attn.q_proj.qweight", "model.layers.0.self_attn.q_proj.qzeros"], "quantised"),
+        (["layer1.0.conv1.weight", "layer1.0.bn1.weight"], "convolutional network"),
+        (["model.layers.0.self_attn.q_proj.weight"], "a language model"),
+    ],
+    ids=["lora", "quantised", "resnet", "language"],
+)
+def test_what_is_no_model_of_ours_is_named(keys, message):
+    with pytest.raises(ValueError, match=message):
+        convert("deit", None, {key: torch.zeros(2, 2) for key in keys})
