@@ -102,6 +102,12 @@ def file_format(path: Path) -> str:
     """Return the key of `READERS` for a file, by its first bytes; ValueError for an unknown format."""
     with path.open("rb") as file:
         head = file.read(16)
+    for start, kind in OTHER_FORMATS.items():
+        if head.startswith(start) and (start != b"\x08" or head[2:3] == b"\x12" or path.suffix == ".onnx"):
+            raise ValueError(
+                f"{path.name} is {kind}, no checkpoint that converts: give the weights it was made from, as PyTorch, "
+                "safetensors, .npz or Flax msgpack"
+            )
     if head[:2] == b"PK":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -117,12 +123,6 @@ def file_format(path: Path) -> str:
         return "torch"  # the pickle format from before PyTorch 1.6
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return "msgpack"  # a non-empty map
-    for start, kind in OTHER_FORMATS.items():
-        if head.startswith(start) and (start != b"\x08" or head[2:3] == b"\x12" or path.suffix == ".onnx"):
-            raise ValueError(
-                f"{path.name} is {kind}, no checkpoint that converts: give the weights it was made from, as PyTorch, "
-                "safetensors, .npz or Flax msgpack"
-            )
     raise ValueError(
         f"{path.name} is no checkpoint of a known format: expected PyTorch, safetensors, .npz or Flax msgpack, got "
         f"a file that starts with {head!r}"
