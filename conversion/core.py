@@ -224,7 +224,8 @@ def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> 
             return variant, assumed
     if not kinds:
         raise ValueError(
-            f"the checkpoint does not fit: its tensors are of no variant of {name}; {first_keys(tensors)}"
+            f"the checkpoint does not fit: its tensors are of no variant of {name}; {first_keys(tensors)}. "
+            + kind_of(tensors)
         )
     return next(iter(kinds.values()))
 

@@ -86,6 +86,7 @@ def vit_variant(name: str, size: str) -> dict:
 
 
 VIT_FIXED = {"position_interpolation": "bicubic", "layer_norm_eps": 1e-6}
+VIT_FIXED |= {"stem_weight_eps": 0.0, "stem_norm_eps": 1e-5}  # of hybrids; timm adds 1e-8 to the variance
 LAYER_SCALE = 1e-5  # initial gamma, in most variants that have any
 POOL = "model.pooler.attention_pooling."
 STEM = "model.embeddings.patch_embedding."
