@@ -83,8 +83,8 @@ def timm_model(system: str, name: str, few: bool) -> nn.Module:
 
     if system == "mvit" and few:
         return MultiScaleVit(replace(model_cfgs[name], depths=(1, 2, 1, 1)))
-    options = dict(FEWER[system]) if few else {}
-    if system == "coat" and few and "lite" not in name:
+    options = dict(FEWER[system]) if few and name != "coat_small" else {}  # which takes no number of layers
+    if options and system == "coat" and "lite" not in name:
         options["parallel_depth"] = 1
     return timm.create_model(name, **options)
 
@@ -282,6 +282,7 @@ def write(path: Path, rows: list[dict]) -> None:
         "difference": "largest difference",
         "result": "result",
     }
+    rows = [row | ({"difference": f"{row['difference']:.1e}"} if "difference" in row else {}) for row in rows]
     data = {"command": "python -m benchmarks.layouts", "measured": measured, "subject": "variant", "columns": columns}
     path.write_text(yaml.safe_dump(data | {"rows": rows}, sort_keys=False, width=1000), encoding="utf-8")
 

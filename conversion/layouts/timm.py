@@ -349,6 +349,7 @@ class TimmSwin(Layout):
             "swin_large_patch4_window12_384",
         )
     }
+    VARIANTS["swin_s3_small_224"] = VARIANTS["swin_small_patch4_window7_224"] | {"window_size": 14}
 
     def check(self, tensors):
         tables = (
