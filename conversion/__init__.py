@@ -4,12 +4,25 @@ One module per original system holds its published variants and the mapping of i
 """
 
 from .checkpoint import load_checkpoint
-from .core import SYSTEMS, convert, from_transformers, original_fields, processor, system, to_transformers, variants
+from .core import (
+    SYSTEMS,
+    convert,
+    find,
+    from_transformers,
+    original_fields,
+    processor,
+    system,
+    to_transformers,
+    variants,
+)
+from .repositories import load
 
 __all__ = [
     "SYSTEMS",
     "convert",
+    "find",
     "from_transformers",
+    "load",
     "load_checkpoint",
     "original_fields",
     "processor",

@@ -24,6 +24,15 @@ PREFIXES = ("module.", "_orig_mod.", "params/", "opt/target/", "optimizer/target
 STATISTICS = "batch_stats/"
 # What torch's messages say where a pickle contains code; other messages mean a damaged file.
 REFUSED = re.compile(r"[Uu]nsupported (global|GLOBAL|class|operand)|Trying to call|Can only (build|create)")
+# Name of one of several files that a checkpoint was saved in.
+PART = re.compile(r"-0*(\d+)-of-(?!0*1\D)0*(\d+)\.")
+# {first bytes of a file that contains a model, but no checkpoint: what it is}
+OTHER_FORMATS = {
+    b"GGUF": "a GGUF file, whose weights are quantised for llama.cpp",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x08": "an ONNX graph",
+    b"TFL3": "a TFLite graph",
+}
 # Nested dicts deeper than this are refused, as is a dict that contains itself.
 MAX_DEPTH = 64
 
@@ -47,6 +56,11 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint file at {path}")
+    if part := PART.search(path.name):
+        raise ValueError(
+            f"{path.name} is part {int(part[1])} of {int(part[2])} of a checkpoint that was saved in pieces. Give the "
+            "folder or repository, or join the parts to one file first"
+        )
     read = READERS[file_format(path)]
     try:
         tree = read(path)
@@ -93,6 +107,12 @@ def file_format(path: Path) -> str:
     """Return the key of `READERS` for a file, by its first bytes; ValueError for an unknown format."""
     with path.open("rb") as file:
         head = file.read(16)
+    for start, kind in OTHER_FORMATS.items():
+        if head.startswith(start) and (start != b"\x08" or head[2:3] == b"\x12" or path.suffix == ".onnx"):
+            raise ValueError(
+                f"{path.name} is {kind}, no checkpoint that converts: give the weights it was made from, as PyTorch, "
+                "safetensors, .npz or Flax msgpack"
+            )
     if head[:2] == b"PK":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -162,6 +182,8 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
     if not isinstance(tree, Mapping):
         raise ValueError(f"{name} holds a {type(tree).__name__}, expected a dict of tensors")
     arrays = dict(leaves(tree))
+    if {"state", "param_groups"} <= tree.keys():
+        raise ValueError(f"{name} is the state of an optimizer: give the file of the model's weights")
     if all(isinstance(tree.get(branch), Mapping) for branch in BRANCHES):
         return training_state(tree)
     for wrapper in WRAPPERS:

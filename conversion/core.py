@@ -2,12 +2,13 @@
 
 import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
+from operator import itemgetter
+from pkgutil import iter_modules
 from statistics import fmean
 from types import ModuleType
 
@@ -21,15 +22,21 @@ from transformers.core_model_loading import (
     apply_renamings,
 )
 from transformers.initialization import no_init_weights
+from transformers.utils import logging
 
 from hf_vits.layers.position import PositionEmbedding, interpolate_positions
 
-from . import systems
+from . import layouts, systems
 from .checkpoint import unwrap
+from .shared.layout import Layout, has_key
 
-SYSTEMS = tuple(module.name for module in pkgutil.iter_modules(systems.__path__))
+logger = logging.get_logger(__name__)
+
+SYSTEMS = tuple(module.name for module in iter_modules(systems.__path__))
 # Configuration fields that determine the grid of a position table.
 SIZES = ("image_size", "num_frames")
+# Configuration fields whose override asks for tables, or kernels, to be resized.
+RESIZING = (*SIZES, "max_position_embeddings", "window_size", "window_sizes", "kernel_sizes")
 
 
 def system(name: str) -> ModuleType:
@@ -44,9 +51,43 @@ def variants(name: str) -> dict[str, dict]:
     return dict(system(name).VARIANTS)
 
 
-def variant_fields(name: str, variant: str) -> dict:
-    """Return the configuration fields of a published variant; ValueError if the system has no such variant."""
+@cache
+def layouts_of(name: str) -> list[Layout]:
+    """Return the layouts in which other libraries save a system's models."""
+    modules = [
+        importlib.import_module(f".layouts.{part.name}", __package__) for part in iter_modules(layouts.__path__)
+    ]
+    return [layout for module in modules for layout in module.LAYOUTS if layout.system == name]
+
+
+def reader(name: str, tensors: Mapping[str, torch.Tensor]) -> ModuleType | Layout:
+    """Return what reads the tensors: the layout of another library, if they have its keys, else the system's module.
+
+    Raises:
+        ValueError: the library's model computes what no model of ours does.
+    """
+    for layout in layouts_of(name):
+        if layout.recognises(tensors):
+            layout.check(tensors)
+            return layout
+    return system(name)
+
+
+def variant_fields(name: str, variant: str, layout: Layout | None = None) -> dict:
+    """Return the configuration fields of a published variant, or of one that another library names.
+
+    Args:
+        layout: layout of the checkpoint, whose library's fixed values replace those of the system's variant.
+
+    Raises:
+        ValueError: the system has no such variant.
+    """
     known = system(name).VARIANTS
+    for other in [layout] if layout else layouts_of(name):
+        if variant in other.VARIANTS:
+            return dict(other.VARIANTS[variant])
+    if layout is not None and variant in known:
+        return known[variant] | layout.FIXED
     if variant not in known:
         raise ValueError(
             f"unknown variant {variant!r} of {name}{suggestion(variant, known)}; `hf-vits list {name}` prints all "
@@ -75,6 +116,13 @@ def without_sizes(overrides: dict) -> dict:
     }
 
 
+def asks_to_resize(overrides: dict) -> bool:
+    """Return whether the overrides, nested ones included, contain one of the fields in `RESIZING`."""
+    return any(
+        key in RESIZING or (isinstance(value, dict) and asks_to_resize(value)) for key, value in overrides.items()
+    )
+
+
 def with_overrides(fields: dict, overrides: dict) -> dict:
     """Return `fields` updated with `overrides`; a nested configuration, a dict, is updated field by field."""
     parts = {key: fields[key] | value for key, value in overrides.items() if isinstance(fields.get(key), dict)}
@@ -87,12 +135,13 @@ def suggestion(word: str, known) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTrainedModel:
-    """Convert an original checkpoint to a model of ours.
+def convert(name: str, variant: str | None, state_dict: Mapping, **overrides) -> PreTrainedModel:
+    """Convert a checkpoint of the original, or of timm, torchvision or transformers, to a model of ours.
 
     Args:
         name: a system, one of `SYSTEMS`.
-        variant: a published variant of it, one of `variants(name)`.
+        variant: a published variant of it, one of `variants(name)`, or another library's name of one. None for the
+            nearest one, of which only what no tensor records is taken; a warning of the logger names these fields.
         state_dict: {original key: tensor or array}, plain or wrapped in a dict as training scripts save it.
         overrides: configuration fields that replace the variant's, such as `num_hidden_layers` or `image_size` (the
             position table is then resized as the original does it). With `out_features`, a list of stages, systems
@@ -105,9 +154,22 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
         ValueError: the system, variant or a field is unknown, or keys are missing, unexpected or misshapen. The
             message counts them and names the first of each kind.
     """
-    module = system(name)
-    fields = with_overrides(variant_fields(name, variant), overrides)
-    tensors = ReadTensors(unwrap(state_dict))
+    tensors = unwrap(state_dict)
+    check_weights(tensors)
+    if variant is None:
+        variant, assumed = nearest(name, tensors, overrides)
+        overrides = assumed | overrides
+        if assumed:
+            logger.warning(assumption(variant, assumed))
+    return converted(name, variant, tensors, overrides)
+
+
+def converted(name: str, variant: str, tensors: dict[str, torch.Tensor], overrides: dict) -> PreTrainedModel:
+    """Return the model for tensors, which may be on the meta device; see `convert`."""
+    module = reader(name, tensors)
+    published = variant_fields(name, variant, module if isinstance(module, Layout) else None)
+    fields = with_overrides(published, overrides)
+    tensors = ReadTensors(tensors)
     with tensors.fitting():
         recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
         fields = with_inferred(fields, recorded, overrides)
@@ -123,12 +185,15 @@ def convert(name: str, variant: str, state_dict: Mapping, **overrides) -> PreTra
         raise ValueError(
             f"{model_class.config_class.__name__} has no field {unknown[0]!r}{suggestion(unknown[0], known)}"
         )
-    check_heads(model_class.config_class, variant_fields(name, variant), overrides, inferred)
+    check_heads(model_class.config_class, published, overrides, inferred)
     model = build(model_class, fields)
     others = without_sizes(overrides)
-    own = with_inferred(with_overrides(variant_fields(name, variant), others), recorded, others)
-    converted = apply_transforms(tensors, module.transforms(model.config), model)
-    load(model, converted, f"{name} {variant}", partial(position_grids, module, own, others, tensors))
+    own = with_inferred(with_overrides(published, others), recorded, others)
+    resize = asks_to_resize(overrides)
+    ours = apply_transforms(tensors, module.transforms(model.config), model, resize=resize)
+    if resize:
+        fit_position_tables(model, ours, partial(position_grids, module, own, others, tensors))
+    load(model, ours, f"{name} {variant}")
     return model
 
 
@@ -160,6 +225,197 @@ class ReadTensors(dict[str, torch.Tensor]):
             ) from error
 
 
+# Fields that no tensor of some systems records.
+UNRECORDED = ("num_attention_heads", "decoder_num_attention_heads", "pixel_num_attention_heads", "head_dim")
+UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size")
+
+
+def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> tuple[str, dict]:
+    """Return the variant whose sizes are nearest to the tensors', and its fields that no tensor records.
+
+    Where the width is not the variant's, its channels per head are kept.
+
+    Raises:
+        ValueError: the tensors are of no variant of the system.
+    """
+    module = reader(name, tensors)
+    found = []
+    for variant, fields in (module.VARIANTS or system(name).VARIANTS).items():
+        fields = fields | getattr(module, "FIXED", {})
+        try:
+            inferred, model_class = shapes_of(module, tensors, with_overrides(fields, overrides))
+        except FAILURES:
+            continue  # the variant is of another kind, whose tensors these are not
+        if num_sizes(inferred) < MIN_SIZES:
+            continue
+        order = (-num_sizes(inferred), distance(inferred, fields, model_class.config_class), len(found))
+        found.append((order, variant, model_class, assumptions(fields, inferred, overrides, model_class.config_class)))
+    kinds = {}
+    for _, variant, model_class, assumed in sorted(found, key=itemgetter(0)):
+        kinds.setdefault(model_class, (variant, assumed))
+    for variant, assumed in kinds.values():
+        if fits(name, variant, tensors, assumed | overrides):
+            return variant, assumed
+    if not kinds:
+        raise ValueError(
+            f"the checkpoint does not fit: its tensors are of no variant of {name}; {first_keys(tensors)}. "
+            + kind_of(tensors)
+        )
+    return next(iter(kinds.values()))
+
+
+def fits(name: str, variant: str, tensors: dict[str, torch.Tensor], overrides: dict) -> bool:
+    """Return whether the tensors have the keys and shapes of a variant; without reading values where possible."""
+    shapes = {key: tensor.to("meta") for key, tensor in tensors.items()}
+    with torch.device("meta"):
+        try:
+            converted(name, variant, shapes, overrides)
+        except NotImplementedError:  # the conversion reads values
+            pass
+        except FAILURES:
+            return False
+        else:
+            return True
+    try:
+        converted(name, variant, dict(tensors), overrides)
+    except FAILURES:
+        return False
+    return True
+
+
+# Tensors with fewer sizes than this in a system's keys are not the system's.
+MIN_SIZES = 2
+
+# What conversions raise for tensors of another kind.
+FAILURES = (ValueError, TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError, RuntimeError)
+
+
+def find(state_dict: Mapping) -> tuple[str, str]:
+    """Return the system whose models have the checkpoint's tensors, and the nearest variant.
+
+    Raises:
+        ValueError: no system fits, or several do; the message lists these, or the reasons why other libraries' models
+            are refused.
+    """
+    tensors, found, refused = unwrap(state_dict), {}, []
+    check_weights(tensors)
+    for name in SYSTEMS:
+        try:
+            variant, assumed = nearest(name, tensors, {})
+        except ValueError as error:
+            refused += [str(error)] if "hf_vits has no such model" in str(error) else []
+            continue
+        if fits(name, variant, tensors, assumed):
+            found[name] = variant
+    if len(found) == 1:
+        return next(iter(found.items()))
+    if found:
+        layouts = {name: reader(name, tensors) for name in found}
+        listed = ", ".join(
+            f"{name} ({variant}, keys of {getattr(layouts[name], 'library', 'the original')})"
+            for name, variant in found.items()
+        )
+        raise ValueError(f"the checkpoint fits several systems, whose keys are the same: {listed}. Name one of them")
+    if refused:
+        raise ValueError(min(refused, key=len))
+    raise ValueError(f"the checkpoint is of no model that hf_vits has: {first_keys(tensors)}. " + kind_of(tensors))
+
+
+def kind_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return what else the tensors are, by keys that other kinds of files have."""
+    for pattern, reason in FOREIGN.items():
+        if has_key(tensors, pattern):
+            return f"It looks like {reason}"
+    return f"Known systems: {', '.join(SYSTEMS)}"
+
+
+def check_weights(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError if the tensors are not a whole model's weights but an adapter, or quantised, or the like."""
+    for pattern, reason in NO_WEIGHTS.items():
+        if has_key(tensors, pattern):
+            raise ValueError(f"the checkpoint is {reason}; {first_keys(tensors)}")
+
+
+# {regular expression of a key: what such a file is}
+NO_WEIGHTS = {
+    r".*\.lora_[AB]\b": "a LoRA adapter: merge it into its base model (peft's merge_and_unload) and convert that",
+    r".*\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|weight_scale|_packed_params)\b": "of a quantised model: convert "
+    "the model from before quantisation",
+}
+FOREIGN = {
+    r"(layer\d\.\d|features\.\d+)\.conv\d*\.|stages\.\d\.\d\.(dwconv|gamma)": "a convolutional network",
+    r"(model\.)?layers\.\d+\.self_attn\.|transformer\.h\.\d+\.": "a language model",
+    r"(text_model|visual|vision_model|text_projection)\b": "a model of images and text, such as CLIP",
+}
+
+
+def assumptions(fields: dict, inferred: dict, overrides: dict, config_class: type) -> dict:
+    """Return a variant's fields that no tensor records, with heads scaled to the recorded width."""
+    assumed = {
+        field: fields.get(field, getattr(config_class, field))
+        for field in UNRECORDED
+        if hasattr(config_class, field) and field not in inferred and field not in overrides
+    }
+    for width, heads in HEADS.items():
+        if heads in assumed and width in inferred:
+            own = fields.get(width, getattr(config_class, width))
+            assumed[heads] = heads_like(assumed[heads], own, inferred[width])
+    return assumed
+
+
+def num_sizes(inferred: dict) -> int:
+    """Return how many sizes, those of nested configurations included, tensors record."""
+    values = {key: value for key, value in inferred.items() if key not in ("num_labels", "encoder_stride")}
+    count = sum(type(value) in (int, float, list) for value in values.values())
+    return count + sum(num_sizes(value) for value in values.values() if isinstance(value, dict))
+
+
+def shapes_of(module: ModuleType | Layout, tensors: Mapping[str, torch.Tensor], fields: dict) -> tuple[dict, type]:
+    """Return the fields that the tensors record, read as a variant with these fields, and its class."""
+    recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
+    inferred = recorded | module.infer(module.prepare(dict(tensors), fields | recorded), fields | recorded)
+    return inferred, module.model_class(fields | inferred)
+
+
+def distance(inferred: dict, fields: dict, config_class: type) -> float:
+    """Return how far the recorded fields are from a variant's: absolute logarithms of ratios, 1 for another value."""
+    total = 0.0
+    for field, value in inferred.items():
+        own = fields.get(field, getattr(config_class, field, None))
+        pairs = zip(value, own, strict=False) if all_lists(value, own) else [(value, own)]
+        for one, other in pairs:
+            if all(isinstance(part, int | float) and part > 0 for part in (one, other)):
+                total += abs(math.log(one / other)) * (0.01 if field == "num_labels" else 1)
+            elif one != other:
+                total += 0.01 if field == "num_labels" else 1
+        total += abs(len(value) - len(own)) if all_lists(value, own) else 0
+    return total
+
+
+def all_lists(*values) -> bool:
+    return all(isinstance(value, list | tuple) for value in values)
+
+
+def heads_like(heads, own, width):
+    """Return numbers of heads for another width, with as many channels per head, or else the same number."""
+    if all_lists(heads, own, width):
+        return [heads_like(*part) for part in zip(heads, own, width, strict=False)]
+    if not all(isinstance(value, int) for value in (heads, own, width)):
+        return heads
+    scaled = width * heads // own if width * heads % own == 0 else heads
+    return scaled if scaled and width % scaled == 0 else heads
+
+
+def assumption(variant: str, assumed: dict) -> str:
+    """Return the sentence that names what is assumed, since no tensor records it."""
+    listed = ", ".join(f"{field}={list(v) if isinstance(v, tuple) else v}" for field, v in assumed.items())
+    return f"assumed as in {variant}, since no tensor records it: {listed}. Give other values as overrides (--set)"
+
+
+def first_keys(tensors: Mapping[str, torch.Tensor]) -> str:
+    return f"its first keys are {', '.join(list(tensors)[:4])}"
+
+
 # {field of a width: field of its number of heads, which no tensor records}
 HEADS = {
     "hidden_size": "num_attention_heads",
@@ -187,7 +443,7 @@ def check_heads(config_class: type, variant: dict, overrides: dict, inferred: di
 
 
 def position_grids(
-    module: ModuleType, fields: dict, overrides: dict, tensors: dict[str, torch.Tensor]
+    module: ModuleType | Layout, fields: dict, overrides: dict, tensors: dict[str, torch.Tensor]
 ) -> dict[str, tuple[int, ...]]:
     """Return {name of a position embedding: grid of its table} of the checkpoint, before any change of input size.
 
@@ -208,26 +464,13 @@ def build(model_class: type[PreTrainedModel], fields: dict, **options) -> PreTra
         return model_class(model_class.config_class(**fields), **options).eval()
 
 
-def load(
-    model: PreTrainedModel,
-    tensors: dict[str, torch.Tensor],
-    source: str,
-    grids: Callable[[], Mapping[str, tuple[int, ...]]] = dict,
-) -> None:
-    """Load tensors under the model's own keys into `model`, in place.
-
-    Args:
-        source: name of the checkpoint, for messages.
-        grids: returns {name of a position embedding: grid of its table in the checkpoint}, as far as they are known;
-            called only if a table has another size than the model's.
+def load(model: PreTrainedModel, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Load tensors under the model's own keys into `model`, in place; `source` names the checkpoint for messages.
 
     Raises:
         ValueError: keys are missing, unexpected or misshapen; the message lists them.
     """
     expected = model.state_dict()
-    for key, module in model.named_modules():
-        if isinstance(module, PositionEmbedding) and f"{key}.table" in tensors:
-            tensors[f"{key}.table"] = fit_position_table(module, tensors[f"{key}.table"], grids, key)
     misshapen = [
         f"{key}: checkpoint {tuple(tensors[key].shape)}, model {tuple(expected[key].shape)}"
         for key in expected
@@ -253,6 +496,20 @@ def load(
         )
     float32 = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     model.load_state_dict(float32, assign=True)
+
+
+def fit_position_tables(
+    model: PreTrainedModel, tensors: dict[str, torch.Tensor], grids: Callable[[], Mapping[str, tuple[int, ...]]]
+) -> None:
+    """Resize, in place, the position tables among tensors under the model's own keys to the grids of `model`.
+
+    Args:
+        grids: returns {name of a position embedding: grid of its table in the checkpoint}, as far as they are known;
+            called only if a table has another size than the model's.
+    """
+    for key, module in model.named_modules():
+        if isinstance(module, PositionEmbedding) and f"{key}.table" in tensors:
+            tensors[f"{key}.table"] = fit_position_table(module, tensors[f"{key}.table"], grids, key)
 
 
 def fit_position_table(
@@ -294,8 +551,13 @@ def apply_transforms(
     transforms: list[WeightTransform],
     model: PreTrainedModel | None = None,
     reverse: bool = False,
+    resize: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Rename and convert tensors as transformers does when it loads a model, or the other way round with `reverse`."""
+    """Rename and convert tensors as transformers does when it loads a model, or the other way round with `reverse`.
+
+    Raises:
+        ValueError: tensors do not fit a converter or, unless `resize`, a converter would resize them.
+    """
     if reverse:
         transforms = [transform.reverse_transform() for transform in reversed(transforms)]
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
@@ -306,13 +568,14 @@ def apply_transforms(
         for pattern in transform.source_patterns
     }
     converters = list({id(transform): transform for transform in by_pattern.values()}.values())
-    converted, pending, sources = {}, {}, {}
+    converted, pending, sources, elements = {}, {}, {}, {}
     for key, tensor in tensors.items():
         # Converters name the final key when reading an original, and the first when going back.
         target, pattern = apply_converters(key if reverse else apply_renamings(key, renamings), converters)
         if pattern is not None:
             pending.setdefault(target, deepcopy(by_pattern[pattern])).add_tensor(target, key, pattern, tensor)
             sources.setdefault(target, []).append(f"{key} {tuple(tensor.shape)}")
+            elements[target] = elements.get(target, 0) + tensor.numel()
         else:
             converted[apply_renamings(target, renamings) if reverse else target] = tensor
     for target, converter in pending.items():
@@ -323,8 +586,14 @@ def apply_transforms(
                 f"the checkpoint does not fit: {target} cannot be made from tensors of these shapes: "
                 f"{', '.join(sources[target])}. Is it of another variant or architecture?"
             ) from error
+        parts = {key: value[0] if isinstance(value, list) else value for key, value in parts.items()}
+        if not resize and sum(value.numel() for value in parts.values()) != elements[target]:
+            made = ", ".join(f"{key} {tuple(value.shape)}" for key, value in parts.items())
+            raise ValueError(
+                f"the checkpoint does not fit: {', '.join(sources[target])} would be resized to {made}. If that is "
+                "meant, give the size of the input, image_size=... or num_frames=..."
+            )
         for key, value in parts.items():
-            value = value[0] if isinstance(value, list) else value
             converted[apply_renamings(key, renamings) if reverse else key] = value.contiguous()
     return converted
 
@@ -353,7 +622,7 @@ def processor(name: str, variant: str, model: PreTrainedModel, recipe: dict | No
         The processor; None for a text model whose original has no tokenizer.
     """
     options = {} if recipe is None else {"recipe": recipe}
-    made = system(name).processor(variant, model.config, **options)
+    made = system(name).processor(original_name(name, variant), model.config, **options)
     if not isinstance(made, dict):
         return made
     from hf_vits.processing.image import VitsImageProcessor
@@ -364,6 +633,15 @@ def processor(name: str, variant: str, model: PreTrainedModel, recipe: dict | No
         made.do_grayscale, made.do_convert_rgb = channels == 1, False
         made.image_mean, made.image_std = ([fmean(values)] * channels for values in (made.image_mean, made.image_std))
     return made
+
+
+def original_name(name: str, variant: str) -> str:
+    """Return the system's own name of a variant that a library names otherwise, or of its first variant."""
+    known = system(name).VARIANTS
+    if variant in known:
+        return variant
+    fields = variant_fields(name, variant)
+    return next((own for own, same in known.items() if same == fields), next(iter(known)))
 
 
 # {transformers' model_type: our system}, where the names differ

@@ -1,4 +1,4 @@
-"""Checkpoints of MViT: facebookresearch/mvit and SlowFast, torchvision's copies, and detectron2's detectors.
+"""Checkpoints of MViT: facebookresearch/mvit, SlowFast, and detectron2's detectors.
 
 Read from the file: how queries and keys are pooled, where channels are widened, and the size of the input. A
 detector's file converts to an `MvitBackbone` with windows and the feature maps of all stages; its neck and heads are
@@ -91,19 +91,6 @@ DETECTION = {
 }
 DETECTOR_STAGE_NORM = "scale2_norm.weight"
 
-TORCHVISION = {
-    r"^conv_proj\.": "patch_embed.proj.",
-    r"^pos_encoding\.class_token$": "cls_token",
-    r"^pos_encoding\.(spatial|temporal|class)_pos$": r"pos_embed_\1",
-    r"\.attn\.pool_([qkv])\.pool\.": r".attn.pool_\1.",
-    r"\.attn\.pool_([qkv])\.norm_act\.0\.": r".attn.norm_\1.",
-    r"\.attn\.project\.0\.": ".attn.proj.",
-    r"\.mlp\.0\.": ".mlp.fc1.",
-    r"\.mlp\.3\.": ".mlp.fc2.",
-    r"\.project\.": ".proj.",
-    r"^head\.1\.": "head.projection.",
-}
-
 
 def model_class(fields: dict) -> type[MvitBackbone | MvitForImageClassification | MvitForVideoClassification]:
     if "out_features" in fields:
@@ -115,8 +102,6 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     """Return the backbone's tensors under SlowFast's keys, with fused qkv; image kernels get two spatial axes."""
     if any(key.startswith(DETECTOR) for key in tensors):
         tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
-    if "conv_proj.weight" in tensors:
-        tensors = {from_torchvision(key): with_leading_axes(key, value) for key, value in tensors.items()}
     prepared = fuse_projections(tensors)
     if fields.get("num_frames") is None:
         flat = {key: value.squeeze(2) for key, value in prepared.items() if value.ndim == 5 and value.shape[2] == 1}
@@ -124,18 +109,6 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     if not fields.get("use_class_token"):
         prepared.pop("cls_token", None)  # a released file has one that its network does not use
     return prepared
-
-
-def from_torchvision(key: str) -> str:
-    """Return SlowFast's key for a key of torchvision."""
-    for theirs, ours in TORCHVISION.items():
-        key = re.sub(theirs, ours, key)
-    return key
-
-
-def with_leading_axes(key: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return torchvision's class token or positions, which lack the leading axes, as (1, positions, channels)."""
-    return tensor.view(1, -1, tensor.shape[-1]) if key.startswith("pos_encoding.") and tensor.ndim else tensor
 
 
 def fuse_projections(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -52,6 +52,21 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     return prepared
 
 
+def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return windows and kernels, from the tables of the first layer of each kind in every stage.
+
+    A stage without such a layer, whose value is not used, gets the default.
+    """
+    windows, kernels = list(QnaConfig.window_sizes), list(QnaConfig.kernel_sizes)
+    for key in sorted(tensors, reverse=True):
+        stage, rows = STAGE.search(key), size(tensors, key, -2)
+        if stage is None or not key.endswith("/rpe_bias") or not rows or int(stage[2]) >= len(windows):
+            continue
+        sizes, side = (windows, (math.isqrt(rows) + 1) // 2) if stage[1] == "LSA" else (kernels, math.isqrt(rows))
+        sizes[int(stage[2])] = side
+    return {"window_sizes": windows, "kernel_sizes": kernels}
+
+
 def our_key(key: str) -> str:
     """Return the key, with the projection to keys, a bare matrix and bias, named as a dense layer."""
     return re.sub(r"/Wk$", "/to_k/kernel", re.sub(r"/Wk_b$", "/to_k/bias", key))

@@ -1,4 +1,4 @@
-"""Checkpoints of TNT in the layout of timm's first implementation, now its legacy one; variants have its names."""
+"""Checkpoints of timm's two implementations of TNT, the present and the legacy one; variants have its names."""
 
 from math import isqrt
 
@@ -55,6 +55,8 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         qkv_bias=has_bias(tensors, qk),
         num_labels=num_labels(tensors),
     )
+    if "blocks.0.norm1_proj.weight" in tensors:
+        inferred["isolate_patches"] = "blocks.0.norm2_proj.weight" in tensors
     if num_pixels := size(tensors, "pixel_pos", 1, 3):
         inferred["patch_size"] = isqrt(num_pixels) * fields.get("pixel_stride", TntConfig.pixel_stride)
     if num_positions := size(tensors, "patch_pos", 1, 3):
@@ -81,6 +83,7 @@ def transforms(config: TntConfig) -> list:
         r"\.mlp_in\.": ".pixel_feed_forward.mlp.",
         r"\.norm1_proj\.": ".pixel_norm.",
         r"(layers\.\d+)\.proj\.": r"\1.pixel_projection.",
+        r"\.norm2_proj\.": ".pixel_projection_norm.",
         r"\.norm_out\.": ".attention_norm.",
         r"\.attn_out\.": ".attention.",
         r"\.norm_mlp\.": ".feed_forward.norm.",

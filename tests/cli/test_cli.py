@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_images
+from timm.models import save_for_hf
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -306,6 +308,23 @@ def test_transformers_models_are_converted_both_ways(tmp_path):
     assert "--to-transformers converts it" in message
     message = error_of("convert", "vit", "transformers", tmp_path / "ours", tmp_path / "more")
     assert "holds a 'hf_vits_vit' of hf_vits" in message
+
+
+def test_convert_needs_no_variant_and_reads_folders_of_timm(tmp_path):
+    options = {"embed_dim": 16, "depth": 1, "num_heads": 4, "img_size": 32, "num_classes": 3}
+    theirs = timm.create_model("deit_tiny_patch16_224", **options).eval()
+    torch.save(theirs.state_dict(), tmp_path / "deit.pth")
+    arguments = ("convert", "deit", "auto", tmp_path / "deit.pth", tmp_path / "ours", "--set", "num_attention_heads=4")
+    assert result_of(*arguments)["class"] == "hf_vits.DeiTForImageClassification"
+    save_for_hf(theirs, tmp_path / "theirs", model_args=options)
+    result_of("convert", tmp_path / "theirs", tmp_path / "again")
+    pixel_values = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        for name in ("ours", "again"):
+            ours = AutoModelForImageClassification.from_pretrained(tmp_path / name)
+            torch.testing.assert_close(ours(pixel_values).logits, theirs(pixel_values), atol=1e-5, rtol=1e-4)
+    assert AutoImageProcessor.from_pretrained(tmp_path / "again").size["shortest_edge"] == 35  # 32 / 0.9
+    assert "takes [SYSTEM [VARIANT]] CHECKPOINT OUT, got 1 words" in error_of("convert", tmp_path / "ours")
 
 
 def test_what_goes_to_transformers_needs_nothing_of_ours(tmp_path):

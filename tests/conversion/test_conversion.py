@@ -279,3 +279,23 @@ def test_every_variant_makes_a_configuration(system):
         config = module(system).model_class(fields).config_class(**fields)
         for field, value in fields.items():
             assert getattr(config, field) == value, f"{name}: {field}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model-00001-of-00002.safetensors", b"", "part 1 of 2 of a checkpoint"),
+        ("model.gguf", b"GGUF\x03\x00\x00\x00" + bytes(16), "a GGUF file"),
+        ("model.onnx", b"\x08\x08\x12\x07pytorch" + bytes(16), "an ONNX graph"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(16), "an HDF5 file"),
+        (
+            "optimizer.pt",
+            torch_bytes(torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()),
+            "the state of an optimizer",
+        ),
+    ],
+)
+def test_files_of_other_kinds_are_named(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(tmp_path / name)

@@ -1,13 +1,18 @@
 """Convert a checkpoint and write model, processor, card and modelling code to the folder OUT.
 
-VARIANT is a published variant of SYSTEM (see `hf-vits list SYSTEM`), and CHECKPOINT is the original file: PyTorch
-(.pth, .pt, .bin; pickles that would run code are refused), safetensors, .npz or Flax msgpack. If the conversion
-fails, nothing is written. Two other values of VARIANT convert a model that was saved by save_pretrained; CHECKPOINT
-is then a folder or a Hub repository:
+SYSTEM is an architecture and VARIANT a published variant of it (see `hf-vits list SYSTEM`); both may be left out or be
+`auto`: they are then found by the keys, and what no tensor records is assumed as in the nearest variant and printed.
+CHECKPOINT is a file of the original, timm, torchvision or transformers: PyTorch (.pth, .pt, .bin; pickles that would
+run code are refused), safetensors, .npz or Flax msgpack. It can also be `user/repository:file` on the Hub, or a folder
+or repository that timm or transformers saved. If the conversion fails, nothing is written. Two other values of VARIANT
+are for a folder or Hub repository saved by save_pretrained:
 
   transformers   from a class of transformers to the class of hf_vits
   hf_vits        with --to-transformers, from a class of hf_vits to the class of transformers
 
+  hf-vits convert timm/levit_128s.fb_dist_in1k levit-128s
+  hf-vits convert auto my_model.pth my-model
+  hf-vits convert deit auto my_deit.pth my-deit --set num_attention_heads=4
   hf-vits convert cct cct_7_3x1_32 cct_7_3x1_cifar10.pth cct-cifar10
   hf-vits convert vit ViT-B_16 ViT-B_16.npz vit-384 --set image_size=384
   hf-vits convert branchformer librispeech_e18 valid.acc.ave.pth branchformer --original-config config.yaml
@@ -24,10 +29,14 @@ from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("system", metavar="SYSTEM", help="architecture; `hf-vits list` shows all")
-    parser.add_argument("variant", metavar="VARIANT", help="a published variant, `transformers` or `hf_vits`")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="file; for these two, folder or Hub repository")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; it must be new or empty")
+    parser.usage = "hf-vits convert [SYSTEM [VARIANT]] CHECKPOINT OUT [options]"
+    parser.add_argument(
+        "words",
+        metavar="[SYSTEM [VARIANT]] CHECKPOINT OUT",
+        nargs="+",
+        help="architecture (`hf-vits list` shows all) and variant, each `auto` where it is not known; file, folder or "
+        "Hub repository; folder to write, which must be new or empty",
+    )
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -51,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from hf_vits.hub import model_card, push_to_hub, save_for_hub
 
+    name_words(args)
     check_free(args.out, args.overwrite)
     overrides = parse_settings(args.set)
     if args.variant in ("transformers", "hf_vits"):
@@ -58,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         card = None
     else:
         model, processor = from_original(args, overrides)
-        card = model_card(model, variant=args.variant, source=Path(args.checkpoint).name)
+        card = model_card(model, variant=args.variant, source=source_name(args.checkpoint))
     note = None
     if args.to_transformers:
         model, processor = in_transformers_layout(model, processor)
@@ -80,6 +90,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
         result["commit"] = commit.commit_url
     return result
+
+
+def name_words(args: argparse.Namespace) -> None:
+    """Set `system` and `variant`, None where they are to be found, `checkpoint` and `out` from the words given."""
+    if not 2 <= len(args.words) <= 4:
+        raise ValueError(f"convert takes [SYSTEM [VARIANT]] CHECKPOINT OUT, got {len(args.words)} words: {args.words}")
+    *names, args.checkpoint, out = args.words
+    args.out = Path(out)
+    args.system, args.variant = (None if name == "auto" else name for name in [*names, "auto", "auto"][:2])
+
+
+def source_name(checkpoint: str) -> str:
+    """Return the name of a checkpoint without folders of this machine."""
+    return Path(checkpoint).name if Path(checkpoint).exists() else checkpoint
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
@@ -130,12 +154,17 @@ def from_original(args: argparse.Namespace, overrides: dict[str, Any]):
     from hf_vits import conversion
     from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
 
-    variant_fields(args.system, args.variant)  # raises before a large file is read
-    recipe = read_recipe(args.original_config) if args.original_config else None
-    if recipe is not None:
-        overrides = conversion.original_fields(args.system, recipe, **overrides)
-    state_dict = conversion.load_checkpoint(args.checkpoint)
-    model = conversion.convert(args.system, args.variant, state_dict, **overrides)
+    if args.system is not None:
+        conversion.system(args.system)
+        if args.variant is not None:
+            variant_fields(args.system, args.variant)  # raises before a large file is read
+    if not args.original_config:
+        return conversion.load(args.checkpoint, args.system, args.variant, **overrides)
+    if args.system is None or args.variant is None:
+        raise ValueError("--original-config needs the names of SYSTEM and VARIANT")
+    recipe = read_recipe(args.original_config)
+    overrides = conversion.original_fields(args.system, recipe, **overrides)
+    model = conversion.convert(args.system, args.variant, conversion.load_checkpoint(args.checkpoint), **overrides)
     return model, conversion.processor(args.system, args.variant, model, recipe)
 
 

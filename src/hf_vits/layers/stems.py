@@ -61,32 +61,34 @@ def pad_same(inputs: torch.Tensor, kernel_size: int, stride: int, value: float =
 class StandardizedConv2d(nn.Conv2d):
     """SAME-padded convolution with weight standardisation per output channel (arXiv 1903.10520).
 
-    As in vision_transformer/vit_jax/models_resnet.py, the standard deviation is not corrected for bias, and 1e-5 is
+    As in vision_transformer/vit_jax/models_resnet.py, the standard deviation is not corrected for bias, and `eps` is
     added to it, not to the variance.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, eps: float = 1e-5):
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, bias=False)
+        self.eps = eps
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         weight = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
-        weight = weight / (weight.std(dim=(1, 2, 3), correction=0, keepdim=True) + 1e-5)
+        weight = weight / (weight.std(dim=(1, 2, 3), correction=0, keepdim=True) + self.eps)
         return nn.functional.conv2d(pad_same(inputs, self.kernel_size[0], self.stride[0]), weight, stride=self.stride)
 
 
 class BottleneckUnit(nn.Module):
     """ResNet bottleneck with standardised convolutions and group norm; the stride is on the 3x3 convolution."""
 
-    def __init__(self, in_channels: int, width: int, stride: int):
+    def __init__(self, in_channels: int, width: int, stride: int, eps: float = 1e-5, norm_eps: float = 1e-6):
         super().__init__()
         out_channels = 4 * width
-        self.conv1, self.norm1 = StandardizedConv2d(in_channels, width, 1), group_norm(width)
-        self.conv2, self.norm2 = StandardizedConv2d(width, width, 3, stride), group_norm(width)
-        self.conv3, self.norm3 = StandardizedConv2d(width, out_channels, 1), group_norm(out_channels)
+        self.conv1, self.norm1 = StandardizedConv2d(in_channels, width, 1, 1, eps), group_norm(width, norm_eps)
+        self.conv2, self.norm2 = StandardizedConv2d(width, width, 3, stride, eps), group_norm(width, norm_eps)
+        self.conv3 = StandardizedConv2d(width, out_channels, 1, 1, eps)
+        self.norm3 = group_norm(out_channels, norm_eps)
         self.shortcut = nn.Identity()
         if in_channels != out_channels or stride != 1:
             self.shortcut = nn.Sequential(
-                StandardizedConv2d(in_channels, out_channels, 1, stride), group_norm(out_channels)
+                StandardizedConv2d(in_channels, out_channels, 1, stride, eps), group_norm(out_channels, norm_eps)
             )
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -95,8 +97,8 @@ class BottleneckUnit(nn.Module):
         return (self.shortcut(inputs) + self.norm3(self.conv3(hidden))).relu()
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def group_norm(channels: int, eps: float) -> nn.GroupNorm:
+    return nn.GroupNorm(32, channels, eps=eps)
 
 
 class ResNetStem(nn.Module):
@@ -108,20 +110,30 @@ class ResNetStem(nn.Module):
         depths: number of bottleneck units per stage; empty for the root alone. Every stage but the first halves the
             feature map.
         patch_size: size of a patch in cells of the feature map.
+        eps, norm_eps: epsilons of the weight standardisation and of the group norms.
     """
 
-    def __init__(self, num_channels: int, hidden_size: int, patch_size: tuple[int, int], depths: list[int]):
+    def __init__(
+        self,
+        num_channels: int,
+        hidden_size: int,
+        patch_size: tuple[int, int],
+        depths: list[int],
+        eps: float = 1e-5,
+        norm_eps: float = 1e-6,
+    ):
         super().__init__()
         self.num_channels = num_channels
         self.patch_size = patch_size
-        self.root = StandardizedConv2d(num_channels, 64, 7, stride=2)
-        self.root_norm = group_norm(64)
+        self.root = StandardizedConv2d(num_channels, 64, 7, stride=2, eps=eps)
+        self.root_norm = group_norm(64, norm_eps)
         stages, channels = [], 64
         for index, depth in enumerate(depths):
             width = 64 * 2**index
             units = []
             for unit in range(depth):
-                units.append(BottleneckUnit(channels, width, stride=2 if index > 0 and unit == 0 else 1))
+                stride = 2 if index > 0 and unit == 0 else 1
+                units.append(BottleneckUnit(channels, width, stride, eps, norm_eps))
                 channels = 4 * width
             stages.append(nn.Sequential(*units))
         self.stages = nn.ModuleList(stages)

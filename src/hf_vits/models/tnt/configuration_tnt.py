@@ -1,4 +1,4 @@
-"""Configuration of Transformer in Transformer, as in timm's legacy model, and of LocalViT's variant."""
+"""Configuration of Transformer in Transformer, of timm's two implementations and LocalViT's variant."""
 
 from huggingface_hub.dataclasses import strict
 
@@ -14,6 +14,9 @@ class TntConfig(LocalityConfig, VitsBackboneConfig):
             with a resized table.
         patch_size: side of a patch, which is a token of the outer transformer, in pixels.
         pixel_stride: side of a token of the inner transformer, in pixels.
+        isolate_patches: whether patches are cut out before the convolution to pixels, which then sees one patch each,
+            and a patch's pixels are normalised together and again after their projection, as in timm's present
+            implementation; False for its legacy one.
         hidden_size, num_attention_heads, intermediate_size: sizes of the outer transformer.
         pixel_hidden_size, pixel_num_attention_heads, pixel_intermediate_size: sizes of the inner transformer.
         drop_path_rate: stochastic depth, rising linearly from 0 over the layers.
@@ -32,6 +35,7 @@ class TntConfig(LocalityConfig, VitsBackboneConfig):
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int = 16
     pixel_stride: int = 4
+    isolate_patches: bool = False
     num_channels: int = 3
     num_hidden_layers: int = 12
     hidden_size: int = 192

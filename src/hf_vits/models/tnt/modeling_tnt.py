@@ -1,6 +1,6 @@
 """TNT: an inner transformer on the pixels of every patch, and an outer transformer on the patches.
 
-Han et al., "Transformer in Transformer", arXiv 2103.00112; timm (models/tnt.py, legacy), ofsoundof/LocalViT
+Han et al., "Transformer in Transformer", arXiv 2103.00112; timm (models/tnt.py), ofsoundof/LocalViT
 (models/tnt.py, models/localvit_tnt.py).
 """
 
@@ -34,11 +34,16 @@ class TntPixelEmbeddings(nn.Module):
         )
         side = config.patch_size // config.pixel_stride
         self.window = (side, side)
+        self.patch = pair(config.patch_size) if config.isolate_patches else None
         self.positions = nn.Parameter(torch.zeros(1, side * side, config.pixel_hidden_size))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Map (batch, num_channels, height, width) to (batch * patches, tokens in a patch, pixel_hidden_size)."""
-        feature_map = self.projection(pixel_values.to(self.projection.weight.dtype))
+        pixel_values = pixel_values.to(self.projection.weight.dtype)
+        if self.patch is not None:
+            patches = partition(pixel_values.permute(0, 2, 3, 1), self.patch).unflatten(1, self.patch)
+            return self.projection(patches.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2) + self.positions
+        feature_map = self.projection(pixel_values)
         return partition(feature_map.permute(0, 2, 3, 1), self.window) + self.positions
 
 
@@ -99,9 +104,10 @@ class TntLayer(GradientCheckpointingLayer):
             config, width, config.pixel_num_attention_heads, config.qkv_bias, **dropout
         )
         self.pixel_feed_forward = MLPFeedForward(config, width, config.pixel_intermediate_size, self.drop_path)
-        self.pixel_norm = nn.LayerNorm(width, eps=eps)
-        num_pixels = (config.patch_size // config.pixel_stride) ** 2
-        self.pixel_projection = nn.Linear(num_pixels * width, config.hidden_size)
+        num_pixels, together = (config.patch_size // config.pixel_stride) ** 2, config.isolate_patches
+        self.pixel_norm = nn.LayerNorm(num_pixels * width if together else width, eps=eps)
+        self.pixel_projection = nn.Linear(num_pixels * width, config.hidden_size, bias=not together)
+        self.pixel_projection_norm = nn.LayerNorm(config.hidden_size, eps=eps) if together else None
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=eps)
         self.attention = TntPatchAttention(
             config, config.hidden_size, config.num_attention_heads, config.qkv_bias, **dropout
@@ -124,8 +130,12 @@ class TntLayer(GradientCheckpointingLayer):
         """
         attended, _ = self.pixel_attention(self.pixel_attention_norm(pixels), **kwargs)
         pixels = self.pixel_feed_forward(pixels + self.drop_path(attended), grid)
-        seen = self.pixel_norm(pixels).view(patches.shape[0], grid[0] * grid[1], -1)
-        patches = patches + nn.functional.pad(self.pixel_projection(seen), (0, 0, 1, 0))
+        shape = (patches.shape[0], grid[0] * grid[1], -1)
+        if self.pixel_projection_norm is None:
+            seen = self.pixel_projection(self.pixel_norm(pixels).view(shape))
+        else:
+            seen = self.pixel_projection_norm(self.pixel_projection(self.pixel_norm(pixels.view(shape))))
+        patches = patches + nn.functional.pad(seen, (0, 0, 1, 0))
         attended, _ = self.attention(self.attention_norm(patches), **kwargs)
         return self.feed_forward(patches + self.drop_path(attended), grid), pixels
 

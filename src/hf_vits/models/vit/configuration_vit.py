@@ -32,6 +32,8 @@ class ViTConfig(VitsBackboneConfig):
         drop_path_rate, drop_path_schedule: stochastic depth, rising "linear"ly to the rate or "constant".
         patch_drop_rate: fraction of the patches of each image that is dropped in training.
         stem_depths: bottleneck units per ResNet stage of a hybrid; [] for the ResNet's root alone; None for no ResNet.
+        stem_weight_eps, stem_norm_eps: epsilons of the ResNet's weight standardisation, added to the deviation,
+            and of its group norms.
         position_initializer_range: standard deviation of the learned table at initialisation; None for
             1/sqrt(hidden_size), as in big_vision.
         head_bias_init: initial bias of the classifier, whose weight starts at zero.
@@ -69,6 +71,8 @@ class ViTConfig(VitsBackboneConfig):
     drop_path_schedule: Literal["linear", "constant"] = "linear"
     patch_drop_rate: float | int = 0.0
     stem_depths: list[int] | tuple[int, ...] | None = None
+    stem_weight_eps: float = 1e-5
+    stem_norm_eps: float = 1e-6
     position_initializer_range: float | None = 0.02
     head_bias_init: float | int = 0.0
     encoder_stride: int = 16

@@ -50,7 +50,8 @@ class ViTEmbeddings(nn.Module):
     def make_patch_embedding(self, config: ViTConfig) -> Any:
         if config.stem_depths is None:
             return PatchEmbedding(config.num_channels, config.hidden_size, pair(config.patch_size))
-        return ResNetStem(config.num_channels, config.hidden_size, pair(config.patch_size), config.stem_depths)
+        sizes = config.num_channels, config.hidden_size, pair(config.patch_size), config.stem_depths
+        return ResNetStem(*sizes, config.stem_weight_eps, config.stem_norm_eps)
 
     def make_prefix_tokens(self, config: ViTConfig) -> nn.Parameter | None:
         """Make the parameter (1, prefix tokens, hidden_size) of all prefix tokens; None for none."""
