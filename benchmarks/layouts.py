@@ -18,9 +18,9 @@ import torch
 import yaml
 from torch import nn
 
+from hf_vits.configuration import pair
 from hf_vits.conversion import convert
 from hf_vits.conversion.core import reader  # pyright: ignore[reportMissingImports] - of conversion/
-from hf_vits.layers.patch import pair
 
 TOLERANCE = 1e-4
 TIMM = {

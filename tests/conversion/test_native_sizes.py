@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
+from hf_vits.configuration import pair
 from hf_vits.conversion import convert
-from hf_vits.layers.patch import pair
 from tests.support.paths import PARITY_CASES
 
 from ..parity.golden import Case
