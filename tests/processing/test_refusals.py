@@ -31,7 +31,7 @@ PADDED = "max_length=1000000000 and pad_to_multiple_of=None pad clips of at most
         ({"rescale_factor": "1"}, "Validation error for field 'rescale_factor'"),
         ({"rescale_factor": NAN}, "rescale_factor must be finite, got nan"),
         ({"image_mean": [0.5, NAN, 0.5]}, "image_mean must be finite, got nan"),
-        ({"image_std": 0.0}, "image_std divides the pixels and must not be 0, got image_std=0.0"),
+        ({"image_std": 0.0}, "image_std divides the pixels and must be above 0, got image_std=0.0"),
         ({"image_std": [0.5, None, "0.5"]}, "Validation error for field 'image_std'"),
         ({"crop_size": [5]}, "crop_size must be (height, width), a number or a dict of sides, got [5]"),
         ({"pad_size": [5]}, "pad_size must be (height, width), a number or a dict of sides, got [5]"),

@@ -90,8 +90,8 @@ def test_values_that_no_run_can_have_are_named(tmp_path, override, message):
         ("model.config.patch_size=3", "model.config: CctConfig has no field patch_size"),  # a property
         ("model.config.hidden_size=33", "model.config: .*hidden_size must be a multiple of num_attention_heads"),
         ("model.variant=deit", "model.variant: cct has no 'deit'"),
-        ("model.processor.image_mean=null", "model.processor: image_mean must be a number"),
-        ("model.processor.image_std=0.0", "model.processor: image_std must be a number above 0"),
+        ("model.processor.image_mean=null", "model.processor: do_normalize=True needs image_mean"),
+        ("model.processor.image_std=0.0", "model.processor: image_std divides the pixels and must be above 0"),
         ("model.processor.resample=null", "model.processor: resample must be"),
         ("model.processor.crop_size=wide", "model.processor: .*crop_size"),
     ],

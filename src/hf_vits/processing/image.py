@@ -31,7 +31,6 @@ from .settings import (
     check_channels,
     check_enlarged,
     check_fields,
-    check_normalization,
     check_size,
     check_steps,
 )
@@ -280,13 +279,9 @@ def _check_settings(
     crop_size: SizeDict | None,
     resample: PILImageResampling | int | None,
     rescale_factor: float | None,
-    do_normalize: bool | None,
-    image_mean: Any,
-    image_std: Any,
     **kwargs: Any,
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
-    check_normalization(do_normalize, image_mean, image_std)
     if (do_resize or resample is not None) and resample not in list(PILImageResampling):
         raise ValueError(f"resample must be a PIL.Image.Resampling or its number, 0 to 5, got {resample!r}")
     if convention != "torchvision" and resample not in TENSORFLOW_RESIZE:
@@ -296,4 +291,4 @@ def _check_settings(
         )
     check_size("size", size, [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}])
     check_size("crop_size", crop_size, [{"height", "width"}])
-    check_steps(size=size, crop_size=crop_size, rescale_factor=rescale_factor, **kwargs)
+    check_steps(do_resize=do_resize, size=size, crop_size=crop_size, rescale_factor=rescale_factor, **kwargs)

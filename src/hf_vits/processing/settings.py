@@ -26,11 +26,10 @@ def check_fields(kwargs_class: type, fields: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be (height, width), a number or a dict of sides, got {size}")
     for name in ("image_mean", "image_std", "rescale_factor"):
         values = fields.get(name)
-        for value in values if isinstance(values, list | tuple) else [values]:
-            if value is not None:
-                check_number(name, value)
-            if name == "image_std" and value == 0:
-                raise ValueError(f"image_std divides the pixels and must not be 0, got image_std={values}")
+        for value in values if isinstance(values, list | tuple) else [] if values is None else [values]:
+            check_number(name, value)
+            if name == "image_std" and value <= 0:
+                raise ValueError(f"image_std divides the pixels and must be above 0, got image_std={values}")
     if fields.get("device") is not None:
         as_device(fields["device"])
 
@@ -47,6 +46,8 @@ def check_types(function: Callable, values: dict[str, Any]) -> None:
         if isinstance(value, float) or annotation is float:
             check_number(name, value)
             annotation = annotation | int
+        if isinstance(value, list):
+            value = [float(item) if type(item) is int else item for item in value]
         type_validator(name, value, annotation)
 
 
@@ -113,17 +114,6 @@ def check_arithmetic(convention: str, conventions: tuple[str, ...], rescale_fact
         raise ValueError(f"convention must be one of {', '.join(conventions)}, got {convention!r}")
     if rescale_factor is not None and not 0 < rescale_factor < math.inf:
         raise ValueError(f"rescale_factor must be above 0, got {rescale_factor!r}")
-
-
-def check_normalization(do_normalize: bool | None, image_mean: Any, image_std: Any) -> None:
-    """Raise ValueError if images are to be normalised without a mean, or without standard deviations above 0."""
-    for name, values in (("image_mean", image_mean), ("image_std", image_std)):
-        numbers = list(values) if isinstance(values, list | tuple) else [values]
-        if do_normalize and (None in numbers or not numbers or (name == "image_std" and min(numbers) <= 0)):
-            raise ValueError(
-                f"{name} must be a number{' above 0' * (name == 'image_std')}, or one per channel, where do_normalize "
-                f"is set, got {values!r}"
-            )
 
 
 def check_channels(channels: int, image_mean: tuple[float, ...] | float, image_std: tuple[float, ...] | float) -> None:

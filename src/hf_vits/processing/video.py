@@ -24,7 +24,6 @@ from .settings import (
     check_channels,
     check_enlarged,
     check_fields,
-    check_normalization,
     check_size,
     check_steps,
 )
@@ -346,13 +345,9 @@ def _check_settings(
     crop_size: SizeDict | None,
     resample: PILImageResampling | int | None,
     rescale_factor: float | None,
-    do_normalize: bool | None,
-    image_mean: Any,
-    image_std: Any,
     **kwargs: Any,
 ) -> None:
     check_arithmetic(convention, CONVENTIONS, rescale_factor)
-    check_normalization(do_normalize, image_mean, image_std)
     numbers = {"num_frames": num_frames, "sampling_rate": sampling_rate, "num_clips": num_clips}
     for name, value in numbers.items():
         if value is not None and value < 1:

@@ -115,7 +115,7 @@ def test_a_mask_is_refused():
         ({"axes": ["time", "time"]}, "axes must hold"),
         ({"axes": ["height"]}, "axes must hold"),
         ({"pool_size": [13, 1]}, "pool_size must be"),
-        ({"pool_size": [2]}, "pool_size must be"),
+        ({"pool_size": [2]}, "pool_size must have 2 values"),
         ({"pool_size": [0, 1]}, "pool_size must be positive"),
         ({"num_frames": 0}, "num_frames must be positive"),
     ],
