@@ -39,7 +39,8 @@ sys.meta_path.insert(0, Absent())
 
 
 def model_class(name: str, auto_class: str) -> type:
-    row = next(row for row in (*ARCHITECTURES, *PRETRAINING) if row.name == name)
+    rows = [row for row in (*ARCHITECTURES, *PRETRAINING) if auto_class in row.models]
+    row = next(row for row in rows if name in (row.name, row.folder))
     return getattr(importlib.import_module(row.model_module()), row.models[auto_class])
 
 
