@@ -24,6 +24,7 @@ from ..shared.inference import count, found, num_labels, size
 from ..shared.preprocessing import scenic_clips
 
 HEAD_SIZE = 64
+WINDOW_LENGTH, HOP_LENGTH = 2048, 1024
 MEDIUM = {"hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 16, "intermediate_size": 4096}
 LARGE = MEDIUM | {"num_hidden_layers": 24}
 PROJECTED = {"pre_projection": True, "post_projection_size": 1024}
@@ -282,28 +283,50 @@ TABLES = "embeddings.position_embedding.tables"
 BIASES = "relative_bias.biases.weight"
 
 
-def processor(variant: str, config):
-    """Return what prepares clips, sounds, or for a pre-trained model all of them."""
-    if isinstance(config, VattVideoConfig):
-        side = min(config.image_size) if isinstance(config.image_size, list | tuple) else config.image_size
-        return scenic_clips(config.image_size, config.num_frames, 2, side)
+def processor(variant: str, config) -> Any:
+    """Return what prepares clips or sounds as in fine-tuning; for a pre-trained model, both and words.
+
+    The vocabulary is word2vec's, which is not published with the checkpoints: the tokenizer of the pre-trained models
+    knows no words but "word1", "word2" and so on. Make one with `VattTokenizer.of_words`.
+    """
+    if isinstance(config, VattConfig):
+        from hf_vits.processing.vatt import VattProcessor, VattTokenizer
+
+        text = config.text_config
+        words = (f"word{index}" for index in range(1, text.vocab_size))
+        tokenizer = VattTokenizer.of_words(words, text.max_position_embeddings)
+        return VattProcessor(clips(config.video_config, 1), sounds(config.audio_config, 48_000), tokenizer)
+    return clips(config, 2) if isinstance(config, VattVideoConfig) else sounds(config, 24_000)
+
+
+def clips(config: VattVideoConfig, sampling_rate: int):
+    """Return the processor of clips, which takes every `sampling_rate`-th frame."""
+    size = config.image_size
+    return scenic_clips(size, config.num_frames, sampling_rate, size if isinstance(size, int) else min(size))
+
+
+def sounds(config: VattAudioConfig, sampling_rate: int):
+    """Return the feature extractor of waveforms at `sampling_rate` in Hz, or of spectrograms, always at 48 kHz."""
     from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWaveformFeatureExtractor
 
     if config.input_type == "waveform":
-        length = config.num_samples
-        return VitsWaveformFeatureExtractor(
-            sampling_rate=24_000, padding="max_length", max_length=length, truncation=True
-        )
+        length = {"padding": "max_length", "max_length": config.num_samples, "truncation": True}
+        return VitsWaveformFeatureExtractor(sampling_rate=sampling_rate, **length)
     return VitsSpectrogramFeatureExtractor(
         feature_size=config.num_mel_bins,
         sampling_rate=48_000,
-        n_fft=2048,
-        hop_length=1024,
+        n_fft=WINDOW_LENGTH,
+        hop_length=HOP_LENGTH,
+        center=False,
+        power=1.0,
+        mel_scale="htk",
+        mel_norm=None,
         min_frequency=80.0,
         max_frequency=7600.0,
+        log_offset=1e-4,  # up to a constant, which the normalisation takes away, log(1 + 10000 x)
         normalization="min_max",
         padding="max_length",
-        max_length=(config.num_frames - 1) * 1024,
+        max_length=(config.num_frames - 1) * HOP_LENGTH + WINDOW_LENGTH,
         truncation=True,
         pad_with_silence=True,
         return_attention_mask=False,

@@ -1,6 +1,7 @@
 """transformers' mixins on every form of every architecture: model, backbone, configuration, training and pipelines."""
 
 import dataclasses
+import json
 import unittest
 from collections.abc import Iterator
 from math import prod
@@ -102,7 +103,6 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
                 else:
                     assert outputs.logits.shape == (tester.batch_size, tester.num_labels)
 
-
     @torch.no_grad()
     def check_spaces(self, tester: ModelTester) -> None:
         """Of a model of several modalities, the sizes of what is compared and, of its training, the loss."""
@@ -139,7 +139,10 @@ def with_defaults(config_class: type, fields: dict) -> type:
 class ConfigurationTests(FormTests):
     def test_config(self):
         text = self.model_tester.main_input_name == "input_ids"
-        tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **self.form.config)
+        # Of the configurations of parts, more is saved than the table says.
+        saved = json.loads(self.model_tester.get_config().to_json_string())
+        fields = self.form.config | {name: saved[name] for name in self.config_class.sub_configs}
+        tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **fields)
         sizes = ["hidden_size", "num_attention_heads", "num_hidden_layers"]
         tester.common_properties = [] if self.config_class.sub_configs else sizes
         tester.run_common_tests()

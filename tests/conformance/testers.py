@@ -114,6 +114,8 @@ class ModelTester:
         self.decoder_seq_length = FRAMES if config.is_encoder_decoder else self.seq_length
         self.mask_length = form.tokens - config.num_prefix_tokens
         self.num_masks = self.mask_length // 2
+        if form.inputs == "modalities":
+            self.video_model_tester = ClipsTester(self)
 
     @property
     def main_input_name(self) -> str:
@@ -143,6 +145,18 @@ class ModelTester:
     def prepare_config_and_inputs_for_common(self):
         config = self.get_config()
         return config, self.inputs(config)
+
+
+class ClipsTester:
+    """Answers for the clips of a model of several modalities, which the mixins else call `pixel_values_videos`."""
+
+    def __init__(self, whole: ModelTester):
+        self.whole = whole
+        self.num_hidden_layers = whole.num_hidden_layers
+
+    def prepare_config_and_inputs_for_common(self):
+        config, inputs = self.whole.prepare_config_and_inputs_for_common()
+        return config, {"pixel_values": inputs["pixel_values"]}
 
 
 def views(config, batch_size: int, number: int = 2, part: float = 1.0) -> torch.Tensor:

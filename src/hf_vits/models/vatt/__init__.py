@@ -1,6 +1,8 @@
 """VATT (arXiv 2104.11178): encoders of video, sound and text, alone and trained together."""
 
-from hf_vits.architecture import IMAGES, VIDEOS, WAVEFORMS, Architecture
+from hf_vits.architecture import IMAGES, MODALITIES, VIDEOS, WAVEFORMS, Architecture
+
+WORDS = {"AutoTokenizer": MODALITIES["AutoTokenizer"]}
 
 ARCHITECTURES = [
     Architecture(
@@ -8,7 +10,7 @@ ARCHITECTURES = [
         "vatt",
         "VattConfig",
         {"AutoModel": "VattModel", "AutoModelForPreTraining": "VattForPreTraining"},
-        {},
+        MODALITIES,
     ),
     Architecture(
         __name__,
@@ -17,7 +19,7 @@ ARCHITECTURES = [
         {"AutoModel": "VattAudioModel", "AutoModelForAudioClassification": "VattForAudioClassification"},
         WAVEFORMS,
     ),
-    Architecture(__name__, "vatt_text", "VattTextConfig", {"AutoModel": "VattTextModel"}, {}),
+    Architecture(__name__, "vatt_text", "VattTextConfig", {"AutoModel": "VattTextModel"}, WORDS),
     Architecture(
         __name__,
         "vatt_video",

@@ -119,6 +119,21 @@ class VattLayer(TransformerLayer):
         sizes = (config.hidden_size, config.intermediate_size)
         self.mlp = MLP(*sizes, config.hidden_act, config.hidden_dropout_prob, bias=config.use_bias)
 
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_queries: int | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """Map (batch, tokens, hidden_size) to the same shape, or to the first `num_queries` tokens.
+
+        Args:
+            attention_mask: additive bias on the scores; a positional argument, so that re-entrant checkpoints give it
+                a gradient.
+        """
+        return super().forward(hidden_states, num_queries, attention_mask=attention_mask, **kwargs)
+
 
 class VattEncoder(nn.Module):
     """Transformer layers and a norm."""
@@ -132,12 +147,18 @@ class VattEncoder(nn.Module):
         self.norm = self.norm_class(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs) -> torch.Tensor:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_queries: int | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
         """Map tokens (batch, tokens, hidden_size) to the same shape, or to the first `num_queries` tokens."""
         *layers, last_layer = self.layers
         for layer in layers:
-            hidden_states = layer(hidden_states, **kwargs)
-        return self.dropout(self.norm(last_layer(hidden_states, num_queries=num_queries, **kwargs)))
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return self.dropout(self.norm(last_layer(hidden_states, attention_mask, num_queries, **kwargs)))
 
 
 class VattPreTrainedModel(VitsPreTrainedModel):

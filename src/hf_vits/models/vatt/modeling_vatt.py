@@ -119,6 +119,11 @@ class VattModel(VattPreTrainedModel):
         self.projections = VattProjections(config)
         self.post_init()
 
+    @property
+    def modality_models(self) -> tuple[VattVideoModel, VattAudioModel, VattTextModel]:
+        """Return the models of the modalities."""
+        return self.video_model, self.audio_model, self.text_model
+
     def run(self, name: str, **inputs) -> EncoderOutput:
         """Return the output of an encoder, "video", "audio" or "text"."""
         if self.encoder is not None:
@@ -249,6 +254,11 @@ class VattForPreTraining(VattPreTrainedModel):
         super().__init__(config)
         self.model = VattModel(config)
         self.post_init()
+
+    @property
+    def modality_models(self) -> tuple[VattVideoModel, VattAudioModel, VattTextModel]:
+        """Return the models of the modalities."""
+        return self.model.modality_models
 
     def get_video_features(self, *arguments, **kwargs) -> EncoderOutput:
         """As `VattModel.get_video_features`."""

@@ -109,7 +109,7 @@ class VattTextEncoder(VattEncoder):
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
         bias: Any = self.relative_bias(hidden_states.shape[1])
         bias = bias if attention_mask is None else bias + attention_mask
-        return super().forward(hidden_states, attention_mask=bias, **kwargs)
+        return super().forward(hidden_states, bias, **kwargs)
 
 
 class VattTextPreTrainedModel(VattPreTrainedModel):
