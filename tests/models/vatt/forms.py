@@ -51,7 +51,17 @@ FORMS = (
         inputs="input_features",
     ),
     Form("VattText", "vatt_text", 1 + WORDS, TEXTS, flags=FROZEN),
-    Form("VattTextAbsolute", "vatt_text", 1 + WORDS, {**TEXTS, **PROJECTED, **ABSOLUTE}, flags=FROZEN),
+    Form(
+        "VattTextAbsolute",
+        "vatt_text",
+        1 + WORDS,
+        {**TEXTS, **PROJECTED, **ABSOLUTE},
+        flags=FROZEN,
+        skips=dict.fromkeys(
+            ("test_pipeline_feature_extraction", "test_pipeline_feature_extraction_fp16"),
+            "as in the original, positions are resized to the padded length, so that features depend on a batch's",
+        ),
+    ),
     Form(
         "Vatt",
         "vatt",
