@@ -403,6 +403,7 @@ def test_the_processor_joins_clips_sounds_and_words(pretrained, tmp_path):
     video = VitsVideoProcessor(
         convention="scenic",
         num_frames=4,
+        sampling_rate=1,
         size={"shortest_edge": 16},
         crop_size={"height": 16, "width": 16},
         image_mean=[0.5] * 3,

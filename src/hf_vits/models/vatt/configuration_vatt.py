@@ -12,9 +12,9 @@ from .configuration_vatt_video import VattVideoConfig
 
 # What is given may be a dict; from construction on it is a configuration.
 if TYPE_CHECKING:
-    VideoConfig, AudioConfig, TextConfig = VattVideoConfig, VattAudioConfig, VattTextConfig
+    PartConfig = Any
 else:
-    VideoConfig = AudioConfig = TextConfig = dict[str, Any] | PreTrainedConfig | None
+    PartConfig = dict[str, Any] | PreTrainedConfig | None
 
 # Fields that must be equal where the modalities share an encoder.
 ENCODER_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act")
@@ -47,9 +47,9 @@ class VattConfig(VitsConfig):
     }
     size_fields = ("video_audio_size", "video_text_size", "temperature", "batch_norm_eps", "batch_norm_momentum")
 
-    video_config: VideoConfig = None
-    audio_config: AudioConfig = None
-    text_config: TextConfig = None
+    video_config: PartConfig = None
+    audio_config: PartConfig = None
+    text_config: PartConfig = None
     shared_encoder: bool = False
     video_audio_size: int = 512
     video_text_size: int = 256

@@ -101,7 +101,8 @@ def modality_losses(
     Raises:
         ValueError: the batches do not fit together.
     """
-    losses, weights = {}, {"text": config.video_text_weight, "audio": config.video_audio_weight}
+    losses: dict[str, Tensor] = {}
+    weights = {"text": config.video_text_weight, "audio": config.video_audio_weight}
     for name, mask in {"text": text_mask, "audio": audio_mask}.items():
         video, other = embeds[f"video_{name}_embeds"], embeds.get(f"{name}_embeds")
         assert video is not None
@@ -112,7 +113,8 @@ def modality_losses(
         candidates, is_symmetric = other.unflatten(0, (len(video), -1)), config.loss_type == "symmetric_nce"
         loss = contrastive_loss(video, candidates, config.temperature, mask, is_symmetric)
         losses[f"video_{name}_loss"] = weights[name] * loss
-    return {"loss": sum(losses.values()) / sum(weights.values()), **losses}
+    total = torch.stack(list(losses.values())).sum()
+    return {"loss": total / sum(weights.values()), **losses}
 
 
 def check_batches(clips: int, others: int, mask: Tensor | None, name: str) -> None:

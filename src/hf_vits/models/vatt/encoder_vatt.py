@@ -87,7 +87,7 @@ class VattEmbeddings(nn.Module):
         tokens = self.dropout(tokens + self.position_embedding(tuple(patches.shape[1:-1])))
         if self.training and self.drops_tokens:
             tokens = self.drop_tokens(tokens, token_permutation)
-        return torch.cat([self.aggregation_token.expand(len(tokens), 1, -1), tokens], dim=1)
+        return torch.cat([self.aggregation_token.expand(tokens.shape[0], 1, -1), tokens], dim=1)
 
     def drop_tokens(self, tokens: torch.Tensor, permutation: torch.Tensor | None) -> torch.Tensor:
         """Return the tokens that DropToken keeps, in the order of the permutation."""

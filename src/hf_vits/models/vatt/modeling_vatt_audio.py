@@ -115,9 +115,11 @@ class VattAudioModel(VattModalityModel, VattAudioPreTrainedModel):
             `last_hidden_state` (batch, 1 + tokens, channels), the aggregation token first; of a spectrogram, the
             tokens of each section of time follow one another.
         """
-        arguments = {"input_values": input_values, "input_features": input_features}
-        inputs = arguments.pop(ARGUMENTS[self.config.input_type][0])
-        check_audio(inputs, *arguments.values(), self.config)
+        inputs, other = input_values, input_features
+        if self.config.input_type == "spectrogram":
+            inputs, other = other, inputs
+        check_audio(inputs, other, self.config)
+        assert inputs is not None
         return self.encode(self.embeddings(inputs, token_permutation), encoder, prefix_only, **kwargs)
 
 

@@ -45,7 +45,7 @@ class VattWordEmbeddings(nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Map words (batch, length) to (batch, 1 + length, hidden_size)."""
         words = self.patch_embedding(input_ids)
-        words = torch.cat([self.aggregation_token.expand(len(words), 1, -1), words], dim=1)
+        words = torch.cat([self.aggregation_token.expand(words.shape[0], 1, -1), words], dim=1)
         return self.dropout(self.activation(self.pre_projection(words)))
 
 

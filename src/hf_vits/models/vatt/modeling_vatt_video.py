@@ -3,6 +3,8 @@
 Akbari et al., arXiv 2104.11178, sections 3.1 and 4; google-research/vatt, modeling/backbones/video/vitx3d.py.
 """
 
+from typing import Any
+
 import torch
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
@@ -121,7 +123,8 @@ class VattForImageClassification(VattForVideoClassification):
         check_pixel_values(pixel_values, self.config.num_channels)
         assert pixel_values is not None
         clips = pixel_values[:, None].expand(-1, self.config.tubelet_size[0], -1, -1, -1)
-        return super().forward(clips, labels, token_permutation, return_dict=True, **kwargs)
+        options: Any = {**kwargs, "return_dict": True}
+        return super().forward(clips, labels, token_permutation, **options)
 
 
 __all__ = ["VattForImageClassification", "VattForVideoClassification", "VattVideoModel", "VattVideoPreTrainedModel"]
