@@ -3,12 +3,11 @@
 Akbari et al., arXiv 2104.11178, section 4; google-research/vatt, data/processing.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
-from transformers.processing_utils import ProcessingKwargs, Unpack
 
 PADDING = "<pad>"
 MAX_WORDS = 16
@@ -81,7 +80,9 @@ class VattProcessor(ProcessorMixin):
         text: str | list[str] | None = None,
         return_tensors: str | None = None,
         sampling_rate: int | None = None,
-        **kwargs: Unpack[ProcessingKwargs],
+        videos_kwargs: Mapping[str, Any] | None = None,
+        audio_kwargs: Mapping[str, Any] | None = None,
+        text_kwargs: Mapping[str, Any] | None = None,
     ) -> BatchFeature:
         """Prepare videos, sounds and texts, one or a list of each.
 
@@ -90,22 +91,22 @@ class VattProcessor(ProcessorMixin):
             text: texts, cut or padded to the tokenizer's `model_max_length`.
             return_tensors: "pt" or "np".
             sampling_rate: of sounds that come without one, in Hz.
+            videos_kwargs, audio_kwargs, text_kwargs: further arguments of the three.
 
         Raises:
             ValueError: nothing is given; and the errors of the three.
         """
         if videos is None and audio is None and text is None:
             raise ValueError("expected at least one of `videos`, `audio` and `text`, got none")
-        merged: Any = self._merge_kwargs(ProcessingKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         data: dict[str, Any] = {}
         if videos is not None:
-            data |= self.video_processor(videos, return_tensors=return_tensors, **merged["videos_kwargs"])
+            data |= self.video_processor(videos, return_tensors=return_tensors, **(videos_kwargs or {}))
         if audio is not None:
-            options = {"sampling_rate": sampling_rate, "return_tensors": return_tensors, **merged["audio_kwargs"]}
+            options = {"sampling_rate": sampling_rate, "return_tensors": return_tensors, **(audio_kwargs or {})}
             data |= self.feature_extractor(audio, **options)
         if text is not None:
             texts = [text] if isinstance(text, str) else text
-            options = {"padding": "max_length", "truncation": True, **merged["text_kwargs"]}
+            options = {"padding": "max_length", "truncation": True, **(text_kwargs or {})}
             data |= self.tokenizer(texts, return_tensors=return_tensors, **options)
         return BatchFeature(data)
 

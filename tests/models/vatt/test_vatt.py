@@ -425,7 +425,8 @@ def test_the_processor_joins_clips_sounds_and_words(pretrained, tmp_path):
     assert pretrained.model(**inputs).logits_per_video.shape == (1, 2)
     processor.save_pretrained(tmp_path / "saved")
     again = VattProcessor.from_pretrained(tmp_path / "saved")(**given, return_tensors="pt")
-    assert all(torch.equal(again[name], inputs[name]) for name in inputs)
+    for name, value in inputs.items():
+        assert torch.equal(again[name], value), name
     with pytest.raises(ValueError, match="at least one of `videos`, `audio` and `text`"):
         processor()
 
