@@ -1,9 +1,9 @@
 """Convert a checkpoint and write model, processor, card and modelling code to the folder OUT.
 
 VARIANT is a published variant of SYSTEM (see `hf-vits list SYSTEM`), and CHECKPOINT is the original file: PyTorch
-(.pth, .pt, .bin; pickles that would run code are refused), safetensors, .npz, Flax msgpack, or
-the .index of a TensorFlow checkpoint. If the conversion fails, nothing is written. Two other values of VARIANT convert a model that was saved by save_pretrained; CHECKPOINT
-is then a folder or a Hub repository:
+(.pth, .pt, .bin; pickles that would run code are refused), safetensors, .npz, Flax msgpack, or the .index of a
+TensorFlow checkpoint. If the conversion fails, nothing is written. Two other values of VARIANT convert a model that
+was saved by save_pretrained; CHECKPOINT is then a folder or a Hub repository:
 
   transformers   from a class of transformers to the class of hf_vits
   hf_vits        with --to-transformers, from a class of hf_vits to the class of transformers

@@ -1,8 +1,11 @@
 """VATT beyond what golden cases and conformance show."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from hf_vits import (
@@ -295,6 +298,44 @@ def test_batch_norm_keeps_the_biased_variance():
     torch.testing.assert_close(ours(values), theirs(values))
     torch.testing.assert_close(ours.running_mean, theirs.running_mean)
     torch.testing.assert_close(ours.running_var, 0.9 + 0.1 * values.var(0, unbiased=False))
+
+
+def on_each_process(rank: int, store: str, results) -> None:
+    """Compute loss and gradients of half of the clips, as one of two processes."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    found = loss_and_gradient(slice(2 * rank, 2 * rank + 2))
+    results[rank] = [value.tolist() for value in found]
+    dist.destroy_process_group()
+
+
+def loss_and_gradient(part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the loss of some clips, its gradient for all, and the batch norm's running variance."""
+    random = torch.Generator().manual_seed(8)
+    clips, others = torch.randn(4, 6, generator=random).requires_grad_(), torch.randn(4, 2, 6, generator=random)
+    norm = VattBatchNorm(6)
+    loss = contrastive_loss(norm(clips[part]), others[part], 0.1)
+    loss.backward()
+    assert clips.grad is not None
+    return loss.detach(), clips.grad, norm.running_var
+
+
+def test_two_processes_learn_as_one_with_all_clips(tmp_path):
+    """Losses and gradients are averaged over processes, as DistributedDataParallel does."""
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        results = manager.dict()
+        arguments = (str(tmp_path / "store"), results)
+        processes = [context.Process(target=on_each_process, args=(rank, *arguments)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        both = [[torch.tensor(value) for value in results[rank]] for rank in range(2)]
+    loss, gradient, variance = loss_and_gradient(slice(None))
+    torch.testing.assert_close((both[0][0] + both[1][0]) / 2, loss)
+    torch.testing.assert_close((both[0][1] + both[1][1]) / 2, gradient)
+    for found in both:
+        torch.testing.assert_close(found[2], variance)
 
 
 def test_rare_labels_weigh_more():

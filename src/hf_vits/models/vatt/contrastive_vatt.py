@@ -5,11 +5,11 @@ by cosine similarity; those of all processes are negatives.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather, all_reduce
 from torch.nn.functional import normalize
 
 from .configuration_vatt import VattConfig
@@ -22,14 +22,31 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+class Gather(torch.autograd.Function):
+    """Concatenation over processes; the gradient is the sum of all processes' gradients of the own part."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        parts = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
 def gather(value: Tensor) -> Tensor:
     """Concatenate (batch, ...) of all processes in the order of their ranks, with gradient."""
-    return torch.cat(all_gather(value.contiguous())) if is_distributed() else value
+    gathered: Any = Gather.apply(value) if is_distributed() else value
+    return gathered
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
     """Return the mean of a tensor over all processes, with gradient."""
-    return all_reduce(value.contiguous()) / dist.get_world_size() if is_distributed() else value
+    return gather(value[None]).mean(0)
 
 
 def similarities(first: Tensor, second: Tensor, temperature: float) -> Tensor:
