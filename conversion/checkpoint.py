@@ -14,6 +14,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from .tensorbundle import is_index, read_bundle
+
 # Keys under which training scripts save the weights; the first that contains tensors is read.
 WRAPPERS = ("model", "model_state", "state_dict", "teacher", "params", "target", "SiT_model")
 # Keys of the two networks of self-distillation; a training state needs both.
@@ -41,7 +43,8 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """Read the weights of a checkpoint file.
 
     The format is recognised by the content, not by the file's name: PyTorch (.pth, .pt, .bin; read with
-    `weights_only=True`), safetensors, numpy's .npz (read with `allow_pickle=False`), Flax msgpack. Weights below
+    `weights_only=True`), safetensors, numpy's .npz (read with `allow_pickle=False`), Flax msgpack, and TensorFlow 2's
+    checkpoints, of which `path` is the .index file, or its name without the ending. Weights below
     `model`, `state_dict`, `teacher` and the like are unwrapped, prefixes such as `module.` are removed, and the keys
     of nested trees are joined by "/".
 
@@ -54,6 +57,8 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             be read by running its code.
     """
     path = Path(path)
+    if not path.is_file() and Path(f"{path}.index").is_file():
+        path = Path(f"{path}.index")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint file at {path}")
     if part := PART.search(path.name):
@@ -105,6 +110,8 @@ def is_cut_pickle(path: Path) -> bool:
 
 def file_format(path: Path) -> str:
     """Return the key of `READERS` for a file, by its first bytes; ValueError for an unknown format."""
+    if is_index(path):
+        return "tensorflow"
     with path.open("rb") as file:
         head = file.read(16)
     for start, kind in OTHER_FORMATS.items():
@@ -129,8 +136,8 @@ def file_format(path: Path) -> str:
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return "msgpack"  # a non-empty map
     raise ValueError(
-        f"{path.name} is no checkpoint of a known format: expected PyTorch, safetensors, .npz or Flax msgpack, got "
-        f"a file that starts with {head!r}"
+        f"{path.name} is no checkpoint of a known format: expected PyTorch, safetensors, .npz, Flax msgpack or "
+        f"the .index of a TensorFlow checkpoint, got a file that starts with {head!r}"
     )
 
 
@@ -165,6 +172,7 @@ READERS = {
     "safetensors": lambda path: safetensors.torch.load_file(path),
     "npz": read_npz,
     "msgpack": read_msgpack,
+    "tensorflow": read_bundle,
 }
 
 

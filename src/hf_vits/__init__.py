@@ -19,6 +19,8 @@ _MODULES = {
     "push_to_hub": ".hub",
     "save_for_hub": ".hub",
     "train": ".training",
+    "VattProcessor": ".processing.vatt",
+    "VattTokenizer": ".processing.vatt",
     "VitsCtcTokenizer": ".processing.speech",
     "VitsImageProcessor": ".processing.image",
     "VitsSpectrogramFeatureExtractor": ".processing.audio",

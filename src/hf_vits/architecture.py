@@ -16,6 +16,12 @@ SPEECH = {
     "AutoTokenizer": "speech.VitsCtcTokenizer",
     "AutoProcessor": "speech.VitsSpeechProcessor",
 }
+MODALITIES = {
+    **VIDEOS,
+    **WAVEFORMS,
+    "AutoTokenizer": "vatt.VattTokenizer",
+    "AutoProcessor": "vatt.VattProcessor",
+}
 
 
 class Architecture(NamedTuple):

@@ -1,6 +1,7 @@
 """transformers' mixins on every form of every architecture: model, backbone, configuration, training and pipelines."""
 
 import dataclasses
+import json
 import unittest
 from collections.abc import Iterator
 from math import prod
@@ -74,6 +75,9 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
     def test_output_shapes(self):
         """The sizes that the table, not the model, says; also with a single colour channel."""
         tester, form = self.model_tester, self.form
+        if form.inputs == "modalities":
+            self.check_spaces(tester)
+            return
         for changes in ({}, {"num_channels": 1}) if tester.main_input_name == "pixel_values" else ({},):
             config = tester.get_config(**changes)
             inputs = tester.inputs(config)
@@ -99,6 +103,19 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
                 else:
                     assert outputs.logits.shape == (tester.batch_size, tester.num_labels)
 
+    @torch.no_grad()
+    def check_spaces(self, tester: ModelTester) -> None:
+        """Of a model of several modalities, the sizes of what is compared and, of its training, the loss."""
+        config = tester.get_config()
+        for auto_class, model_class in tester.models.items():
+            outputs = model_class(config).to(torch_device).eval()(**tester.inputs(config))
+            assert outputs.video_audio_embeds.shape == (tester.batch_size, config.video_audio_size)
+            assert outputs.video_text_embeds.shape == (tester.batch_size, config.video_text_size)
+            assert outputs.video_audio_embeds.shape == outputs.audio_embeds.shape
+            assert outputs.video_text_embeds.shape == outputs.text_embeds.shape
+            assert outputs.logits_per_video.shape == outputs.logits_per_audio.shape == (tester.batch_size,) * 2
+            assert (outputs.loss is not None) == (auto_class == "AutoModelForPreTraining")
+
 
 class GenerativeModelTests(ModelTests, mixins.common.GenerationTesterMixin):
     """Of models with `generate`, whose tests the source distribution leaves out; see those of the architecture."""
@@ -122,8 +139,12 @@ def with_defaults(config_class: type, fields: dict) -> type:
 class ConfigurationTests(FormTests):
     def test_config(self):
         text = self.model_tester.main_input_name == "input_ids"
-        tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **self.form.config)
-        tester.common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers"]
+        # Of the configurations of parts, more is saved than the table says.
+        saved = json.loads(self.model_tester.get_config().to_json_string())
+        fields = self.form.config | {name: saved[name] for name in self.config_class.sub_configs}
+        tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **fields)
+        sizes = ["hidden_size", "num_attention_heads", "num_hidden_layers"]
+        tester.common_properties = [] if self.config_class.sub_configs else sizes
         tester.run_common_tests()
 
 

@@ -13,13 +13,17 @@ from tests.support.forms import FRAMES, SAMPLES, WORDS, Form, PretrainingForm
 from .mixins import common
 
 
-def images(config, batch_size: int) -> dict[str, torch.Tensor]:
-    """Images, or clips where the configuration says how many frames."""
+def images(config, batch_size: int, frames: int | None = None) -> dict[str, torch.Tensor]:
+    """Images, or clips of so many frames."""
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    frames = getattr(config, "num_frames", None)
     shape = [*([] if frames is None else [frames]), config.num_channels, height, width]
     return {"pixel_values": common.floats_tensor([batch_size, *shape], rng=Random(0))}
+
+
+def pixels(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Images, or clips where the configuration says how many frames."""
+    return images(config, batch_size, getattr(config, "num_frames", None))
 
 
 def texts(config, batch_size: int) -> dict[str, torch.Tensor]:
@@ -51,7 +55,23 @@ def spectrograms(config, batch_size: int) -> dict[str, torch.Tensor]:
     return features
 
 
-INPUTS = {"pixel_values": images, "input_ids": texts, "input_values": waveforms, "input_features": spectrograms}
+def modalities(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Clips, their sounds and texts."""
+    clips, sounds = pixels(config.video_config, batch_size), waveforms(config.audio_config, batch_size)
+    return clips | sounds | texts(config.text_config, batch_size)
+
+
+INPUTS = {
+    "pixel_values": pixels,
+    "input_ids": texts,
+    "input_values": waveforms,
+    "input_features": spectrograms,
+    "images": images,
+    "modalities": modalities,
+}
+
+
+MAIN_INPUTS = ("pixel_values", "input_ids", "input_values", "input_features")
 
 
 class ModelTester:
@@ -73,6 +93,7 @@ class ModelTester:
     def __init__(self, form: Form):
         self.__dict__.update(form.config)
         self.fields = form.config
+        self.kind_of_inputs = form.inputs
         architecture = next(a for a in ARCHITECTURES if a.name == form.architecture)
         module = importlib.import_module(architecture.model_module())
         self.config_class = architecture.config_class()
@@ -82,9 +103,10 @@ class ModelTester:
             if auto in (form.auto_classes or architecture.models)
         }
         config = self.get_config()
-        self.hidden_size = config.hidden_size
-        self.expected_num_hidden_layers = (form.layers or config.num_hidden_layers) + 1
-        self.num_hidden_layers = form.attentions or config.num_hidden_layers
+        encoder = next((getattr(config, name) for name in config.sub_configs), config)
+        self.hidden_size = encoder.hidden_size
+        self.expected_num_hidden_layers = (form.layers or encoder.num_hidden_layers) + 1
+        self.num_hidden_layers = form.attentions or encoder.num_hidden_layers
         self.encoder_seq_length = form.tokens
         if form.attention is not None:
             self.num_attention_heads, self.encoder_seq_length, self.key_length = form.attention
@@ -92,10 +114,14 @@ class ModelTester:
         self.decoder_seq_length = FRAMES if config.is_encoder_decoder else self.seq_length
         self.mask_length = form.tokens - config.num_prefix_tokens
         self.num_masks = self.mask_length // 2
+        if form.inputs == "modalities":
+            self.video_model_tester = ClipsTester(self)
 
     @property
     def main_input_name(self) -> str:
-        return next(iter(self.models.values())).main_input_name
+        """The main input of the model classes, or of the models, where a configuration decides it."""
+        name = self.kind_of_inputs
+        return name if name in MAIN_INPUTS else next(iter(self.models.values())).main_input_name
 
     @property
     def classifier_class(self) -> type | None:
@@ -114,11 +140,23 @@ class ModelTester:
         return self.config_class(num_labels=self.num_labels, **self.fields | changes)
 
     def inputs(self, config) -> dict[str, torch.Tensor]:
-        return INPUTS[self.main_input_name](config, self.batch_size)
+        return INPUTS[self.kind_of_inputs or self.main_input_name](config, self.batch_size)
 
     def prepare_config_and_inputs_for_common(self):
         config = self.get_config()
         return config, self.inputs(config)
+
+
+class ClipsTester:
+    """Answers for the clips of a model of several modalities, which the mixins else call `pixel_values_videos`."""
+
+    def __init__(self, whole: ModelTester):
+        self.whole = whole
+        self.num_hidden_layers = whole.num_hidden_layers
+
+    def prepare_config_and_inputs_for_common(self):
+        config, inputs = self.whole.prepare_config_and_inputs_for_common()
+        return config, {"pixel_values": inputs["pixel_values"]}
 
 
 def views(config, batch_size: int, number: int = 2, part: float = 1.0) -> torch.Tensor:

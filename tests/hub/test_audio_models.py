@@ -14,7 +14,7 @@ from hf_vits.hub.facts import FACTS
 from hf_vits.testing.hub import LoopbackHub
 
 from ..support.audio import noise, write
-from ..support.hub import AUDIO, tiny_model
+from ..support.hub import AUDIO, tiny_model, variant_for
 
 CLASSIFICATION = "AutoModelForAudioClassification"
 
@@ -23,18 +23,17 @@ def tiny_classifier(name: str):
     return tiny_model(name, CLASSIFICATION)
 
 
-def tiny_extractor(model):
-    """Return the feature extractor of the architecture's first variant, with the sizes of the tiny model."""
-    name = model.config.model_type.removeprefix("hf_vits_")
-    return conversion.processor(name, next(iter(conversion.variants(name))), model)
+def tiny_extractor(name: str, model):
+    """Return the feature extractor of the first variant that classifies sounds, with the sizes of the tiny model."""
+    return conversion.processor(name, variant_for(name, CLASSIFICATION), model)
 
 
 @pytest.mark.parametrize("name", AUDIO)
 def test_card_and_what_it_tells_to_type(name, tmp_path, monkeypatch, capsys):
     """Pushed with its processor, the model comes back the same; the card's snippet runs."""
     model, facts = tiny_classifier(name), FACTS[name]
-    extractor = tiny_extractor(model)
-    card = model_card(model, variant=next(iter(conversion.variants(name))))
+    extractor = tiny_extractor(name, model)
+    card = model_card(model, variant=variant_for(name, CLASSIFICATION))
     assert card.data.pipeline_tag == "audio-classification"
     assert set(card.data.tags) == {"audio", "hf_vits", *facts.tags}
     clip = noise(16_000)
@@ -57,12 +56,12 @@ def test_card_and_what_it_tells_to_type(name, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", AUDIO)
 def test_the_command_line_describes_it(name, capsys):
     assert main(["list", name, "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)["variants"]
-    assert [row["variant"] for row in listed] == list(conversion.variants(name))
-    variant = listed[0]["variant"]
+    listed = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["variants"]}
+    assert list(listed) == list(conversion.variants(name))
+    variant = variant_for(name, CLASSIFICATION)
     assert main(["info", f"{name}/{variant}", "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
-    assert described["parameters"] == listed[0]["parameters"]
+    assert described["parameters"] == listed[variant]["parameters"]
     assert described["flops"] > 1e6
     assert described["processor"]["sampling_rate"] > 0
     assert re.search(r"\d+ (samples|frames)", described["input"])

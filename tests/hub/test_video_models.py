@@ -14,7 +14,7 @@ from hf_vits.hub import model_card, push_to_hub
 from hf_vits.hub.facts import FACTS
 from hf_vits.testing.hub import LoopbackHub
 
-from ..support.hub import VIDEO, run_without_hf_vits, tiny_model
+from ..support.hub import VIDEO, run_without_hf_vits, tiny_model, variant_for
 from ..support.video import encode, numbered
 
 CLASSIFICATION = "AutoModelForVideoClassification"
@@ -57,7 +57,7 @@ def video(tmp_path):
 def test_card_and_what_it_tells_to_type(name, video, tmp_path, monkeypatch, capsys):
     """Pushed with its processor, the model comes back the same; the card's snippet runs."""
     model, facts, processor = tiny_classifier(name), FACTS[name], tiny_processor()
-    card = model_card(model, variant=next(iter(conversion.variants(name))))
+    card = model_card(model, variant=variant_for(name, CLASSIFICATION))
     assert card.data.pipeline_tag == "video-classification"
     assert set(card.data.tags) == {"vision", "hf_vits", *facts.tags}
     assert "clips of 4 frames of 32x32 pixels, 3 classes" in card.text

@@ -33,6 +33,7 @@ class Form:
         backbone: fields that give the default configuration the four layers that the backbone tests pick from.
         skips: {name of a mixin's test: why it cannot apply}, besides `SKIPS`.
         auto_classes: those of the architecture that this form has a model for, where not all.
+        inputs: a key of `testers.INPUTS`, where that is not the main input of the model classes.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Form:
     backbone: dict[str, Any] = field(default_factory=dict)
     skips: dict[str, str] = field(default_factory=dict)
     auto_classes: tuple[str, ...] = ()
+    inputs: str | None = None
 
 
 @dataclass(frozen=True)

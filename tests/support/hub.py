@@ -13,6 +13,7 @@ from PIL import Image
 
 import tests.models
 import tests.pretraining
+from hf_vits import conversion
 from hf_vits.auto import ARCHITECTURES, PRETRAINING
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.testing.hub import LoopbackHub
@@ -39,8 +40,17 @@ sys.meta_path.insert(0, Absent())
 
 
 def model_class(name: str, auto_class: str) -> type:
-    row = next(row for row in (*ARCHITECTURES, *PRETRAINING) if row.name == name)
+    rows = [row for row in (*ARCHITECTURES, *PRETRAINING) if auto_class in row.models]
+    row = next(row for row in rows if name in (row.name, row.folder))
     return getattr(importlib.import_module(row.model_module()), row.models[auto_class])
+
+
+def variant_for(name: str, auto_class: str) -> str:
+    """The first published variant that is of the class that `auto_class` loads, or the first of all."""
+    known, module = conversion.variants(name), conversion.system(name)
+    class_name = model_class(name, auto_class).__name__
+    found = (variant for variant, fields in known.items() if module.model_class(fields).__name__ == class_name)
+    return next(found, next(iter(known)))
 
 
 def tiny_model(name: str, auto_class: str = "AutoModelForImageClassification", **fields):

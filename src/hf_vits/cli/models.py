@@ -60,11 +60,11 @@ def empty_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) ->
 
 def describe_size(model: PreTrainedModel) -> dict[str, Any]:
     """Return the number of parameters, a description of one input and the number of classes, or None."""
-    (example,) = one_input(encoder_of(model)).values()
-    shape = example.shape[1:]
+    shapes = {name: example.shape[1:] for name, example in one_input(encoder_of(model)).items()}
+    inputs = (INPUTS[name].format("x".join(map(str, shape)), *shape) for name, shape in shapes.items())
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "input": INPUTS[model.main_input_name].format("x".join(map(str, shape)), *shape),
+        "input": " and ".join(inputs),
         "classes": model.config.num_labels if "Classification" in type(model).__name__ else None,
     }
 
@@ -80,9 +80,11 @@ def one_input(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Return the model's arguments for one input, on the meta device.
 
     That is an image (1, channels, height, width), clip (1, frames, channels, height, width), waveform (1, samples),
-    spectrogram (1, frames, bins) or text (1, words).
+    spectrogram (1, frames, bins) or text (1, words); of a model of several modalities, one of each.
     """
     config = model.config
+    if parts := getattr(model, "modality_models", None):
+        return {name: example for part in parts for name, example in one_input(part).items()}
     if model.main_input_name == "pixel_values":
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size

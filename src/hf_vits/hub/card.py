@@ -25,6 +25,7 @@ IMAGE_LINK = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 IMAGE_ENDINGS = (".gif", ".jpeg", ".jpg", ".png", ".webp")
 # {kind of input: tags of its modality}
 MODALITIES = {"image": ["vision"], "video": ["vision"], "speech": ["audio"], "audio": ["audio"], "text": []}
+MODALITIES["modalities"] = ["vision", "audio"]
 NO_METRICS = re.compile(r"epoch|.*(runtime|_per_second|_time)")
 
 
@@ -187,6 +188,8 @@ def _facts(model: PreTrainedModel) -> Facts | None:
 def _kind_of_input(model: PreTrainedModel) -> str:
     """Return what the model reads, a key of `usage.INPUTS`."""
     row = _row(model)
+    if row is not None and row.config == "VattConfig":
+        return "modalities"
     if _reads_videos(model):
         return "video"
     if row is None or "AutoImageProcessor" in row.processors:
@@ -197,7 +200,9 @@ def _kind_of_input(model: PreTrainedModel) -> str:
 
 
 def _reads_videos(model: PreTrainedModel) -> bool:
-    return model.main_input_name == "pixel_values" and getattr(model.config, "num_frames", None) is not None
+    is_for_images = _auto_class(model) == "AutoModelForImageClassification"
+    has_frames = getattr(model.config, "num_frames", None) is not None
+    return model.main_input_name == "pixel_values" and has_frames and not is_for_images
 
 
 def _auto_class(model: PreTrainedModel) -> str:

@@ -35,6 +35,7 @@ USES = {
     "AutoBackbone": Use("image-feature-extraction", "maps", ".feature_maps", "[tuple(map.shape) for map in maps]"),
 }
 IMAGE_FEATURES = Use("image-feature-extraction", "features", ".pooler_output", "features.shape")
+SIMILARITIES = Use("feature-extraction", "similarities", ".logits_per_video", "similarities")
 OTHER_FEATURES = IMAGE_FEATURES._replace(task="feature-extraction")
 
 
@@ -66,6 +67,11 @@ INPUTS = {
     ),
     "speech": Input("AutoProcessor", "processor", '**processor(audio="audio.wav", return_tensors="pt")'),
     "audio": Input("AutoFeatureExtractor", "extractor", '**extractor("audio.wav", return_tensors="pt")'),
+    "modalities": Input(
+        "AutoProcessor",
+        "processor",
+        '**processor(videos="clip.mp4", audio="audio.wav", text=["a dog barks"], return_tensors="pt")',
+    ),
     "text": Input(
         "",
         "",
@@ -78,6 +84,8 @@ INPUTS = {
 
 def use_of(auto_class: str, kind: str) -> Use:
     """Return how a card shows models of an Auto class whose input is of the `kind`, a key of `INPUTS`."""
+    if kind == "modalities":
+        return SIMILARITIES
     return USES.get(auto_class, IMAGE_FEATURES if kind == "image" else OTHER_FEATURES)
 
 
@@ -92,7 +100,8 @@ def snippet(auto_class: str, kind: str, *, imports_package: bool = True) -> str:
     use, given = use_of(auto_class, kind), INPUTS[kind]
     classes = sorted(filter(None, (given.processor, auto_class)))
     call = "model.generate" if auto_class == "AutoModelForSpeechSeq2Seq" else "model"
-    export = ".export()" if auto_class == "AutoModelForPreTraining" else ""  # the encoder alone
+    is_method = auto_class == "AutoModelForPreTraining" and kind != "modalities"
+    export = ".export()" if is_method else ""  # the encoder alone
     lines = [
         *(["import hf_vits"] if imports_package else []),
         *given.imports,

@@ -12,6 +12,7 @@ class MLP(nn.Module):
         hidden_size, intermediate_size: channels of the tokens and between the layers.
         hidden_act: a name of transformers' `ACT2FN`.
         output_size: channels of the result; None for `hidden_size`.
+        bias: whether the linear layers have biases.
     """
 
     def __init__(
@@ -21,11 +22,12 @@ class MLP(nn.Module):
         hidden_act: str,
         dropout: float = 0.0,
         output_size: int | None = None,
+        bias: bool = True,
     ):
         super().__init__()
-        self.up = nn.Linear(hidden_size, intermediate_size)
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=bias)
         self.activation = ACT2FN[hidden_act]
-        self.down = nn.Linear(intermediate_size, hidden_size if output_size is None else output_size)
+        self.down = nn.Linear(intermediate_size, hidden_size if output_size is None else output_size, bias=bias)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,12 @@
 """Losses as modules over tensors; each returns a scalar loss and a dict of values to log."""
 
-from hf_vits.objectives.classification import BinaryCrossEntropy, CoSubLoss, CrossEntropy, SigmoidCrossEntropy
+from hf_vits.objectives.classification import (
+    BinaryCrossEntropy,
+    CoSubLoss,
+    CrossEntropy,
+    FrequencyBalancedCrossEntropy,
+    SigmoidCrossEntropy,
+)
 from hf_vits.objectives.contrastive import MomentumContrastLoss, NTXentLoss
 from hf_vits.objectives.dino import DINOLoss
 from hf_vits.objectives.distillation import DistillationLoss
@@ -19,6 +25,7 @@ __all__ = [
     "DINOLoss",
     "DistillationLoss",
     "EsViTLoss",
+    "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
     "MaskedPatchRegression",
     "MomentumContrastLoss",

@@ -58,6 +58,22 @@ class SigmoidCrossEntropy(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[0], {}
 
 
+class FrequencyBalancedCrossEntropy(nn.Module):
+    """Binary cross-entropy of several labels, in which clips with labels that are rare in the batch count more.
+
+    A sample's loss is summed over classes and weighted by the mean, over its labels, of 1 / (samples of the batch with
+    that label). google-research/vatt, experiments/finetune.py.
+    """
+
+    def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of logits and labels (batch, classes), 1 for the classes of a sample."""
+        targets = as_distribution(labels, logits.shape[1]).to(logits.dtype)
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+        rarity = targets / targets.sum(0).clamp(min=1)
+        weights = rarity.sum(1) / targets.sum(1).clamp(min=1)
+        return (losses * weights).mean(), {}
+
+
 class CoSubLoss(nn.Module):
     """Co-training of two submodels, two forward passes with different stochastic depth (arXiv 2212.04884).
 

@@ -33,6 +33,7 @@ class Spectrogram:
         min_frequency, max_frequency: range of the mel filters in Hz.
         floor: least value before the logarithm.
         do_log: whether to take the natural logarithm.
+        log_offset: what is added before the logarithm.
     """
 
     bins: int
@@ -51,6 +52,7 @@ class Spectrogram:
     max_frequency: float
     floor: float
     do_log: bool
+    log_offset: float = 0.0
 
     def __post_init__(self):
         for name in ("bins", "n_fft", "win_length", "hop_length"):
@@ -119,7 +121,7 @@ class Spectrogram:
         bins = energy if self.power == 2 else energy.pow(self.power / 2)
         if self.mel_scale is not None:
             bins = bins @ self._filters().to(bins)
-        return bins.clamp(min=self.floor).log() if self.do_log else bins
+        return (bins.clamp(min=self.floor) + self.log_offset).log() if self.do_log else bins
 
     def _filters(self) -> torch.Tensor:
         return _mel_filters(
