@@ -28,9 +28,10 @@ def gather(family: str) -> tuple[Architecture, ...]:
 
 
 ARCHITECTURES = gather("models")
-ROWS = (*ARCHITECTURES, *gather("pretraining"))
+METHODS = gather("pretraining")
+ROWS = (*ARCHITECTURES, *METHODS)
 # Self-supervised methods, each a model around a backbone.
-PRETRAINING = tuple(row for row in ROWS if "AutoModelForPreTraining" in row.models)
+PRETRAINING = tuple(row for row in METHODS if "AutoModelForPreTraining" in row.models)
 
 
 class LazyClass(NamedTuple):

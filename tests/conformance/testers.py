@@ -51,7 +51,14 @@ def spectrograms(config, batch_size: int) -> dict[str, torch.Tensor]:
     return features
 
 
+def points(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """The only modality of the configuration, (batch, index, channels)."""
+    (_, count, channels), *_ = config.modalities
+    return {"inputs": common.floats_tensor([batch_size, count, channels], rng=Random(0))}
+
+
 INPUTS = {"pixel_values": images, "input_ids": texts, "input_values": waveforms, "input_features": spectrograms}
+INPUTS["inputs"] = points
 
 
 class ModelTester:

@@ -25,6 +25,7 @@ IMAGE_LINK = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 IMAGE_ENDINGS = (".gif", ".jpeg", ".jpg", ".png", ".webp")
 # {kind of input: tags of its modality}
 MODALITIES = {"image": ["vision"], "video": ["vision"], "speech": ["audio"], "audio": ["audio"], "text": []}
+MODALITIES |= {"modalities": ["multimodal"]}
 NO_METRICS = re.compile(r"epoch|.*(runtime|_per_second|_time)")
 
 
@@ -189,7 +190,9 @@ def _kind_of_input(model: PreTrainedModel) -> str:
     row = _row(model)
     if _reads_videos(model):
         return "video"
-    if row is None or "AutoImageProcessor" in row.processors:
+    if model.main_input_name == "inputs":
+        return "modalities"
+    if row is None or ("AutoImageProcessor" in row.processors and model.main_input_name == "pixel_values"):
         return "image"
     if "AutoFeatureExtractor" in row.processors:
         return "speech" if _auto_class(model) in ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq") else "audio"
