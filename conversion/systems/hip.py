@@ -161,7 +161,7 @@ def transforms(config: HipConfig) -> list:
         place = f"encoder.{index}." if index <= middle else f"decoder.{index - middle - 1}."
         renamings[rf"^block_{index}\."] = place
     renamings |= {
-        r"\.hi_p_cross_attention\.query_inputs\.pos_embs$": ".queries.weight",
+        r"\.hi_p_cross_attention\.query_inputs\.pos_embs": ".queries.weight",
         r"\.hi_p_cross_attention\.pre_attention_residual_linear\.": ".skip_projection.",
         r"\.self_attend_id_(\d+)\.layer_norm\.": r".layers.\1.attention_norm.",
         r"\.self_attend_id_(\d+)\.layer_norm_1\.": r".layers.\1.mlp_norm.",
@@ -176,8 +176,8 @@ def transforms(config: HipConfig) -> list:
         r"\.cross_attention\.attention\.query_linear\.": ".cross_attention.attention.query.",
         r"^embedder\.embed\.embed_([\w-]+)\.": r"embeddings.modalities.\1.projection.",
         r"^embedder_\d+\.embed\.embed_([\w-]+)\.": r"label_embeddings.modalities.\1.projection.",
-        r"^position_encoder\.pos_emb_mae_([\w-]+)\.pos_embs$": r"embeddings.modalities.\1.position_embedding.weight",
-        r"^position_encoder_\d+\.pos_emb_mae_([\w-]+)\.pos_embs$": (
+        r"^position_encoder\.pos_emb_mae_([\w-]+)\.pos_embs": r"embeddings.modalities.\1.position_embedding.weight",
+        r"^position_encoder_\d+\.pos_emb_mae_([\w-]+)\.pos_embs": (
             r"label_embeddings.modalities.\1.position_embedding.weight"
         ),
         r"^position_encoder\.position_encoding_linear\.": "embeddings.position_projections.0.",

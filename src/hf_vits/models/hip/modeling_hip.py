@@ -74,7 +74,8 @@ class HipTable(nn.Module):
         self.weight = nn.Parameter(torch.zeros(rows, channels))
 
     def forward(self) -> torch.Tensor:
-        return self.weight
+        """Return (1, rows, channels)."""
+        return self.weight[None]
 
 
 class HipAttention(Attention):
@@ -212,7 +213,7 @@ class HipBlock(Stage):
             inputs = regroup(inputs, self.num_groups, self.transpose)
         if labels is not None:
             inputs = torch.cat([inputs, labels], dim=2)
-        queries = self.queries().unflatten(0, (1, self.num_groups, -1))
+        queries = self.queries().unflatten(1, (self.num_groups, -1))
         if self.training and self.num_training_latents is not None:
             queries = random_subset(queries.expand(len(inputs), -1, -1, -1), self.num_training_latents)
         if skip is not None:
@@ -245,7 +246,7 @@ class HipModality(nn.Module):
         embedded = self.projection(values.to(positions.dtype))
         if position_projection is not None:
             positions = position_projection(positions)
-        return embedded + positions, positions[None]
+        return embedded + positions, positions
 
 
 def by_modality(modules: dict[str, nn.Module]) -> nn.ModuleDict:
@@ -317,6 +318,8 @@ class HipReconstruction(nn.Module):
         super().__init__()
         self.cross_attention = HipCrossAttention(config, query_size, input_size)
         self.projections = by_modality({name: nn.Linear(query_size, size) for name, size in modalities.items()})
+        for projection in self.projections.values():
+            projection.is_readout = True  # for its initialisation
 
     def forward(self, latents: torch.Tensor, queries: torch.Tensor, split, **kwargs) -> Values:
         """Return {name: (batch, index, channels)}.
@@ -348,14 +351,14 @@ class HipPreTrainedModel(VitsHierarchicalPreTrainedModel):
         The last layer of reconstructions is zero.
         """
         if isinstance(module, nn.Linear):
-            init_as_flax(module.weight)
+            if getattr(module, "is_readout", False):
+                init.zeros_(module.weight)
+            else:
+                init_as_flax(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, HipTable):
             init_as_flax(module.weight, fan_in=len(module.weight))
-        elif isinstance(module, HipReconstruction):
-            for projection in module.projections.values():
-                init.zeros_(projection.weight)
         else:
             super()._init_weights(module)
 
