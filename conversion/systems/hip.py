@@ -85,6 +85,8 @@ VARIANTS = {
 }
 # Haiku's names of parameters, and the names by which Flax's layouts are known.
 LEAVES = {"w": "kernel", "b": "bias", "offset": "bias", "scale": "scale", "pos_embs": "pos_embs"}
+# Read-outs of HiPClassBottleneck, and of HiP.
+BOTTLENECK = {"reconstruction_head": "label_reconstruction_head", "reconstruction_head_1": "reconstruction_head"}
 EMBED = re.compile(r"embedder(_\d+)?\.embed\.embed_(.+)\.weight")
 
 
@@ -96,13 +98,17 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     """Return the tensors without the name of the outermost module, in torch's layout.
 
     What follows a ":" in the name of a parameter is dropped. `~`, which marks modules that a constructor made, is
-    dropped as well, and so is the prefix of the blocks of HiPClassBottleneck.
+    dropped as well. HiPClassBottleneck has a prefix of its blocks, and makes the read-out of labels first, also where
+    there are no labels: its names become those of HiP.
     """
     prepared: dict[str, torch.Tensor] = {}
+    is_bottleneck = any("/perceiver_block_" in key for key in tensors)
     for key, tensor in tensors.items():
         *path, leaf = key.split(":")[0].split("/")
         path = [part.removeprefix("~") for part in path[1:] if part != "~"]
-        name = re.sub(r"^perceiver_block_", "block_", "/".join([*path, LEAVES.get(leaf, leaf)]))
+        if path and is_bottleneck:
+            path[0] = BOTTLENECK.get(path[0], path[0].removeprefix("perceiver_"))
+        name = "/".join([*path, LEAVES.get(leaf, leaf)])
         if name in prepared:
             raise ValueError(f"the checkpoint does not fit: {key} and another tensor are both {name}")
         prepared[name] = tensor
@@ -155,7 +161,7 @@ def depth(tensors: dict[str, torch.Tensor], block: str) -> int:
 
 
 def transforms(config: HipConfig) -> list:
-    middle, labels = config.processor_index, config.label_modalities
+    middle = config.processor_index
     renamings = {}
     for index in range(config.num_hidden_layers):
         place = f"encoder.{index}." if index <= middle else f"decoder.{index - middle - 1}."
@@ -184,12 +190,9 @@ def transforms(config: HipConfig) -> list:
         r"^position_encoder\.position_encoding_linear_": "embeddings.position_projections.",
         r"^embedder\.unembed\.unembed_": "reconstruction.projections.",
         r"^embedder_\d+\.unembed\.unembed_": "label_reconstruction.projections.",
+        r"^label_reconstruction_head\.": "label_reconstruction.",
+        r"^reconstruction_head\.": "reconstruction.",
     }
-    # The label's read-out is made first, where there are labels.
-    first, second = ("label_reconstruction", "reconstruction") if labels else ("reconstruction", "")
-    renamings[r"^reconstruction_head\."] = f"{first}."
-    if second:
-        renamings[r"^reconstruction_head_1\."] = f"{second}."
     key, value, query = (rf"\.attention\.{name}_linear\." for name in ("key", "value", "query"))
     return [
         *(WeightRenaming(old, new) for old, new in renamings.items()),

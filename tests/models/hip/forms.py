@@ -66,4 +66,5 @@ TINY_MODALITIES = {
     "modalities": [["image", 32 * 32, 3], ["waveform", 100, 4]],
     "datasets": [["image"], ["waveform"]],
     **BLOCKS,
+    "hidden_sizes": [16, 16, 16],
 }

@@ -58,6 +58,14 @@ def test_groups_are_divided_as_they_were_joined(grouping):
         torch.testing.assert_close(split[name], value)
 
 
+def test_latents_lack_the_padding_of_the_inputs():
+    """perceiver_blocks.py slices with the difference of latents and padding, which may be negative."""
+    grouping, counts = Grouping(2), {"image": 50, "label": 5}
+    assert spans(2, [50, 5]) == [Span(1, 0, 0), Span(1, 0, 45)]
+    kept = {rows: grouping.split(torch.zeros(1, 2, rows, 1), counts)["label"].shape[1] for rows in (50, 45, 30, 20)}
+    assert kept == {50: 5, 45: 0, 30: 15, 20: 0}
+
+
 def test_regrouping_keeps_or_mixes_neighbours():
     latents = torch.arange(6.0).reshape(1, 2, 3, 1)  # groups 0 1 2 and 3 4 5
     assert regroup(latents, 1, transpose=False).flatten().tolist() == [0, 1, 2, 3, 4, 5]
@@ -305,6 +313,15 @@ def test_a_tree_of_two_datasets_is_that_of_the_variant():
     del tree["perceiver/block_0/~/self_attend_id_0/layer_norm/scale"]
     with pytest.raises(ValueError, match=r"1 missing: encoder\.0\.layers\.0\.attention_norm\.weight"):
         conversion.convert("hip", "perceiver_io_mini", tree)
+
+
+@torch.no_grad()
+def test_a_bottleneck_without_labels_keeps_the_place_of_their_read_out():
+    case = Case.load(PARITY_CASES / "hip" / "hip_class_bottleneck_mini.json")
+    tree = {key: value for key, value in case.checkpoint().items() if "label" not in key and "head/" not in key}
+    built = conversion.convert("hip", "hip_class_bottleneck_mini", tree)
+    assert built.config.sizes == {"imagenet_image": (1024, 3)}
+    assert built.label_reconstruction is None
 
 
 @torch.no_grad()

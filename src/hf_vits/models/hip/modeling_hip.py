@@ -215,7 +215,7 @@ class HipBlock(Stage):
             inputs = torch.cat([inputs, labels], dim=2)
         queries = self.queries().unflatten(1, (self.num_groups, -1))
         if self.training and self.num_training_latents is not None:
-            queries = random_subset(queries.expand(len(inputs), -1, -1, -1), self.num_training_latents)
+            queries = random_subset(queries.expand(inputs.shape[0], -1, -1, -1), self.num_training_latents)
         if skip is not None:
             queries = queries + (skip if self.skip_projection is None else self.skip_projection(skip))
         latents = self.cross_attention(inputs, queries, **kwargs)
@@ -238,15 +238,10 @@ class HipModality(nn.Module):
         self.projection = nn.Linear(channels, embedding_size)
         self.position_embedding = HipTable(count, embedding_size)
 
-    def forward(
-        self, values: torch.Tensor, position_projection: nn.Module | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embedded values (batch, index, embedding_size) and positions (1, index, embedding_size)."""
         positions = self.position_embedding()
-        embedded = self.projection(values.to(positions.dtype))
-        if position_projection is not None:
-            positions = position_projection(positions)
-        return embedded + positions, positions
+        return self.projection(values.to(positions.dtype)), positions
 
 
 def by_modality(modules: dict[str, nn.Module]) -> nn.ModuleDict:
@@ -281,8 +276,10 @@ class HipEmbeddings(nn.Module):
         """
         embedded, positions = {}, {}
         for index, (name, value) in enumerate(values.items()):
-            projection = self.position_projections[index] if self.config.use_position_projection else None
-            embedded[name], positions[name] = self.modalities[name](value, projection)
+            content, positions[name] = self.modalities[name](value)
+            if self.config.use_position_projection:
+                positions[name] = self.position_projections[index](positions[name])
+            embedded[name] = content + positions[name]
         return self.grouping(embedded), self.grouping(positions)
 
 
@@ -302,7 +299,7 @@ class HipLabelEmbeddings(nn.Module):
             (batch, 1, sum of index counts, size), and the positions of each modality alone (1, 1, index, size).
         """
         pairs = {name: self.modalities[name](value) for name, value in values.items()}
-        joined = torch.cat([embedded for embedded, _ in pairs.values()], dim=1)
+        joined = torch.cat([content + positions for content, positions in pairs.values()], dim=1)
         return joined[:, None], {name: positions[:, None] for name, (_, positions) in pairs.items()}
 
 
@@ -457,9 +454,9 @@ class HipModel(HipPreTrainedModel):
                     f"shape {tuple(value.shape)}. Positions exist only for this index count: another one needs a "
                     "model with another position table, by `modalities` of its configuration"
                 )
-            batch = len(value) if batch is None else batch
-            if len(value) != batch:
-                raise ValueError(f"all modalities need the same batch, got {batch} and, of {name}, {len(value)}")
+            batch = value.shape[0] if batch is None else batch
+            if value.shape[0] != batch:
+                raise ValueError(f"all modalities need the same batch, got {batch} and, of {name}, {value.shape[0]}")
         return {name: inputs[name] for name in dataset}
 
 
@@ -564,7 +561,7 @@ class HipForClassification(ForClassification):
         """Return the inputs of the model: the modality's values (batch, index, channels), and zeros for others."""
         config = self.config
         names = next(names for names in config.batches if self.modality in names)
-        zeros = {name: values.new_zeros(len(values), *config.sizes[name]) for name in names}
+        zeros = {name: values.new_zeros(values.shape[0], *config.sizes[name]) for name in names}
         return zeros | {self.modality: values}
 
 
