@@ -63,8 +63,8 @@ class Grouping(nn.Module):
         """Divide (batch, groups, length, channels) into {name: (batch, index, channels)} by the index counts.
 
         As many rows are cut off as `forward` padded, at the end of each group and of each modality. Of latents, which
-        have no padding, the original cuts off just as many; where these are more than there are latents, its slice ends
-        at a negative index, and so does this one.
+        have no padding, the original cuts off just as many; where these are more than there are latents, its slice
+        ends at a negative index, and so does this one.
         """
         values, first = {}, 0
         for span, name in zip(spans(self.num_groups, list(counts.values())), counts, strict=True):
