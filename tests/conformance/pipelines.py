@@ -61,8 +61,8 @@ EXAMPLES = {"pixel_values": photographs, "input_ids": sentences, "input_values":
 
 
 def make_image_processor(tester: ModelTester) -> VitsImageProcessor:
-    size = {"height": tester.image_size, "width": tester.image_size}
-    return VitsImageProcessor(size=size, do_center_crop=False)
+    side = tester.get_config().image_size
+    return VitsImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
 
 
 def make_video_processor(tester: ModelTester) -> VitsVideoProcessor:

@@ -29,6 +29,7 @@ SKIPS = {
     "input_ids": ANY_INPUT,
     "input_values": {**ANY_INPUT, **dict.fromkeys(VOCABULARY_TESTS, "waveforms have no vocabulary")},
     "input_features": {**ANY_INPUT, **dict.fromkeys(VOCABULARY_TESTS, "spectrograms have no vocabulary")},
+    "inputs": {**ANY_INPUT, **dict.fromkeys(VOCABULARY_TESTS, "modalities of any kind have no vocabulary")},
 }
 
 # Fields of the image processors, one form per convention; each ends in 20 x 20 pixels.

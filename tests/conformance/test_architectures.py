@@ -78,7 +78,8 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
         if form.inputs == "modalities":
             self.check_spaces(tester)
             return
-        for changes in ({}, {"num_channels": 1}) if tester.main_input_name == "pixel_values" else ({},):
+        is_image = tester.main_input_name == "pixel_values" and "num_channels" in vars(tester.get_config())
+        for changes in ({}, {"num_channels": 1}) if is_image else ({},):
             config = tester.get_config(**changes)
             inputs = tester.inputs(config)
             for auto_class, model_class in tester.models.items():
@@ -93,6 +94,9 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
                     batch, channels, *grid = outputs.feature_maps[-1].shape
                     assert (batch, channels) == (tester.batch_size, model.channels[-1])
                     assert prod(grid) == tester.mask_length
+                elif auto_class == "AutoModelForPreTraining":
+                    assert outputs.loss.shape == ()
+                    assert [value.shape for value in outputs.reconstruction.values()] == [inputs["inputs"].shape]
                 elif auto_class == "AutoModelForMaskedImageModeling":
                     assert outputs.reconstruction.shape == inputs["pixel_values"].shape
                 elif auto_class == "AutoModelForSpeechSeq2Seq":

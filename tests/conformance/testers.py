@@ -55,6 +55,12 @@ def spectrograms(config, batch_size: int) -> dict[str, torch.Tensor]:
     return features
 
 
+def points(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """The only modality of the configuration, (batch, index, channels)."""
+    (_, count, channels), *_ = config.modalities
+    return {"inputs": common.floats_tensor([batch_size, count, channels], rng=Random(0))}
+
+
 def modalities(config, batch_size: int) -> dict[str, torch.Tensor]:
     """Clips, their sounds and texts."""
     clips, sounds = pixels(config.video_config, batch_size), waveforms(config.audio_config, batch_size)
@@ -68,10 +74,11 @@ INPUTS = {
     "input_features": spectrograms,
     "images": images,
     "modalities": modalities,
+    "inputs": points,
 }
 
 
-MAIN_INPUTS = ("pixel_values", "input_ids", "input_values", "input_features")
+MAIN_INPUTS = ("pixel_values", "input_ids", "input_values", "input_features", "inputs")
 
 
 class ModelTester:

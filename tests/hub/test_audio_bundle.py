@@ -6,7 +6,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoProcessor
 
-from hf_vits import BranchformerForSpeechSeq2Seq, BranchformerSeq2SeqConfig, VitsCtcTokenizer, VitsSpeechProcessor
+from hf_vits import (
+    BranchformerForSpeechSeq2Seq,
+    BranchformerSeq2SeqConfig,
+    VitsCtcTokenizer,
+    VitsSpeechProcessor,
+    conversion,
+)
 from hf_vits.hub import push_to_hub, save_for_hub
 from hf_vits.testing.hub import LoopbackHub
 
@@ -28,7 +34,7 @@ from transformers import (
 
 clips = [clip for clip in np.load("clips.npz").values()]
 results = {}
-for name in ("audiomer", "septr"):
+for name in ("audiomer", "septr", "hip"):
     extractor = AutoFeatureExtractor.from_pretrained(f"user/{name}", trust_remote_code=True)
     inputs = extractor(clips, return_tensors="pt")
     model = AutoModelForAudioClassification.from_pretrained(f"user/{name}", trust_remote_code=True)
@@ -67,10 +73,12 @@ def models_and_processors():
     audiomer = tiny_model("audiomer", "AutoModelForAudioClassification")
     septr = tiny_model("septr", "AutoModelForAudioClassification")
     speech = speech_model()
+    hip = tiny_model("hip", "AutoModelForAudioClassification", modalities=[["waveform", 1000, 8]], datasets=None)
     return {
         "audiomer": (audiomer, tiny_waveforms()),
         "septr": (septr, tiny_pictures(septr.config)),
         "branchformer": (speech, tiny_speech(speech.config)),
+        "hip": (hip, conversion.processor("hip", "hip_mini", hip)),
     }
 
 

@@ -12,7 +12,7 @@ from transformers.activations import ACT2FN
 
 from hf_vits.configuration import ACTIVATIONS
 
-from ..support.hub import AUDIO, TINY, VIDEO, tiny_model
+from ..support.hub import AUDIO, MODALITIES, TINY, VIDEO, tiny_model
 
 IMAGES, CLIPS, SOUND = (f"AutoModelFor{kind}Classification" for kind in ("Image", "Video", "Audio"))
 DIVIDED = {"pooling": "mean"}
@@ -25,6 +25,8 @@ FORMS = {
     "vivit-dot-product": ("vivit", CLIPS, {"attention_type": "factorized_dot_product", **DIVIDED}),
     "vivit-uniform-frames": ("vivit", CLIPS, {"num_sampled_frames": 2, "tubelet_size": [1, 8, 8]}),
     **{name: (name, SOUND, {}) for name in AUDIO},
+    **{f"{name}-image": (name, IMAGES, {}) for name in MODALITIES},
+    **{f"{name}-sound": (name, SOUND, {}) for name in MODALITIES},
 }
 FRAMES = 40  # of a spectrogram, where the model takes any number
 LABELS = torch.tensor([0, 1])

@@ -10,8 +10,13 @@ from hf_vits.auto import ROWS
 from tests.support.forms import TINY_DEIT, forms, pretraining_forms
 
 ARCHITECTURES = {row.name: row for row in ROWS}
-PROBE = ("LinearProbe", "linear_probe", {"backbone_config": TINY_DEIT, "batch_norm": True})
-CASES = [PROBE, *((form.name, form.architecture, form.config) for form in (*forms(), *pretraining_forms()))]
+PROBE = ("LinearProbe", "linear_probe", {"backbone_config": TINY_DEIT, "batch_norm": True}, ())
+# Name, architecture, fields and, where a form is not for all of them, Auto classes.
+CASES = [
+    PROBE,
+    *((form.name, form.architecture, form.config, form.auto_classes) for form in forms()),
+    *((form.name, form.architecture, form.config, ()) for form in pretraining_forms()),
+]
 
 
 def submodules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -34,14 +39,16 @@ def calls(monkeypatch) -> list[tuple[PreTrainedModel, list[tuple[str, nn.Module]
 
 
 def test_forms_cover_every_architecture():
-    assert {architecture for _, architecture, _ in CASES} == set(ARCHITECTURES)
+    assert {architecture for _, architecture, *_ in CASES} == set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize(("architecture", "fields"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_post_init_runs_once_on_a_complete_model(architecture, fields, calls):
+@pytest.mark.parametrize(
+    ("architecture", "fields", "auto_classes"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_post_init_runs_once_on_a_complete_model(architecture, fields, auto_classes, calls):
     row = ARCHITECTURES[architecture]
     module = importlib.import_module(row.model_module())
-    for name in row.models.values():
+    for name in (row.models[auto_class] for auto_class in auto_classes or row.models):
         calls.clear()
         model = getattr(module, name)(row.config_class()(num_labels=3, **fields))
         # The objects themselves are compared: an inner model runs `post_init` once as well, before the outer one.

@@ -5,6 +5,7 @@ Each architecture's forms are in `tests/models/<name>/forms.py`, each method's i
     FORMS        what conformance runs on, a `Form` or `PretrainingForm` each
     TINY         fields of the form that the tests of Hub, bundle, export and compilation use
     TINY_CLIPS   the same for clips
+    TINY_MODALITIES    the same for images and waveforms, of a model that reads several modalities
 """
 
 import importlib

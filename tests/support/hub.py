@@ -27,6 +27,7 @@ TINY = {
 }
 AUDIO = {name: fields for name, fields in gather(tests.models, "TINY").items() if name not in TINY}
 VIDEO = gather(tests.models, "TINY_CLIPS")
+MODALITIES = gather(tests.models, "TINY_MODALITIES")
 METHODS = gather(tests.pretraining, "TINY")
 # Stands before a script's own lines and makes hf_vits as absent as if it had never been installed.
 WITHOUT_HF_VITS = """
@@ -58,7 +59,7 @@ def tiny_model(name: str, auto_class: str = "AutoModelForImageClassification", *
     cls = model_class(name, auto_class)
     torch.manual_seed(0)
     labels = {"id2label": {0: "cat", 1: "dog", 2: "eel"}, "label2id": {"cat": 0, "dog": 1, "eel": 2}}
-    sizes = VIDEO if "Video" in auto_class else TINY | AUDIO | METHODS
+    sizes = VIDEO if "Video" in auto_class else TINY | AUDIO | MODALITIES | METHODS
     model = cls(cls.config_class(**sizes[name] | labels | fields)).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -4,8 +4,8 @@ SYSTEM is an architecture and VARIANT a published variant of it (see `hf-vits li
 `auto`: they are then found by the keys, and what no tensor records is assumed as in the nearest variant and printed.
 CHECKPOINT is a file of the original, timm, torchvision or transformers: PyTorch (.pth, .pt, .bin; pickles that would
 run code are refused), safetensors, .npz, Flax msgpack, or the .index of a TensorFlow checkpoint. It can also be
-`user/repository:file` on the Hub, or a folder or repository that timm or transformers saved. If the conversion fails, nothing is written. Two other values of VARIANT
-are for a folder or Hub repository saved by save_pretrained:
+`user/repository:file` on the Hub, or a folder or repository that timm or transformers saved. If the conversion fails,
+nothing is written. Two other values of VARIANT are for a folder or Hub repository saved by save_pretrained:
 
   transformers   from a class of transformers to the class of hf_vits
   hf_vits        with --to-transformers, from a class of hf_vits to the class of transformers

@@ -66,7 +66,8 @@ def count_flops(model) -> int:
 
     from .models import encoder_of, one_input
 
-    model = encoder_of(model)
+    # The counter hooks gradients, and fails at views of parameters that were made without them.
+    model = encoder_of(model).requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(**one_input(model), output_hidden_states=True)
     return counter.get_total_flops()

@@ -34,6 +34,7 @@ INPUTS = {
     "input_values": "{1} samples",
     "input_features": "{1} frames of {2} bins",
     "input_ids": "{1} words",
+    "inputs": "{0}",
 }
 # {file of a saved processor: class that reads it}
 PROCESSORS = {
@@ -60,11 +61,14 @@ def empty_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) ->
 
 def describe_size(model: PreTrainedModel) -> dict[str, Any]:
     """Return the number of parameters, a description of one input and the number of classes, or None."""
-    shapes = {name: example.shape[1:] for name, example in one_input(encoder_of(model)).items()}
-    inputs = (INPUTS[name].format("x".join(map(str, shape)), *shape) for name, shape in shapes.items())
+    described = []
+    for name, example in one_input(encoder_of(model)).items():
+        for part, tensor in example.items() if isinstance(example, dict) else [("", example)]:
+            shape = tensor.shape[1:]
+            described.append(f"{part} {INPUTS[name].format('x'.join(map(str, shape)), *shape)}".strip())
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "input": " and ".join(inputs),
+        "input": " and ".join(described),
         "classes": model.config.num_labels if "Classification" in type(model).__name__ else None,
     }
 
@@ -76,15 +80,19 @@ def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
     return model.student.backbone if isinstance(model, SelfDistillationModel) else model
 
 
-def one_input(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+def one_input(model: PreTrainedModel) -> dict[str, Any]:
     """Return the model's arguments for one input, on the meta device.
 
     That is an image (1, channels, height, width), clip (1, frames, channels, height, width), waveform (1, samples),
-    spectrogram (1, frames, bins) or text (1, words); of a model of several modalities, one of each.
+    spectrogram (1, frames, bins) or text (1, words); of a model of several modalities, one of each, or a dict of
+    arrays (1, index, channels) by modality.
     """
     config = model.config
     if parts := getattr(model, "modality_models", None):
         return {name: example for part in parts for name, example in one_input(part).items()}
+    if model.main_input_name == "inputs":
+        names = config.batches[0]
+        return {"inputs": {name: torch.empty(1, *config.sizes[name], device="meta") for name in names}}
     if model.main_input_name == "pixel_values":
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size

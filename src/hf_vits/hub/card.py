@@ -25,7 +25,7 @@ IMAGE_LINK = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 IMAGE_ENDINGS = (".gif", ".jpeg", ".jpg", ".png", ".webp")
 # {kind of input: tags of its modality}
 MODALITIES = {"image": ["vision"], "video": ["vision"], "speech": ["audio"], "audio": ["audio"], "text": []}
-MODALITIES["modalities"] = ["vision", "audio"]
+MODALITIES |= {"modalities": ["vision", "audio"], "arrays": ["multimodal"]}
 NO_METRICS = re.compile(r"epoch|.*(runtime|_per_second|_time)")
 
 
@@ -188,11 +188,13 @@ def _facts(model: PreTrainedModel) -> Facts | None:
 def _kind_of_input(model: PreTrainedModel) -> str:
     """Return what the model reads, a key of `usage.INPUTS`."""
     row = _row(model)
-    if row is not None and row.config == "VattConfig":
+    if getattr(model, "modality_models", None):
         return "modalities"
     if _reads_videos(model):
         return "video"
-    if row is None or "AutoImageProcessor" in row.processors:
+    if model.main_input_name == "inputs":
+        return "arrays"
+    if row is None or ("AutoImageProcessor" in row.processors and model.main_input_name == "pixel_values"):
         return "image"
     if "AutoFeatureExtractor" in row.processors:
         return "speech" if _auto_class(model) in ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq") else "audio"

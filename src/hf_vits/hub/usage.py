@@ -79,6 +79,12 @@ INPUTS = {
         ("import torch",),
         "  # numbers of words in the vocabulary",
     ),
+    "arrays": Input(
+        "",
+        "",
+        "{name: torch.zeros(1, *model.config.sizes[name]) for name in model.config.batches[0]}",
+        ("import torch",),
+    ),
 }
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -36,7 +37,8 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         if recipe.pretrained is not None:
             model, processor = _from_pretrained(recipe, head, task)
         else:
-            model, processor = (_from_scratch if recipe.checkpoint is None else _from_checkpoint)(recipe, head)
+            build = partial(_from_scratch, task=task) if recipe.checkpoint is None else _from_checkpoint
+            model, processor = build(recipe, head)
         if recipe.probe is not None:
             probe = dataclasses.asdict(recipe.probe)
             model = LinearProbeForImageClassification.from_backbone(plain_encoder(model), **probe, **head)
@@ -72,13 +74,15 @@ def _classes_of(task: Task, model: PreTrainedModel) -> tuple[type, ...]:
     return known if isinstance(known, tuple) else (known,)
 
 
-def _from_scratch(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, Any]:
+def _from_scratch(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrainedModel, Any]:
     variants = conversion.variants(recipe.system)
     if recipe.variant not in variants:
         raise ValueError(f"model.variant: {recipe.system} has no {recipe.variant!r}, only {', '.join(variants)}")
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"}
     fields = changed(fields, recipe.config)
     model_class = conversion.system(recipe.system).model_class(fields)
+    if model_class is AutoModel._model_mapping.get(model_class.config_class, None):  # checkpoints without a head
+        model_class = task.auto_model._model_mapping.get(model_class.config_class, model_class)
     _check_names(model_class.config_class, recipe.config)
     with _named("model.config"):
         config = model_class.config_class(**fields | head)
