@@ -21,6 +21,7 @@ PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label
 # {part of a field's name: largest value}; beyond it, the field is a mistake, and the weights would fill any memory.
 LARGEST = {
     "vocab": 2**24,
+    "modalities": 2**26,
     "hidden_size": 2**15,
     "image_size": 2**14,
     "patch_size": 2**10,
