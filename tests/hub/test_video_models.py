@@ -103,3 +103,10 @@ def test_the_command_line_describes_it(name, capsys):
     assert described["flops"] > 1e11
     assert re.fullmatch(r"\d+x3x224x224", described["input"])
     assert described["processor"]["num_frames"] == int(described["input"].split("x")[0])
+
+
+def test_the_command_line_describes_models_of_several_modalities(capsys):
+    assert main(["info", "vatt/ut_fac_medium", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["input"] == "32x3x224x224 and 8192 samples and 16 words"
+    assert described["flops"] > 1e11

@@ -82,7 +82,7 @@ def padding_bias(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         tokens: input of the attention; the bias has the dtype of its scores.
     """
     dtype = tokens.dtype
-    if torch.is_autocast_enabled(tokens.device.type):
+    if not tokens.is_meta and torch.is_autocast_enabled(tokens.device.type):
         dtype = torch.get_autocast_dtype(tokens.device.type)
     # Half of the most negative number, so that adding a score to it does not overflow.
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min / 2)[:, None]

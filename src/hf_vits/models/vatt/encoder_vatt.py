@@ -37,7 +37,7 @@ class VattPositionEmbedding(nn.Module):
     def forward(self, grid: tuple[int, ...]) -> torch.Tensor:
         """Return the positions (1, tokens, hidden_size) for a grid; tables of other lengths are resized."""
         rows = [table((length,))[0] for table, length in zip(self.tables, grid, strict=True)]
-        total = rows[0]
+        total = rows[0].clone()  # not a view of a parameter, on which torch's module tracker fails as a module's input
         for axis in rows[1:]:
             total = total[..., None, :] + axis
         if self.last_axis_first:
