@@ -10,7 +10,7 @@ import torch
 import tests.models
 import tests.pretraining
 from hf_vits.auto import ROWS
-from tests.support.forms import BACKBONE, FRAMES, SAMPLES, WORDS, gather
+from tests.support.forms import BACKBONE, FRAMES, SAMPLES, WORDS, PretrainingForm, gather
 
 LARGEST_SIDE = 64  # of the images of a batch, where a configuration is for larger ones and any size works
 
@@ -22,16 +22,21 @@ class Kind:
     Attributes:
         name: of the architecture and the class.
         inputs: what batches of a self-supervised method have, see `tests.support.forms.PretrainingForm`; else ().
+        main_input: name of the main input, or "images" for images of a model whose configuration is for clips.
     """
 
     name: str
     model_class: type
     fields: dict[str, Any]
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    main_input: str = ""
 
 
 def kinds() -> Iterator[Kind]:
-    """Yield every model class with every tiny configuration that the forms of its architecture have for it."""
+    """Yield every model class with every tiny configuration that the forms of its architecture have for it.
+
+    Those that take several modalities at once are left out.
+    """
     folders = gather(tests.models, "FORMS") | gather(tests.pretraining, "FORMS")
     clips = gather(tests.models, "TINY_CLIPS")
     # It has no forms, as it is no architecture of its own.
@@ -44,23 +49,25 @@ def kinds() -> Iterator[Kind]:
             is_video = "Video" in auto_class
             for form in forms:
                 allowed = getattr(form, "auto_classes", ()) or row.models
-                if auto_class in allowed:
-                    yield Kind(f"{row.name}/{name}", model_class, form.config, getattr(form, "inputs", ()))
+                method = form.inputs if isinstance(form, PretrainingForm) else ()
+                main_input = model_class.main_input_name if method else form.inputs or model_class.main_input_name
+                if auto_class in allowed and main_input not in ("modalities", "inputs"):
+                    yield Kind(f"{row.name}/{name}", model_class, form.config, method, main_input)
             if is_video and row.name in clips:
-                yield Kind(f"{row.name}/{name}", model_class, clips[row.name], ())
+                yield Kind(f"{row.name}/{name}", model_class, clips[row.name], main_input="pixel_values")
             for fields in others.get(row.name, ()):
-                yield Kind(f"{row.name}/{name}", model_class, fields, ())
+                yield Kind(f"{row.name}/{name}", model_class, fields, main_input="pixel_values")
 
 
 def batch(kind: Kind, config, size: int = 2) -> dict[str, torch.Tensor]:
     """Return a valid batch of a model, of random numbers, with labels where the model has a loss."""
     if kind.inputs:
         return pretraining_batch(kind.inputs, config, size)
-    model_class, name = kind.model_class, kind.model_class.main_input_name
-    if name == "pixel_values":
-        frames = getattr(config, "num_frames", None)
+    model_class, name = kind.model_class, kind.main_input
+    if name in ("pixel_values", "images"):
+        frames = getattr(config, "num_frames", None) if name == "pixel_values" else None
         shape = [size, *([] if frames is None else [frames]), config.num_channels, *sides(config)]
-        inputs = {name: torch.rand(shape)}
+        inputs = {"pixel_values": torch.rand(shape)}
     elif name == "input_ids":
         words = min(WORDS, config.max_position_embeddings)
         inputs = {name: torch.randint(config.vocab_size, (size, words))}

@@ -348,7 +348,7 @@ def test_the_command_line_and_the_card_describe_it(capsys):
     assert main(["info", "hip/hip_class_bottleneck_mini", "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     assert described["parameters"] == 21_114_788
-    assert described["input"] == "imagenet_image 1024x3, imagenet_label 32x1"
+    assert described["input"] == "imagenet_image 1024x3 and imagenet_label 32x1"
     for encoder, kind in ((model(), "feature-extraction"), (model(HipForPreTraining), "feature-extraction")):
         card = model_card(encoder)
         assert card.data.pipeline_tag == kind

@@ -122,7 +122,7 @@ def test_what_fills_no_patch_at_the_end_is_left_out():
             "for waveforms, got no input_values",
         ),
         (VattAudioModel, SPECTROGRAMS, {"input_values": sounds()}, ValueError, "got no input_features"),
-        (VattTextModel, TEXTS, {"input_ids": words(length=0)}, ValueError, "an empty text is padding alone"),
+        (VattTextModel, TEXTS, {"input_ids": words(length=0)}, ValueError, "input_ids must not be empty"),
         (VattTextModel, TEXTS, {"input_ids": words()[0]}, ValueError, r"\(batch, length\)"),
         (VattTextModel, TEXTS, {"input_ids": words().float()}, TypeError, "must be whole numbers"),
         (VattTextModel, TEXTS, {"input_ids": words(), "attention_mask": torch.ones(2, 3)}, ValueError, "the shape of"),
@@ -352,7 +352,7 @@ def test_rare_labels_weigh_more():
 @pytest.mark.parametrize(
     ("config_class", "fields", "message"),
     [
-        (VattVideoConfig, {"tubelet_size": [4, 16]}, "tubelet_size must be"),
+        (VattVideoConfig, {"tubelet_size": [4, 16]}, "tubelet_size must have 3 values"),
         (VattVideoConfig, {"num_frames": 3}, "at least one tubelet"),
         (VattVideoConfig, {"kept_token_fraction": 1.5}, r"kept_token_fraction must lie in \(0, 1\]"),
         (VattVideoConfig, {"num_attention_heads": 7}, "hidden_size must be a multiple"),

@@ -77,9 +77,9 @@ class VattConfig(VitsConfig):
                 f"{self.video_text_weight} and {self.video_audio_weight}"
             )
         if self.shared_encoder:
-            self.check_shared()
+            self.check_shared_encoder()
 
-    def check_shared(self) -> None:
+    def check_shared_encoder(self) -> None:
         parts = {name: getattr(self, name) for name in self.sub_configs}
         for field in ENCODER_FIELDS:
             values = {name: getattr(part, field) for name, part in parts.items()}
