@@ -68,7 +68,7 @@ def bounded_requests() -> Iterator[list[OSError]]:
 
 
 @contextmanager
-def discreet(api: HfApi) -> Iterator[None]:
+def hiding_secrets(api: HfApi) -> Iterator[None]:
     """Remove signed addresses and tokens from errors, from their causes, and from the client's warnings."""
 
     def clean(text: str) -> str:

@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from hf_vits.files import reading
 
-from .client import HubUnavailable, bounded_requests, causes, discreet, first_line, token_advice
+from .client import HubUnavailable, bounded_requests, causes, first_line, hiding_secrets, token_advice
 
 # Answers about what a repository holds, which transformers explains.
 ANSWERS = (EntryNotFoundError, RevisionNotFoundError)
@@ -60,7 +60,7 @@ def pulling(source: str | os.PathLike) -> Iterator[list[OSError]]:
         yield []
         return
     api = HfApi()
-    with discreet(api), bounded_requests() as failures:
+    with hiding_secrets(api), bounded_requests() as failures:
         try:
             yield failures
         except Exception as error:

@@ -26,7 +26,7 @@ from hf_vits.folders import temporary_folder
 
 from .bundle import remove_bundle, write_bundle
 from .card import model_card, write_card
-from .client import HubUnavailable, asked_wait, bounded_requests, discreet, first_line, token_advice
+from .client import HubUnavailable, asked_wait, bounded_requests, first_line, hiding_secrets, token_advice
 from .privacy import remove_paths
 from .usage import REPOSITORY
 
@@ -120,7 +120,7 @@ def push_to_hub(
     message = commit_message or f"Upload {type(model).__name__} with hf_vits"
     with temporary_folder() as folder:
         _write(model, folder, processor, card, bundle)
-        with discreet(api), _explained(api, repo_id, revision), bounded_requests():
+        with hiding_secrets(api), _explained(api, repo_id, revision), bounded_requests():
             repo_id = _persistently(lambda: _create_repository(api, repo_id, private))
             _fill_in_repository(folder / "README.md", repo_id)
             return _commit_on_newest(
