@@ -43,10 +43,12 @@ ROOMS = {
     "metrics": ("Metrics", "`evaluate` modules that load without a network."),
     "testing": ("Testing", "A Hub on the loopback interface, for tests and for the demo."),
     "conversion": ("Conversion", "Original checkpoints to models: reading, key mapping, processors."),
+    "files": ("Files", "Reading and writing files with errors that name them; folders that one process uses."),
 }
 # Rooms whose modules are not simply those of a folder. The dataclasses of recipes have a page of their own.
 MODULES = {
     "modeling": ["hf_vits.configuration", "hf_vits.modeling", "hf_vits.architecture", "hf_vits.auto"],
+    "files": ["hf_vits.files", "hf_vits.folders", "hf_vits.parsing"],
     "recipe": ["hf_vits.recipe", "hf_vits.recipe.loading", "hf_vits.recipe.fields"],
 }
 

@@ -49,6 +49,10 @@ class Layout:
     def check(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Raise ValueError with the reason if the library's model computes what no model of ours does."""
 
+    def infer_original(self, tensors: Mapping[str, torch.Tensor]) -> dict:
+        """Return configuration fields that the tensors record before they are renamed."""
+        return {}
+
     def rename(self, tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
         """Return the tensors under keys of the system's own checkpoints."""
         return tensors

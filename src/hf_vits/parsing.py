@@ -4,6 +4,8 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 # Nested lists and mappings of a YAML document. Recipes have a handful of levels and a few hundred values.
 MOST_LEVELS, MOST_VALUES = 50, 100_000
@@ -20,7 +22,7 @@ class _Loader(yaml.SafeLoader):
         self.level += 1
         if self.level > MOST_LEVELS:
             place = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, f"more than {MOST_LEVELS} levels", place)
+            raise ComposerError(None, None, f"more than {MOST_LEVELS} levels", place)
         node = super().compose_node(parent, index)
         self.level -= 1
         return node
@@ -33,7 +35,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):
                 if key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key!r} twice", key_node.start_mark)
+                    raise ConstructorError(None, None, f"key {key!r} twice", key_node.start_mark)
                 seen.add(key)
         return super().construct_mapping(node, deep)
 

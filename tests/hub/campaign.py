@@ -254,7 +254,7 @@ def pulls(hub: OtherHub, home: Path) -> list[Operation]:
         return described(model, processor)
 
     def of_all() -> Any:
-        folder = Path(snapshot_download(REPO))
+        folder = Path(snapshot_download(REPO, max_workers=1))  # else the number of requests may vary
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def whole() -> bool:

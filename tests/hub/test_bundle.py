@@ -109,7 +109,7 @@ def test_loads_where_hf_vits_cannot_be_imported(hub, tmp_path):
         weights = {key.split(":")[1]: value for key, value in results.items() if key.startswith(f"{name}:")}
         assert weights.keys() == model.state_dict().keys()
         assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
-        assert torch.equal(results[f"{name}.pixels"], pixels)
+        assert torch.equal(results[f"{name}.pixels"], pixels), name
         with torch.no_grad():
             backbone = model_class(name, "AutoBackbone")(model.config).eval()
             backbone.load_state_dict(model.state_dict(), strict=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -124,7 +125,9 @@ class VitsCtcTokenizer(PreTrainedTokenizerFast):
     ) -> str | dict[str, Any]:
         """Return the text; with offsets, a dict of it and of {char or word, start_offset, end_offset} in frames."""
         frames = [token_ids] if isinstance(token_ids, int) else token_ids
-        if not isinstance(frames, list) or not all(isinstance(token, int) and 0 <= token < 2**32 for token in frames):
+        if not isinstance(frames, list) or not all(
+            isinstance(token, Integral) and 0 <= token < 2**32 for token in frames
+        ):
             raise TypeError(f"tokens to decode must be whole numbers, not negative, got {frames!r:.100}")
         spans = list(self._spans(frames, self.group_tokens if group_tokens is None else group_tokens))
         text = super()._decode([token for token, _, _ in spans], skip_special_tokens=skip_special_tokens, **kwargs)

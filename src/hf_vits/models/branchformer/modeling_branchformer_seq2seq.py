@@ -346,8 +346,8 @@ class BranchformerForSpeechSeq2Seq(BranchformerSeq2SeqPreTrainedModel, Generatio
         if use_cache and cache is None:
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         token_mask = None if decoder_attention_mask is None else decoder_attention_mask > 0
-        kwargs["return_dict"] = True  # of the decoder; the own output is made a tuple by the decorator
-        decoded = self.decoder(decoder_input_ids, frames, token_mask, frame_mask, cache, **kwargs)
+        options = {**kwargs, "return_dict": True}  # of the decoder; the own output is made a tuple by the decorator
+        decoded = self.decoder(decoder_input_ids, frames, token_mask, frame_mask, cache, **options)
         output = HybridOutput(
             logits=self.decoder.head(decoded.last_hidden_state),
             decoder_hidden_states=decoded.hidden_states,
