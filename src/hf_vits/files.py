@@ -27,12 +27,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def reading(source: str | os.PathLike, *names: str) -> Iterator[None]:
+def reading(source: str | os.PathLike, *names: str, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Raise what damaged files make libraries raise, which is nearly every type, as an error that names the file.
 
     Args:
         source: folder or Hub repository that is read.
-        names: files in it that are read; None: all that a saved model has.
+        names: files in it that are read; none: all that a saved model has.
+        expected: further types of errors that pass as they are where no file is damaged.
 
     Raises:
         OSError: a file is damaged.
@@ -48,6 +49,8 @@ def reading(source: str | os.PathLike, *names: str) -> Iterator[None]:
         if is_named and isinstance(error, OSError | ValueError | TypeError):
             raise
         problem = damage(Path(source), names)
+        if problem is None and isinstance(error, expected):
+            raise
         if problem is None and type(error) in (ValueError, TypeError):
             raise type(error)(f"{source}: {message}") from error
         where = f" ({', '.join(names)})" if names else ""

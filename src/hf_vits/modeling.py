@@ -231,7 +231,8 @@ class VitsPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """Load a saved model as transformers does, with errors that name a damaged file."""
-        with reading(pretrained_model_name_or_path or ""):
+        # transformers raises RuntimeError for arguments and for weights of other shapes.
+        with reading(pretrained_model_name_or_path or "", expected=(RuntimeError,)):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def __call__(self, *args, **kwargs):
