@@ -57,5 +57,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # once; `Figure.savefig` draws twice
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(partial)
+    # With its format, since Pillow 13 saves all files as SPIDER once a SPIDER image had their ending.
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(partial, format="PNG")
     partial.replace(path)
