@@ -27,30 +27,35 @@ with torch.no_grad():
 assert "hf_vits" not in sys.modules
 """
 
-LOAD_BACKBONE_AND_METHOD = """
+# Of all methods in one process, since each process imports transformers anew.
+LOAD_BACKBONES_AND_METHODS = """
 import json
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 
-AutoImageProcessor.from_pretrained("user/method", trust_remote_code=True)
-backbone = AutoModel.from_pretrained("user/backbone", trust_remote_code=True)
+names = NAMES
 images = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
-with torch.no_grad():
-    found = [backbone(images).pooler_output.double().sum().item()]
-for options in ({}, {"trust_remote_code": True}):
-    try:
-        AutoModelForPreTraining.from_pretrained("user/method", **options)
-    except (ValueError, ImportError) as error:
-        found.append(str(error))
+found = {}
+for name in names:
+    AutoImageProcessor.from_pretrained(f"user/{name}", trust_remote_code=True)
+    backbone = AutoModel.from_pretrained(f"user/{name}-backbone", trust_remote_code=True)
+    with torch.no_grad():
+        found[name] = [backbone(images).pooler_output.double().sum().item()]
+    for options in ({}, {"trust_remote_code": True}):
+        try:
+            AutoModelForPreTraining.from_pretrained(f"user/{name}", **options)
+        except (ValueError, ImportError) as error:
+            found[name].append(str(error))
 
 sys.meta_path.pop(0)  # from here on hf_vits is installed, but not imported yet
-model = AutoModelForPreTraining.from_pretrained("user/method", trust_remote_code=True)
-with torch.no_grad():
-    found.append(model.export()(images).pooler_output.double().sum().item())
-model.save_pretrained("again")
-again = AutoModelForPreTraining.from_pretrained("again")
-assert type(again).__module__.startswith("hf_vits.")
-assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
+for name in names:
+    model = AutoModelForPreTraining.from_pretrained(f"user/{name}", trust_remote_code=True)
+    with torch.no_grad():
+        found[name].append(model.export()(images).pooler_output.double().sum().item())
+    model.save_pretrained(name)
+    again = AutoModelForPreTraining.from_pretrained(name)
+    assert type(again).__module__.startswith("hf_vits.")
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
 print()  # after a question that was not answered
 print(json.dumps(found))
 """
@@ -68,23 +73,26 @@ def test_a_masked_autoencoder_carries_its_code(tmp_path):
         assert model.export()(IMAGES).pooler_output.sum().item() == pytest.approx(features)
 
 
-@pytest.mark.parametrize("name", OVER_ANY_BACKBONE)
-def test_students_and_teachers_ask_for_the_package_and_their_backbones_do_not(name, tmp_path):
-    model = tiny_model(name, AUTO_CLASS)
+def test_students_and_teachers_ask_for_the_package_and_their_backbones_do_not(tmp_path):
+    models = {name: tiny_model(name, AUTO_CLASS) for name in OVER_ANY_BACKBONE}
+    script = LOAD_BACKBONES_AND_METHODS.replace("NAMES", repr(OVER_ANY_BACKBONE))
     with LoopbackHub() as hub, hub.in_process(tmp_path / "home"):
-        push_to_hub(model, "user/method", tiny_processor(), token=hub.token)
-        push_to_hub(model.export(), "user/backbone", tiny_processor(), token=hub.token)
-        printed = run_without_hf_vits(LOAD_BACKBONE_AND_METHOD, hub, tmp_path)
-        loaded = AutoModelForPreTraining.from_pretrained("user/method")
-    backbone, untrusted, missing, exported = json.loads(printed.splitlines()[-1])
-    with torch.no_grad():
-        expected = model.export()(IMAGES).pooler_output.double().sum().item()
-    assert backbone == pytest.approx(expected)
-    assert exported == pytest.approx(expected)
-    assert "pass the argument `trust_remote_code=True`" in untrusted
-    assert "Run `pip install hf_vits`" in missing
-    assert type(loaded) is type(model)
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+        for name, model in models.items():
+            push_to_hub(model, f"user/{name}", tiny_processor(), token=hub.token)
+            push_to_hub(model.export(), f"user/{name}-backbone", tiny_processor(), token=hub.token)
+        found = json.loads(run_without_hf_vits(script, hub, tmp_path).splitlines()[-1])
+        loaded = {name: AutoModelForPreTraining.from_pretrained(f"user/{name}") for name in models}
+    assert list(found) == OVER_ANY_BACKBONE
+    for name, model in models.items():
+        backbone, untrusted, missing, exported = found[name]
+        with torch.no_grad():
+            expected = model.export()(IMAGES).pooler_output.double().sum().item()
+        assert backbone == pytest.approx(expected), name
+        assert exported == pytest.approx(expected), name
+        assert "pass the argument `trust_remote_code=True`" in untrusted
+        assert "Run `pip install hf_vits`" in missing
+        assert type(loaded[name]) is type(model)
+        assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded[name].state_dict().items())
 
 
 @pytest.mark.parametrize("name", METHODS)
