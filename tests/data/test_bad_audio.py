@@ -82,6 +82,13 @@ def test_truncated_files(tmp_path, ending):
         load_audio(path, 16000)
 
 
+def test_fewer_samples_than_announced_are_refused(tmp_path):
+    """libsndfile reads nothing of an SDS file of one block, see findings/soundfile_sds_one_block.sh."""
+    soundfile.write(tmp_path / "sound.sds", np.zeros(17), 16000, "PCM_S8", format="SDS")
+    with pytest.raises(OSError, match=r"sound\.sds is truncated: 17 samples are announced, 0 samples are there"):
+        load_audio(tmp_path / "sound.sds", 16000)
+
+
 @pytest.mark.parametrize(("ending", "subtype"), [("wav", "PCM_16"), ("wav", "FLOAT"), ("aiff", None), ("au", None)])
 def test_truncated_files_of_plain_samples(tmp_path, ending, subtype):
     """libsndfile reads what is left of them without a word."""

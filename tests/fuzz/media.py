@@ -230,6 +230,7 @@ def sound_case(random: Random) -> Case:
     name = f"sound.{kind.lower()}"
     to_rate = random.choice([8000, 16000, 16000, 22050])
     is_valid = damage is None and LOWEST_RATE <= rate <= HIGHEST_RATE and length and channels <= 32
+    is_valid = is_valid and (kind != "SDS" or length > 60)  # findings/soundfile_sds_one_block.sh
 
     def run(folder: Path) -> None:
         path = folder / name
