@@ -80,7 +80,8 @@ def fuse_projections(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     fused = {key.replace("out.", "projection."): value for key, value in state.items()}
     for kind in ("weight", "bias"):
         names = [f"{part}.{kind}" for part in ("query", "key", "value")]
-        if all(name in fused for name in names) and len({fused[name].shape for name in names}) == 1:
+        shapes = {fused[name].shape for name in names if name in fused}
+        if all(name in fused for name in names) and len(shapes) == 1 and shapes != {()}:
             fused[f"qkv.{kind}"] = torch.cat([fused.pop(name) for name in names])
     return fused
 

@@ -117,6 +117,10 @@ class VitsConfig(PreTrainedConfig):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {name}={value}")
+        for name in (name for name in vars(self) if name.endswith("initializer_range")):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {name}={value}")
         for name in (name for name in vars(self) if name.endswith("_act")):
             value, names = getattr(self, name), (*ACTIVATIONS, *self.more_activations.get(name, ()))
             if value is not None and value not in names:

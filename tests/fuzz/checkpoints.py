@@ -361,7 +361,9 @@ def tensor_case(random: Random) -> Case:
         keys = list(tensors)
 
     # Errors of the whole file, of its keys, and of sizes that were read from tensors.
-    general = ("holds no tensors", "unexpected: ", "hidden_size=")
+    general = ("holds no tensors", "unexpected: ", "misshapen: ", "hidden_size=", "patch_size=")
+    # Errors name the modules of Flax with dots, and their parameters as PyTorch's.
+    modules = (key.replace("/", ".").rpartition(".")[0] for key in tensors)
 
     def run(folder: Path) -> None:
         model = convert(system, variant, changed_tensors(tensors, keys, kind, random), **overrides)
@@ -373,7 +375,9 @@ def tensor_case(random: Random) -> Case:
             assert parameter.dtype == torch.float32
 
     return Case(
-        f"tensors {name} {kind} {keys[:3]}", (*(key for key in tensors if len(key) > 3), *converted, *general), run
+        f"tensors {name} {kind} {keys[:3]}",
+        (*(key for key in (*tensors, *modules) if len(key) > 3), *converted, *general),
+        run,
     )
 
 

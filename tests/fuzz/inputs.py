@@ -163,6 +163,7 @@ def run_model(position: int, seed: int, changes: dict, values: dict) -> None:
     made.config.problem_type = problem_type  # which transformers sets at the first call with labels
     torch.manual_seed(seed)
     inputs = batch(ALL[position], made.config)
+    own = list(inputs)
     inputs |= {name: applied(change, inputs[name]) for name, change in changes.items()} | values
     output = made(**inputs)
     is_finite = all(torch.isfinite(x).all() for x in inputs.values() if isinstance(x, torch.Tensor))
@@ -171,7 +172,7 @@ def run_model(position: int, seed: int, changes: dict, values: dict) -> None:
     if ALL[position].inputs:  # logits of views are in the order of the original
         return
     names = [name for name in ("logits", "last_hidden_state", "pooler_output") if output.get(name) is not None]
-    main = inputs[ALL[position].model_class.main_input_name]
+    main = inputs[own[0]]
     largest = max(x.float().abs().max() for x in inputs.values() if isinstance(x, torch.Tensor) and x.numel())
     for name in names:
         assert output[name].shape[0] == len(main), f"{name} of shape {tuple(output[name].shape)}"

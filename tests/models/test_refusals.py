@@ -7,7 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_vits import CctConfig, MvitConfig, SwinConfig, TntConfig, ViTConfig, VivitConfig
+from hf_vits import (
+    BranchformerConfig,
+    CctConfig,
+    DeiTConfig,
+    MvitConfig,
+    SwinConfig,
+    TntConfig,
+    ViTConfig,
+    VivitConfig,
+)
 from hf_vits.models.branchformer.configuration_branchformer_seq2seq import BranchformerSeq2SeqConfig
 from hf_vits.models.branchformer.modeling_branchformer_seq2seq import BranchformerForSpeechSeq2Seq
 from hf_vits.models.cct.configuration_cct_text import CctTextConfig
@@ -61,11 +70,15 @@ TOO_SMALL = "image_size must be at least 36, so that the convolutions and poolin
         (ViTConfig, {"dtype": "float31"}, "dtype must be one of float32, float16, bfloat16, float64, got"),
         (ViTConfig, {"attn_implementation": 1}, "attn_implementation must be str | dict, got attn_implementation=1"),
         (ViTConfig, {"return_dict": "no"}, "return_dict must be <class 'bool'>, got return_dict='no'"),
+        (DeiTConfig, {"initializer_range": 0.0}, "initializer_range must be positive, got initializer_range=0.0"),
+        (ViTConfig, {"position_initializer_range": -0.98}, "position_initializer_range must be positive, got"),
+        (BranchformerConfig, {"pad_token_id": -1}, "pad_token_id, CTC's blank, must lie in [0, vocab_size=4233)"),
         (
             DINOConfig,
             {"backbone_config": BACKBONE | {"image_size": 33}},
             "image_size must be a multiple of patch_size",
         ),
+        (DINOConfig, {"backbone_config": BACKBONE | {"pooling": "none"}}, "backbone_config must pool the tokens"),
     ],
 )
 def test_odd_fields_are_refused_by_name(config_class, fields, message):

@@ -197,6 +197,8 @@ def test_files_that_are_no_images_are_named(tmp_path, monkeypatch):
     for name, problem in (("cut.jpg", "truncated"), ("text.png", "cannot identify")):
         with pytest.raises(OSError, match=rf"cannot open the image .*{name}: .*{problem}"):
             open_image(tmp_path / name)
+    with pytest.raises(IsADirectoryError, match="expected an image file, got the folder "):
+        open_image(tmp_path)
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(OSError, match=r"cannot open the image .*whole\.jpg: .*decompression bomb"):
         open_image(tmp_path / "whole.jpg")

@@ -9,13 +9,6 @@ from .constants import Constants
 from .position import interpolate_sequence
 
 
-def offsets(window: tuple[int, int]) -> torch.Tensor:
-    """Return (tokens, tokens, 2), the row and column of each query minus those of each key, in row-major order."""
-    rows, columns = (torch.arange(size, device="cpu") for size in window)
-    places = torch.cartesian_prod(rows, columns).view(-1, 2)
-    return places[:, None] - places[None]
-
-
 class RelativePositionBias(Constants):
     """Learned bias per head and offset inside a window (Liu et al., Swin, arXiv 2103.14030, section 3.2).
 
@@ -32,8 +25,10 @@ class RelativePositionBias(Constants):
 
     def constants(self) -> dict[str, torch.Tensor]:
         height, width = self.window
-        row, column = offsets(self.window).unbind(-1)
-        return {"index": (row + height - 1) * (2 * width - 1) + column + width - 1}
+        places = [torch.arange(size, device="cpu") for size in self.window]
+        row, column = (axis[:, None] - axis + len(axis) - 1 for axis in places)
+        index = row[:, None, :, None] * (2 * width - 1) + column[None, :, None]
+        return {"index": index.view(height * width, height * width)}
 
     def forward(self) -> torch.Tensor:
         """Return the bias of every query on every key, (1, heads, queries, keys)."""

@@ -129,6 +129,8 @@ def _file(source: str) -> BinaryIO:
         except httpx.HTTPError as error:
             raise OSError(f"cannot download {source}: {error}") from error
         return io.BytesIO(answer.content)
+    if os.path.isdir(source):
+        raise IsADirectoryError(f"expected an image file, got the folder {source}")
     if os.path.exists(source):
         # Opened here, as Pillow 13 maps TIFF files that it opens by path to memory, with the rows of a turned picture
         # taken for its columns.

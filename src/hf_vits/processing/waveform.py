@@ -25,6 +25,7 @@ _CUT_OFF = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
 _UNKNOWN_SIZE = 2**31 - 2**16
 _ZERO_SIZE, _MAXIMAL_SIZE = b"data\0\0\0\0", b"data\xff\xff\xff\xff"  # of a WAV file's samples
 _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX
+_LOUDEST = 2.0**32  # full scale is 1, or 2^31 for samples of 32 bits; the power of much larger ones overflows
 _BLOCK = 2**16  # samples decoded at a time
 
 
@@ -246,6 +247,8 @@ def to_mono(samples: Any) -> torch.Tensor:
     low, high = (bound.item() for bound in samples.detach().aminmax())  # either is NaN if any sample is
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("the waveform has NaN or infinite samples; clean it first, for example with torch.nan_to_num")
+    if max(-low, high) > _LOUDEST:
+        raise ValueError(f"the waveform has samples of up to {max(-low, high):g}; divide it by its full scale first")
     return samples
 
 

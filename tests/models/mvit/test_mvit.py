@@ -149,7 +149,8 @@ def test_clips_and_images_are_told_apart():
     [
         ({"patch_size": [3, 7, 7]}, r"patch_size needs a value for each of \(height, width\).*\[3, 7, 7\]"),
         ({"num_frames": 4}, r"patch_size needs a value for each of \(frames, height, width\)"),
-        ({"pooling_kernel_size": [2, 2]}, r"pooling_kernel_size must be odd.*\[2, 2\]"),
+        ({"pooling_kernel_size": [2, 2]}, r"pooling_kernel_size must be positive and odd.*\[2, 2\]"),
+        ({"pooling_kernel_size": [-1, 3]}, r"pooling_kernel_size must be positive and odd.*\[-1, 3\]"),
         ({"window_size": 6}, "window_size must be a multiple of 4.*window_size=6"),
         ({"window_size": 8, "use_class_token": True}, "images without a class token"),
         ({"hidden_sizes": [8, 17, 32]}, "multiple of its num_attention_heads"),

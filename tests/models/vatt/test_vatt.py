@@ -124,7 +124,9 @@ def test_what_fills_no_patch_at_the_end_is_left_out():
         (VattAudioModel, SPECTROGRAMS, {"input_values": sounds()}, ValueError, "got no input_features"),
         (VattTextModel, TEXTS, {"input_ids": words(length=0)}, ValueError, "input_ids must not be empty"),
         (VattTextModel, TEXTS, {"input_ids": words()[0]}, ValueError, r"\(batch, length\)"),
-        (VattTextModel, TEXTS, {"input_ids": words().float()}, TypeError, "must be whole numbers"),
+        (VattTextModel, TEXTS, {"input_ids": words().float()}, TypeError, "must be int64 indices"),
+        (VattTextModel, TEXTS, {"input_ids": words().byte()}, TypeError, "must be int64 indices"),
+        (VattTextModel, TEXTS, {"input_ids": words() + 10**6}, ValueError, r"input_ids must lie in \[0, "),
         (VattTextModel, TEXTS, {"input_ids": words(), "attention_mask": torch.ones(2, 3)}, ValueError, "the shape of"),
     ],
 )

@@ -116,6 +116,10 @@ class BranchformerConfig(VitsConfig):
         self.check_positions()
         if self.conv_depthwise_kernel_size % 2 == 0:
             raise ValueError(f"conv_depthwise_kernel_size must be odd, got {self.conv_depthwise_kernel_size}")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"pad_token_id, CTC's blank, must lie in [0, vocab_size={self.vocab_size}), got {self.pad_token_id}"
+            )
         if self.intermediate_size % 2:
             raise ValueError(f"intermediate_size must be even, got {self.intermediate_size}")
         if self.input_layer in CONVOLUTIONS and convolved_length(self.input_layer, self.num_mel_bins) < 1:

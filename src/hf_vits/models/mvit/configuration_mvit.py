@@ -103,8 +103,10 @@ class MvitConfig(VitsHierarchicalConfig):
                 needed = f"{axes_of} as num_frames={self.num_frames}"
                 raise ValueError(f"{name} needs a value for each of {needed}, got {name}={values}")
         for name in ("patch_size", "pooling_kernel_size"):
-            if any(size % 2 == 0 for size in getattr(self, name) or ()):
-                raise ValueError(f"{name} must be odd, so that maps do not shift, got {name}={getattr(self, name)}")
+            if any(size < 1 or size % 2 == 0 for size in getattr(self, name) or ()):
+                raise ValueError(
+                    f"{name} must be positive and odd, so that maps do not shift, got {name}={getattr(self, name)}"
+                )
 
     def check_windows(self) -> None:
         if self.window_size is None:

@@ -51,7 +51,7 @@ def check_windows(config: QnaConfig, height: int, width: int) -> None:
             raise ValueError(
                 f"an image of {height}x{width} pixels has a map of {grid[0]}x{grid[1]} in stage {stage + 1}, which "
                 f"windows of {window}x{window} do not fill: resize it to multiples of {multiple} pixels, or build the "
-                "model with other window_sizes"
+                "model with other window_sizes or window_depths"
             )
 
 

@@ -14,6 +14,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ...layers.arguments import check_ids, with_range
 from ...layers.attention import padding_bias
 from ...layers.frozen import FrozenParameters
 from ...modeling import EncoderOutput
@@ -21,13 +22,22 @@ from .configuration_vatt_text import VattTextConfig
 from .encoder_vatt import VattAttention, VattEmbeddings, VattEncoder, VattLayer, VattModalityModel, VattPreTrainedModel
 
 
-class FrozenEmbedding(FrozenParameters, nn.Embedding):
+class WordEmbedding(nn.Embedding):
+    """Word embeddings whose errors name the model's argument."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        look_up = super().forward
+        check_ids("input_ids", input)
+        return with_range("input_ids", self.num_embeddings, lambda: look_up(input))
+
+
+class FrozenEmbedding(FrozenParameters, WordEmbedding):
     """Word embeddings that are not trained."""
 
 
 def word_embedding(config: VattTextConfig) -> nn.Embedding:
     """Return the table of word embeddings."""
-    embedding_class = nn.Embedding if config.train_word_embeddings else FrozenEmbedding
+    embedding_class = WordEmbedding if config.train_word_embeddings else FrozenEmbedding
     return embedding_class(config.vocab_size, config.embedding_size)
 
 
@@ -170,15 +180,13 @@ class VattTextModel(VattModalityModel, VattTextPreTrainedModel):
         return self.encode(tokens, encoder, prefix_only=False, attention_mask=bias, **kwargs)
 
     def check_input_ids(self, input_ids: torch.Tensor | None) -> None:
-        """Raise ValueError or TypeError unless the input is (batch, length) of whole numbers, at least one word."""
+        """Raise ValueError unless the input is (batch, length) with at least one word."""
         if input_ids is None or input_ids.ndim != 2 or not input_ids.shape[1]:
             found = "nothing" if input_ids is None else f"shape {tuple(input_ids.shape)}"
             raise ValueError(
                 f"You have to specify input_ids: (batch, length) with at least one word, got {found}; an empty text "
                 "is padding alone"
             )
-        if input_ids.is_floating_point():
-            raise TypeError(f"input_ids must be whole numbers, got {input_ids.dtype}")
 
 
 __all__ = ["VattTextModel", "VattTextPreTrainedModel"]

@@ -77,5 +77,13 @@ class DINOConfig(VitsConfig):
         self.backbone_config = as_backbone_config(self.backbone_config)
         super().__post_init__(**kwargs)
 
+    def check(self) -> None:
+        super().check()
+        if getattr(self.backbone_config, "pooling", None) == "none":
+            raise ValueError(
+                "the projection head takes one vector of each image: backbone_config must pool the tokens, such as "
+                'with pooling="token" or "mean", got pooling="none"'
+            )
+
 
 __all__ = ["DINOConfig"]

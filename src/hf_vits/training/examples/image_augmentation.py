@@ -19,9 +19,8 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
 
     It takes clips (frames, channels, height, width) of uint8 too, and then draws once for all frames.
     """
-    interpolation = recipe.interpolation or processor.resample
     fill = [round(255 * mean) for mean in processor.image_mean] if processor.do_normalize else 0
-    steps = [_resize(recipe, size, interpolation)]
+    steps = [_resize(recipe, size, recipe.interpolation or processor.resample)]
     if recipe.flip:
         steps.append(transforms.RandomHorizontalFlip(recipe.flip))
     if affine := recipe.affine:
@@ -56,6 +55,8 @@ def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: An
     """Return the transform of any image to `size`: one of the recipe's random crops, or a plain resize."""
     if interpolation == "random":
         return transforms.RandomChoice([_resize(recipe, size, name) for name in ("bilinear", "bicubic")])
+    if isinstance(interpolation, str):  # torchvision before 0.24 takes no names
+        interpolation = InterpolationMode(interpolation)
     if recipe.crop_scale is not None:
         crop = ClippedResizedCrop if recipe.crop_clipped else transforms.RandomResizedCrop
         return crop(size, scale=recipe.crop_scale, ratio=recipe.crop_ratio, interpolation=interpolation)
