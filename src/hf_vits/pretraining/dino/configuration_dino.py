@@ -81,7 +81,7 @@ class DINOConfig(VitsConfig):
         super().check()
         if getattr(self.backbone_config, "pooling", None) == "none":
             raise ValueError(
-                "the projection head takes one vector of each image: backbone_config must pool the tokens, such as "
+                "the projection head takes one vector of each image: backbone_config must pool the tokens, as "
                 'with pooling="token" or "mean", got pooling="none"'
             )
 
