@@ -645,7 +645,7 @@ def original_name(name: str, variant: str) -> str:
 
 
 # {transformers' model_type: our system}, where the names differ
-THEIR_NAMES = {"vit_mae": "mae"}
+THEIR_NAMES = {"vit_mae": "mae", "vit_msn": "vit"}
 
 
 def from_transformers(model: PreTrainedModel) -> PreTrainedModel:
@@ -661,8 +661,13 @@ def to_transformers(model: PreTrainedModel) -> PreTrainedModel:
     return system_of_transformers(model).to_transformers(model)
 
 
+def name_of(model_type: str) -> str:
+    """Return the name that a system with models of this `model_type`, ours or transformers', would have."""
+    return THEIR_NAMES.get(model_type, model_type.removeprefix("hf_vits_"))
+
+
 def system_of_transformers(model: PreTrainedModel) -> ModuleType:
-    name = THEIR_NAMES.get(model.config.model_type, model.config.model_type.removeprefix("hf_vits_"))
+    name = name_of(model.config.model_type)
     if name in SYSTEMS and hasattr(system(name), "to_transformers"):
         return system(name)
     raise ValueError(f"no conversion between hf_vits and transformers for model_type {model.config.model_type!r}")
