@@ -171,7 +171,7 @@ def check_windows(fields: dict) -> None:
     """
     if fields["layer_norm_eps"] != 1e-5:
         raise ValueError(
-            "transformers' Swin has layer_norm_eps=1e-05 in its patch embedding and merging, ours the same everywhere; "
+            "transformers' Swin has layer_norm_eps=1e-05 in patch embedding and merging, ours one value everywhere, "
             f"got layer_norm_eps={fields['layer_norm_eps']}"
         )
     stride = fields["patch_size"] * 2 ** (len(fields["depths"]) - 1)
