@@ -307,7 +307,8 @@ def find(state_dict: Mapping) -> tuple[str, str]:
             continue
         if fits(name, variant, tensors, assumed):
             found[name] = variant
-    if len(found) == 1:
+    supervised = {name: variant for name, variant in found.items() if not pretrains(name)}
+    if (found := supervised or found) and len(found) == 1:
         return next(iter(found.items()))
     if found:
         layouts = {name: reader(name, tensors) for name in found}
@@ -319,6 +320,14 @@ def find(state_dict: Mapping) -> tuple[str, str]:
     if refused:
         raise ValueError(min(refused, key=len))
     raise ValueError(f"the checkpoint is of no model that hf_vits has: {first_keys(tensors)}. " + kind_of(tensors))
+
+
+def pretrains(name: str) -> bool:
+    """Return whether a system's checkpoints are those of self-supervised training.
+
+    After fine-tuning, their keys are the keys of the supervised system with the same architecture.
+    """
+    return any(variant.endswith("_full") for variant in system(name).VARIANTS)
 
 
 def kind_of(tensors: Mapping[str, torch.Tensor]) -> str:

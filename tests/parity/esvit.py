@@ -69,7 +69,7 @@ def check_backbone(config: Config, built) -> None:
     fields = {
         "init": "trunc_norm",
         "num_stages": stages,
-        "rel_pos_embed": False,
+        "rel_pos_embed": built.use_relative_position_bias,
         "shift": [False] * stages,
         "patch_size": built.patch_sizes,
         "window_size": [built.window_size] * stages,
