@@ -1,9 +1,9 @@
 """Checkpoints of self-distillation: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
 
 The variant of a backbone converts to a `DeiTModel` (the ViT of these repositories; file names of DINO call it DeiT-S),
-a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. If the file has a linear classifier,
-as after fine-tuning, it converts to a `DeiTForImageClassification` and so on. A variant whose name ends in `_full`
-converts a full training checkpoint to the model that trains the backbone.
+a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. A file with a linear classifier, as
+after fine-tuning, converts to a `DeiTForImageClassification` and so on. A variant whose name ends in `_full` converts
+a full training checkpoint to the model that trains the backbone.
 """
 
 import re
@@ -104,7 +104,7 @@ def prepare_branches(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str
 
 
 def encoder_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a backbone; if there is a linear classifier too, with `model.` before the encoder's keys."""
+    """Return the tensors of a backbone; if there is a linear classifier, with `model.` before the encoder's keys."""
     tensors = backbone_tensors(tensors)
     if "head.weight" not in tensors:
         return tensors

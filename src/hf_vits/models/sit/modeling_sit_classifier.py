@@ -20,8 +20,8 @@ from .configuration_sit_classifier import SiTClassifierConfig
 class SiTClassifierOutput(ClassifierOutput):
     """Output of a fine-tuned SiT.
 
-    token_logits: (batch, classifiers, num_labels), logits of each prefix token and, with head="tokens_and_mean", of the
-        mean of the patches; `logits` are their mean. None with head="token_and_mean".
+    token_logits: (batch, classifiers, num_labels), logits of each prefix token and, with head="tokens_and_mean", of
+        the mean of the patches; `logits` are their mean. None with head="token_and_mean".
     """
 
     token_logits: torch.Tensor | None = None
