@@ -1,9 +1,9 @@
 """Checkpoints of self-distillation: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
 
 The variant of a backbone converts to a `DeiTModel` (the ViT of these repositories; file names of DINO call it DeiT-S),
-a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. A file with a linear classifier, as
-after fine-tuning, converts to a `DeiTForImageClassification` and so on. A variant whose name ends in `_full` converts
-a full training checkpoint to the model that trains the backbone.
+a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. After fine-tuning, a file with a
+linear classifier converts to a `DeiTForImageClassification` and so on. A variant whose name ends in `_full` converts a
+full training checkpoint to the model that trains the backbone.
 """
 
 import re
