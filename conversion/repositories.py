@@ -15,7 +15,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoVideoProcessor, Pre
 from transformers.utils import IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME, cached_file
 
 from .checkpoint import load_checkpoint, unwrap
-from .core import SYSTEMS, convert, find, from_transformers, layouts_of, nearest, processor, reader
+from .converting import convert
+from .core import SYSTEMS, from_transformers, layouts_of, processor, reader
+from .search import find, nearest
 
 FILE_IN_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+):(.+)")
 PROCESSORS = {VIDEO_PROCESSOR_NAME: AutoVideoProcessor, IMAGE_PROCESSOR_NAME: AutoImageProcessor}
