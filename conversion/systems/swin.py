@@ -61,7 +61,9 @@ def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
     widths = [size(tensors, f"{stage}0.attn.proj.weight", 0, 2) for stage in stages]
     tables = [f"{stage}0.attn.relative_position_bias_table" for stage in stages]
     sides = whole([size(tensors, table, 0, 2) for table in tables])
-    qkv = f"{prefix}layers.0.blocks.0.attn.qkv."
+    qkv, kernel = f"{prefix}layers.0.blocks.0.attn.qkv.", f"{prefix}patch_embed.proj.weight"
+    patch_size = size(tensors, kernel, 2, 4)
+    positions = size(tensors, f"{prefix}absolute_pos_embed", 1, 3)
     return found(
         depths=whole([count(tensors, stage) for stage in stages]),
         hidden_sizes=whole(widths),
@@ -69,8 +71,11 @@ def infer_swin(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
         window_size=(isqrt(max(sides)) + 1) // 2 if sides else None,
         mlp_ratio=ratio(size(tensors, f"{prefix}layers.0.blocks.0.mlp.fc1.weight", 0, 2), (widths or [None])[0]),
         squeeze_sizes=[SwinConfig.squeeze_sizes[0]] * len(stages) or None,
-        num_channels=size(tensors, f"{prefix}patch_embed.proj.weight", 1, 4),
-        patch_size=size(tensors, f"{prefix}patch_embed.proj.weight", 2, 4),
+        num_channels=size(tensors, kernel, 1, 4),
+        patch_size=patch_size,
+        use_patch_norm=f"{prefix}patch_embed.norm.weight" in tensors if patch_size else None,
+        use_absolute_embeddings=positions is not None,
+        image_size=isqrt(positions) * patch_size if positions and patch_size else None,
         qkv_bias=has_bias(tensors, qkv),
     )
 
@@ -89,6 +94,7 @@ def swin_renamings(config: SwinConfig, encoder: str, prefix: str = "") -> list[W
     renamings = {
         rf"^{prefix}patch_embed\.proj\.": f"{encoder}embeddings.projection.",
         rf"^{prefix}patch_embed\.norm\.": f"{encoder}embeddings.norm.",
+        rf"^{prefix}absolute_pos_embed$": f"{encoder}embeddings.position_embedding.table",
         rf"^{prefix}norm\.": f"{encoder}norm.",
     }
     # The original's downsampling ends a stage, ours begins the next.
@@ -125,6 +131,7 @@ FIELDS = {
     "hidden_dropout_prob": "hidden_dropout_prob",
     "attention_probs_dropout_prob": "attention_probs_dropout_prob",
     "drop_path_rate": "drop_path_rate",
+    "use_absolute_embeddings": "use_absolute_embeddings",
     "id2label": "id2label",
     "label2id": "label2id",
 }
@@ -133,8 +140,6 @@ FIELDS = {
 def from_transformers(model):
     """Return our model for a `SwinModel` or `SwinForImageClassification` of transformers; ValueError for others."""
     model_class, theirs = our_class(model, CLASSES), model.config
-    if theirs.use_absolute_embeddings:
-        raise ValueError("our Swin has no absolute position embeddings, this one has use_absolute_embeddings=True")
     if isinstance(model, TransformersSwinModel) and model.embeddings.mask_token is not None:
         raise ValueError("our Swin masks tokens of the last stage, this one's mask token replaces single patches")
     fields = copy_fields(theirs, FIELDS)
@@ -153,7 +158,9 @@ def from_transformers(model):
 def to_transformers(model):
     """Return transformers' model for a Swin of ours; ValueError for what transformers' Swin cannot express."""
     target, config = their_class(model, CLASSES), model.config
-    check_expressible(config, {"feed_forward": "mlp", "shift_like": "input", "use_mask_token": False})
+    check_expressible(
+        config, {"feed_forward": "mlp", "shift_like": "input", "use_mask_token": False, "use_patch_norm": True}
+    )
     widths = [config.hidden_sizes[0] * 2**stage for stage in range(len(config.depths))]
     check_expressible(config, {"hidden_sizes": type(config.hidden_sizes)(widths)})
     fields = copy_fields(config, {theirs: ours for ours, theirs in FIELDS.items()})
@@ -188,6 +195,7 @@ def layout(num_stages: int) -> list[WeightTransform]:
     renamings = {
         "^swin.embeddings.patch_embeddings.projection.": "^model.embeddings.projection.",
         "^swin.embeddings.norm.": "^model.embeddings.norm.",
+        "^swin.embeddings.position_embeddings": "^model.embeddings.position_embedding.table",
         "^swin.layernorm.": "^model.norm.",
     }
     for stage in range(num_stages):

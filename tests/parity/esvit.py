@@ -63,8 +63,8 @@ def check_backbone(config: Config, built) -> None:
             qkv_bias=built.qkv_bias,
             drop_rate=built.hidden_dropout_prob,
             attn_drop_rate=built.attention_probs_dropout_prob,
-            use_ape=False,
-            patch_norm=True,
+            use_ape=built.use_absolute_embeddings,
+            patch_norm=built.use_patch_norm,
         )
         return
     stages = len(built.depths)
