@@ -1,4 +1,7 @@
-"""The steps of converting a checkpoint that are the same for every system."""
+"""The steps of converting a checkpoint that are the same for every system.
+
+`converting` has the function that takes them all, `search` finds system and variant of a checkpoint.
+"""
 
 import importlib
 import math
@@ -7,7 +10,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache, partial
-from operator import itemgetter
 from pkgutil import iter_modules
 from statistics import fmean
 from types import ModuleType
@@ -22,15 +24,11 @@ from transformers.core_model_loading import (
     apply_renamings,
 )
 from transformers.initialization import no_init_weights
-from transformers.utils import logging
 
 from hf_vits.layers.position import PositionEmbedding, interpolate_positions
 
 from . import layouts, systems
-from .checkpoint import unwrap
-from .shared.layout import Layout, has_key
-
-logger = logging.get_logger(__name__)
+from .shared.layout import Layout
 
 SYSTEMS = tuple(module.name for module in iter_modules(systems.__path__))
 # Configuration fields that determine the grid of a position table.
@@ -135,37 +133,8 @@ def suggestion(word: str, known) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def convert(name: str, variant: str | None, state_dict: Mapping, **overrides) -> PreTrainedModel:
-    """Convert a checkpoint of the original, or of timm, torchvision or transformers, to a model of ours.
-
-    Args:
-        name: a system, one of `SYSTEMS`.
-        variant: a published variant of it, one of `variants(name)`, or another library's name of one. None for the
-            nearest one, of which only what no tensor records is taken; a warning of the logger names these fields.
-        state_dict: {original key: tensor or array}, plain or wrapped in a dict as training scripts save it.
-        overrides: configuration fields that replace the variant's, such as `num_hidden_layers` or `image_size` (the
-            position table is then resized as the original does it). With `out_features`, a list of stages, systems
-            that also convert detectors (CoaT, RegionViT, MViT) return a backbone.
-
-    Returns:
-        The model with its head, float32, in eval mode; it computes the same outputs as the original.
-
-    Raises:
-        ValueError: the system, variant or a field is unknown, or keys are missing, unexpected or misshapen. The
-            message counts them and names the first of each kind.
-    """
-    tensors = unwrap(state_dict)
-    check_weights(tensors)
-    if variant is None:
-        variant, assumed = nearest(name, tensors, overrides)
-        overrides = assumed | overrides
-        if assumed:
-            logger.warning(assumption(variant, assumed))
-    return converted(name, variant, tensors, overrides)
-
-
 def converted(name: str, variant: str, tensors: dict[str, torch.Tensor], overrides: dict) -> PreTrainedModel:
-    """Return the model for tensors, which may be on the meta device; see `convert`."""
+    """Return the model for tensors, which may be on the meta device; see `converting.convert`."""
     module = reader(name, tensors)
     published = variant_fields(name, variant, module if isinstance(module, Layout) else None)
     fields = with_overrides(published, overrides)
@@ -223,197 +192,6 @@ class ReadTensors(dict[str, torch.Tensor]):
                 f"the checkpoint does not fit: no sizes can be read from {', '.join(last) or 'its tensors'}: {error}. "
                 "Is it of another variant or architecture?"
             ) from error
-
-
-# Fields that no tensor of some systems records.
-UNRECORDED = ("num_attention_heads", "decoder_num_attention_heads", "pixel_num_attention_heads", "head_dim")
-UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size")
-
-
-def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> tuple[str, dict]:
-    """Return the variant whose sizes are nearest to the tensors', and its fields that no tensor records.
-
-    Where the width is not the variant's, its channels per head are kept.
-
-    Raises:
-        ValueError: the tensors are of no variant of the system.
-    """
-    module = reader(name, tensors)
-    found = []
-    for variant, fields in (module.VARIANTS or system(name).VARIANTS).items():
-        fields = fields | getattr(module, "FIXED", {})
-        try:
-            inferred, model_class = shapes_of(module, tensors, with_overrides(fields, overrides))
-        except FAILURES:
-            continue  # the variant is of another kind, whose tensors these are not
-        if num_sizes(inferred) < MIN_SIZES:
-            continue
-        order = (-num_sizes(inferred), distance(inferred, fields, model_class.config_class), len(found))
-        found.append((order, variant, model_class, assumptions(fields, inferred, overrides, model_class.config_class)))
-    kinds = {}
-    for _, variant, model_class, assumed in sorted(found, key=itemgetter(0)):
-        kinds.setdefault(model_class, (variant, assumed))
-    for variant, assumed in kinds.values():
-        if fits(name, variant, tensors, assumed | overrides):
-            return variant, assumed
-    if not kinds:
-        raise ValueError(
-            f"the checkpoint does not fit: its tensors are of no variant of {name}; {first_keys(tensors)}. "
-            + kind_of(tensors)
-        )
-    return next(iter(kinds.values()))
-
-
-def fits(name: str, variant: str, tensors: dict[str, torch.Tensor], overrides: dict) -> bool:
-    """Return whether the tensors have the keys and shapes of a variant; without reading values where possible."""
-    shapes = {key: tensor.to("meta") for key, tensor in tensors.items()}
-    with torch.device("meta"):
-        try:
-            converted(name, variant, shapes, overrides)
-        except NotImplementedError:  # the conversion reads values
-            pass
-        except FAILURES:
-            return False
-        else:
-            return True
-    try:
-        converted(name, variant, dict(tensors), overrides)
-    except FAILURES:
-        return False
-    return True
-
-
-# Tensors with fewer sizes than this in a system's keys are not the system's.
-MIN_SIZES = 2
-
-# What conversions raise for tensors of another kind.
-FAILURES = (ValueError, TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError, RuntimeError)
-
-
-def find(state_dict: Mapping) -> tuple[str, str]:
-    """Return the system whose models have the checkpoint's tensors, and the nearest variant.
-
-    Raises:
-        ValueError: no system fits, or several do; the message lists these, or the reasons why other libraries' models
-            are refused.
-    """
-    tensors, found, refused = unwrap(state_dict), {}, []
-    check_weights(tensors)
-    for name in SYSTEMS:
-        try:
-            variant, assumed = nearest(name, tensors, {})
-        except ValueError as error:
-            refused += [str(error)] if "hf_vits has no such model" in str(error) else []
-            continue
-        if fits(name, variant, tensors, assumed):
-            found[name] = variant
-    if len(found) == 1:
-        return next(iter(found.items()))
-    if found:
-        layouts = {name: reader(name, tensors) for name in found}
-        listed = ", ".join(
-            f"{name} ({variant}, keys of {getattr(layouts[name], 'library', 'the original')})"
-            for name, variant in found.items()
-        )
-        raise ValueError(f"the checkpoint fits several systems, whose keys are the same: {listed}. Name one of them")
-    if refused:
-        raise ValueError(min(refused, key=len))
-    raise ValueError(f"the checkpoint is of no model that hf_vits has: {first_keys(tensors)}. " + kind_of(tensors))
-
-
-def kind_of(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return what else the tensors are, by keys that other kinds of files have."""
-    for pattern, reason in FOREIGN.items():
-        if has_key(tensors, pattern):
-            return f"It looks like {reason}"
-    return f"Known systems: {', '.join(SYSTEMS)}"
-
-
-def check_weights(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise ValueError if the tensors are not a whole model's weights but an adapter, or quantised, or the like."""
-    for pattern, reason in NO_WEIGHTS.items():
-        if has_key(tensors, pattern):
-            raise ValueError(f"the checkpoint is {reason}; {first_keys(tensors)}")
-
-
-# {regular expression of a key: what such a file is}
-NO_WEIGHTS = {
-    r".*\.lora_[AB]\b": "a LoRA adapter: merge it into its base model (peft's merge_and_unload) and convert that",
-    r".*\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|weight_scale|_packed_params)\b": "of a quantised model: convert "
-    "the model from before quantisation",
-}
-FOREIGN = {
-    r"(layer\d\.\d|features\.\d+)\.conv\d*\.|stages\.\d\.\d\.(dwconv|gamma)": "a convolutional network",
-    r"(model\.)?layers\.\d+\.self_attn\.|transformer\.h\.\d+\.": "a language model",
-    r"(text_model|visual|vision_model|text_projection)\b": "a model of images and text, such as CLIP",
-}
-
-
-def assumptions(fields: dict, inferred: dict, overrides: dict, config_class: type) -> dict:
-    """Return a variant's fields that no tensor records, with heads scaled to the recorded width."""
-    assumed = {
-        field: fields.get(field, getattr(config_class, field))
-        for field in UNRECORDED
-        if hasattr(config_class, field) and field not in inferred and field not in overrides
-    }
-    for width, heads in HEADS.items():
-        if heads in assumed and width in inferred:
-            own = fields.get(width, getattr(config_class, width))
-            assumed[heads] = heads_like(assumed[heads], own, inferred[width])
-    return assumed
-
-
-def num_sizes(inferred: dict) -> int:
-    """Return how many sizes, those of nested configurations included, tensors record."""
-    values = {key: value for key, value in inferred.items() if key not in ("num_labels", "encoder_stride")}
-    count = sum(type(value) in (int, float, list) for value in values.values())
-    return count + sum(num_sizes(value) for value in values.values() if isinstance(value, dict))
-
-
-def shapes_of(module: ModuleType | Layout, tensors: Mapping[str, torch.Tensor], fields: dict) -> tuple[dict, type]:
-    """Return the fields that the tensors record, read as a variant with these fields, and its class."""
-    recorded = module.infer_original(tensors) if hasattr(module, "infer_original") else {}
-    inferred = recorded | module.infer(module.prepare(dict(tensors), fields | recorded), fields | recorded)
-    return inferred, module.model_class(fields | inferred)
-
-
-def distance(inferred: dict, fields: dict, config_class: type) -> float:
-    """Return how far the recorded fields are from a variant's: absolute logarithms of ratios, 1 for another value."""
-    total = 0.0
-    for field, value in inferred.items():
-        own = fields.get(field, getattr(config_class, field, None))
-        pairs = zip(value, own, strict=False) if all_lists(value, own) else [(value, own)]
-        for one, other in pairs:
-            if all(isinstance(part, int | float) and part > 0 for part in (one, other)):
-                total += abs(math.log(one / other)) * (0.01 if field == "num_labels" else 1)
-            elif one != other:
-                total += 0.01 if field == "num_labels" else 1
-        total += abs(len(value) - len(own)) if all_lists(value, own) else 0
-    return total
-
-
-def all_lists(*values) -> bool:
-    return all(isinstance(value, list | tuple) for value in values)
-
-
-def heads_like(heads, own, width):
-    """Return numbers of heads for another width, with as many channels per head, or else the same number."""
-    if all_lists(heads, own, width):
-        return [heads_like(*part) for part in zip(heads, own, width, strict=False)]
-    if not all(isinstance(value, int) for value in (heads, own, width)):
-        return heads
-    scaled = width * heads // own if width * heads % own == 0 else heads
-    return scaled if scaled and width % scaled == 0 else heads
-
-
-def assumption(variant: str, assumed: dict) -> str:
-    """Return the sentence that names what is assumed, since no tensor records it."""
-    listed = ", ".join(f"{field}={list(v) if isinstance(v, tuple) else v}" for field, v in assumed.items())
-    return f"assumed as in {variant}, since no tensor records it: {listed}. Give other values as overrides (--set)"
-
-
-def first_keys(tensors: Mapping[str, torch.Tensor]) -> str:
-    return f"its first keys are {', '.join(list(tensors)[:4])}"
 
 
 # {field of a width: field of its number of heads, which no tensor records}
@@ -645,7 +423,7 @@ def original_name(name: str, variant: str) -> str:
 
 
 # {transformers' model_type: our system}, where the names differ
-THEIR_NAMES = {"vit_mae": "mae"}
+THEIR_NAMES = {"vit_mae": "mae", "vit_msn": "vit"}
 
 
 def from_transformers(model: PreTrainedModel) -> PreTrainedModel:
@@ -661,8 +439,13 @@ def to_transformers(model: PreTrainedModel) -> PreTrainedModel:
     return system_of_transformers(model).to_transformers(model)
 
 
+def name_of(model_type: str) -> str:
+    """Return the name that a system with models of this `model_type`, ours or transformers', would have."""
+    return THEIR_NAMES.get(model_type, model_type.removeprefix("hf_vits_"))
+
+
 def system_of_transformers(model: PreTrainedModel) -> ModuleType:
-    name = THEIR_NAMES.get(model.config.model_type, model.config.model_type.removeprefix("hf_vits_"))
+    name = name_of(model.config.model_type)
     if name in SYSTEMS and hasattr(system(name), "to_transformers"):
         return system(name)
     raise ValueError(f"no conversion between hf_vits and transformers for model_type {model.config.model_type!r}")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoVideoProcessor, Pre
 from transformers.utils import IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME, cached_file
 
 from .checkpoint import load_checkpoint, unwrap
-from .core import SYSTEMS, convert, find, from_transformers, layouts_of, nearest, processor, reader
+from .converting import convert
+from .core import SYSTEMS, from_transformers, layouts_of, processor, reader
+from .search import find, nearest
 
 FILE_IN_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+):(.+)")
 PROCESSORS = {VIDEO_PROCESSOR_NAME: AutoVideoProcessor, IMAGE_PROCESSOR_NAME: AutoImageProcessor}
@@ -156,11 +158,24 @@ def from_library(source: str, system: str | None, overrides: dict):
     library = hf_vits if ours else transformers
     if len(names) != 1 or not hasattr(library, names[0]):
         raise ValueError(f"config.json names the architecture {names}, which {library.__name__} does not have")
-    model = getattr(library, names[0]).from_pretrained(source, dtype="auto").eval()
-    model = model if ours else from_transformers(model)
+    model, info = getattr(library, names[0]).from_pretrained(source, dtype="auto", output_loading_info=True)
+    check_whole(model, info["missing_keys"], source)
+    model = model.eval() if ours else from_transformers(model.eval())
     if system is not None and model.config.model_type.removeprefix("hf_vits_") != system:
         raise ValueError(f"{source} holds a {config.model_type!r}, not a {system}")
     return model, saved_processor(source)
+
+
+def check_whole(model: PreTrainedModel, missing: Iterable[str], source: str) -> None:
+    """Raise ValueError if a saved model lacks weights, which would be random; a pooler alone is taken out instead.
+
+    transformers' `ViTModel` has a pooler unless told otherwise; DINO and other encoders are saved without one.
+    """
+    lacking = sorted(missing)
+    if lacking and all(key.startswith("pooler.") for key in lacking):
+        model.pooler = None
+    elif lacking:
+        raise ValueError(f"{source} lacks {len(lacking)} weights of {type(model).__name__}: {', '.join(lacking[:4])}")
 
 
 def saved_processor(source: str):

@@ -238,13 +238,12 @@ class TransformersSwin(Layout):
     def check(self, tensors):
         if has_key(tensors, r"(swinv2\.)?encoder\.layers\.0\.blocks\.0\.attention\.self\.logit_scale"):
             self.refuse("it is Swin V2, whose attention has a learned temperature")
-        if has_key(tensors, r"(swin\.)?embeddings\.position_embeddings$"):
-            self.refuse("it has absolute position embeddings")
 
     def rename(self, tensors, fields):
         names = {
             r"^swin\.": "",
             r"^embeddings\.patch_embeddings\.projection\.": "patch_embed.proj.",
+            r"^embeddings\.position_embeddings$": "absolute_pos_embed",
             r"^embeddings\.norm\.": "patch_embed.norm.",
             r"^encoder\.": "",
             r"\.attention\.(self\.)?(relative_position_bias_table|relative_position_index)$": r".attn.\2",

@@ -1,8 +1,9 @@
 """Checkpoints of self-distillation: facebookresearch/dino, bytedance/ibot, gkakogeorgiou/attmask, microsoft/esvit.
 
 The variant of a backbone converts to a `DeiTModel` (the ViT of these repositories; file names of DINO call it DeiT-S),
-a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. A variant whose name ends in
-`_full` converts a full training checkpoint to the model that trains the backbone.
+a `SwinModel` or a `CvtModel`; from a full training checkpoint it reads the teacher. After fine-tuning, a file with a
+linear classifier converts to a `DeiTForImageClassification` and so on. A variant whose name ends in `_full` converts a
+full training checkpoint to the model that trains the backbone.
 """
 
 import re
@@ -12,11 +13,11 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
 from hf_vits.models.cvt.configuration_cvt import CvtConfig
-from hf_vits.models.cvt.modeling_cvt import CvtModel
+from hf_vits.models.cvt.modeling_cvt import CvtForImageClassification, CvtModel
 from hf_vits.models.deit.configuration_deit import DeiTConfig
-from hf_vits.models.deit.modeling_deit import DeiTModel
+from hf_vits.models.deit.modeling_deit import DeiTForImageClassification, DeiTModel
 from hf_vits.models.swin.configuration_swin import SwinConfig
-from hf_vits.models.swin.modeling_swin import SwinModel
+from hf_vits.models.swin.modeling_swin import SwinForImageClassification, SwinModel
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 
 from ..systems.cvt import infer_windowed, window_renamings
@@ -30,6 +31,13 @@ from .timm_vit import infer_image_size, infer_vit, vit_fields, vit_renamings
 SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 BRANCHES = ("student", "teacher")
 FULL = "_full"
+CLASSIFIERS = {
+    DeiTModel: DeiTForImageClassification,
+    SwinModel: SwinForImageClassification,
+    CvtModel: CvtForImageClassification,
+}
+ENCODER = "model."  # what our classifiers' keys of the encoder begin with
+LAYER_SCALE = 0.1  # initial gamma of layer scale in iBOT's fine-tuning
 
 
 def vit(size: str, patch_size: int) -> dict:
@@ -77,6 +85,11 @@ def backbone_class(fields: dict) -> type[PreTrainedModel]:
     return CvtModel if "use_class_token" in fields else DeiTModel
 
 
+def encoder_class(fields: dict) -> type[PreTrainedModel]:
+    """Return the class of a backbone or, if there are classes, of a classifier."""
+    return CLASSIFIERS[backbone_class(fields)] if "num_labels" in fields else backbone_class(fields)
+
+
 def is_full(fields: dict) -> bool:
     """Return whether the fields are of a model that trains a backbone, not of a backbone."""
     return "backbone_config" in fields
@@ -87,7 +100,15 @@ def prepare_branches(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str
     tensors = {key.replace("module.", "", 1): value for key, value in tensors.items()}
     tensors = {key: value.view(1, 1, -1) if key.endswith("masked_embed") else value for key, value in tensors.items()}
     tensors = without_tables(tensors, fields)
-    return training_tensors(tensors) if is_full(fields) else backbone_tensors(tensors)
+    return training_tensors(tensors) if is_full(fields) else encoder_tensors(tensors)
+
+
+def encoder_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a backbone; if there is a linear classifier, with `model.` before the encoder's keys."""
+    tensors = backbone_tensors(tensors)
+    if "head.weight" not in tensors:
+        return tensors
+    return {key if key.startswith("head.") else f"{ENCODER}{key}": value for key, value in tensors.items()}
 
 
 def backbone_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -124,6 +145,10 @@ def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str =
     if backbone is SwinModel:
         return inferred | infer_swin(tensors, prefix)
     inferred |= infer_vit(tensors, prefix)
+    if f"{prefix}blocks.0.gamma_1" in tensors:
+        inferred["layer_scale_init_value"] = LAYER_SCALE
+    if f"{prefix}fc_norm.weight" in tensors:
+        inferred |= {"pooling": "mean", "norm_after_pooling": True}
     patch_size, num_tokens = inferred.get("patch_size", fields["patch_size"]), 1 + fields.get("distilled", False)
     return inferred | infer_image_size(tensors, prefix, num_tokens, patch_size)
 
@@ -150,7 +175,9 @@ def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     """Return the configuration fields, of a backbone or of the model that trains one, that the tensors record."""
     if not is_full(fields):
-        return infer_backbone(tensors, fields)
+        if "head.weight" not in tensors:
+            return infer_backbone(tensors, fields)
+        return infer_backbone(tensors, fields, ENCODER) | found(num_labels=size(tensors, "head.weight", 0, 2))
     backbone = infer_backbone(tensors, fields["backbone_config"], "student.backbone.")
     return infer_head(tensors) | {"backbone_config": backbone}
 
@@ -175,13 +202,19 @@ def backbone_renamings(
     token = WeightRenaming(rf"^{prefix}masked_embed$", f"{encoder}embeddings.mask_token")
     if isinstance(config, SwinConfig):
         return [token, *swin_renamings(config, encoder, prefix)]
-    return [token, *vit_renamings(encoder, prefix)]
+    names = {
+        rf"^{prefix}fc_norm\.": f"{encoder}pooler.norm.",
+        r"\.gamma_1$": ".attention_scale.gamma",
+        r"\.gamma_2$": ".mlp_scale.gamma",
+    }
+    return [token, *(WeightRenaming(old, new) for old, new in names.items()), *vit_renamings(encoder, prefix)]
 
 
 def transforms(config: DeiTConfig | SwinConfig | CvtConfig | DINOConfig) -> list[WeightRenaming]:
     """Return the renamings to our keys, of a backbone or of the model that trains one."""
     if not isinstance(config, DINOConfig):
-        return backbone_renamings(config)
+        classifier = [WeightRenaming(r"^head\.", "classifier."), *backbone_renamings(config, ENCODER, r"model\.")]
+        return [*classifier, *backbone_renamings(config)]
     names = {
         r"\.last_layer2\.": ".patch_layer.",
         r"_layer\.weight_g$": "_layer.magnitude",

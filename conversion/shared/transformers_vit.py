@@ -38,7 +38,9 @@ PLAIN = {
 
 def our_fields(theirs: PreTrainedConfig) -> dict:
     """Return our fields for a ViT of transformers, which resizes position embeddings bicubically."""
-    return copy_fields(theirs, VIT_FIELDS) | {"position_interpolation": "bicubic"}
+    stride = getattr(theirs, "encoder_stride", pair(theirs.patch_size)[0])  # ViTMSN has no decoder
+    fields = copy_fields(theirs, (*ENCODER_FIELDS, "patch_size"))
+    return fields | {"encoder_stride": stride, "position_interpolation": "bicubic"}
 
 
 def their_fields(config: PreTrainedConfig) -> dict:
@@ -84,6 +86,8 @@ def write_encoder(
     model_class, size = their_class(ours, classes), ours.config.representation_size
     if model_class is next(iter(classes.values())):
         options = {"add_pooling_layer": size is not None}
+        if getattr(ours.config, "use_mask_token", False):
+            options["use_mask_token"] = True
     else:
         check_expressible(ours.config, {"representation_size": None})
         options = {}

@@ -1,5 +1,7 @@
 """Checkpoints of microsoft/CvT, and transformers' own Cvt."""
 
+from math import isqrt
+
 import torch
 from transformers import CvtConfig as TransformersCvtConfig
 from transformers import CvtForImageClassification as TransformersCvtForImageClassification
@@ -78,11 +80,17 @@ def infer_windowed(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
     """Return the fields of microsoft/esvit's CvT that its tensors, whose keys begin with `prefix`, record."""
     stages = [f"{prefix}stage{stage}." for stage in range(count_stages(tensors, prefix))]
     mlps = [f"{stage}1.layers.0.1.fn.net.0.weight" for stage in stages]
-    qkv = f"{prefix}stage0.1.layers.0.0.fn.qkv.pw."
+    attention = f"{prefix}stage0.1.layers.0.0.fn."
+    rows = size(tensors, f"{attention}rel_pos_bias_table", 0, 2)
     return infer_stages(tensors, [f"{stage}0.proj." for stage in stages]) | found(
+        window_size=(isqrt(rows) + 1) // 2 if rows else None,
+        num_attention_heads=whole(
+            [size(tensors, f"{stage}1.layers.0.0.fn.rel_pos_bias_table", 1, 2) for stage in stages]
+        ),
+        use_relative_position_bias=rows is not None if f"{attention}proj_out.weight" in tensors else None,
         depths=whole([count(tensors, f"{stage}1.layers.") for stage in stages]),
         mlp_ratios=whole([ratio(size(tensors, mlp, 0, 2), size(tensors, mlp, 1, 2)) for mlp in mlps]),
-        qkv_bias=has_bias(tensors, qkv),
+        qkv_bias=has_bias(tensors, f"{attention}qkv.pw."),
     )
 
 
@@ -114,6 +122,7 @@ def window_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
         prefix: regular expression of what the original's keys begin with.
     """
     renamings = {
+        r"\.0\.fn\.rel_pos_bias_table$": ".attention.position_bias.table",
         rf"^{prefix}stage0\.0\.proj\.": f"{encoder}embeddings.projection.",
         rf"^{prefix}stage0\.0\.norm\.": f"{encoder}embeddings.norm.",
         rf"^{prefix}stage(\d+)\.0\.proj\.": rf"{encoder}stages.\1.embeddings.projection.",

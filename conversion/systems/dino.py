@@ -4,11 +4,12 @@ Variants have the names of its factory functions (vision_transformer.py) and the
 """
 
 import torch
+from transformers import PreTrainedModel
 
-from hf_vits.models.deit.modeling_deit import DeiTModel
 from hf_vits.pretraining.dino.modeling_dino import DINOForPreTraining
 
 from ..shared.self_distillation import (
+    encoder_class,
     infer,
     is_full,
     move_center,
@@ -29,8 +30,8 @@ VARIANTS = with_training(
 )
 
 
-def model_class(fields: dict) -> type[DeiTModel] | type[DINOForPreTraining]:
-    return DINOForPreTraining if is_full(fields) else DeiTModel
+def model_class(fields: dict) -> type[PreTrainedModel]:
+    return DINOForPreTraining if is_full(fields) else encoder_class(fields)
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:

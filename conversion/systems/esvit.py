@@ -13,8 +13,8 @@ from hf_vits.pretraining.esvit.modeling_esvit import EsViTForPreTraining
 
 from ..shared import self_distillation
 from ..shared.self_distillation import (
-    backbone_class,
     cvt,
+    encoder_class,
     is_full,
     move_center,
     prepare_branches,
@@ -40,11 +40,11 @@ POINTWISE = re.compile(r"\.fn\.(qkv\.pw|proj_out|net\.\d+)\.weight$")
 
 
 def model_class(fields: dict) -> type[PreTrainedModel]:
-    return EsViTForPreTraining if is_full(fields) else backbone_class(fields)
+    return EsViTForPreTraining if is_full(fields) else encoder_class(fields)
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    tensors = {named_part(key): value for key, value in tensors.items()}
+    tensors = {named_part(key): value for key, value in tensors.items() if not key.endswith(".rel_pos_idx")}
     tensors = {
         key: value.flatten(1) if value.ndim > 1 and POINTWISE.search(key) else value for key, value in tensors.items()
     }

@@ -79,10 +79,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
-    """Return the sizes of the stages, which are separated by the attentions that downsample.
-
-    The channels of a head's queries, keys and values are the same in every stage.
-    """
+    """Return the sizes of the stages, which are separated by the attentions that downsample."""
     blocks = [f"blocks.{index}." for index in range(count(tensors, "blocks.") or 0)]
     shrinking = [block for block in blocks if f"{block}kv.c.weight" in tensors]
     bounds = [-1, *(blocks.index(block) for block in shrinking), len(blocks)]
@@ -91,24 +88,25 @@ def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
     if not heads:
         return {}
     depths = [(end - start - 1) // 2 for start, end in pairwise(bounds)]
-    values, widths = (
-        size(tensors, f"{firsts[0]}proj.1.c.weight", 1, 2),
-        [size(tensors, f"{first}qkv.c.weight", 1, 2) for first in firsts],
-    )
-    qkv = size(tensors, f"{firsts[0]}qkv.c.weight", 0, 2)
+    values = whole([size(tensors, f"{first}proj.1.c.weight", 1, 2) for first in firsts])
+    widths = [size(tensors, f"{first}qkv.c.weight", 1, 2) for first in firsts]
+    qkv = whole([size(tensors, f"{first}qkv.c.weight", 0, 2) for first in firsts])
     inferred = found(depths=None if 0 in depths else depths, hidden_sizes=whole(widths), num_attention_heads=heads)
     inferred |= found(
         num_channels=size(tensors, "patch_embed.0.c.weight", 1, 4),
         mlp_ratio=ratio(size(tensors, "blocks.1.m.0.c.weight", 0, 2), widths[0]),
     )
-    if qkv and values and qkv > values:
-        key_dim = inferred["key_dim"] = (qkv - values) // heads[0] // 2
-        inferred["attention_ratio"] = ratio(values, heads[0] * key_dim)
+    if qkv and values and all(every > part for every, part in zip(qkv, values, strict=True)):
+        key_dims = [(every - part) // number // 2 for every, part, number in zip(qkv, values, heads, strict=True)]
+        inferred["key_dim"] = key_dims if len(set(key_dims)) > 1 else key_dims[0]
+        inferred["attention_ratio"] = ratio(values[0], heads[0] * key_dims[0])
         if shrinking and (shrunk := size(tensors, f"{shrinking[0]}proj.1.c.weight", 1, 2)):
             queries = size(tensors, f"{shrinking[0]}q.1.c.weight", 0, 2) or size(
                 tensors, f"{shrinking[0]}q.c.weight", 0, 2
             )
             inferred |= found(downsampling_attention_ratio=ratio(shrunk, queries))
+            key_dim = ratio(queries, size(tensors, f"{shrinking[0]}attention_biases", 0, 2))
+            inferred["downsampling_key_dim"] = None if key_dim == key_dims[0] else key_dim
     return inferred
 
 
@@ -154,7 +152,7 @@ def processor(variant: str, config: LevitConfig) -> dict:
 
 SHARED_FIELDS = ("num_channels", "depths", "hidden_sizes", "num_attention_heads", "id2label", "label2id")
 # Fields that transformers has per stage and the original once.
-PER_STAGE = ("key_dim", "attention_ratio", "mlp_ratio")
+PER_STAGE = ("attention_ratio", "mlp_ratio")
 # The stem, which transformers can vary and the original cannot.
 STEM = {"kernel_size": 3, "stride": 2, "padding": 1, "patch_size": STEM_STRIDE}
 
@@ -168,6 +166,7 @@ def from_transformers(model):
             raise ValueError(f"the stem of LeViT has {name}={value}, this model has {name}={getattr(theirs, name)}")
     fields = copy_fields(theirs, (*SHARED_FIELDS, "image_size", "drop_path_rate")) | {"distilled": has_teacher}
     fields |= {name: one_value(theirs, name) for name in PER_STAGE}
+    fields["key_dim"] = theirs.key_dim[0] if len(set(theirs.key_dim)) == 1 else list(theirs.key_dim)
     return read_theirs(model, model_class, fields, layout(theirs))
 
 
@@ -189,10 +188,12 @@ def to_transformers(model):
     if rows != columns:
         raise ValueError(f"transformers' Levit needs square images, got image_size={config.image_size}")
     check_expressible(config, {"hidden_act": "hardswish", "downsampling_attention_ratio": 4, "num_hidden_layers": 3})
+    check_expressible(config, {"downsampling_key_dim": None})
     theirs = TransformersLevitConfig(
         image_size=STEM_STRIDE * rows,
         **copy_fields(config, SHARED_FIELDS),
         **{name: [getattr(config, name)] * 3 for name in PER_STAGE},
+        key_dim=config.key_dims,
     )
     return write_theirs(model, their_class(model, classes(config.distilled)), theirs, layout(config))
 

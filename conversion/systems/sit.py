@@ -18,6 +18,7 @@ from hf_vits.models.sit.modeling_sit_classifier import SiTForImageClassification
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS, SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
 
+from ..shared.inference import size
 from ..shared.self_distillation import BRANCHES, FULL, backbone_tensors, infer_backbone, is_full, processor
 from ..shared.timm_vit import vit_fields, vit_renamings
 
@@ -41,6 +42,13 @@ WEIGHTS = {
 }
 # Optional layers before the classifiers of the first generation.
 REPRESENTATIONS = ("pre_logits_rot", "pre_logits_contrastive")
+# {key of a fine-tuned model: its head}; the second generation may lack the classifier on the patches.
+CLASSIFIERS = {
+    "rot_head.bias": "tokens",
+    "head_class_rot.bias": "tokens",
+    "head_data.2.bias": "tokens_and_mean",
+    "head.2.bias": "token_and_mean",
+}
 
 
 def vit(generation: int, size: str) -> dict:
@@ -61,7 +69,7 @@ VARIANTS |= {
 }
 VARIANTS |= {
     f"{name}{FINETUNED}": fields | {"head": head}
-    for generation, head in {1: "tokens", 3: "token_and_mean"}.items()
+    for generation, head in {1: "tokens", 2: "tokens_and_mean", 3: "token_and_mean"}.items()
     for name, fields in PUBLISHED[generation].items()
 }
 
@@ -124,9 +132,10 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 
 
 def infer_classifier(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    by_token = fields["head"] == "tokens"
-    bias = tensors.get("rot_head.bias" if by_token else "head.2.bias")
-    inferred = {} if bias is None else {"num_labels": len(bias)}
+    inferred = {}
+    for key, head in CLASSIFIERS.items():
+        if (num_labels := size(tensors, key, 0, 1)) is not None:
+            inferred |= {"num_labels": num_labels, "head": head}
     representation = tensors.get(f"{REPRESENTATIONS[0]}.fc.bias")
     return inferred if representation is None else inferred | {"representation_size": len(representation)}
 
@@ -180,7 +189,11 @@ def training_renamings() -> list[WeightRenaming]:
 def classifier_renamings(config: SiTClassifierConfig) -> list[WeightRenaming]:
     if config.head == "token_and_mean":
         return [WeightRenaming(r"^head\.", "classifier.")]
-    names = {}
+    names = {
+        r"^head_class_rot\.": "classifier.0.",
+        r"^head_class_contr\.": "classifier.1.",
+        r"^head_data\.": "classifier.2.",
+    }
     last = "" if config.representation_size is None else "2."
     for index, (head, representation) in enumerate(
         zip(("rot_head", "contrastive_head"), REPRESENTATIONS, strict=True)

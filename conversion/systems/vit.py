@@ -13,6 +13,7 @@ from transformers import ViTConfig as TransformersViTConfig
 from transformers import ViTForImageClassification as TransformersViTForImageClassification
 from transformers import ViTForMaskedImageModeling as TransformersViTForMaskedImageModeling
 from transformers import ViTModel as TransformersViTModel
+from transformers import ViTMSNForImageClassification, ViTMSNModel
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
 
 from hf_vits.configuration import pair
@@ -260,12 +261,20 @@ TRANSFORMERS_CLASSES = {
 }
 
 
+# ViTMSN has ViT's keys, and no pooler.
+MSN_CLASSES = {ViTModel: ViTMSNModel, ViTForImageClassification: ViTMSNForImageClassification}
+
+
 def from_transformers(model):
-    """Return ours for a `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of transformers."""
-    model_class = our_class(model, TRANSFORMERS_CLASSES)
+    """Return ours for a `ViTModel`, `ViTForImageClassification` or `ViTForMaskedImageModeling` of transformers.
+
+    Also for a `ViTMSNModel` or `ViTMSNForImageClassification`, which compute the same; back they become ViTs.
+    """
+    classes = MSN_CLASSES if model.config.model_type == "vit_msn" else TRANSFORMERS_CLASSES
+    model_class = our_class(model, classes)
     fields = our_fields(model.config) | {
         "representation_size": representation_size(model),
-        "use_mask_token": model_class is ViTForMaskedImageModeling,
+        "use_mask_token": getattr(model, "vit", model).embeddings.mask_token is not None,
     }
     return read_theirs(model, model_class, fields, vit_layout("vit"))
 

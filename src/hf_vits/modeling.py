@@ -235,6 +235,14 @@ class VitsPreTrainedModel(PreTrainedModel):
         with reading(pretrained_model_name_or_path or "", expected=(RuntimeError,)):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
+    @classmethod
+    def get_init_context(cls, *args, **kwargs) -> list:
+        """Return transformers' contexts in which `from_pretrained` builds an empty model.
+
+        torch's own initialisation is left out: on empty weights it takes a tenth of the time of loading.
+        """
+        return [*super().get_init_context(*args, **kwargs), init.no_init_weights()]
+
     def __call__(self, *args, **kwargs):
         """Call `forward`, whose **kwargs would ignore a misspelt argument, after a check of names and types.
 

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+import timm
 import torch
 
+from benchmarks.layouts import randomise
 from hf_vits.conversion import convert
 from tests.support.paths import PARITY_CASES
 
@@ -137,6 +139,25 @@ def test_sizes_are_read_from_the_file(name, variant, file, overrides, expected):
     model = convert(name, variant, resized(*file), **overrides)
     built = {field: getattr(model.config, field) for field in expected}
     assert {key: list(value) if isinstance(value, tuple) else value for key, value in built.items()} == expected
+
+
+@torch.no_grad()
+def test_swins_absolute_positions_and_patches_without_norm():
+    fields = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "img_size": 56, "num_classes": 3}
+    theirs = randomise(timm.create_model("swin_tiny_patch4_window7_224", **fields))
+    theirs.patch_embed.norm = torch.nn.Identity()
+    tensors = {re.sub(r"^layers\.1\.downsample", "layers.0.downsample", k): v for k, v in theirs.state_dict().items()}
+    tensors = {key.replace("head.fc.", "head."): value for key, value in tensors.items()}
+    table = tensors["absolute_pos_embed"] = torch.randn(1, 14 * 14, 16)
+    ours = convert("swin", "swin_tiny_patch4_window7_224", tensors)
+    assert (ours.config.image_size, ours.config.use_absolute_embeddings, ours.config.use_patch_norm) == (
+        56,
+        True,
+        False,
+    )
+    theirs.patch_embed.register_forward_hook(lambda module, inputs, output: output + table.view(1, 14, 14, 16))
+    pixel_values = torch.randn(1, 3, 56, 56)
+    torch.testing.assert_close(ours(pixel_values).logits, theirs(pixel_values), atol=1e-4, rtol=1e-4)
 
 
 def test_heads_of_another_width_are_asked_for():

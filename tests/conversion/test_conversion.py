@@ -12,8 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from benchmarks.layouts import randomise
 from hf_vits import DeiTConfig, DeiTForImageClassification, ViTConfig, ViTForImageClassification
 from hf_vits.conversion import convert, from_transformers, load_checkpoint, to_transformers, variants
+
+from ..support.hub import tiny_model
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 SIZES = SMALL | {"image_size": 32, "patch_size": 8}
@@ -208,6 +211,10 @@ def test_half_precision_checkpoints_become_float32():
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 3, "image_size": 32, "mlp_ratio": 2.0}
+PVT = {"depths": [1, 2, 1], "hidden_sizes": [8, 16, 32], "num_attention_heads": [1, 2, 4], "mlp_ratios": [2, 2, 2]}
+PVT |= {"sequence_reduction_ratios": [4, 2, 1], "patch_sizes": [4, 2, 2], "strides": [4, 2, 2], "image_size": 32}
+PVT |= {"num_encoder_blocks": 3, "layer_norm_eps": 1e-3}
 THEIRS = {
     "ViTModel": lambda: transformers.ViTModel(transformers.ViTConfig(**SIZES)),
     "ViTForImageClassification": lambda: transformers.ViTForImageClassification(
@@ -215,6 +222,21 @@ THEIRS = {
     ),
     "ViTForMaskedImageModeling": lambda: transformers.ViTForMaskedImageModeling(
         transformers.ViTConfig(**SIZES, encoder_stride=8)
+    ),
+    "ViTMSNModel": lambda: transformers.ViTMSNModel(transformers.ViTMSNConfig(**SIZES)),
+    "ViTMSNForImageClassification": lambda: transformers.ViTMSNForImageClassification(
+        transformers.ViTMSNConfig(**SIZES, num_labels=5)
+    ),
+    "SwinModel": lambda: transformers.SwinModel(transformers.SwinConfig(**SWIN)),
+    "SwinModel with positions": lambda: transformers.SwinModel(
+        transformers.SwinConfig(**SWIN, use_absolute_embeddings=True)
+    ),
+    "SwinForImageClassification": lambda: transformers.SwinForImageClassification(
+        transformers.SwinConfig(**SWIN | {"qkv_bias": False}, num_labels=5)
+    ),
+    "PvtModel": lambda: transformers.PvtModel(transformers.PvtConfig(**PVT)),
+    "PvtForImageClassification": lambda: transformers.PvtForImageClassification(
+        transformers.PvtConfig(**PVT, num_labels=5)
     ),
     "DeiTForImageClassification": lambda: transformers.DeiTForImageClassification(
         transformers.DeiTConfig(**SIZES, num_labels=5)
@@ -228,14 +250,15 @@ THEIRS = {
 @pytest.mark.parametrize("name", THEIRS)
 def test_transformers_models_become_ours_and_theirs_again(name, tmp_path):
     torch.manual_seed(0)
-    THEIRS[name]().save_pretrained(tmp_path)
+    randomise(THEIRS[name]()).save_pretrained(tmp_path)
+    name = name.partition(" ")[0]
     theirs = getattr(transformers, name).from_pretrained(tmp_path)  # through their layout on disk
     pixel_values, arguments = torch.randn(2, 3, 32, 32), {}
     if name == "ViTForMaskedImageModeling":
         arguments["bool_masked_pos"] = torch.arange(32).reshape(2, 16) % 3 == 0
     ours = from_transformers(theirs)
     back = to_transformers(ours)
-    assert type(back) is type(theirs)
+    assert type(back).__name__ == name.replace("MSN", "")  # which computes the same
     assert same(back.state_dict(), theirs.state_dict())
     with torch.no_grad():
         expected, got = theirs.eval()(pixel_values, **arguments), ours(pixel_values, **arguments)
@@ -264,11 +287,33 @@ def test_transformers_models_become_ours_and_theirs_again(name, tmp_path):
             "layer_scale_init_value",
         ),
         (lambda: DeiTForImageClassification(DeiTConfig(**SIZES, num_parallel_branches=2)), "num_parallel_branches"),
+        (lambda: tiny_model("swin", use_mask_token=True), "use_mask_token=False"),
+        (lambda: tiny_model("swin", use_patch_norm=False), "use_patch_norm=True"),
+        (lambda: tiny_model("swin", hidden_sizes=[8, 16, 24]), r"hidden_sizes=\[8, 16, 32\]"),
+        (lambda: tiny_model("swin", hidden_sizes=[8, 16, 32], layer_norm_eps=1e-6), "layer_norm_eps=1e-06"),
+        (lambda: tiny_model("swin", hidden_sizes=[8, 16, 32], window_size=7), "window_size=7 in all stages"),
+        (lambda: tiny_model("pvt"), "embedding_norm_eps=1e-06"),
+        (lambda: tiny_model("pvt", embedding_norm_eps=1e-6, image_size=[32, 64]), "square images"),
+        (lambda: tiny_model("pvt", embedding_norm_eps=1e-6, patch_sizes=[2, 2, 2]), "patch_sizes 4, 2, 2"),
     ],
 )
 def test_what_transformers_lacks_is_named(model, reason):
     with pytest.raises(ValueError, match=reason):
         to_transformers(model())
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (lambda: transformers.SwinModel(transformers.SwinConfig(**SWIN), use_mask_token=True), "single patches"),
+        (lambda: transformers.SwinModel(transformers.SwinConfig(**SWIN | {"window_size": 7})), "window_size=7"),
+        (lambda: transformers.SwinModel(transformers.SwinConfig(**SWIN, layer_norm_eps=1e-6)), "layer_norm_eps"),
+        (lambda: transformers.PvtModel(transformers.PvtConfig(**PVT | {"strides": [4, 2, 1]})), "patches that touch"),
+    ],
+)
+def test_what_ours_lack_is_named(model, reason):
+    with pytest.raises(ValueError, match=reason):
+        from_transformers(model())
 
 
 @pytest.mark.parametrize("system", ["vit", "deit", "cct"])

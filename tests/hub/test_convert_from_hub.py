@@ -49,6 +49,28 @@ def test_a_repository_of_transformers_becomes_model_and_processor(hub):
         torch.testing.assert_close(ours(pixel_values).logits, theirs(pixel_values).logits, atol=1e-4, rtol=1e-4)
 
 
+def test_an_encoder_saved_as_vit_without_pooler_has_none(hub):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    config = transformers.ViTConfig(**sizes, image_size=32, patch_size=8)
+    theirs = randomise(transformers.ViTModel(config, add_pooling_layer=False))
+    theirs.push_to_hub("user/dino", token=hub.token)
+    ours, _ = hf_vits.load("user/dino")
+    pixel_values = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        outputs, expected = ours(pixel_values), theirs(pixel_values).last_hidden_state
+    torch.testing.assert_close(outputs.last_hidden_state, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(outputs.pooler_output, expected[:, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_repository_that_lacks_weights_is_refused(tmp_path):
+    config = transformers.SwinConfig(embed_dim=8, depths=[1], num_heads=[1], window_size=4, image_size=16)
+    theirs = transformers.SwinForImageClassification(config)
+    weights = {key: value for key, value in theirs.state_dict().items() if not key.startswith("classifier")}
+    theirs.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ValueError, match=r"lacks 2 weights of SwinForImageClassification: classifier\.bias"):
+        hf_vits.load(tmp_path)
+
+
 def test_a_file_in_any_repository_is_converted(hub, tmp_path):
     options = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "img_size": 56, "num_classes": 3}
     theirs = randomise(timm.create_model("swin_tiny_patch4_window7_224", **options))

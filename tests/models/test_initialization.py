@@ -7,7 +7,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_vits.auto import ROWS
+from hf_vits.models.deit.modeling_deit import DeiTForImageClassification
 from tests.support.forms import TINY_DEIT, forms, pretraining_forms
+from tests.support.hub import tiny_model
 
 ARCHITECTURES = {row.name: row for row in ROWS}
 PROBE = ("LinearProbe", "linear_probe", {"backbone_config": TINY_DEIT, "batch_norm": True}, ())
@@ -58,3 +60,16 @@ def test_post_init_runs_once_on_a_complete_model(architecture, fields, auto_clas
         assert submodules(model) == calls[-1][1], f"{name}: submodules were added or replaced after post_init"
         inner = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
         assert {id(part) for part in inner} <= {id(made) for made in models}
+
+
+def test_loading_leaves_out_torchs_initialisation_of_empty_weights(tmp_path, monkeypatch):
+    tiny_model("deit", num_labels=3).save_pretrained(tmp_path)
+    drawn = []
+    kaiming = nn.init.kaiming_uniform_
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda *args, **more: drawn.append(1) or kaiming(*args, **more))
+    model = DeiTForImageClassification.from_pretrained(tmp_path)
+    assert not drawn
+    other = DeiTForImageClassification.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True)
+    assert 0 < other.classifier.weight.std() < 0.05  # a new classifier is initialised as the model does it
+    weights = model.state_dict()
+    assert all(weights[key].equal(v) for key, v in other.state_dict().items() if "classifier" not in key)

@@ -16,8 +16,10 @@ from .record import eager_attentions, recording
 from .self_distillation import check_head, compute_steps, head_fields, views_of_step
 from .self_supervision import (
     LOSS_FIELDS,
+    MIXUP,
     compute_dino_loss,
     compute_schedules,
+    mixing_of,
     set_center,
     temperatures,
     tensors,
@@ -61,15 +63,15 @@ def check_backbone(config: Config, built) -> None:
             qkv_bias=built.qkv_bias,
             drop_rate=built.hidden_dropout_prob,
             attn_drop_rate=built.attention_probs_dropout_prob,
-            use_ape=False,
-            patch_norm=True,
+            use_ape=built.use_absolute_embeddings,
+            patch_norm=built.use_patch_norm,
         )
         return
     stages = len(built.depths)
     fields = {
         "init": "trunc_norm",
         "num_stages": stages,
-        "rel_pos_embed": False,
+        "rel_pos_embed": built.use_relative_position_bias,
         "shift": [False] * stages,
         "patch_size": built.patch_sizes,
         "window_size": [built.window_size] * stages,
@@ -130,6 +132,7 @@ def compute_region_loss(case: Case) -> dict[str, torch.Tensor]:
     def split(flat: torch.Tensor) -> list[torch.Tensor]:
         return [part.unflatten(0, (batch, -1)) for part in flat.split([size * batch for size in sizes])]
 
+    config.unused("use_mixup", *MIXUP)  # the original's loss over regions does not read the targets of mixed images
     views, student_regions = inputs["s_cls"].requires_grad_(), inputs["s_region"].requires_grad_()
     temperature = temperatures(config)[config["epoch"]]
     objective = EsViTLoss(views.shape[-1], teacher_temperature=temperature, **config.renamed(LOSS_FIELDS))
@@ -177,8 +180,12 @@ def compute_two_steps(case: Case) -> dict[str, torch.Tensor]:
         centers["center_grid"] = "region_center"
 
     def forward(step: int):
-        return model(*views_of_step(case, step)), {}
+        mixing = None
+        if not case.config["use_dense_prediction"]:
+            mixing = mixing_of({name: v for name, v in tensors(case).items() if name.startswith(f"step{step + 1}_")})
+        return model(*views_of_step(case, step), mixing), {}
 
+    case.config.unused("use_mixup", *MIXUP)
     return compute_steps(case, model, centers, forward)
 
 

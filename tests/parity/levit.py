@@ -59,7 +59,7 @@ def check(config: Config, built) -> None:
         embed_dim=built.hidden_sizes,
         num_heads=built.num_attention_heads,
         depth=built.depths,
-        key_dim=[built.key_dim] * stages,
+        key_dim=built.key_dims,
         attn_ratio=[built.attention_ratio] * stages,
         mlp_ratio=[built.mlp_ratio] * stages,
         img_size=built.image_size,
@@ -67,7 +67,8 @@ def check(config: Config, built) -> None:
         num_classes=built.num_labels,
         distillation=built.distilled,
         down_ops=[
-            ["Subsample", built.key_dim, width // built.key_dim, *ratios, 2] for width in built.hidden_sizes[:-1]
+            ["Subsample", built.key_dim_between, width // built.key_dim_between, *ratios, 2]
+            for width in built.hidden_sizes[:-1]
         ],
     )
 

@@ -18,6 +18,7 @@ from hf_vits.training.loop.callbacks import (
 
 from .golden import Case, Config
 from .record import eager_attentions, recording
+from .self_supervision import first_masked_epoch
 
 # Heads of the factory functions, which are 64 wide throughout.
 HEADS = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12, "vit_large": 16}
@@ -241,7 +242,10 @@ def temperature_schedules(loss: Config | dict) -> dict:
     for attribute, infix in (("teacher_temperature", ""), ("teacher_patch_temperature", "patch_")):
         if f"teacher_{infix}temp" in loss:
             schedules[attribute] = teacher_temperature(
-                loss[f"warmup_teacher_{infix}temp"], loss[f"teacher_{infix}temp"], loss["warmup_teacher_temp_epochs"]
+                loss[f"warmup_teacher_{infix}temp"],
+                loss[f"teacher_{infix}temp"],
+                loss["warmup_teacher_temp_epochs"],
+                first_masked_epoch(loss) if infix else 0,
             )
     return schedules
 

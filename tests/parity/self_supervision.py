@@ -8,6 +8,9 @@ from hf_vits.optim.schedules import cosine, teacher_temperature
 
 from .golden import Case, Config
 
+# Options of how images were mixed, of which the targets are the result.
+MIXUP = ("mixup", "cutmix", "cutmix_minmax", "mixup_prob", "mixup_switch_prob", "mixup_mode", "num_mixup_views")
+MIXUP += ("smoothing",)
 LOSS_FIELDS = {"student_temp": "student_temperature", "center_momentum": "center_momentum"}
 
 
@@ -16,11 +19,19 @@ def tensors(case: Case) -> dict[str, torch.Tensor]:
 
 
 def temperatures(config: Config, suffix: str = "") -> np.ndarray:
-    """The teacher's temperature of every epoch, as a loss's case configures it."""
+    """The teacher's temperature of every epoch, as a loss's case configures it; suffix "2" is that of patches."""
     schedule = teacher_temperature(
-        config[f"warmup_teacher_temp{suffix}"], config[f"teacher_temp{suffix}"], config["warmup_teacher_temp_epochs"]
+        config[f"warmup_teacher_temp{suffix}"],
+        config[f"teacher_temp{suffix}"],
+        config["warmup_teacher_temp_epochs"],
+        first_masked_epoch(config) if suffix else 0,
     )
     return np.array([schedule(epoch) for epoch in range(config["nepochs"])])
+
+
+def first_masked_epoch(config: Config) -> int:
+    """The number of epochs without masks, an argument of the original's loss and of its script."""
+    return next((config[name] for name in ("mim_start_epoch", "pred_start_epoch") if name in config), 0)
 
 
 def compute_schedules(case: Case) -> dict[str, torch.Tensor]:
@@ -53,6 +64,14 @@ def set_center(center: torch.nn.Module, value: torch.Tensor) -> None:
     center.value.copy_(value.flatten())
 
 
+def mixing_of(inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """The targets of mixed images (crops, batch, batch), in one tensor or in one per crop; None if there are none."""
+    targets = [value for name, value in inputs.items() if "targets" in name or "mix" in name]
+    if len(targets) == 1 and targets[0].ndim == 3:
+        return targets[0]
+    return torch.stack(targets) if targets else None
+
+
 @torch.enable_grad()
 def compute_dino_loss(case: Case) -> dict[str, torch.Tensor]:
     config, inputs = case.config, tensors(case)
@@ -64,7 +83,10 @@ def compute_dino_loss(case: Case) -> dict[str, torch.Tensor]:
     )
     set_center(objective.center, inputs["center"])
     crops = student.unflatten(0, (config["ncrops"], config["batch"]))
-    loss, _ = objective(crops, inputs["teacher_output"].unflatten(0, (2, config["batch"])))
+    mixing = mixing_of(inputs)
+    config.check(use_mixup=mixing is not None)
+    config.unused(*MIXUP)
+    loss, _ = objective(crops, inputs["teacher_output"].unflatten(0, (2, config["batch"])), mixing)
     loss.backward()
     return {
         "loss": loss[None],

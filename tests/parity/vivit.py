@@ -181,8 +181,9 @@ def compute_heads(case: Case) -> dict[str, torch.Tensor]:
     """Loss of two heads, and whether both are right: at once, or among the five most probable pairs."""
     inputs = {name: torch.from_numpy(value) for name, value in case.inputs().items()}
     logits, labels, sizes = inputs["logits"], inputs["labels"].long(), case.config["class_splits"]
-    assert len(case.config["split_names"]) == len(sizes)
-    loss, _ = MultiHeadCrossEntropy(sizes, case.config["label_smoothing"])(logits, labels)
+    assert len(case.config.get("split_names", sizes)) == len(sizes)
+    # Without smoothing, the original's configurations have None or no such field.
+    loss, _ = MultiHeadCrossEntropy(sizes, case.config.get("label_smoothing") or 0.0)(logits, labels)
     best = joint_scores(logits, sizes).topk(5).indices
     hits = best == joint_labels(labels, sizes)[:, None]
     return {

@@ -289,6 +289,32 @@ def test_fine_tuned_checkpoints():
     outputs = model(CLEAN[:, 0])
     torch.testing.assert_close(outputs.token_logits[:, 1], expected, atol=1e-5, rtol=1e-5)
 
+    state = checkpoint("gen2_step_tiny")
+    prefix = "backbone."
+    state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    state |= {"head_class_rot.weight": torch.randn(5, 48), "head_class_rot.bias": torch.randn(5)}
+    state |= {"head_class_contr.weight": torch.randn(5, 48), "head_class_contr.bias": torch.randn(5)}
+    model = convert("sit", "gen2_vit_small_patch16_finetuned", state, **tiny(48))
+    assert model.config.head == "tokens"
+    state |= {"head_data.0.weight": torch.randn(192, 48), "head_data.0.bias": torch.randn(192)}
+    state |= {"head_data.2.weight": torch.randn(5, 192), "head_data.2.bias": torch.randn(5)}
+    model = convert("sit", "gen1_vit_base_patch16_finetuned", state, **tiny(48))
+    tokens = model.model(CLEAN[:, 0]).last_hidden_state
+    hidden = torch.nn.functional.gelu(
+        tokens[:, 2:].mean(dim=1) @ state["head_data.0.weight"].T + state["head_data.0.bias"]
+    )
+    expected = torch.stack(
+        [
+            tokens[:, 0] @ state["head_class_rot.weight"].T + state["head_class_rot.bias"],
+            tokens[:, 1] @ state["head_class_contr.weight"].T + state["head_class_contr.bias"],
+            hidden @ state["head_data.2.weight"].T + state["head_data.2.bias"],
+        ],
+        dim=1,
+    )
+    outputs = model(CLEAN[:, 0])
+    torch.testing.assert_close(outputs.token_logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(outputs.logits, expected.mean(dim=1), atol=1e-5, rtol=1e-5)
+
     state = checkpoint("gen3_step_tiny")
     prefix = "student.module.backbone."
     state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

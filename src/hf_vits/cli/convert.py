@@ -180,23 +180,24 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def from_saved(args: argparse.Namespace, overrides: dict[str, Any]):
     """Return the hf_vits model and the processor of a folder or Hub repository saved by hf_vits or transformers."""
     from hf_vits import conversion
+    from hf_vits.conversion.core import name_of  # pyright: ignore[reportMissingImports] - of conversion/
 
-    from .models import load_model, load_processor
+    from .models import load_config, load_model, load_processor
 
     conversion.system(args.system)
     if args.original_config:
         raise ValueError(f"--original-config is for original checkpoints; {args.checkpoint} has its own configuration")
     if overrides:
         raise ValueError(f"--set is for original checkpoints; {args.checkpoint} has a configuration of its own")
-    model = load_model(args.checkpoint)
-    model_type = model.config.model_type
+    model_type = load_config(args.checkpoint).model_type
     is_ours = model_type.startswith("hf_vits_")
-    if model_type.removeprefix("hf_vits_") != args.system or is_ours != (args.variant == "hf_vits"):
+    if name_of(model_type) != args.system or is_ours != (args.variant == "hf_vits"):
         owner = "hf_vits" if is_ours else "transformers"
         raise ValueError(f"{args.checkpoint} holds a {model_type!r} of {owner}, not a {args.system} of {args.variant}")
     if is_ours and not args.to_transformers:
         raise ValueError(f"{args.checkpoint} is a model of hf_vits already; --to-transformers converts it")
-    return (model if is_ours else conversion.from_transformers(model)), load_processor(args.checkpoint)
+    model = load_model(args.checkpoint) if is_ours else conversion.load(args.checkpoint)[0]
+    return model, load_processor(args.checkpoint)
 
 
 def in_transformers_layout(model, processor):

@@ -22,6 +22,7 @@ FORMS = (
             "depths": [1, 1, 2],
             "num_attention_heads": [1, 2, 4],
             "window_size": 3,
+            "use_relative_position_bias": True,
             "use_class_token": False,
         },
         attentions=4,

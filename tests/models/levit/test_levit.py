@@ -1,5 +1,7 @@
 """What neither golden cases nor conformance show of LeViT."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from transformers import LevitModel as TransformersLevitModel
 import hf_vits
 from hf_vits import LevitConfig, LevitForImageClassification, LevitModel
 from hf_vits.conversion import convert, from_transformers, to_transformers
+from hf_vits.conversion.systems.levit import blocks
 from hf_vits.layers.relative_position import DistanceBias
 
 from ...support.hub import tiny_model
@@ -147,7 +150,7 @@ def test_a_residual_branch_starts_at_zero():
 )
 @torch.no_grad()
 def test_transformers_layout_goes_both_ways(their_class):
-    sizes = SIZES | {"key_dim": [8, 8, 8]}
+    sizes = SIZES | {"key_dim": [8, 16, 4]}
     theirs = settled(their_class(TransformersLevitConfig(image_size=80, num_labels=5, **sizes)))
     for name, parameter in theirs.named_parameters():
         if name.endswith("attention_biases"):
@@ -167,6 +170,41 @@ def test_transformers_layout_goes_both_ways(their_class):
         torch.testing.assert_close(outputs[name], expected[name], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("fields", [{"key_dim": [8, 16, 4]}, {"downsampling_key_dim": 4}], ids=str)
+def test_channels_of_heads_are_read_from_the_file(fields):
+    """By transformers' keys, which become the original's, and by the original's."""
+    ours = tiny_model("levit", depths=[1, 1, 2], **fields)
+    tensors = {key: value.detach() for key, value in ours.state_dict().items()}
+    original = {old(key, ours.config): value for key, value in tensors.items()}
+    back = convert("levit", "LeViT_128S", original)
+    assert back.config.key_dims == ours.config.key_dims
+    assert back.config.downsampling_key_dim == ours.config.downsampling_key_dim
+    assert all(torch.equal(value, tensors[key]) for key, value in back.state_dict().items())
+
+
+def old(key: str, config) -> str:
+    """The original's name of one of our tensors."""
+    for index, (place, is_residual) in enumerate(blocks(config)):
+        key = key.replace(place, f"blocks.{index}.m." if is_residual else f"blocks.{index}.")
+    key = re.sub(
+        r"^model\.embeddings\.projection\.(\d)\.(\d)\.",
+        lambda m: f"patch_embed.{2 * int(m[1])}.{['c', 'bn'][int(m[2])]}.",
+        key,
+    )
+    names = {
+        "position_bias.table": "attention_biases",
+        ".up.": ".0.",
+        ".down.": ".2.",
+        "key_value.": "kv.",
+        "query.": "q.1.",
+    }
+    for ours, theirs in (names | {"projection.": "proj.1.", "distillation_classifier.": "head_dist."}).items():
+        key = key.replace(ours, theirs)
+    head = key.startswith(("classifier", "head_dist"))
+    key = key.replace("classifier.", "head.").replace(".linear.", ".l." if head else ".c.")
+    return key.replace(".norm.", ".bn.")
+
+
 def test_what_transformers_or_the_original_lacks_is_refused():
     with pytest.raises(ValueError, match="hidden_act='hardswish'"):
         to_transformers(tiny_model("levit", hidden_act="gelu"))
@@ -174,8 +212,10 @@ def test_what_transformers_or_the_original_lacks_is_refused():
         to_transformers(tiny_model("levit", image_size=[32, 48]))
     with pytest.raises(ValueError, match="stem of LeViT has padding=1"):
         from_transformers(TransformersLevitModel(TransformersLevitConfig(padding=2)))
-    with pytest.raises(ValueError, match="one key_dim for all stages"):
-        from_transformers(TransformersLevitModel(TransformersLevitConfig(key_dim=[16, 16, 32])))
+    with pytest.raises(ValueError, match="one attention_ratio for all stages"):
+        from_transformers(TransformersLevitModel(TransformersLevitConfig(attention_ratio=[2, 2, 4])))
+    with pytest.raises(ValueError, match="downsampling_key_dim=None"):
+        to_transformers(tiny_model("levit", downsampling_key_dim=4))
 
 
 def test_biases_of_another_image_size_are_not_resized():
@@ -188,6 +228,7 @@ def test_biases_of_another_image_size_are_not_resized():
     ("fields", "message"),
     [
         ({"hidden_sizes": [100, 256, 384]}, "multiple of 8"),
+        ({"key_dim": [8, 8]}, "one value or one per stage"),
         ({"key_dim": 200}, "hidden_sizes must not be below key_dim"),
         ({"num_attention_heads": [4, 8]}, "num_attention_heads needs one value per stage"),
         ({"mlp_ratio": 0}, "mlp_ratio must be positive"),

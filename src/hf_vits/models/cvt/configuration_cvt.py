@@ -22,6 +22,8 @@ class CvtConfig(VitsHierarchicalConfig):
         key_value_stride: stride of this downsampling.
         window_size: side of the attention windows in tokens, as in EsViT; None for global attention. With windows, one
             convolution precedes queries, keys and values; `key_value_projection` and `key_value_stride` are not used.
+        use_relative_position_bias: whether the attention in windows has a learned bias per head and offset; on a
+            feature map smaller than a window, its smaller offsets apply.
         use_class_token: whether the last stage has a class token, which is then pooled instead of the mean; not with
             windows.
         drop_path_rate: stochastic depth, rising linearly from 0 over the layers of the last stage, with 0 in the other
@@ -50,6 +52,7 @@ class CvtConfig(VitsHierarchicalConfig):
     key_value_projection: Literal["convolution", "average"] = "convolution"
     key_value_stride: int = 2
     window_size: int | None = None
+    use_relative_position_bias: bool = False
     use_class_token: bool = True
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
@@ -68,6 +71,8 @@ class CvtConfig(VitsHierarchicalConfig):
             raise ValueError(
                 f"a class token is in no window: window_size={self.window_size} needs use_class_token=False"
             )
+        if self.window_size is None and self.use_relative_position_bias:
+            raise ValueError("relative positions are those in windows: use_relative_position_bias needs a window_size")
 
 
 __all__ = ["CvtConfig"]

@@ -14,6 +14,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ...layers.attention import Attention, SelfAttention, attend
 from ...layers.convolution import ConvNorm, to_map, to_tokens
 from ...layers.patch import ConvEmbedding, check_pixel_values
+from ...layers.relative_position import RelativePositionBias
 from ...layers.stages import TokenStage
 from ...layers.transformer import PreNormLayer, drop_path_rates, drop_path_rates_of_stages
 from ...layers.window import merge, pad_to_windows, partition
@@ -98,6 +99,9 @@ class CvtWindowAttention(SelfAttention):
         self.scaling = hidden_size**-0.5
         self.window_size = config.window_size
         self.convolution = ConvNorm(hidden_size, hidden_size, 3, groups=hidden_size)
+        self.position_bias = None
+        if config.use_relative_position_bias:
+            self.position_bias = RelativePositionBias((self.window_size,) * 2, config.num_attention_heads[stage])
 
     def forward(
         self, hidden_states: torch.Tensor, grid: tuple[int, int], **kwargs
@@ -107,9 +111,17 @@ class CvtWindowAttention(SelfAttention):
         window = (side, side)
         padded = pad_to_windows(hidden_states.unflatten(1, grid), window)
         convolved = self.convolution(padded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        attended, probabilities = super().forward(partition(convolved, window), **kwargs)
+        attended, probabilities = super().forward(partition(convolved, window), self.bias(side), **kwargs)
         feature_map = merge(attended, window, tuple(padded.shape[1:3]))
         return feature_map[:, : grid[0], : grid[1]].flatten(1, 2), probabilities
+
+    def bias(self, side: int) -> torch.Tensor | None:
+        """Return the bias (1, heads, queries, keys) in a window of this side, no larger than `window_size`."""
+        if self.position_bias is None:
+            return None
+        windows = (self.window_size,) * 2
+        bias = self.position_bias().unflatten(3, windows).unflatten(2, windows)
+        return bias[:, :, :side, :side, :side, :side].flatten(4).flatten(2, 3)
 
 
 class CvtLayer(PreNormLayer):

@@ -12,8 +12,9 @@ class LevitConfig(VitsHierarchicalConfig):
     Args:
         image_size: largest input, in pixels, since attention biases are learned for the distances of its tokens.
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage. The downsampling attention
-            before a stage has (channels of the previous stage) // key_dim heads.
-        key_dim: channels of a head's queries and keys.
+            before a stage has (channels of the previous stage) // downsampling_key_dim heads.
+        key_dim: channels of a head's queries and keys, one number or one per stage.
+        downsampling_key_dim: the same in the downsampling attentions; None for the first stage's.
         attention_ratio, downsampling_attention_ratio: channels of a head's values divided by `key_dim`, in the layers
             and in the downsampling attention.
         mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
@@ -23,7 +24,7 @@ class LevitConfig(VitsHierarchicalConfig):
 
     model_type = "hf_vits_levit"
     size_fields = ("image_size", "num_channels", "depths", "hidden_sizes", "num_attention_heads", "key_dim")
-    size_fields += ("attention_ratio", "downsampling_attention_ratio", "mlp_ratio")
+    size_fields += ("downsampling_key_dim", "attention_ratio", "downsampling_attention_ratio", "mlp_ratio")
     rate_fields = ("drop_path_rate",)
 
     image_size: int | list[int] | tuple[int, int] = 224
@@ -31,7 +32,8 @@ class LevitConfig(VitsHierarchicalConfig):
     depths: list[int] | tuple[int, ...] = (2, 3, 4)
     hidden_sizes: list[int] | tuple[int, ...] = (128, 256, 384)
     num_attention_heads: list[int] | tuple[int, ...] = (4, 6, 8)
-    key_dim: int = 16
+    key_dim: int | list[int] | tuple[int, ...] = 16
+    downsampling_key_dim: int | None = None
     attention_ratio: float | int = 2
     downsampling_attention_ratio: float | int = 4
     mlp_ratio: float | int = 2
@@ -41,19 +43,31 @@ class LevitConfig(VitsHierarchicalConfig):
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
+    @property
+    def key_dims(self) -> list[int]:
+        """Channels of a head's queries and keys in the layers of each stage."""
+        return [self.key_dim] * len(self.depths) if isinstance(self.key_dim, int) else list(self.key_dim)
+
+    @property
+    def key_dim_between(self) -> int:
+        """Channels of a head's queries and keys in the downsampling attentions."""
+        return self.key_dims[0] if self.downsampling_key_dim is None else self.downsampling_key_dim
+
     def check(self) -> None:
         super().check()
-        for name in ("attention_ratio", "downsampling_attention_ratio"):
-            self.check_ratio(name, [self.key_dim])
+        if len(self.key_dims) != len(self.depths):
+            raise ValueError(f"key_dim needs one value or one per stage, got {self.key_dim} for depths={self.depths}")
+        self.check_ratio("attention_ratio", self.key_dims)
+        self.check_ratio("downsampling_attention_ratio", [self.key_dim_between])
         if self.hidden_sizes[0] % 8:
             raise ValueError(
                 "the stem doubles its channels three times: the first of hidden_sizes must be a multiple of 8, got "
                 f"hidden_sizes={self.hidden_sizes}"
             )
-        if min(self.hidden_sizes) < self.key_dim:
+        if min(self.hidden_sizes) < self.key_dim_between:
             raise ValueError(
                 "a stage needs channels for one head at least: hidden_sizes must not be below key_dim, got "
-                f"hidden_sizes={self.hidden_sizes} and key_dim={self.key_dim}"
+                f"hidden_sizes={self.hidden_sizes} and key_dim={self.key_dim_between}"
             )
 
 

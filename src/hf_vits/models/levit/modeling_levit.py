@@ -70,10 +70,11 @@ class LevitAttention(Attention):
     """Self-attention with a bias per distance and values wider than keys."""
 
     def __init__(self, config: LevitConfig, stage: int):
-        super().__init__(config, config.key_dim**-0.5)
+        key_dim = config.key_dims[stage]
+        super().__init__(config, key_dim**-0.5)
         hidden_size = config.hidden_sizes[stage]
         self.num_heads = config.num_attention_heads[stage]
-        self.head_sizes = [config.key_dim, config.key_dim, int(config.attention_ratio * config.key_dim)]
+        self.head_sizes = [key_dim, key_dim, int(config.attention_ratio * key_dim)]
         self.qkv = LinearNorm(hidden_size, self.num_heads * sum(self.head_sizes))
         self.position_bias = DistanceBias(grid_of(*pair(config.image_size), stage), self.num_heads)
         self.activation = ACT2FN[config.hidden_act]
@@ -92,11 +93,12 @@ class LevitDownsamplingAttention(Attention):
     """Downsampling attention: tokens of every second row and column attend to all tokens, with more channels."""
 
     def __init__(self, config: LevitConfig, stage: int):
-        super().__init__(config, config.key_dim**-0.5)
+        key_dim = config.key_dim_between
+        super().__init__(config, key_dim**-0.5)
         hidden_size = config.hidden_sizes[stage - 1]
-        self.num_heads = hidden_size // config.key_dim
-        self.head_sizes = [config.key_dim, int(config.downsampling_attention_ratio * config.key_dim)]
-        self.query = LinearNorm(hidden_size, self.num_heads * config.key_dim)
+        self.num_heads = hidden_size // key_dim
+        self.head_sizes = [key_dim, int(config.downsampling_attention_ratio * key_dim)]
+        self.query = LinearNorm(hidden_size, self.num_heads * key_dim)
         self.key_value = LinearNorm(hidden_size, self.num_heads * sum(self.head_sizes))
         grid = grid_of(*pair(config.image_size), stage - 1)
         self.position_bias = DistanceBias(grid, self.num_heads, query_stride=2)

@@ -14,9 +14,10 @@ class SiTClassifierConfig(DeiTConfig):
     The fields of `DeiTConfig` describe the backbone, and:
 
     Args:
-        head: "tokens" for a linear classifier on every prefix token, with averaged logits and summed losses (first
-            generation); or "token_and_mean" for an MLP on the class token concatenated with the mean of the patches
-            (third generation).
+        head: "tokens" for a linear classifier on every prefix token (first generation); "tokens_and_mean" for these
+            and an MLP on the mean of the patches (second generation), both with averaged logits and summed losses; or
+            "token_and_mean" for an MLP on the class token concatenated with the mean of the patches (third
+            generation).
         representation_size: with "tokens", channels of a linear layer with tanh before each classifier; None for none.
     """
 
@@ -26,20 +27,22 @@ class SiTClassifierConfig(DeiTConfig):
     num_attention_heads: int = 12
     intermediate_size: int = 3072
     distilled: bool = True
-    head: Literal["tokens", "token_and_mean"] = "tokens"
+    head: Literal["tokens", "tokens_and_mean", "token_and_mean"] = "tokens"
 
     @property
     def pooler_size(self) -> int:
-        """Channels of the concatenated prefix tokens, or of class token and mean of the patches."""
-        return self.hidden_size * (self.num_prefix_tokens if self.head == "tokens" else 2)
+        """Channels of the concatenated tokens that the head reads, the mean of the patches being one."""
+        if self.head == "token_and_mean":
+            return 2 * self.hidden_size
+        return self.hidden_size * (self.num_prefix_tokens + (self.head == "tokens_and_mean"))
 
     def check(self) -> None:
         super().check()
         if not self.use_class_token:
             raise ValueError("the classifiers read class tokens: use_class_token must be True")
-        if self.head == "token_and_mean" and self.representation_size is not None:
+        if self.head != "tokens" and self.representation_size is not None:
             raise ValueError(
-                'head="token_and_mean" has no representation layer: representation_size must be None, got '
+                f'head="{self.head}" has no representation layer: representation_size must be None, got '
                 f"{self.representation_size}"
             )
 

@@ -1,6 +1,7 @@
 """Fine-tuned classifiers of Sara-Ahmed/SiT (arXiv 2104.03602): a ViT with the classifiers of SiT's generations.
 
-Commit 1aacd6a, vision_transformer_SiT.py and engine.py (`train_finetune`); commit 7f22e9c, vision_transformer.py.
+Commit 1aacd6a, vision_transformer_SiT.py and engine.py (`train_finetune`); commit 7e553e7, vision_transformer_SiT.py;
+commit 7f22e9c, vision_transformer.py.
 """
 
 from dataclasses import dataclass
@@ -19,27 +20,28 @@ from .configuration_sit_classifier import SiTClassifierConfig
 class SiTClassifierOutput(ClassifierOutput):
     """Output of a fine-tuned SiT.
 
-    token_logits: (batch, prefix tokens, num_labels), logits of each prefix token, of which `logits` are the mean; None
-        with head="token_and_mean".
+    token_logits: (batch, classifiers, num_labels), logits of each prefix token and, with head="tokens_and_mean", of
+        the mean of the patches; `logits` are their mean. None with head="token_and_mean".
     """
 
     token_logits: torch.Tensor | None = None
 
 
 class SiTPooler(nn.Module):
-    """Concatenation of the prefix tokens, or of the class token and the mean of the patches."""
+    """Concatenation of the tokens that the head reads: prefix tokens, the mean of the patches, or both."""
 
     def __init__(self, config: SiTClassifierConfig):
         super().__init__()
-        self.with_mean = config.head == "token_and_mean"
+        self.head = config.head
         self.num_prefix_tokens = config.num_prefix_tokens
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (batch, tokens, hidden_size) to (batch, pooler_size)."""
         prefix, patches = hidden_states.tensor_split([self.num_prefix_tokens], dim=1)
-        if self.with_mean:
-            return torch.cat([prefix[:, 0], patches.mean(dim=1)], dim=1)
-        return prefix.flatten(1)
+        if self.head == "token_and_mean":
+            prefix = prefix[:, :1]
+        mean = [] if self.head == "tokens" else [patches.mean(dim=1)]
+        return torch.cat([prefix.flatten(1), *mean], dim=1)
 
 
 class SiTModel(DeiTModel):
@@ -54,7 +56,7 @@ class SiTModel(DeiTModel):
 
 
 class SiTForImageClassification(DeiTPreTrainedModel):
-    """A ViT with a classifier on each prefix token, or with one on the class token and the mean of the patches.
+    """A ViT with classifiers on prefix tokens and the mean of the patches, see `head` of `SiTClassifierConfig`.
 
     `from_pretrained` also loads a backbone exported by `SiTForPreTraining.export`.
     """
@@ -65,14 +67,12 @@ class SiTForImageClassification(DeiTPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = SiTModel(config)
-        if config.head == "tokens":
-            self.classifier = nn.ModuleList(make_classifier(config) for _ in range(config.num_prefix_tokens))
+        if config.head == "token_and_mean":
+            self.classifier = make_mlp(config.pooler_size, config.hidden_size, config.num_labels)
         else:
-            self.classifier = nn.Sequential(
-                nn.Linear(config.pooler_size, config.hidden_size),
-                nn.GELU(),
-                nn.Linear(config.hidden_size, config.num_labels),
-            )
+            self.classifier = nn.ModuleList(make_classifier(config) for _ in range(config.num_prefix_tokens))
+            if config.head == "tokens_and_mean":
+                self.classifier.append(make_mlp(config.hidden_size, config.intermediate_size, config.num_labels))
         self.post_init()
 
     @can_return_tuple
@@ -87,12 +87,11 @@ class SiTForImageClassification(DeiTPreTrainedModel):
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
             labels: (batch,) class indices, or (batch, num_labels) for regression and multi-label problems. With
-                head="tokens", the loss is the sum over the tokens.
+                several classifiers, the loss is the sum of theirs.
         """
-        by_token = self.config.head == "tokens"
-        prefix_only = by_token and only_pooled_is_read(self, self.model.layers[-1], kwargs)
+        prefix_only = self.config.head == "tokens" and only_pooled_is_read(self, self.model.layers[-1], kwargs)
         outputs = self.model(pixel_values, prefix_only=prefix_only, return_dict=True, **kwargs)
-        if by_token:
+        if self.config.head != "token_and_mean":
             tokens = outputs.pooler_output.chunk(len(self.classifier), dim=1)
             answers = [classifier(token) for classifier, token in zip(self.classifier, tokens, strict=True)]
             token_logits = torch.stack(answers, dim=1)
@@ -104,6 +103,10 @@ class SiTForImageClassification(DeiTPreTrainedModel):
         if labels is not None:
             loss = sum(classification_loss(self, labels, answer, **kwargs) for answer in answers)
         return SiTClassifierOutput(loss=loss, logits=logits, token_logits=token_logits, **recorded_states(outputs))
+
+
+def make_mlp(size: int, hidden_size: int, num_labels: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(size, hidden_size), nn.GELU(), nn.Linear(hidden_size, num_labels))
 
 
 def make_classifier(config: SiTClassifierConfig) -> nn.Module:

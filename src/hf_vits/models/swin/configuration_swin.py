@@ -21,6 +21,9 @@ class SwinConfig(LocalityConfig, VitsHierarchicalConfig):
         shift_like: which feature maps are shifted. "input": those of the input that are larger than a window.
             "image_size": all feature maps of the stages where an image of `image_size` has a feature map larger than a
             window, as in iBOT and EsViT.
+        use_absolute_embeddings: whether a learned position table is added to the patch embeddings; it is resized
+            bicubically for other input sizes.
+        use_patch_norm: whether the patch embeddings pass through a layer norm.
         use_mask_token: whether there is a mask token, which replaces masked patches.
         mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
         drop_path_rate: stochastic depth, rising linearly from 0 over all layers.
@@ -43,6 +46,8 @@ class SwinConfig(LocalityConfig, VitsHierarchicalConfig):
     num_attention_heads: list[int] | tuple[int, ...] = (3, 6, 12, 24)
     window_size: int = 7
     shift_like: Literal["input", "image_size"] = "input"
+    use_absolute_embeddings: bool = False
+    use_patch_norm: bool = True
     use_mask_token: bool = False
     mlp_ratio: float | int = 4
     squeeze_sizes: list[int] | tuple[int, ...] = (16, 16, 16, 16)

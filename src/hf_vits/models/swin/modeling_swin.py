@@ -14,9 +14,10 @@ from transformers.utils.generic import TransformersKwargs, merge_with_config_def
 from transformers.utils.output_capturing import capture_outputs
 
 from ...configuration import pair
-from ...layers.convolution import to_tokens
+from ...layers.convolution import to_map, to_tokens
 from ...layers.locality import make_feed_forward
 from ...layers.patch import ConvEmbedding, PatchMerging, check_pixel_values
+from ...layers.position import PositionEmbedding
 from ...layers.stages import WindowStage
 from ...layers.transformer import drop_path_rates_of_stages
 from ...layers.window import WindowAttention
@@ -24,14 +25,26 @@ from ...modeling import EncoderOutput, ForImageClassification, HierarchicalBackb
 from .configuration_swin import SwinConfig
 
 
+def stage_grid(config: SwinConfig, stage: int) -> tuple[int, int]:
+    """Return the (height, width) in tokens of a stage's feature map for an image of `config.image_size`."""
+    stride = config.patch_size * 2**stage
+    height, width = pair(config.image_size)
+    return -(-height // stride), -(-width // stride)
+
+
 class SwinEmbeddings(ConvEmbedding):
-    """Patch embedding with layer norm, after padding the image to whole patches; optional mask token."""
+    """Patch embedding with layer norm, after padding the image to whole patches; optional mask token and positions."""
 
     def __init__(self, config: SwinConfig):
         super().__init__(config.num_channels, config.hidden_sizes[0], config.patch_size, eps=config.layer_norm_eps)
+        if not config.use_patch_norm:
+            self.norm = nn.Identity()
         self.patch_size = config.patch_size
         self.num_merged = 2 ** (len(config.depths) - 1)  # patches per token of the last stage, either way
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_sizes[0])) if config.use_mask_token else None
+        self.position_embedding = None
+        if config.use_absolute_embeddings:
+            self.position_embedding = PositionEmbedding(stage_grid(config, 0), config.hidden_sizes[0])
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
@@ -43,6 +56,9 @@ class SwinEmbeddings(ConvEmbedding):
         feature_map = super().forward(pixel_values)
         if bool_masked_pos is not None:
             feature_map = self.replace_masked(feature_map, bool_masked_pos)
+        if self.position_embedding is not None:
+            grid = tuple(feature_map.shape[-2:])
+            feature_map = feature_map + to_map(self.position_embedding(grid), grid)
         return self.dropout(feature_map)
 
     def replace_masked(self, feature_map: torch.Tensor, bool_masked_pos: torch.Tensor) -> torch.Tensor:
@@ -139,9 +155,7 @@ class SwinModel(SwinPreTrainedModel):
         self.embeddings = SwinEmbeddings(config)
         self.stages = nn.ModuleList()
         for stage, rates in enumerate(drop_path_rates_of_stages(config.drop_path_rate, config.depths)):
-            stride = config.patch_size * 2**stage
-            grid = tuple(-(-side // stride) for side in pair(config.image_size))
-            self.stages.append(make_stage(config, stage, grid, rates))
+            self.stages.append(make_stage(config, stage, stage_grid(config, stage), rates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_pooling_layer else None
         self.post_init()
 
