@@ -26,10 +26,9 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
         exit, previous = index + 1, state
         state = network(pixel_values, previous, keep_scores=True)
         grids.append(state.grid[0] * state.grid[1])
-        first_state = network.embeddings(pixel_values)
-        positions = network.embeddings.position_embedding(state.grid)
+        embedded, positions = network.embeddings(pixel_values), network.embeddings.position_embedding(state.grid)
         computed[f"logits_exit{exit}"] = model.classifier(network.pool(state), index)
-        computed[f"patches_exit{exit}"] = (first_state - positions)[:, 1:]
+        computed[f"patches_exit{exit}"] = (embedded - positions)[:, 1:]
         computed[f"tokens_exit{exit}"] = state.tokens
         computed[f"relation_exit{exit}_first"] = state.scores[0]
         computed[f"relation_exit{exit}_last"] = state.scores[-1]
@@ -40,7 +39,7 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
                 computed[f"reused_relation_exit{exit}_block{number}"] = reused
         if index and model.config.feature_reuse:
             for number, layer in enumerate(network.layers):
-                reused = layer.reused_features(previous, state.grid)
+                reused = layer.reused_features(previous.tokens, previous.grid, state.grid)
                 computed[f"reused_feature_exit{exit}_block{number}"] = reused
     config.check(tokens=grids)
     outputs = model(pixel_values)

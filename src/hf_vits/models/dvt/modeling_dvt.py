@@ -149,31 +149,29 @@ class DvtLayer(TransformerLayer):
         self,
         hidden_states: torch.Tensor,
         reused_scores: torch.Tensor | None = None,
+        reused_tokens: torch.Tensor | None = None,
+        grids: tuple[Grid, Grid] | None = None,
         keep_scores: bool = False,
-        previous: NetworkState | None = None,
-        grid: Grid | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map tokens (batch, 1 + tokens, hidden_size) to the same shape.
 
         Args:
-            reused_scores: scores of the network before at its own number of tokens, (batch, heads, its tokens, its
-                tokens); None for none.
+            reused_scores: from the network before, (batch, heads, 1 + its tokens, 1 + its tokens); None for none.
+            reused_tokens: last tokens of the network before, (batch, 1 + its tokens, hidden_size); None for none.
+            grids: (rows, columns) of the tokens of the network before and of this one.
             keep_scores: whether the attention scores are returned.
-            previous: state of the network before; None for the first.
-            grid: (rows, columns) of the tokens.
 
         Returns:
             The tokens, and the scores (batch, heads, 1 + tokens, 1 + tokens) or None.
         """
-        bias = None if reused_scores is None else enlarge_scores(reused_scores, previous.grid, grid)
+        bias = None if reused_scores is None else enlarge_scores(reused_scores, *grids)
         attended, _, scores = self.attention(self.attention_norm(hidden_states), bias, keep_scores, **kwargs)
         hidden_states = hidden_states + self.finish_branch(attended, None)
-        return hidden_states + self.mlp_branch(self.with_features(hidden_states, previous, grid)), scores
-
-    def with_features(self, hidden_states: torch.Tensor, previous: NetworkState | None, grid: Grid) -> torch.Tensor:
-        """Return the input of the MLP's norm."""
-        return hidden_states
+        mlp_input = hidden_states
+        if reused_tokens is not None:
+            mlp_input = torch.cat([hidden_states, self.reused_features(reused_tokens, *grids)], dim=-1)
+        return hidden_states + self.mlp_branch(mlp_input), scores
 
 
 class DvtReuseLayer(DvtLayer):
@@ -188,13 +186,10 @@ class DvtReuseLayer(DvtLayer):
         sizes = config.hidden_size, config.reuse_intermediate_size, config.hidden_act, dropout, config.reused_size
         self.reuse_mlp = MLP(*sizes)
 
-    def reused_features(self, previous: NetworkState, grid: Grid) -> torch.Tensor:
-        """Return the features (batch, 1 + tokens, reused_size), zero for the class token."""
-        features = self.reuse_mlp(self.reuse_norm(previous.tokens[:, 1:]))
-        return nn.functional.pad(enlarge(features, previous.grid, grid), (0, 0, 1, 0))
-
-    def with_features(self, hidden_states: torch.Tensor, previous: NetworkState, grid: Grid) -> torch.Tensor:
-        return torch.cat([hidden_states, self.reused_features(previous, grid)], dim=-1)
+    def reused_features(self, reused_tokens: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
+        """Return the features (batch, 1 + tokens, reused_size) of reused tokens, zero for the class token."""
+        features = self.reuse_mlp(self.reuse_norm(reused_tokens[:, 1:]))
+        return nn.functional.pad(enlarge(features, old, new), (0, 0, 1, 0))
 
 
 class DvtNetwork(nn.Module):
@@ -208,10 +203,10 @@ class DvtNetwork(nn.Module):
         super().__init__()
         split = config.kernel_sizes[index], config.strides[index], config.paddings[index]
         self.embeddings = (T2TEmbeddings if config.stem == "t2t" else DvtPatchEmbeddings)(config, split)
-        reuses_relations, reuses_features = index > 0 and config.relation_reuse, index > 0 and config.feature_reuse
-        self.relation_reuse = RelationReuse(config) if reuses_relations else None
+        self.reuses_features = index > 0 and config.feature_reuse
+        self.relation_reuse = RelationReuse(config) if index > 0 and config.relation_reuse else None
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
-        layer_class = DvtReuseLayer if reuses_features else DvtLayer
+        layer_class = DvtReuseLayer if self.reuses_features else DvtLayer
         self.layers = nn.ModuleList(layer_class(config, rate) for rate in rates)
         if config.attention_scale is not None:
             layers: Any = self.layers
@@ -231,13 +226,16 @@ class DvtNetwork(nn.Module):
         """
         hidden_states = self.embeddings(pixel_values, **kwargs)
         grid = self.embeddings.grid(*pixel_values.shape[-2:])
+        grids = None if previous is None else (previous.grid, grid)
+        tokens = previous.tokens if self.reuses_features else None
         reused = (None,) * self.num_layers
         if self.relation_reuse is not None:
             reused = self.relation_reuse(previous.scores)
         kept = []
-        for layer, reused_scores in zip(self.layers, reused, strict=True):
-            hidden_states, scores = layer(hidden_states, reused_scores, keep_scores, previous, grid, **kwargs)
-            kept.append(scores)
+        # Tensors are positional, since reentrant gradient checkpointing sees no others.
+        for layer, scores in zip(self.layers, reused, strict=True):
+            hidden_states, own = layer(hidden_states, scores, tokens, grids=grids, keep_scores=keep_scores, **kwargs)
+            kept.append(own)
         return NetworkState(hidden_states, tuple(kept) if keep_scores else (), grid)
 
     def pool(self, state: NetworkState) -> torch.Tensor:
