@@ -43,7 +43,7 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
                 computed[f"reused_feature_exit{exit}_block{number}"] = reused
     config.check(tokens=grids)
     outputs = model(pixel_values)
-    for number, logits in enumerate(outputs.exit_logits, start=1):
+    for number, logits in enumerate(outputs.exit_logits.unbind(1), start=1):
         torch.testing.assert_close(logits, computed[f"logits_exit{number}"], rtol=1e-4, atol=1e-4)
     return computed
 

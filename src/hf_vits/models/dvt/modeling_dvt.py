@@ -41,10 +41,10 @@ from .reuse_dvt import Grid, NetworkState, RelationReuse, enlarge, enlarge_score
 class DvtModelOutput(EncoderOutput):
     """Output of `DvtModel`. The fields of `EncoderOutput` are of the last network, and:
 
-    exit_pooler_outputs: normed class token (batch, hidden_size) of every network.
+    exit_pooler_outputs: (batch, exits, hidden_size), normed class tokens of all networks.
     """
 
-    exit_pooler_outputs: tuple[torch.Tensor, ...] | None = None
+    exit_pooler_outputs: torch.Tensor | None = None
 
 
 @dataclass
@@ -52,11 +52,11 @@ class DvtClassifierOutput(ClassifierOutput):
     """Output of `DvtForImageClassification`.
 
     logits: (batch, num_labels) of the last exit; with thresholds, of the exit at which each image leaves.
-    exit_logits: (batch, num_labels) of every exit; None where only the needed exits were computed.
+    exit_logits: (batch, exits, num_labels) of all exits; None where only the needed ones were computed.
     exits: (batch,) with thresholds, index of the exit at which each image leaves, 0 for the first.
     """
 
-    exit_logits: tuple[torch.Tensor, ...] | None = None
+    exit_logits: torch.Tensor | None = None
     exits: torch.Tensor | None = None
 
 
@@ -313,7 +313,7 @@ class DvtModel(DvtPreTrainedModel):
         return DvtModelOutput(
             last_hidden_state=self.norm(state.tokens),
             pooler_output=pooled[-1] if pooled else None,
-            exit_pooler_outputs=tuple(pooled) or None,
+            exit_pooler_outputs=torch.stack(pooled, dim=1) if pooled else None,
         )
 
 
@@ -358,24 +358,30 @@ class DvtForImageClassification(ForImageClassification, DvtPreTrainedModel):
         if self.skips_networks(labels, kwargs):
             return DvtClassifierOutput(**self.adaptive(pixel_values))
         outputs = self.encode(pixel_values, **kwargs)
-        exit_logits = tuple(
-            self.exit_logits(pooled, index) for index, pooled in enumerate(outputs.exit_pooler_outputs)
-        )
+        logits = self.classify_exits(outputs.exit_pooler_outputs)
         loss = None
         if labels is not None:
-            loss = sum(classification_loss(self, labels, logits, **kwargs) for logits in exit_logits)
-        logits, exits = exit_logits[-1], None
+            loss = sum(classification_loss(self, labels, own, **kwargs) for own in logits.unbind(1))
+        exits, chosen = None, logits[:, -1]
         if self.config.exit_thresholds is not None and not self.training:
-            every = torch.stack(exit_logits)
-            exits = choose_exits(confidence(every), self.thresholds(None))
-            logits = every[exits, torch.arange(len(logits), device=logits.device)]
+            exits = choose_exits(confidence(logits.transpose(0, 1)), self.thresholds(None))
+            chosen = logits[torch.arange(len(logits), device=logits.device), exits]
         return DvtClassifierOutput(
-            loss=loss, logits=logits, exit_logits=exit_logits, exits=exits, **recorded_states(outputs)
+            loss=loss, logits=chosen, exit_logits=logits, exits=exits, **recorded_states(outputs)
         )
 
-    def exit_logits(self, pooled: torch.Tensor, index: int) -> torch.Tensor:
+    def classify_exit(self, pooled: torch.Tensor, index: int) -> torch.Tensor:
         """Return the logits of one exit; without classifier (num_labels=0), its class token."""
         return self.classifier(pooled, index) if self.config.num_labels else pooled
+
+    def classify_exits(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map class tokens (batch, exits, hidden_size) to logits (batch, exits, num_labels)."""
+        tokens = enumerate(pooled.unbind(1))
+        return torch.stack([self.classify_exit(token, index) for index, token in tokens], dim=1)
+
+    def classify_all(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, exits, num_labels) of all exits, whatever thresholds are set."""
+        return self.classify_exits(self.model(pixel_values, return_dict=True).exit_pooler_outputs)
 
     def skips_networks(self, labels: torch.Tensor | None, kwargs: dict) -> bool:
         """Return whether images may leave early: thresholds are set, and nothing else needs all networks."""
@@ -415,7 +421,7 @@ class DvtForImageClassification(ForImageClassification, DvtPreTrainedModel):
         order, found, exits = [], [], []
         for index, network in enumerate(self.model.networks):
             state = self.model.run(index, pixel_values, state)
-            logits = self.exit_logits(network.pool(state), index)
+            logits = self.classify_exit(network.pool(state), index)
             leaves = torch.ones_like(remaining, dtype=torch.bool)
             if index < last:
                 leaves = confidence(logits) >= limits[index]
