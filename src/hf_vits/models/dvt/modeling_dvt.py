@@ -243,6 +243,11 @@ class DvtNetwork(nn.Module):
         return self.norm(state.tokens[:, 0])
 
 
+def require_grad(module: nn.Module, arguments: tuple, output: torch.Tensor) -> None:
+    """Make a module's output require gradients; a forward hook."""
+    output.requires_grad_(True)
+
+
 class DvtPreTrainedModel(T2TPreTrainedModel):
     config_class = DvtConfig
     _no_split_modules = ["T2TTokenLayer", "DvtLayer", "DvtReuseLayer"]
@@ -255,6 +260,17 @@ class DvtPreTrainedModel(T2TPreTrainedModel):
         "key_states": OutputRecorder(SplitHeads, index=1, layer_name="last_network"),
         "value_states": OutputRecorder(SplitHeads, index=2, layer_name="last_network"),
     }
+
+    def enable_input_require_grads(self) -> None:
+        """Let gradients begin at the embeddings of every network, as reentrant gradient checkpointing needs.
+
+        transformers knows the input embeddings of the last network alone.
+        """
+        super().enable_input_require_grads()
+        base_model: Any = self.base_model
+        for network in base_model.networks[:-1]:
+            hook = network.embeddings.projection.register_forward_hook(require_grad)
+            self._require_grads_hooks.append(hook)
 
 
 class DvtModel(DvtPreTrainedModel):
