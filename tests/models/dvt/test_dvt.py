@@ -129,9 +129,11 @@ def test_the_loss_is_the_sum_of_all_exits():
 
 def test_the_first_network_reuses_nothing():
     first, second, third = model().model.networks
-    assert first.relation_reuse is None and not hasattr(first.layers[0], "reuse_mlp")
+    assert first.relation_reuse is None
+    assert not hasattr(first.layers[0], "reuse_mlp")
     for network in (second, third):
-        assert network.relation_reuse is not None and hasattr(network.layers[0], "reuse_mlp")
+        assert network.relation_reuse is not None
+        assert hasattr(network.layers[0], "reuse_mlp")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_thresholds_take_the_most_confident_of_those_left():
     thresholds = find_thresholds(confidences, torch.tensor([0.5, 0.25, 0.25]))
     assert thresholds.tolist() == pytest.approx([0.8, 0.4, OPEN])
     assert choose_exits(confidences, thresholds).tolist() == [0, 0, 1, 2]
-    # One image is wanted, but none: floor(4 * 0.2); then as many as there are not.
+    # floor(4 * 0.2) is no image; then floor(4 * 0.9) are three of four.
     assert find_thresholds(confidences, torch.tensor([0.2, 0.9, 0.1]))[:2].tolist() == pytest.approx([CLOSED, 0.2])
 
 
