@@ -101,9 +101,10 @@ def test_saved_thresholds_are_used_by_predict(saved, photos, tmp_path):
         outputs = model.adaptive(pixel_values)
     assert 0 < outputs.exits.float().mean() < 2
     scores = outputs.logits.softmax(-1).amax(-1).tolist()
-    predicted = {row["file"]: row["predictions"][0]["score"] for row in json.loads(out)["predictions"]}
-    for path, score in zip(files, scores, strict=True):
-        assert predicted[str(path)] == pytest.approx(score, abs=1e-4)
+    predicted = json.loads(out)["predictions"]
+    assert [row["file"] for row in predicted] == [str(path) for path in files]
+    assert [row["predictions"][0]["score"] for row in predicted] == pytest.approx(scores, abs=1e-4)
+    assert [row["exit"] for row in predicted] == [index + 1 for index in outputs.exits.tolist()]
 
 
 @pytest.mark.parametrize(
