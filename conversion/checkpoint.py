@@ -17,7 +17,7 @@ import torch
 from .tensorbundle import is_index, read_bundle
 
 # Keys under which training scripts save the weights; the first that contains tensors is read.
-WRAPPERS = ("model", "model_state", "state_dict", "teacher", "params", "target", "SiT_model")
+WRAPPERS = ("model", "model_state", "model_state_dict", "state_dict", "teacher", "params", "target", "SiT_model")
 # Keys of the two networks of self-distillation; a training state needs both.
 BRANCHES = ("student", "teacher")
 # Prefixes that module wrappers add to every key.

@@ -24,7 +24,19 @@ def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, m
     }
 
 
+FIRST_LAYER = "tokens_to_token.attention1."
 SOFT_SPLIT, STRIDE = 7, 16  # side of the first windows and of a token, in pixels
+# Renamings inside the layers between the soft splits, and of the stem that contains them. In the original, the
+# performer's attention and MLP are not modules of their own.
+TOKEN_LAYERS = {
+    r"(embeddings\.layers\.\d)\.kqv\.": r"\1.attention.key_query_value.",
+    r"(embeddings\.layers\.\d)\.w$": r"\1.attention.features.weight",
+    r"(embeddings\.layers\.\d)\.proj\.": r"\1.attention.projection.",
+    r"(embeddings\.layers\.\d)\.norm2\.": r"\1.feed_forward.norm.",
+    r"(embeddings\.layers\.\d)\.mlp\.": r"\1.feed_forward.mlp.",
+    r"\.mlp\.0\.": ".mlp.up.",
+    r"\.mlp\.2\.": ".mlp.down.",
+}
 TRANSFORMER = {"token_layer": "transformer"}
 VARIANTS = {
     "t2t_vit_7": fields(256, 7, 4, 2),
@@ -50,7 +62,23 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    first = "tokens_to_token.attention1."
+    inferred = infer_token_layers(tensors) | found(
+        hidden_size=size(tensors, "cls_token", 2, 3),
+        num_hidden_layers=count(tensors, "blocks."),
+        intermediate_size=size(tensors, "blocks.0.mlp.fc1.weight", 0, 2),
+        qkv_bias=has_bias(tensors, "blocks.0.attn.qkv."),
+        num_labels=num_labels(tensors),
+    )
+    if num_features := size(tensors, f"{FIRST_LAYER}norm1.weight", 0, 1):
+        inferred["num_channels"] = max(1, num_features // SOFT_SPLIT**2)
+    if num_positions := size(tensors, "pos_embed", 1, 3):
+        inferred["image_size"] = STRIDE * isqrt(num_positions - 1)
+    return inferred
+
+
+def infer_token_layers(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
+    """Return kind and channels of the layers between the soft splits of a network whose keys begin with `prefix`."""
+    first = f"{prefix}{FIRST_LAYER}"
     kind = (
         "performer"
         if f"{first}kqv.weight" in tensors
@@ -58,20 +86,8 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         if f"{first}attn.qkv.weight" in tensors
         else None
     )
-    inferred = found(
-        token_layer=kind,
-        token_size=size(tensors, f"{first}proj.weight" if kind == "performer" else f"{first}attn.proj.weight", 0, 2),
-        hidden_size=size(tensors, "cls_token", 2, 3),
-        num_hidden_layers=count(tensors, "blocks."),
-        intermediate_size=size(tensors, "blocks.0.mlp.fc1.weight", 0, 2),
-        qkv_bias=has_bias(tensors, "blocks.0.attn.qkv."),
-        num_labels=num_labels(tensors),
-    )
-    if num_features := size(tensors, f"{first}norm1.weight", 0, 1):
-        inferred["num_channels"] = max(1, num_features // SOFT_SPLIT**2)
-    if num_positions := size(tensors, "pos_embed", 1, 3):
-        inferred["image_size"] = STRIDE * isqrt(num_positions - 1)
-    return inferred
+    projection = f"{first}proj.weight" if kind == "performer" else f"{first}attn.proj.weight"
+    return found(token_layer=kind, token_size=size(tensors, projection, 0, 2))
 
 
 def transforms(config: T2TConfig) -> list:
@@ -84,14 +100,7 @@ def transforms(config: T2TConfig) -> list:
         r"^blocks\.": "model.layers.",
         r"^norm\.": "model.norm.",
         r"^head\.": "classifier.",
-        # In the original, the performer's attention and MLP are not modules of their own.
-        r"(embeddings\.layers\.\d)\.kqv\.": r"\1.attention.key_query_value.",
-        r"(embeddings\.layers\.\d)\.w$": r"\1.attention.features.weight",
-        r"(embeddings\.layers\.\d)\.proj\.": r"\1.attention.projection.",
-        r"(embeddings\.layers\.\d)\.norm2\.": r"\1.feed_forward.norm.",
-        r"(embeddings\.layers\.\d)\.mlp\.": r"\1.feed_forward.mlp.",
-        r"\.mlp\.0\.": ".mlp.up.",
-        r"\.mlp\.2\.": ".mlp.down.",
+        **TOKEN_LAYERS,
         **BLOCK,
     }
     return [WeightRenaming(old, new) for old, new in renamings.items()]

@@ -30,6 +30,7 @@ LARGEST = {
     "heads": 2**12,
     "kernel_size": 2**8,
     "window_size": 2**7,
+    "thresholds": 10**8,
 }
 LARGEST_OTHER = 2**18
 

@@ -3,6 +3,8 @@
 Methods (--method):
 
   classify       the model's own classifier: top-1 and top-5 accuracy, cross-entropy, confusion matrix
+  exits          early exits (DVT): accuracy and multiply-adds of each exit, and of thresholds for 59 budgets, found on
+                 the validation images, or on the training images if there are no others
   knn            k nearest neighbours among the features of training images, as in DINO
   linear         a linear classifier on frozen features, as in DINO or, with --probe mae, as in MAE
   low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
@@ -25,6 +27,8 @@ DATA is one of
   hf-vits evaluate user/cct-cifar10 uoft-cs/cifar10 --split test --json
   hf-vits evaluate runs/flowers photos/test --figure confusion.png
   hf-vits evaluate runs/moving_digits_mvit recipes/moving_digits_mvit.yaml
+  hf-vits evaluate runs/fashion_mnist_dvt recipes/fashion_mnist_dvt.yaml --method exits --figure exits.png
+  hf-vits evaluate runs/fashion_mnist_dvt recipes/fashion_mnist_dvt.yaml --method exits --budget 0.005 --save
   hf-vits evaluate user/ibot-flowers photos --method knn --neighbours 5 20
   hf-vits evaluate user/mae-vit-base photos --method linear --probe mae
   hf-vits evaluate user/dino-vit-base photos --method linear --layers 1 --patch-mean
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for option, default in evaluation.load(method).OPTIONS.items():
             if method == args.method:
                 vars(args).setdefault(option, default)
-            elif option in args:
+            elif option in args and option not in evaluation.load(args.method).OPTIONS:
                 raise ValueError(f"--{option.replace('_', '-')} goes with --method {method}, not {args.method}")
     return evaluation.load(args.method).evaluate(args)
 

@@ -19,7 +19,12 @@ OPTIONS = {"figure": None}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the confusion matrix to this file")
+    parser.add_argument(
+        "--figure",
+        type=Path,
+        metavar="PNG",
+        help="draw the confusion matrix to this file; with --method exits, the curve",
+    )
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:

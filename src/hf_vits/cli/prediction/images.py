@@ -28,7 +28,10 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
 
 
 def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -> Iterator[dict[str, Any]]:
-    """Yield {file, predictions: [{label, score}, ...]} per image, most probable class first."""
+    """Yield {file, predictions: [{label, score}, ...]} per image, most probable class first.
+
+    With thresholds for early exits, `exit` is the number of the exit at which an image left, 1 for the first.
+    """
     mode = image_mode(model)
     top_k = min(top_k, model.config.num_labels)
     with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
@@ -36,11 +39,14 @@ def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -
             batch = paths[start : start + batch_size]
             images = [open_image(path, mode) for path in batch]
             pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
-            scores, classes = model(pixel_values).logits.float().softmax(-1).topk(top_k)
-            for path, row, indices in zip(batch, scores.tolist(), classes.tolist(), strict=True):
+            outputs = model(pixel_values)
+            scores, classes = outputs.logits.float().softmax(-1).topk(top_k)
+            exits = outputs.get("exits")
+            left = [{}] * len(batch) if exits is None else [{"exit": index + 1} for index in exits.tolist()]
+            for path, row, indices, more in zip(batch, scores.tolist(), classes.tolist(), left, strict=True):
                 ranked = zip(indices, row, strict=True)
                 labels = [{"label": model.config.id2label[index], "score": score} for index, score in ranked]
-                yield {"file": str(path), "predictions": labels}
+                yield {"file": str(path), "predictions": labels, **more}
             bar.update(len(batch))
 
 

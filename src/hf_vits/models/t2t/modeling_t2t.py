@@ -140,14 +140,19 @@ class T2TPositionEmbedding(FrozenParameters, PositionEmbedding):
 
 
 class T2TEmbeddings(nn.Module):
-    """Three soft splits with a layer after each of the first two, then projection, class token and positions."""
+    """Three soft splits with a layer after each of the first two, then projection, class token and positions.
 
-    def __init__(self, config: T2TConfig):
+    Args:
+        first_split: kernel size, stride and padding of the first soft split, in pixels.
+    """
+
+    def __init__(self, config: T2TConfig, first_split: tuple[int, int, int] = (7, 4, 2)):
         super().__init__()
         self.num_channels = config.num_channels
-        self.splits = nn.ModuleList([SoftSplit(7, 4, 2), SoftSplit(3, 2, 1), SoftSplit(3, 2, 1)])
+        self.splits = nn.ModuleList([SoftSplit(*first_split), SoftSplit(3, 2, 1), SoftSplit(3, 2, 1)])
+        first_size = first_split[0] ** 2 * config.num_channels
         self.layers = nn.ModuleList(
-            T2TTokenLayer(config, in_channels) for in_channels in (49 * config.num_channels, 9 * config.token_size)
+            T2TTokenLayer(config, in_channels) for in_channels in (first_size, 9 * config.token_size)
         )
         self.projection = nn.Linear(9 * config.token_size, config.hidden_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
@@ -161,13 +166,14 @@ class T2TEmbeddings(nn.Module):
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """Return (height, width) in tokens of every split; ValueError for an image that is too small."""
-        if min(height, width) < 3:
+        splits: Any = self.splits
+        size, padding = splits[0].kernel_size, splits[0].padding
+        if min(height, width) < size - 2 * padding:
             raise ValueError(
-                f"an image of {height}x{width} pixels is too small for the first split's patches of 7x7 pixels with "
-                "padding 2: both sides must be at least 3"
+                f"an image of {height}x{width} pixels is too small for the first split's patches of {size}x{size} "
+                f"pixels with padding {padding}: both sides must be at least {size - 2 * padding}"
             )
         grids = [(height, width)]
-        splits: Any = self.splits
         for split in splits:
             grids.append(split.grid(grids[-1]))
         return grids[1:]

@@ -262,7 +262,8 @@ class ClassificationTrainer(RecipeTrainer):
     """Trainer of a classifier of any kind of input.
 
     A batch is the model's keyword arguments and `labels`: (batch,) classes or (batch, classes) distributions. The
-    objective takes (logits, labels), or with a teacher (logits, distillation logits, labels, teacher logits).
+    objective takes (logits, labels), or with a teacher (logits, distillation logits, labels, teacher logits). The loss
+    of a model with early exits is the sum of the losses of its exits.
     """
 
     metrics = staticmethod(accuracy_metrics)
@@ -277,15 +278,23 @@ class ClassificationTrainer(RecipeTrainer):
             outputs = model(**{name: torch.cat([feature, feature]) for name, feature in features.items()})
         else:
             outputs = model(**features)
+        exit_logits = outputs.get("exit_logits")
+        every = [outputs.logits] if exit_logits is None else exit_logits.unbind(1)
         if self.teacher is None:
-            loss, logged = self.objective(outputs.logits, labels)
+            parts = [self.objective(logits, labels) for logits in every]
         else:
             with self.accelerator.autocast():
                 teacher_logits = self.teacher(**features).float()
-            class_logits = outputs.get("cls_logits", outputs.logits)
-            distillation_logits = outputs.get("distillation_logits", outputs.logits)
-            loss, logged = self.objective(class_logits, distillation_logits, labels, teacher_logits)
-        self.keep_for_log(logged)
+            parts = []
+            for logits in every:
+                class_logits = outputs.get("cls_logits", logits)
+                distillation_logits = outputs.get("distillation_logits", logits)
+                parts.append(self.objective(class_logits, distillation_logits, labels, teacher_logits))
+        loss = sum(part for part, _ in parts)
+        for number, (part, logged) in enumerate(parts, start=1):
+            self.keep_for_log(logged)
+            if len(parts) > 1:
+                self.keep_for_log({f"exit{number}_loss": part.detach()})
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
