@@ -1,11 +1,18 @@
 """Golden cases of MkuuWaUjinga/leopart: whole checkpoints, the loss and its parts, steps, schedules, evaluation."""
 
+import numpy as np
 import torch
 from transformers import TrainerState
 
 from hf_vits.conversion import convert
 from hf_vits.conversion.systems.leopart import original_key
+from hf_vits.evaluation import foreground
+from hf_vits.evaluation.clustering import kmeans, principal_components
+from hf_vits.evaluation.communities import co_occurrence, communities, edges
+from hf_vits.evaluation.mean_iou import mean_iou
+from hf_vits.evaluation.segmentation_head import FCNHead, load_head
 from hf_vits.layers.foreground import foreground_mask
+from hf_vits.layers.patch import square_grid
 from hf_vits.objectives.leopart import EmbeddingQueue, LeopartLoss, align, overlap_boxes, sinkhorn
 from hf_vits.optim.schedules import cosine
 from hf_vits.training.loop.callbacks import TeacherUpdate, WeightDecaySchedule
@@ -16,6 +23,12 @@ from .self_distillation import HEADS, as_in_case
 from .self_supervision import compute_schedules, tensors
 
 REGIONS = {"all": "all", "fg": "foreground", "bg": "background"}
+MATCHINGS = {
+    "hungarian": "hungarian",
+    "many_to_one_iou": "iou",
+    "many_to_one_precision": "precision",
+    "linear_probe": None,
+}
 LOSS_FIELDS = {
     "temperature": "temperature",
     "epsilon": "sinkhorn_temperature",
@@ -229,7 +242,98 @@ def inputs_of_step(case: Case, step: int) -> tuple[torch.Tensor | None, ...]:
     return torch.stack(globals_, dim=1), torch.stack(locals_, dim=1) if locals_ else None, *boxes
 
 
+def compute_foreground(case: Case) -> dict[str, torch.Tensor]:
+    clusters, region, truth = (tensors(case)[name][:, 0].numpy() for name in ("clusters", "attention_mask", "gt"))
+    clusters = clusters.astype(int)
+    precision = foreground.cluster_precision(clusters, region == 1, case.config["k"])
+    threshold = foreground.find_threshold(clusters, precision, truth)
+    found = foreground.foreground_of(clusters, precision, threshold)
+    return {
+        "cluster_precision": torch.from_numpy(precision),
+        "cut_candidates": torch.tensor(foreground.cuts(clusters, precision, truth), dtype=torch.float64),
+        "threshold": torch.tensor([threshold]),
+        "foreground_mask": torch.from_numpy(found)[:, None].float(),
+        "foreground_jaccard": torch.tensor([foreground.jaccard(found, truth)]),
+    }
+
+
+def compute_communities(case: Case) -> dict[str, torch.Tensor]:
+    config, number = case.config, case.config["num_clusters"]
+    matrix = co_occurrence(tensors(case)["clusters"][:, 0].numpy(), number, config["distances"])
+    links = edges(matrix, config["weight_threshold"])
+    golden = case.outputs()["communities"]
+    found = [
+        communities(links, number, config["markov_time"], config["preferred_number_of_modules"], seed)
+        for seed in config["seeds"]
+    ]
+    found = [np.where(parts == 0, -1, parts) for parts in found]
+    return {
+        "co_occurrence": torch.from_numpy(matrix),
+        "edges": torch.tensor(links, dtype=torch.float64).view(-1, 3),
+        "communities": torch.from_numpy(np.stack([renumbered(*both) for both in zip(found, golden, strict=True)])),
+    }
+
+
+def renumbered(parts: np.ndarray, golden: np.ndarray) -> np.ndarray:
+    """The same parts under the golden case's numbers, if they are the same; -1, which is in no part, stays."""
+    names = {part: number for part, number in zip(parts.ravel(), golden.ravel(), strict=True) if part != -1}
+    assert len(set(names.values())) == len(names), "two parts share a golden one"
+    return np.array([names.get(part, -1) for part in parts.ravel()]).reshape(parts.shape)
+
+
+def compute_matching(case: Case) -> dict[str, torch.Tensor]:
+    inputs, config = tensors(case), case.config
+    predictions, truth = (inputs[name].numpy().astype(int) for name in ("pred", "gt"))
+    computed = {}
+    for name, matching in MATCHINGS.items():
+        if f"{name}_miou" not in case.meta["outputs"]:
+            continue
+        measured = mean_iou(predictions, truth, config["num_pred_classes"], config["num_gt_classes"], matching)
+        counts = [measured.true_positives, measured.false_positives, measured.false_negatives]
+        computed |= {
+            f"{name}_miou": torch.tensor([measured.mean]),
+            f"{name}_tp_fp_fn": torch.from_numpy(np.stack(counts)),
+            f"{name}_reordered": torch.from_numpy(predictions if matching is None else measured.classes[predictions]),
+        }
+    return computed
+
+
+def compute_clusters(case: Case) -> dict[str, torch.Tensor]:
+    config, golden = case.config, case.outputs()
+    features = principal_components(tensors(case)["feats"], config["pca_dim"])
+    clusters = kmeans(features, config["k"], config["niter"], config["nredo"], config["spherical"])
+    clusters = clusters.numpy().reshape(golden["clusters"].shape)
+    return {
+        "abs_pca_features": features.abs(),
+        "clusters": torch.from_numpy(renumbered(clusters, golden["clusters"])),
+    }
+
+
+def compute_head(case: Case) -> dict[str, torch.Tensor]:
+    config, tokens = case.config, tensors(case)["tokens"]
+    head = load_head({key: torch.from_numpy(value) for key, value in case.checkpoint().items()})
+    if isinstance(head, FCNHead):
+        config.check(
+            channels=head.classifier.in_channels,
+            num_convs=len(head.convs),
+            concat_input=head.concat is not None,
+        )
+        classifier = head.classifier
+    else:
+        classifier = head
+    config.check(in_channels=tokens.shape[-1], num_classes=classifier.out_channels)
+    side = config["interpolate_to"]
+    maps = tokens.mT.unflatten(2, square_grid(tokens.shape[1], (1, 1)))
+    return {"logits": head(torch.nn.functional.interpolate(maps, (side, side), mode="bilinear"))}
+
+
 COMPUTE = {
+    "cbfe": compute_foreground,
+    "community_detection": compute_communities,
+    "fcn_head": compute_head,
+    "linear_head": compute_head,
+    "miou_matching": compute_matching,
+    "pca_kmeans": compute_clusters,
     "attention_mask": compute_mask,
     "bboxes": compute_boxes,
     "loss": compute_loss,

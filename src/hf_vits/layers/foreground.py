@@ -65,7 +65,7 @@ def foreground_mask(attention: Tensor, fraction: float = 0.6, sigma: float = 0.6
 
 
 def without_small(masks: np.ndarray, min_component: int) -> np.ndarray:
-    """Return masks (images, rows, columns) without their connected components of fewer than `min_component` patches."""
+    """Return masks (images, rows, columns) without connected components of fewer than `min_component` patches."""
     from scipy import ndimage
 
     neighbours = np.zeros((3, 3, 3), bool)

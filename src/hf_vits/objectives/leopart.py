@@ -211,7 +211,10 @@ class LeopartLoss(nn.Module):
 
 
 def align(maps: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Sample maps (batch, channels, rows, columns) in boxes (batch, boxes, 4), (batch, boxes, channels, size, size)."""
+    """Sample maps (batch, channels, rows, columns) in boxes (batch, boxes, 4).
+
+    Returns (batch, boxes, channels, size, size).
+    """
     index = torch.arange(len(maps), device=boxes.device, dtype=maps.dtype)
     rows = torch.cat([index[:, None, None].expand(-1, boxes.shape[1], 1), boxes.to(maps.dtype)], dim=-1)
     return roi_align(maps, rows.flatten(0, 1), size, aligned=True).unflatten(0, boxes.shape[:2])

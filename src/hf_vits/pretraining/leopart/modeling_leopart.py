@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
@@ -31,15 +32,17 @@ class LeopartOutput(ModelOutput):
     """Output of Leopart.
 
     loss: scalar.
-    scores: similarity of the student's patches to the prototypes, (batch, prototypes, rows, columns) for each crop,
-        global crops first.
-    teacher_scores: (global crops, batch, prototypes, rows, columns).
+    logits: similarity of the student's patches to the prototypes, of global crops,
+        (global crops, batch, num_prototypes, rows, columns).
+    teacher_logits: the same of the teacher.
+    local_logits: of local crops, a tensor for each size.
     region: (global crops, batch, rows, columns), True for the patches that are clustered; None for all.
     """
 
     loss: Tensor | None = None
-    scores: tuple[Tensor, ...] | None = None
-    teacher_scores: Tensor | None = None
+    logits: Tensor | None = None
+    teacher_logits: Tensor | None = None
+    local_logits: tuple[Tensor, ...] | None = None
     region: Tensor | None = None
 
 
@@ -104,7 +107,7 @@ class LeopartForPreTraining(SelfDistillationModel):
     @torch.no_grad()
     def _init_weights(self, module):
         if isinstance(module, EmbeddingQueue):
-            nn.init.zeros_(module.embeddings)
+            init.zeros_(module.embeddings)
         else:
             super()._init_weights(module)
 
@@ -114,6 +117,27 @@ class LeopartForPreTraining(SelfDistillationModel):
         own = {name: value.clone() for name, value in self.teacher.head.state_dict().items()}
         super().start_teacher()
         self.teacher.head.load_state_dict(own)
+
+    @torch.no_grad()
+    def initialize_from(self, source: PreTrainedModel) -> None:
+        """Copy the weights of a trained backbone, of the same kind and sizes, to student and teacher.
+
+        Raises:
+            ValueError: the backbone has other weights.
+        """
+        weights = source.state_dict()
+        for branch in (self.student, self.teacher):
+            if branch is None:
+                continue
+            own = {name: tuple(value.shape) for name, value in branch.backbone.state_dict().items()}
+            theirs = {name: tuple(value.shape) for name, value in weights.items()}
+            if wrong := sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name)):
+                raise ValueError(
+                    f"the backbone cannot start from a {type(source).__name__} with other weights: {wrong[0]} is "
+                    f"{theirs.get(wrong[0], 'missing')} there, {own.get(wrong[0], 'missing')} here; set "
+                    "backbone_config to the configuration of the trained model"
+                )
+            branch.backbone.load_state_dict(weights)
 
     @can_return_tuple
     def forward(
@@ -148,14 +172,15 @@ class LeopartForPreTraining(SelfDistillationModel):
         crops = views_first(pixel_values)
         (embeddings, teacher_scores), region = self.teacher_outputs(crops)
         sizes = [crops, *map(views_first, as_list(local_pixel_values, pixel_values))]
-        scores = [crop for _, size in self.student(sizes) for crop in size.split(batch)]
+        scores = [size.unflatten(0, (-1, batch)) for _, size in self.student(sizes)]
         # Patches are square, and all global crops of one size, as are the crops of `crop_boxes` up to the patch size.
         patch = pixel_values.shape[-1] / teacher_scores.shape[-1]
         split = (num_global, batch)
         region = None if region is None else region.unflatten(0, split)
+        teacher_scores = teacher_scores.unflatten(0, split)
         loss, _ = self.objective(
-            scores,
-            teacher_scores.unflatten(0, split),
+            [crop for size in scores for crop in size],
+            teacher_scores,
             global_boxes / patch,
             crop_boxes / patch,
             embeddings.unflatten(0, split),
@@ -163,7 +188,11 @@ class LeopartForPreTraining(SelfDistillationModel):
             region,
         )
         return LeopartOutput(
-            loss=loss, scores=tuple(scores), teacher_scores=teacher_scores.unflatten(0, split), region=region
+            loss=loss,
+            logits=scores[0],
+            teacher_logits=teacher_scores,
+            local_logits=tuple(scores[1:]) or None,
+            region=region,
         )
 
     @torch.no_grad()
@@ -176,7 +205,7 @@ class LeopartForPreTraining(SelfDistillationModel):
 
     @torch.no_grad()
     def teacher_outputs(self, crops: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
-        """Return the teacher's embeddings and scores of global crops, and the patches (crops, rows, columns) to use."""
+        """Return the teacher's outputs for global crops, and the patches (crops, rows, columns) to cluster."""
         branch = self.student if self.teacher is None else self.teacher
         needs_attention = self.config.region != "all"
         with LastAttention(branch.backbone) if needs_attention else contextlib.nullcontext() as last:
