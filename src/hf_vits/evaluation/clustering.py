@@ -44,6 +44,7 @@ def kmeans(
     restarts: int = 5,
     spherical: bool = False,
     seed: int = 0,
+    fitted: Tensor | None = None,
 ) -> Tensor:
     """Cluster feature vectors by k-means, with a progress bar.
 
@@ -57,6 +58,7 @@ def kmeans(
         spherical: whether centres have length 1 and vectors belong to the centre of the largest inner product, not to
             the nearest one.
         seed: of the starts.
+        fitted: indices of the vectors that count, each as often as it counts; None: all, once.
 
     Returns:
         Cluster of each vector, (vectors,), from 0.
@@ -64,12 +66,13 @@ def kmeans(
     Raises:
         ValueError: there are fewer vectors than clusters.
     """
-    if not 1 <= num_clusters <= len(features):
-        raise ValueError(f"{num_clusters} clusters cannot be found in {len(features)} vectors")
+    number = len(features) if fitted is None else len(fitted)
+    if not 1 <= num_clusters <= number:
+        raise ValueError(f"{num_clusters} clusters cannot be found in {number} vectors")
     features = features.float()
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(features), generator=generator)[: SAMPLES_PER_CLUSTER * num_clusters]
-    sample = features[order.to(features.device)]
+    order = torch.randperm(number, generator=generator)[: SAMPLES_PER_CLUSTER * num_clusters].to(features.device)
+    sample = features[order if fitted is None else fitted[order]]
     best, best_centres = math.inf, sample[:0]
     for _ in tqdm(range(restarts), desc="k-means", unit="start", leave=False, disable=None):
         start = torch.randperm(len(sample), generator=generator)[:num_clusters]

@@ -9,6 +9,14 @@ from types import ModuleType
 
 # {--method: module of this package}
 METHODS = {"classify": "classification", "knn": "neighbours", "linear": "linear_probe", "low-shot": "low_shot"}
+# Methods that measure on images with masks.
+MASKED = {
+    "clusters": "clusters",
+    "foreground": "foreground",
+    "communities": "communities",
+    "segmentation": "segmentation_head",
+}
+METHODS |= MASKED
 
 
 def load(method: str) -> ModuleType:
