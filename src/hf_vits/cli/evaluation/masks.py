@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .data import load_recipe_of
 from .features import load_encoder_of, show
 
 SIDE = 100  # pixels of the masks that predictions are compared with, as in Leopart
@@ -60,12 +61,16 @@ def dense_features_of(args: argparse.Namespace, *, learns: bool = True) -> Dense
 
 
 def load_masked_data(data: str):
-    """Load the images with masks that DATA names: `scenes`, or a folder."""
+    """Load the images with masks that DATA names: `scenes`, a recipe of them, or a folder."""
     from hf_vits.data.images.masked import load_masked
-    from hf_vits.data.synthetic.scenes import scenes
+    from hf_vits.data.images.sources.scenes import folder_of
+    from hf_vits.recipe import DataRecipe
 
-    if data == "scenes":
-        return load_masked(scenes())
+    recipe = load_recipe_of(data)
+    if recipe is not None and recipe.data.source != "scenes":
+        raise ValueError(f"{data} has data of the source {recipe.data.source}, which has no masks; scenes has")
+    if recipe is not None or data == "scenes":
+        return load_masked(folder_of(DataRecipe(source="scenes") if recipe is None else recipe.data))
     if not Path(data).is_dir():
         raise FileNotFoundError(
             f"there is no folder {data}; images with masks are in a folder with train/images, train/masks, "

@@ -27,10 +27,11 @@ _HELD_OUT = 0.2  # fraction of the objects that only scenes of the test split sh
 def scenes(
     folder: Path | None = None,
     seed: int = 0,
-    count: int = 400,
+    count: int = 2000,
     size: int = 96,
     garments: Path | None = None,
     classes: Sequence[str] | None = None,
+    coarse: bool = False,
 ) -> Path:
     """Return the path of a folder with scenes and masks, written if missing.
 
@@ -46,6 +47,7 @@ def scenes(
         size: height and width of a scene in pixels.
         garments: directory of the four idx files of Fashion-MNIST; None: only digits are shown.
         classes: names of the classes to show, such as "digit 3" and "Bag"; by default all.
+        coarse: whether all digits are one class, and all garments another; the same scenes as without.
 
     Raises:
         ValueError: a class is unknown, or scenes are fewer than 5 or smaller than 16 pixels.
@@ -60,11 +62,14 @@ def scenes(
         raise ValueError(f"there is no class {unknown[0]!r} among {', '.join(known)}{hint}")
     folder = folder or cached_assets_path("hf_vits", "images", "scenes")
     parts = "all" if classes is None else "-".join(str(known.index(name)) for name in chosen)
-    target = folder / f"seed{seed}-{count}x{size}-{'garments' if garments else 'digits'}-{parts}"
+    target = (
+        folder
+        / f"seed{seed}-{count}x{size}-{'garments' if garments else 'digits'}-{parts}{'-coarse' if coarse else ''}"
+    )
     if not target.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder, f".{target.name}-") as partial:
-            _write(partial, seed, count, size, _objects(chosen, garments), chosen)
+            _write(partial, seed, count, size, _objects(chosen, garments), chosen, coarse)
             try:
                 os.rename(partial, target)
             except OSError:  # another process has finished first
@@ -100,13 +105,18 @@ def _photographs() -> list[Image.Image]:
     return [Image.fromarray(image) for image in images.images]
 
 
-def _write(folder: Path, seed: int, count: int, size: int, objects: list[np.ndarray], classes: Sequence[str]) -> None:
-    (folder / "classes.txt").write_text("\n".join([BACKGROUND, *classes]) + "\n", encoding="utf-8")
+def _write(
+    folder: Path, seed: int, count: int, size: int, objects: list[np.ndarray], classes: Sequence[str], coarse: bool
+) -> None:
+    kinds = ["digit" if name in DIGITS else "garment" for name in classes] if coarse else list(classes)
+    names = list(dict.fromkeys([BACKGROUND, *kinds]))
+    labels = np.array([names.index(kind) for kind in [BACKGROUND, *kinds]], np.uint8)
+    (folder / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     for number in tqdm(range(count), "Writing scenes", unit="scene", leave=False, disable=None):
         random = np.random.default_rng((seed, number))
         split = "test" if number % 5 == 4 else "train"
         image, mask = draw_scene(random, size, objects, held_out=split == "test")
-        for kind, pixels in (("images", image), ("masks", mask)):
+        for kind, pixels in (("images", image), ("masks", labels[mask])):
             directory = folder / split / kind
             directory.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(directory / f"{number:05}.png")
