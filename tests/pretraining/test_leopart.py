@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torchvision.transforms import v2
 from transformers import TrainerState
@@ -33,7 +34,7 @@ def test_prototypes_get_equal_mass_and_samples_one():
     assigned = sinkhorn(0.3 * images(400, 5), iterations=50)
     torch.testing.assert_close(assigned.sum(dim=1), torch.ones(400))
     torch.testing.assert_close(assigned.sum(dim=0), torch.full((5,), 80.0), rtol=1e-2, atol=0)
-    assert sinkhorn(10 * images(4, 3), temperature=0.01).isfinite().all()  # exp(1000) would overflow
+    assert sinkhorn(100 + images(400, 5), temperature=0.5).isfinite().all()  # exp(200) would overflow
 
 
 def test_overlaps_are_the_same_place_in_both_crops():
@@ -170,7 +171,7 @@ def test_crops_overlap_the_global_ones():
     [({"flip": 0.5}, "views.flip"), ({"overlap": 0.6}, "in common"), ({"overlap": 0.45}, "local views")],
 )
 def test_overlaps_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(StrictDataclassError, match=message):
         ViewsRecipe(**{"overlap": 0.01, "flip": 0.0} | changes)
 
 
@@ -179,7 +180,7 @@ def test_parts_have_learning_rates_of_their_own():
     rates = {name: group["lr"] for group in parameter_groups(leopart(), recipe) for name in group["names"]}
     assert rates["student.head.prototypes.weight"] == 1e-2
     assert rates["student.backbone.norm.weight"] == pytest.approx(1e-3)
-    with pytest.raises(ValueError, match="rate_factors"):
+    with pytest.raises(StrictDataclassError, match="rate_factors"):
         OptimizerRecipe(learning_rate=1e-2, rate_factors={"backbone": -1.0})
 
 
@@ -219,5 +220,5 @@ def test_a_lightning_checkpoint_and_back(layers, tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_another_method_is_refused():
     tensors = {key.removeprefix("model."): value for key, value in to_original(leopart())["state_dict"].items()}
-    with pytest.raises(ValueError, match="begin with `model.`"):
+    with pytest.raises(ValueError, match=r"begin with `model\.`"):
         convert("leopart", "vit_small_patch16", tensors)

@@ -34,7 +34,8 @@ def sinkhorn(scores: Tensor, temperature: float = 0.05, iterations: int = 3) -> 
     mass = (scores - highest).exp()
     prototypes, samples = mass.new_ones(mass.shape[1]), mass.new_ones(len(mass))
     for _ in range(iterations):
-        prototypes = 1 / mean_over_processes(samples @ mass)
+        # Each prototype gets as many samples; other constants would let the factors grow without limit.
+        prototypes = len(mass) / mass.shape[1] / mean_over_processes(samples @ mass)
         samples = 1 / (mass @ prototypes)
     mass = mass * prototypes
     return mass / mass.sum(dim=1, keepdim=True)
