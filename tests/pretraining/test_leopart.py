@@ -222,3 +222,21 @@ def test_a_checkpoint_of_another_method_is_refused():
     tensors = {key.removeprefix("model."): value for key, value in to_original(leopart())["state_dict"].items()}
     with pytest.raises(ValueError, match=r"begin with `model\.`"):
         convert("leopart", "vit_small_patch16", tensors)
+
+
+@pytest.mark.parametrize("region", ["foreground", "all"])
+def test_the_head_runs_on_the_patches_that_count_alone(region):
+    """In training the student's head skips other patches, which changes neither the loss nor a gradient."""
+    model = leopart(region=region)
+    model.normalize_prototypes()
+    gradients, losses, numbers = [], [], []
+    model.student.head.register_forward_hook(lambda module, inputs, output: numbers.append(inputs[0].shape[0]))
+    for mode in (False, True):
+        model.zero_grad()
+        loss = model.train(mode)(*BATCH).loss
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append([p.grad.clone() for p in model.student.parameters() if p.grad is not None])
+    assert numbers[1] < numbers[0] == 3 * (2 * 16 + 4 * 4)
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)

@@ -176,16 +176,42 @@ class LeopartLoss(nn.Module):
             assigned = self.assign(target, teacher[target], embeddings, prototypes, region)
             boxes = global_boxes[:, target, others]
             wanted = align(assigned, boxes, self.roi_size)
-            counted = None
-            if region is not None:
-                # A cell counts if all it covers does; rounding decides about cells whose value should be 1.
-                inside = align(region[target][:, None].float(), boxes, self.roi_size)[:, :, 0] >= 1.0
-                counted = inside.float()
+            counted = None if region is None else self.counted_cells(region[target], boxes)
             for index, crop in enumerate(others):
                 scores = align(student[crop].float(), crop_boxes[:, crop, target, None], self.roi_size)[:, 0]
                 entropy = -(wanted[:, index] * (scores / self.temperature).log_softmax(dim=1)).sum(dim=1)
                 total = total + (entropy.mean() if counted is None else masked_mean(entropy, counted[:, index]))
         return total / number_of_pairs(num_crops, num_global), {}
+
+    def counted_cells(self, region: Tensor, boxes: Tensor) -> Tensor:
+        """Return 1 for each cell of boxes (batch, boxes, 4) that lies inside a region (batch, rows, columns), or 0.
+
+        Rounding decides about cells whose value should be 1, also inside the region.
+        """
+        return (align(region[:, None].float(), boxes, self.roi_size)[:, :, 0] >= 1.0).float()
+
+    def used_patches(
+        self, grids: Sequence[tuple[int, int]], global_boxes: Tensor, crop_boxes: Tensor, region: Tensor | None
+    ) -> list[Tensor]:
+        """Return which of the student's patches the loss depends on, (batch, rows, columns) for each crop.
+
+        Args:
+            grids: (rows, columns) of each crop.
+            global_boxes, crop_boxes, region: as in `forward`.
+        """
+        batch, num_global = global_boxes.shape[:2]
+        with torch.enable_grad():
+            maps = [global_boxes.new_zeros(batch, 1, *grid, requires_grad=True) for grid in grids]
+            total = global_boxes.new_zeros(())
+            for target in range(num_global):
+                others = [crop for crop in range(len(grids)) if crop != target]
+                counted = None
+                if region is not None:
+                    counted = self.counted_cells(region[target], global_boxes[:, target, others])
+                for index, crop in enumerate(others):
+                    cells = align(maps[crop], crop_boxes[:, crop, target, None], self.roi_size)[:, 0, 0]
+                    total = total + (cells.sum() if counted is None else (cells * counted[:, index]).sum())
+            return [weights[:, 0] != 0 for weights in torch.autograd.grad(total, maps)]
 
     @torch.no_grad()
     def assign(

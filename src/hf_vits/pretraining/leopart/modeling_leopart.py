@@ -33,7 +33,7 @@ class LeopartOutput(ModelOutput):
 
     loss: scalar.
     logits: similarity of the student's patches to the prototypes, of global crops,
-        (global crops, batch, num_prototypes, rows, columns).
+        (global crops, batch, num_prototypes, rows, columns); in training 0 for patches without effect on the loss.
     teacher_logits: the same of the teacher.
     local_logits: of local crops, a tensor for each size.
     region: (global crops, batch, rows, columns), True for the patches that are clustered; None for all.
@@ -66,12 +66,37 @@ class LeopartBranch(Branch):
             sizes: (crops, num_channels, height, width) for each size. The backbone runs once per size, the head once
                 for all.
         """
-        tokens = [self.backbone(crops, return_dict=True).last_hidden_state for crops in sizes]
-        tokens = [patches[:, self.backbone.config.num_prefix_tokens :] for patches in tokens]
-        both = self.head(torch.cat([patches.flatten(0, 1) for patches in tokens]))
-        counts = [patches.shape[0] * patches.shape[1] for patches in tokens]
+        tokens = self.tokens(sizes)
+        both = self.head(torch.cat([patches.flatten(0, 2) for patches in tokens]))
+        counts = [patches[..., 0].numel() for patches in tokens]
         parts = zip(*(values.split(counts) for values in both), strict=True)
-        return [tuple(as_maps(values, crops) for values in pair) for pair, crops in zip(parts, sizes, strict=True)]
+        return [
+            tuple(values.unflatten(0, patches.shape[:3]).movedim(-1, 1) for values in pair)
+            for pair, patches in zip(parts, tokens, strict=True)
+        ]
+
+    def tokens(self, sizes: Sequence[Tensor]) -> list[Tensor]:
+        """Return patch tokens (crops, rows, columns, channels) of each size of crops."""
+        number = self.backbone.config.num_prefix_tokens
+        patches = [self.backbone(crops, return_dict=True).last_hidden_state[:, number:] for crops in sizes]
+        grids = [square_grid(part.shape[1], crops.shape[-2:]) for part, crops in zip(patches, sizes, strict=True)]
+        return [part.unflatten(1, grid) for part, grid in zip(patches, grids, strict=True)]
+
+    def scores_of(self, tokens: Sequence[Tensor], used: Sequence[Tensor]) -> list[Tensor]:
+        """Return scores of each size, (crops, num_prototypes, rows, columns), 0 for patches that are not used.
+
+        Args:
+            tokens: from `tokens`.
+            used: (crops, rows, columns) for each size, True for patches on which the head runs.
+        """
+        places = torch.cat([part.flatten() for part in used]).nonzero()[:, 0]
+        _, found = self.head(torch.cat([part.flatten(0, 2) for part in tokens])[places])
+        counts = [part.numel() for part in used]
+        scores = found.new_zeros(sum(counts), found.shape[1]).index_put((places,), found)
+        shapes = [part.shape for part in used]
+        return [
+            part.unflatten(0, shape).movedim(-1, 1) for part, shape in zip(scores.split(counts), shapes, strict=True)
+        ]
 
 
 class LeopartForPreTraining(SelfDistillationModel):
@@ -172,17 +197,21 @@ class LeopartForPreTraining(SelfDistillationModel):
         crops = views_first(pixel_values)
         (embeddings, teacher_scores), region = self.teacher_outputs(crops)
         sizes = [crops, *map(views_first, as_list(local_pixel_values, pixel_values))]
-        scores = [size.unflatten(0, (-1, batch)) for _, size in self.student(sizes)]
-        # Patches are square, and all global crops of one size, as are the crops of `crop_boxes` up to the patch size.
-        patch = pixel_values.shape[-1] / teacher_scores.shape[-1]
         split = (num_global, batch)
         region = None if region is None else region.unflatten(0, split)
         teacher_scores = teacher_scores.unflatten(0, split)
+        # Patches are square and of one size in all crops.
+        patch = pixel_values.shape[-1] / teacher_scores.shape[-1]
+        global_boxes, crop_boxes = global_boxes / patch, crop_boxes / patch
+        scores = [
+            size.unflatten(0, (-1, batch))
+            for size in self.student_scores(sizes, batch, global_boxes, crop_boxes, region)
+        ]
         loss, _ = self.objective(
             [crop for size in scores for crop in size],
             teacher_scores,
-            global_boxes / patch,
-            crop_boxes / patch,
+            global_boxes,
+            crop_boxes,
             embeddings.unflatten(0, split),
             self.student.head.prototypes.weight,
             region,
@@ -202,6 +231,18 @@ class LeopartForPreTraining(SelfDistillationModel):
             if branch is not None:
                 weight = branch.head.prototypes.weight
                 weight.copy_(nn.functional.normalize(weight, dim=1))
+
+    def student_scores(
+        self, sizes: Sequence[Tensor], batch: int, global_boxes: Tensor, crop_boxes: Tensor, region: Tensor | None
+    ) -> list[Tensor]:
+        """Return the student's scores of each size of crops; in training, only of patches that the loss depends on."""
+        if not self.training:
+            return [scores for _, scores in self.student(sizes)]
+        tokens = self.student.tokens(sizes)
+        counts = [len(part) // batch for part in tokens]
+        grids = [tuple(part.shape[1:3]) for part, count in zip(tokens, counts, strict=True) for _ in range(count)]
+        used = iter(self.objective.used_patches(grids, global_boxes, crop_boxes, region))
+        return self.student.scores_of(tokens, [torch.cat([next(used) for _ in range(count)]) for count in counts])
 
     @torch.no_grad()
     def teacher_outputs(self, crops: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
@@ -251,12 +292,6 @@ class LeopartForPreTraining(SelfDistillationModel):
         scores = self.student.head(tokens.to(pixel_values))[1]
         clusters = scores.argmax(dim=-1).unflatten(1, grid).cpu()
         return [*columns, Column("prototypes", clusters, is_map=True), *component_columns(backbone, pixel_values)]
-
-
-def as_maps(values: Tensor, crops: Tensor) -> Tensor:
-    """Return values (crops * patches, channels) as (crops, channels, rows, columns)."""
-    count = values.shape[0] // crops.shape[0]
-    return values.unflatten(0, (crops.shape[0], *square_grid(count, crops.shape[-2:]))).movedim(-1, 1)
 
 
 def collate_crops(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
