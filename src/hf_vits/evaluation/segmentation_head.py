@@ -125,7 +125,7 @@ def train_head(
     maps: Tensor,
     masks: Tensor,
     num_classes: int,
-    kind: Literal["linear", "fcn"] = "linear",
+    kind: Literal["linear", "fcn"] | nn.Module = "linear",
     settings: HeadSettings | None = None,
     side: int = SIDE,
     seed: int = 0,
@@ -137,15 +137,24 @@ def train_head(
     Args:
         maps: (images, channels, rows, columns).
         masks: (images, height, width), classes or 255 where no loss is computed.
+        kind: "linear", "fcn", or a head from maps (batch, channels, rows, columns) to logits.
+        settings: by default those of the original for the kind, of "linear" for another head.
         side: rows and columns to which both are resized, maps bilinear and masks nearest.
         seed: of the initial weights and the order of images.
     """
-    settings = settings or SETTINGS[kind]
+    if isinstance(kind, str) and kind not in SETTINGS:
+        raise ValueError(f"kind must be {' or '.join(SETTINGS)}, or a module, got {kind!r}")
+    settings = settings or SETTINGS[kind if isinstance(kind, str) else "linear"]
     check_labels(masks, num_classes)
     wanted = resize_masks(masks, side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = nn.Conv2d(maps.shape[1], num_classes, 1) if kind == "linear" else FCNHead(maps.shape[1], num_classes)
+        if isinstance(kind, nn.Module):
+            head = kind
+        else:
+            head = (
+                nn.Conv2d(maps.shape[1], num_classes, 1) if kind == "linear" else FCNHead(maps.shape[1], num_classes)
+            )
         head = head.to(maps.device).train()
         optimizer = torch.optim.SGD(head.parameters(), lr=settings.learning_rate, momentum=0.9, weight_decay=1e-4)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, settings.drop_at)
