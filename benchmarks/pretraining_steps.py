@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import timm.models.vision_transformer
 import torch
+from scipy import ndimage
 from torch import nn
 from transformers import ViTMAEConfig as TransformersViTMAEConfig
 from transformers import ViTMAEForPreTraining as TransformersViTMAEForPreTraining
 
 from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.swin.configuration_swin import SwinConfig
+from hf_vits.objectives.leopart import overlap_boxes
 from hf_vits.objectives.masks import MaskRatio, block_mask
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 from hf_vits.pretraining.dino.modeling_dino import DINOForPreTraining
@@ -26,6 +29,8 @@ from hf_vits.pretraining.esvit.configuration_esvit import EsViTConfig
 from hf_vits.pretraining.esvit.modeling_esvit import EsViTForPreTraining
 from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
+from hf_vits.pretraining.leopart.configuration_leopart import LeopartConfig
+from hf_vits.pretraining.leopart.modeling_leopart import LeopartForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
@@ -73,6 +78,14 @@ class Sizes:
     def list_of_views(self) -> list[torch.Tensor]:
         """Draw views as a list with a tensor per view, the form that the originals take."""
         return [view for views in self.views().values() for view in views.unbind(1)]
+
+    def overlaps(self) -> tuple[torch.Tensor, ...]:
+        """Return boxes of overlaps of views that cover quarters and more of an image, as Leopart takes them."""
+        side, number = self.image_size, 2 + self.local_views
+        start = torch.arange(number) * side / (4 * number)
+        boxes = torch.stack([start, start, start + side / 2, start + side / 2], dim=1)
+        resized = [(side, side)] * 2 + [(self.local_size, self.local_size)] * self.local_views
+        return overlap_boxes(boxes.expand(self.batch, -1, -1), resized, 2)
 
     def masks(self) -> torch.Tensor:
         """Draw block-wise masks (batch, 2, rows, columns) as iBOT does; half of the views are not masked."""
@@ -164,6 +177,21 @@ def our_esvit(sizes: Sizes) -> Step:
     backbone = SwinConfig(layer_norm_eps=1e-6, shift_like="image_size", drop_path_rate=DROP_PATH)
     model = EsViTForPreTraining(EsViTConfig(backbone_config=backbone, num_prototypes=sizes.num_prototypes))
     return our_step(model, sizes.views())
+
+
+def our_leopart(sizes: Sizes) -> Step:
+    model = LeopartForPreTraining(LeopartConfig(backbone_config=our_backbone(sizes), queue_length=0)).train()
+    global_boxes, crop_boxes = sizes.overlaps()
+    inputs = sizes.views() | {"global_boxes": global_boxes, "crop_boxes": crop_boxes}
+    optimizer = optimizer_of(model)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(**inputs).loss.backward()
+        model.update_teacher(MOMENTUM)
+        optimizer.step()
+
+    return step
 
 
 def our_encoder(sizes: Sizes, visible: bool) -> Step:
@@ -344,12 +372,73 @@ def original_esvit(sizes: Sizes, clone: Path) -> Step:
     return original_step(lambda: loss(student(views), teacher(views[:2]), 0, None), student, teacher, utils)
 
 
+def original_leopart(sizes: Sizes, clone: Path) -> Step:
+    """Return the step of Leopart's original, without Lightning, and without the queue, which needs a GPU there.
+
+    Components of the foreground are labelled by scipy, in the shape that present versions of torch index with.
+    """
+
+    def label(mask: np.ndarray) -> np.ndarray:
+        return ndimage.label(mask[0], np.ones((3, 3)))[0]
+
+    utils = definitions(clone, "experiments/utils.py", label=label, Metric=object, VOCDataModule=object)
+    vits = definitions(clone, "src/vit.py")
+    lightning = type("LightningModule", (nn.Module,), {"save_hyperparameters": lambda module: None})
+    code = definitions(
+        clone,
+        "src/leopart.py",
+        pl=SimpleNamespace(LightningModule=lightning),
+        PredsmIoUKmeans=lambda *arguments: None,
+        process_attentions=utils.process_attentions,
+        cosine_scheduler=utils.cosine_scheduler,
+        vit_small=vits.vit_small,
+    )
+    method = code.Leopart(
+        gpus=0,
+        num_samples=100,
+        batch_size=sizes.batch,
+        max_epochs=1,
+        lr_heads=1e-4,
+        lr_backbone=1e-5,
+        final_lr=0.0,
+        weight_decay_end=0.5,
+        weight_decay=0.04,
+        epsilon=0.05,
+        temperature=0.1,
+        projection_hidden_dim=2048,
+        projection_feat_dim=256,
+        n_layers_projection_head=3,
+        nmb_prototypes=300,
+        sinkhorn_iterations=3,
+        crops_for_assign=[0, 1],
+        nmb_crops=[2, sizes.local_views],
+        num_classes=21,
+        val_iters=0,
+        num_clusters_kmeans=[21],
+        loss_mask="fg",
+    ).train()
+    views, boxes = sizes.list_of_views(), dict(zip(("gc", "all"), sizes.overlaps(), strict=True))
+    optimizer = optimizer_of(method.model)
+
+    def step() -> None:
+        loss = method.shared_step((views, boxes))
+        with torch.no_grad():
+            for own, followed in zip(method.teacher.parameters(), method.model.parameters(), strict=True):
+                own.data.mul_(MOMENTUM).add_((1 - MOMENTUM) * followed.detach().data)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
 METHODS = {
     "mae": Method(our_mae, "facebookresearch/mae", original_mae, {"transformers": transformers_mae}),
     "dino": Method(our_dino, "facebookresearch/dino", original_dino),
     "ibot": Method(our_ibot, "bytedance/ibot", original_ibot),
     "sit": Method(our_sit, "Sara-Ahmed/SiT", original_sit),
     "esvit": Method(our_esvit, "microsoft/esvit", original_esvit),
+    "leopart": Method(our_leopart, "MkuuWaUjinga/leopart", original_leopart),
     "mae encoder": Method(
         partial(our_encoder, visible=True), peers={"all patches": partial(our_encoder, visible=False)}
     ),

@@ -141,9 +141,21 @@ def file_format(path: Path) -> str:
     )
 
 
+class LightningCallback:
+    """Placeholder for a class of PyTorch Lightning, by which its checkpoints name the state of a callback."""
+
+
+# Classes that are saved beside weights and run no code when they are read: the arguments of training scripts, and the
+# callbacks of Lightning up to 1.4, as (placeholder, dotted name).
+HARMLESS = [
+    argparse.Namespace,
+    (LightningCallback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+    (LightningCallback, "pytorch_lightning.callbacks.early_stopping.EarlyStopping"),
+]
+
+
 def read_torch(path: Path):
-    # Many training scripts save their arguments, an argparse.Namespace, beside the weights: it runs no code.
-    with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+    with path.open("rb") as file, torch.serialization.safe_globals(HARMLESS):
         # torch.load would choose the format by the suffix of a path.
         return torch.load(file, map_location="cpu", weights_only=True)
 

@@ -186,6 +186,14 @@ def corrupted_views(config, batch_size: int) -> dict[str, torch.Tensor]:
     return {"corrupted_pixel_values": views(config, batch_size).flip(0), "corruption_mask": mask}
 
 
+def overlaps(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Boxes of overlaps of 2 views and 3 local ones: a half of each."""
+    box = torch.tensor([0.0, 0.0, config.image_size / 2, config.image_size / 2], device=torch_device)
+    boxes = box.expand(batch_size, 2, 5, 4)
+    part = torch.where(torch.arange(5, device=torch_device)[:, None] < 2, 1.0, 0.6)
+    return {"global_boxes": boxes.clone(), "crop_boxes": (boxes * part).transpose(1, 2).clone()}
+
+
 # {what a batch holds: its tensors, from the configuration of the backbone and the batch size}
 PRETRAINING_INPUTS = {
     "images": lambda config, batch: {"pixel_values": views(config, batch)[:, 0]},
@@ -194,6 +202,7 @@ PRETRAINING_INPUTS = {
     },
     "views": lambda config, batch: {"pixel_values": views(config, batch)},
     "local_views": lambda config, batch: {"local_pixel_values": views(config, batch, number=3, part=0.6)},
+    "overlaps": overlaps,
     "patch_masks": lambda config, batch: {"bool_masked_pos": patch_masks(config, batch)},
     "corrupted_views": corrupted_views,
     "rotations": lambda config, batch: {"rotation_labels": common.ids_tensor([batch, 2], 4, rng=Random(5))},

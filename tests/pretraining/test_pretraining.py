@@ -15,12 +15,15 @@ from transformers import ViTModel as TransformersViTModel
 from hf_vits.conversion import from_transformers, to_transformers
 from hf_vits.models.deit.modeling_deit import DeiTModel
 from hf_vits.models.vit.modeling_vit import ViTModel
+from hf_vits.objectives.leopart import overlap_boxes
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 from hf_vits.pretraining.dino.modeling_dino import DINOForPreTraining
 from hf_vits.pretraining.esvit.configuration_esvit import EsViTConfig
 from hf_vits.pretraining.esvit.modeling_esvit import EsViTForPreTraining
 from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
+from hf_vits.pretraining.leopart.configuration_leopart import LeopartConfig
+from hf_vits.pretraining.leopart.modeling_leopart import LeopartForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS
@@ -79,12 +82,23 @@ def esvit(**fields) -> EsViTForPreTraining:
     return EsViTForPreTraining(EsViTConfig(**{"backbone_config": BACKBONE} | HEAD | fields)).eval()
 
 
+def leopart(**fields) -> LeopartForPreTraining:
+    torch.manual_seed(0)
+    chosen = {"backbone_config": BACKBONE, "region": "all", "queue_length": 0}
+    return LeopartForPreTraining(LeopartConfig(**chosen | HEAD | fields)).eval()
+
+
+# Of two global and four local crops, the places of a grid of eight columns.
+CROP_BOXES = torch.tensor([[0, 0, 20, 20], [8, 4, 28, 24], *([4 * i, 4, 4 * i + 12, 16] for i in range(4))]).float()
+OVERLAPS = overlap_boxes(CROP_BOXES.expand(3, 6, 4), [(32, 32)] * 2 + [(16, 16)] * 4, 2)
+
 MODELS = {
     "mae": (mae, (GLOBAL[:, 0], images(3, PATCHES, seed=4))),
     "dino": (dino, (GLOBAL, LOCAL)),
     "ibot": (ibot, (GLOBAL, MASK, LOCAL)),
     "ibot_unshared": (lambda: ibot(share_head=False, share_teacher_head=False), (GLOBAL, MASK, LOCAL)),
     "esvit": (esvit, (GLOBAL, LOCAL)),
+    "leopart": (leopart, (GLOBAL, LOCAL, *OVERLAPS)),
     "esvit_views": (lambda: esvit(use_regions=False), (GLOBAL, LOCAL)),
 }
 SIT = {f"sit {number}": (partial(sit, number), sit_inputs(number)) for number in GENERATIONS}
@@ -170,7 +184,8 @@ def test_an_exported_backbone_is_a_plain_one_and_transformers_own(name, tmp_path
     assert type(plain) is (ViTModel if name == "mae" else DeiTModel)
     plain.save_pretrained(tmp_path)
     pixel_values = GLOBAL[:, 0]
-    backbone = model.model if name == "mae" else model.teacher.backbone
+    branch = {"mae": "model", "leopart": "student.backbone"}.get(name, "teacher.backbone")
+    backbone = model.get_submodule(branch)
     expected = backbone(pixel_values).last_hidden_state
     assert torch.equal(AutoModel.from_pretrained(tmp_path)(pixel_values).last_hidden_state, expected)
     theirs = to_transformers(plain)

@@ -7,6 +7,10 @@ Methods (--method):
                  the validation images, or on the training images if there are no others
   knn            k nearest neighbours among the features of training images, as in DINO
   linear         a linear classifier on frozen features, as in DINO or, with --probe mae, as in MAE
+  clusters       k-means of patch tokens, whose clusters are matched with the classes of masks: mean IoU, as in Leopart
+  foreground     patches in the foreground, by clusters inside the class token's attention, as in Leopart
+  communities    segments without labels: communities of clusters of the foreground, as in Leopart
+  segmentation   a linear or FCN head on frozen patch tokens, as in Leopart
   low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
 
 knn, linear and low-shot measure the encoder of any image model, for example one that was pretrained without labels.
@@ -21,6 +25,9 @@ DATA is one of
                  gives the number of views whose scores are averaged, which is otherwise one
   digits         scikit-learn's 1,797 scanned digits: all of them, with those the model may have been trained on; for
                  knn, linear and low-shot a fifth is held out
+  scenes         digits on photographs, with masks, for clusters, foreground, communities and segmentation. For these a
+                 folder has the folders train/images, train/masks, test/images, test/masks and, if classes have names,
+                 classes.txt with a name per line
   a name         of a dataset that datasets.load_dataset loads; see --split
 
   hf-vits evaluate runs/demo_digits recipes/demo_digits.yaml
@@ -33,9 +40,11 @@ DATA is one of
   hf-vits evaluate user/mae-vit-base photos --method linear --probe mae
   hf-vits evaluate user/dino-vit-base photos --method linear --layers 1 --patch-mean
   hf-vits evaluate user/dino-vit-small photos --method low-shot --shots 1 5 10%
+  hf-vits evaluate user/leopart-vit-small voc --method clusters --clusters 21 500 --picture segments.png
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from . import evaluation
@@ -56,6 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="inputs per batch (default: 64; for videos an eighth of N)",
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
+    masks = parser.add_argument_group(f"--method {', '.join(evaluation.MASKED)}")
+    masks.add_argument("--image-size", type=positive, metavar="N", help="side of the images (default: the model's)")
+    masks.add_argument("--picture", type=Path, metavar="PNG", help="draw segments beside the truth to this file")
     for method in evaluation.METHODS:
         evaluation.load(method).configure(
             # An option that is not given is not set, so that `run` can refuse options of other methods.
@@ -64,6 +76,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.method not in evaluation.MASKED and (args.image_size or args.picture):
+        raise ValueError(f"--image-size and --picture go with --method {', '.join(evaluation.MASKED)}")
     for method in evaluation.METHODS:
         for option, default in evaluation.load(method).OPTIONS.items():
             if method == args.method:

@@ -34,6 +34,9 @@ class PretrainingMethod:
     its `export()` returns the plain backbone.
     """
 
+    # Whether the views of an image must overlap, and samples have their boxes (`views.overlap` in a recipe).
+    needs_overlap = False
+
     @property
     def recipe_sections(self) -> set[str]:
         """Return which of the sections "views", "masks" and "momentum_teacher" a recipe needs; others are refused.

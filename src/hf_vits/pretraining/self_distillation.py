@@ -88,6 +88,8 @@ class SelfDistillationModel(PretrainingMethod, VitsPreTrainedModel):
     base_model_prefix = ""
     # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
     needs_package = True
+    # Whether the teacher is moved before the optimizer step, towards the student of the step before (Leopart).
+    teacher_follows_before_step = False
     student: Any
     teacher: Any
 

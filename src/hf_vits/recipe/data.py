@@ -57,7 +57,7 @@ class DataRecipe:
         setting below that a source does not read is an error.
     path: directory of the files, the table of files, or the name of a dataset on the Hub, as the source needs it.
         None: for sources that need no files.
-    config: configuration name of a dataset on the Hub. None: its only or default one.
+    config: configuration name of a dataset on the Hub, or of scenes. None: its only or default one.
     splits: names of the source's splits to use as `train`, `validation` and `test`, such as {train: train, test: dev}.
         Empty: the splits that have these names or usual other ones, such as val.
     validation_fraction: fraction of the training inputs, of every class alike, that is held out for validation where

@@ -15,6 +15,14 @@ METHODS = {
     "linear": "linear_probe",
     "low-shot": "low_shot",
 }
+# Methods that measure on images with masks.
+MASKED = {
+    "clusters": "clusters",
+    "foreground": "foreground",
+    "communities": "communities",
+    "segmentation": "segmentation_head",
+}
+METHODS |= MASKED
 
 
 def load(method: str) -> ModuleType:

@@ -139,6 +139,9 @@ def check_sections(recipe: Recipe, model: Any) -> None:
             verb = "needs" if needs else "takes no"
             raise ValueError(f"{type(model).__name__} {verb} section `{name}` in its recipe")
     if recipe.views is not None:
+        if model.needs_overlap != (recipe.views.overlap is not None):
+            verb = "needs" if model.needs_overlap else "takes no"
+            raise ValueError(f"{type(model).__name__} {verb} `views.overlap` in its recipe")
         model.check_number_of_views(recipe.views.num_global, recipe.views.num_local)
 
 

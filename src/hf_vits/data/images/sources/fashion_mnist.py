@@ -37,14 +37,15 @@ def load(recipe: DataRecipe) -> Loaded:
 
 
 def _split(directory: Path, prefix: str) -> Split:
-    images = read_idx(_find(directory, f"{prefix}-images-idx3-ubyte"))
-    labels = read_idx(_find(directory, f"{prefix}-labels-idx1-ubyte")).astype(np.int64)
+    images = read_idx(find_file(directory, f"{prefix}-images-idx3-ubyte"))
+    labels = read_idx(find_file(directory, f"{prefix}-labels-idx1-ubyte")).astype(np.int64)
     if len(images) != len(labels):
         raise ValueError(f"{directory}: {prefix} has {len(images)} images and {len(labels)} labels")
     return Split(ArrayImages(images), labels)
 
 
-def _find(directory: Path, name: str) -> Path:
+def find_file(directory: Path, name: str) -> Path:
+    """Return the path of an idx file, gzipped or not; FileNotFoundError if there is neither."""
     for path in (directory / f"{name}.gz", directory / name):
         if path.is_file():
             return path
