@@ -14,6 +14,7 @@ from hf_vits.objectives.esvit import EsViTLoss
 from hf_vits.objectives.ibot import IBOTLoss
 from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
 from hf_vits.objectives.reconstruction import AbsoluteReconstruction, MaskedPatchRegression
+from hf_vits.objectives.sfc import CorrespondenceLoss
 from hf_vits.objectives.sit import MomentumSiTLoss, SiTLoss
 from hf_vits.objectives.uncertainty import UncertaintyWeighting
 
@@ -21,6 +22,7 @@ __all__ = [
     "AbsoluteReconstruction",
     "BinaryCrossEntropy",
     "CoSubLoss",
+    "CorrespondenceLoss",
     "CrossEntropy",
     "DINOLoss",
     "DistillationLoss",

@@ -32,7 +32,12 @@ class PretrainingMethod:
 
     The model's forward returns the loss of a batch as `loss`, and further entries ending in `_loss` that are logged;
     its `export()` returns the plain backbone.
+
+    Attributes:
+        needs_crop_boxes: whether a sample has the places of its global views in the image, `crop_boxes`.
     """
+
+    needs_crop_boxes = False
 
     @property
     def recipe_sections(self) -> set[str]:
