@@ -89,7 +89,7 @@ class LabelPropagation:
         known = [first]
         results = [lasting]
         for frame in tqdm(range(1, num_frames), "Propagating labels", unit="frame", leave=False, disable=not progress):
-            long_term, window = self.contexts(frame)
+            long_term, window, repeats = self.contexts(frame)
             affinities = similar_cells(
                 cells[frame],
                 [cells[context] for context in (*long_term, *window)],
@@ -97,7 +97,8 @@ class LabelPropagation:
                 self.temperature,
                 self.radius,
                 len(long_term),
-                [1] * len(long_term) + list(window.values()),
+                [1] * len(long_term) + repeats,
+                max(grid) if self.rescale else TILE,
             )
             sources = [lasting if context == 0 else known[context] for context in long_term]
             sources = torch.stack([*sources, *(known[context] for context in window)]).flatten(0, 1)
@@ -108,12 +109,20 @@ class LabelPropagation:
             results.append(stretch(predicted) if self.rescale else predicted)
         return torch.stack(results).transpose(1, 2).reshape(num_frames, classes, *grid)
 
-    def contexts(self, frame: int) -> tuple[list[int], Counter]:
-        """Return the long-term frames of a frame and {frame: how often it occurs} of its window."""
+    def contexts(self, frame: int) -> tuple[list[int], list[int], list[int]]:
+        """Return the long-term frames of a frame, those of its window, and how often each of the window occurs.
+
+        Copies of the first frame are as similar as one another, and with `rescale` not all have the same labels.
+        Which of them are among the k is then as in the original, where every copy is a context of its own.
+        """
         numbers = [
             max(number - self.num_context, 0) for number in context_frames(frame, self.num_context, self.long_term)
         ]
-        return numbers[: len(self.long_term)], Counter(numbers[len(self.long_term) :])
+        long_term, window = numbers[: len(self.long_term)], numbers[len(self.long_term) :]
+        if self.rescale:
+            return long_term, window, [1] * len(window)
+        counts = Counter(window)
+        return long_term, list(counts), list(counts.values())
 
 
 def stretch(labels: Tensor) -> Tensor:
@@ -190,6 +199,7 @@ def similar_cells(
     radius: float | None,
     num_unrestricted: int,
     repeats: Sequence[int],
+    side: int = TILE,
 ) -> Affinities:
     """Return the most similar cells, see `top_affinities`, of features (rows, columns, channels).
 
@@ -198,13 +208,14 @@ def similar_cells(
 
     Args:
         repeats: how often each context counts among the k, as copies of it would.
+        side: of the squares.
     """
     rows, columns = query.shape[:2]
     reach = max(rows, columns) if radius is None else int(radius)
     weights, indices, places = [], [], []
-    for top in range(0, rows, TILE):
-        for left in range(0, columns, TILE):
-            tile_rows, tile_columns = range(top, min(top + TILE, rows)), range(left, min(left + TILE, columns))
+    for top in range(0, rows, side):
+        for left in range(0, columns, side):
+            tile_rows, tile_columns = range(top, min(top + side, rows)), range(left, min(left + side, columns))
             tile = Rectangle(tile_rows, tile_columns)
             window = Rectangle(
                 range(max(top - reach, 0), min(tile_rows.stop + reach, rows)),
@@ -266,11 +277,11 @@ def similar_to_tile(
         if far is not None and number >= num_unrestricted:
             similarities += far
         block.copy_(similarities)
-    best, chosen = scores.topk(min(topk, scores.shape[1]), dim=1)
+    best, chosen = scores.div_(temperature).topk(min(topk, scores.shape[1]), dim=1)
     indices = numbers.to(chosen.device)[chosen]
     # A context that counts several times fills as many of the k places, the last ones only in part.
     copies = torch.tensor(repeats, device=best.device)[indices // (rows * columns)]
     free = topk - (copies.cumsum(dim=1) - copies)
     counts = torch.minimum(copies, free).clamp(min=0)
-    weights = (best / temperature + counts.to(best.dtype).log()).softmax(dim=1)
+    weights = (best + counts.to(best.dtype).log()).softmax(dim=1)
     return Affinities(weights, indices)
