@@ -186,6 +186,11 @@ def corrupted_views(config, batch_size: int) -> dict[str, torch.Tensor]:
     return {"corrupted_pixel_values": views(config, batch_size).flip(0), "corruption_mask": mask}
 
 
+def crop_boxes(batch_size: int) -> torch.Tensor:
+    """(batch, 2, 4), the places of two views that overlap."""
+    return torch.tensor([[[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]] * batch_size, device=torch_device)
+
+
 # {what a batch holds: its tensors, from the configuration of the backbone and the batch size}
 PRETRAINING_INPUTS = {
     "images": lambda config, batch: {"pixel_values": views(config, batch)[:, 0]},
@@ -196,6 +201,7 @@ PRETRAINING_INPUTS = {
     "local_views": lambda config, batch: {"local_pixel_values": views(config, batch, number=3, part=0.6)},
     "patch_masks": lambda config, batch: {"bool_masked_pos": patch_masks(config, batch)},
     "corrupted_views": corrupted_views,
+    "crop_boxes": lambda config, batch: {"crop_boxes": crop_boxes(batch)},
     "rotations": lambda config, batch: {"rotation_labels": common.ids_tensor([batch, 2], 4, rng=Random(5))},
 }
 
