@@ -58,6 +58,20 @@ def vit_renamings(encoder: str, prefix: str = "") -> list[WeightRenaming]:
     return [WeightRenaming(old, new) for old, new in names.items()]
 
 
+def timm_key(key: str) -> str:
+    """Return timm's key for a key of our encoder, the reverse of `vit_renamings("")`."""
+    names = {
+        "embeddings.prefix_tokens": "cls_token",
+        "embeddings.position_embedding.table": "pos_embed",
+        "embeddings.patch_embedding.projection.": "patch_embed.proj.",
+        "layers.": "blocks.",
+        **{ours: theirs.replace("\\", "") for theirs, ours in BLOCK.items()},
+    }
+    for ours, theirs in names.items():
+        key = key.replace(ours, theirs)
+    return key
+
+
 def infer_vit(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
     """Return the configuration fields that tensors, whose keys begin with `prefix`, record; heads leave no trace."""
     channels, height, width = (size(tensors, f"{prefix}patch_embed.proj.weight", axis, 4) for axis in (1, 2, 3))

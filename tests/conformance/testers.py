@@ -186,9 +186,17 @@ def corrupted_views(config, batch_size: int) -> dict[str, torch.Tensor]:
     return {"corrupted_pixel_values": views(config, batch_size).flip(0), "corruption_mask": mask}
 
 
-def crop_boxes(batch_size: int) -> torch.Tensor:
+def view_boxes(batch_size: int) -> torch.Tensor:
     """(batch, 2, 4), the places of two views that overlap."""
     return torch.tensor([[[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]] * batch_size, device=torch_device)
+
+
+def overlaps(config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Boxes of overlaps of 2 views and 3 local ones: a half of each."""
+    box = torch.tensor([0.0, 0.0, config.image_size / 2, config.image_size / 2], device=torch_device)
+    boxes = box.expand(batch_size, 2, 5, 4)
+    part = torch.where(torch.arange(5, device=torch_device)[:, None] < 2, 1.0, 0.6)
+    return {"global_boxes": boxes.clone(), "crop_boxes": (boxes * part).transpose(1, 2).clone()}
 
 
 # {what a batch holds: its tensors, from the configuration of the backbone and the batch size}
@@ -199,9 +207,10 @@ PRETRAINING_INPUTS = {
     },
     "views": lambda config, batch: {"pixel_values": views(config, batch)},
     "local_views": lambda config, batch: {"local_pixel_values": views(config, batch, number=3, part=0.6)},
+    "overlaps": overlaps,
     "patch_masks": lambda config, batch: {"bool_masked_pos": patch_masks(config, batch)},
     "corrupted_views": corrupted_views,
-    "crop_boxes": lambda config, batch: {"crop_boxes": crop_boxes(batch)},
+    "view_boxes": lambda config, batch: {"view_boxes": view_boxes(batch)},
     "rotations": lambda config, batch: {"rotation_labels": common.ids_tensor([batch, 2], 4, rng=Random(5))},
 }
 

@@ -12,6 +12,7 @@ from hf_vits.objectives.dino import DINOLoss
 from hf_vits.objectives.distillation import DistillationLoss
 from hf_vits.objectives.esvit import EsViTLoss
 from hf_vits.objectives.ibot import IBOTLoss
+from hf_vits.objectives.leopart import LeopartLoss
 from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
 from hf_vits.objectives.reconstruction import AbsoluteReconstruction, MaskedPatchRegression
 from hf_vits.objectives.sfc import CorrespondenceLoss
@@ -29,6 +30,7 @@ __all__ = [
     "EsViTLoss",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
+    "LeopartLoss",
     "MaskedPatchRegression",
     "MomentumContrastLoss",
     "MomentumSiTLoss",

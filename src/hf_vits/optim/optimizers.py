@@ -191,7 +191,7 @@ def parameter_groups(model: nn.Module, recipe: OptimizerRecipe) -> list[dict]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        learning_rate = recipe.learning_rate * scale(name)
+        learning_rate = recipe.learning_rate * scale(name) * rate_factor(name, recipe)
         decay = weight_decay_of(name, parameter, model, recipe)
         group = groups.setdefault(
             (learning_rate, decay), {"params": [], "names": [], "lr": learning_rate, "weight_decay": decay}
@@ -199,6 +199,11 @@ def parameter_groups(model: nn.Module, recipe: OptimizerRecipe) -> list[dict]:
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
+
+
+def rate_factor(name: str, recipe: OptimizerRecipe) -> float:
+    """Return the factor of a parameter's learning rate, see `OptimizerRecipe.rate_factors`."""
+    return next((factor for pattern, factor in recipe.rate_factors.items() if re.search(pattern, name)), 1.0)
 
 
 def weight_decay_of(name: str, parameter: nn.Parameter, model: nn.Module, recipe: OptimizerRecipe) -> float:

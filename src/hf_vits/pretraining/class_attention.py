@@ -24,7 +24,7 @@ class LastAttention:
         if self.layer is None:
             raise ValueError(
                 f"{type(backbone).__name__} has no class token that attends to all patches, so that there is no "
-                'attention to draw or to mask by (masking="given" does without)'
+                'attention to draw, to mask or to find a foreground by (masking="given" does without)'
             )
         self.num_prefix_tokens = backbone.config.num_prefix_tokens
 

@@ -167,6 +167,35 @@ class IBOTHead(DINOHead):
         return (self.last_layer if self.patch_layer is None else self.patch_layer)(bottleneck)
 
 
+class PrototypeHead(nn.Module):
+    """Leopart's head: MLP to a bottleneck, L2 normalisation, and similarities to prototypes.
+
+    MkuuWaUjinga/leopart, src/vit.py. The caller keeps the prototypes, rows of `prototypes.weight`, at length 1.
+
+    Args:
+        in_features: channels of the backbone.
+        num_prototypes: number of clusters.
+        hidden_size, bottleneck_size, num_layers: hidden and output channels and number of layers of the MLP.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_prototypes: int,
+        hidden_size: int = 2048,
+        bottleneck_size: int = 256,
+        num_layers: int = 3,
+    ):
+        super().__init__()
+        self.mlp = ProjectionMLP(hidden_sizes(in_features, hidden_size, bottleneck_size, num_layers))
+        self.prototypes = nn.Linear(bottleneck_size, num_prototypes, bias=False)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return embeddings (..., bottleneck_size) of length 1 and scores (..., num_prototypes)."""
+        embeddings = nn.functional.normalize(self.mlp(features), dim=-1)
+        return embeddings, self.prototypes(embeddings)
+
+
 class ReconstructionHead(nn.Module):
     """Decoder from patch tokens to pixels: linear layers with GELU, then a transposed convolution.
 

@@ -32,12 +32,12 @@ class PretrainingMethod:
 
     The model's forward returns the loss of a batch as `loss`, and further entries ending in `_loss` that are logged;
     its `export()` returns the plain backbone.
-
-    Attributes:
-        needs_crop_boxes: whether a sample has the places of its global views in the image, `crop_boxes`.
     """
 
-    needs_crop_boxes = False
+    # Whether the views of an image must overlap, and samples have their boxes (`views.overlap` in a recipe).
+    needs_overlap = False
+    # Whether samples have the places of their global views in the image, `view_boxes`.
+    needs_view_boxes = False
 
     @property
     def recipe_sections(self) -> set[str]:

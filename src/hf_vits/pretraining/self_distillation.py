@@ -83,16 +83,15 @@ class SelfDistillationModel(PretrainingMethod, VitsPreTrainedModel):
 
     The teacher is not trained: `update_teacher` moves it after each step. `teacher` is None for a method without one
     (SiT's first and second generation).
-
-    Attributes:
-        teacher_moves_first: whether the teacher moves before a step instead, with the momentum of that step.
     """
-
-    teacher_moves_first = False
 
     base_model_prefix = ""
     # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
     needs_package = True
+    # Whether the teacher is moved before the optimizer step, towards the student of the step before (Leopart).
+    teacher_follows_before_step = False
+    # Whether the teacher is moved before the forward pass, with the momentum of that step (SFC).
+    teacher_moves_first = False
     student: Any
     teacher: Any
 

@@ -11,9 +11,9 @@ from .fields import positive
 @strict
 @dataclass(kw_only=True)
 class InitializationRecipe:
-    """Weights of a trained model from which a new model of clips (ViViT, MViT) starts.
+    """Weights of a trained model from which a new model starts: one of clips (ViViT, MViT), or Leopart.
 
-    The trained model is an image model, or a model of other clips.
+    The trained model is an image model, or a model of other clips; of Leopart a backbone of the same sizes.
 
     A field other than None needs a model whose `initialize_from` method has it.
 
@@ -60,7 +60,8 @@ class ModelRecipe:
     checkpoint: checkpoint file of the original code for that variant, converted as `hf-vits convert` does. None:
         random weights.
     pretrained: directory or Hub repository of a model in transformers' format. None: `system` and `variant` are given.
-    initialize_from: image model whose weights a new model of clips (ViViT, MViT) starts from. None: random weights.
+    initialize_from: image model whose weights a new model of clips (ViViT, MViT) or Leopart's backbone starts from.
+        None: random weights.
     probe: train only a linear classifier on the model's frozen encoder, which may have been pretrained without labels.
         None: train the whole model.
     config: configuration fields that differ from the variant's or the pretrained model's, by name.

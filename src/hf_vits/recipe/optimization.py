@@ -1,5 +1,6 @@
 """Sections of a recipe: loss, optimizer, learning rate and the run itself."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -55,6 +56,8 @@ class OptimizerRecipe:
     final_weight_decay: weight decay at the run's end, reached along half a cosine (DINO, arXiv 2104.14294). None: it
         stays constant.
     no_decay: regular expressions; parameters whose names match one have no weight decay.
+    rate_factors: {regular expression: factor}; parameters whose names match have the learning rate times this factor,
+        of the first expression that matches.
     layer_decay: factor from each layer's learning rate to the rate of the layer below (arXiv 2003.10555); 1: off.
     options: further keyword arguments of the optimizer by name, such as betas.
     """
@@ -65,15 +68,19 @@ class OptimizerRecipe:
     head_weight_decay: float | None = not_negative(default=None)
     final_weight_decay: float | None = not_negative(default=None)
     no_decay: list[str] = field(default_factory=lambda: ["position_embedding", "prefix_tokens", "cls_token", "probe"])
+    rate_factors: dict[str, float] = field(default_factory=dict)
     layer_decay: float = positive(default=1.0)
     options: dict[str, Any] = field(default_factory=dict)
 
-    def validate_no_decay(self):
-        for pattern in self.no_decay:
-            try:
-                re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"optimizer.no_decay: {pattern!r} is no regular expression: {error}") from error
+    def validate_patterns(self):
+        for name in ("no_decay", "rate_factors"):
+            for pattern in getattr(self, name):
+                try:
+                    re.compile(pattern)
+                except (re.error, OverflowError, RecursionError) as error:
+                    raise ValueError(f"optimizer.{name}: {pattern!r} is no regular expression: {error}") from error
+        if not all(0 <= factor < math.inf for factor in self.rate_factors.values()):
+            raise ValueError(f"optimizer.rate_factors must not be negative, got {self.rate_factors}")
 
 
 @strict

@@ -24,6 +24,8 @@ class ViewsRecipe:
     local_size: height and width of a local view, in pixels.
     global_scale: smallest and largest fraction of the image's area that a global view covers.
     local_scale: smallest and largest fraction of the image's area that a local view covers.
+    overlap: fraction of the image's area that each view has in common with every global view, at least; two global
+        views have twice as much (Leopart). None: views are independent.
     flip: probability of a horizontal flip.
     color_jitter: probability of changing brightness, contrast, saturation and hue.
     jitter: largest relative changes of brightness, contrast and saturation, and largest shift of the hue (at most
@@ -38,6 +40,7 @@ class ViewsRecipe:
     local_size: int = positive(default=96)
     global_scale: list[float] = field(default_factory=lambda: [0.4, 1.0])
     local_scale: list[float] = field(default_factory=lambda: [0.05, 0.4])
+    overlap: float | None = fraction(default=None)
     flip: float = fraction(default=0.5)
     color_jitter: float = fraction(default=0.8)
     jitter: list[float] = field(default_factory=lambda: [0.4, 0.4, 0.2, 0.1])
@@ -50,6 +53,18 @@ class ViewsRecipe:
             raise ValueError(f"views.num_global: views are compared, so two or more are needed, got {self.num_global}")
         for name in ("global_scale", "local_scale"):
             check_range(f"views.{name}", getattr(self, name), 1e-6, 1)
+        if self.overlap is not None and self.flip:
+            raise ValueError("views.overlap needs boxes of views that are not flipped: set views.flip to 0")
+        if self.overlap is not None and 2 * self.overlap >= self.global_scale[1]:
+            raise ValueError(
+                f"views.overlap: global views of at most {self.global_scale[1]:g} of the image cannot have "
+                f"{2 * self.overlap:g} of it in common"
+            )
+        if self.overlap is not None and self.num_local and self.overlap >= self.local_scale[1]:
+            raise ValueError(
+                f"views.overlap: local views of at most {self.local_scale[1]:g} of the image cannot have "
+                f"{self.overlap:g} of it in common with global views"
+            )
         for name, most in (("num_global", 1000), ("num_local", 1000), ("local_size", MOST_PIXELS)):
             if getattr(self, name) > most:
                 raise ValueError(f"views.{name} must be at most {most}, got {getattr(self, name)}")

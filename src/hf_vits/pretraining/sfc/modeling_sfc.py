@@ -74,7 +74,7 @@ class SFCForPreTraining(SelfDistillationModel):
     """
 
     config_class = SFCConfig
-    needs_crop_boxes = True
+    needs_view_boxes = True
     teacher_moves_first = True
 
     def __init__(self, config: SFCConfig):
@@ -94,23 +94,23 @@ class SFCForPreTraining(SelfDistillationModel):
 
     @can_return_tuple
     def forward(
-        self, pixel_values: torch.Tensor | None = None, crop_boxes: torch.Tensor | None = None, **kwargs
+        self, pixel_values: torch.Tensor | None = None, view_boxes: torch.Tensor | None = None, **kwargs
     ) -> SFCOutput:
         """Compute the loss of a batch.
 
         Args:
             pixel_values: (batch, 2, num_channels, height, width), two crops of each image.
-            crop_boxes: (batch, 2, 4), left, top, right and bottom of each crop as fractions of the image's width and
+            view_boxes: (batch, 2, 4), left, top, right and bottom of each crop as fractions of the image's width and
                 height.
         """
         check_views(pixel_values)
         expected = (pixel_values.shape[0], 2, 4)
         if pixel_values.shape[1] != 2:
             raise ValueError(f"pixel_values must be two views of each image, got {pixel_values.shape[1]}")
-        if crop_boxes is None or crop_boxes.shape != expected:
-            found = None if crop_boxes is None else tuple(crop_boxes.shape)
-            raise ValueError(f"crop_boxes must be (batch, 2, 4) = {expected}, got {found}")
-        views, boxes = pixel_values.unbind(dim=1), crop_boxes.unbind(dim=1)
+        if view_boxes is None or view_boxes.shape != expected:
+            found = None if view_boxes is None else tuple(view_boxes.shape)
+            raise ValueError(f"view_boxes must be (batch, 2, 4) = {expected}, got {found}")
+        views, boxes = pixel_values.unbind(dim=1), view_boxes.unbind(dim=1)
         with torch.no_grad():
             targets = [self.teacher(view) for view in views]
         # One view after the other: the batch norms see them apart, as in the original.

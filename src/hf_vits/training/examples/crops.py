@@ -4,6 +4,9 @@ import math
 import random
 from collections.abc import Sequence
 
+from PIL import Image
+from torchvision.transforms import v2 as transforms
+
 Crop = tuple[int, int, int, int]  # top, left, height, width
 
 
@@ -41,3 +44,17 @@ def crop_box(crop: Crop, size: tuple[int, int]) -> tuple[float, float, float, fl
     """
     (top, left, rows, columns), (height, width) = crop, (max(side - 1, 1) for side in size)
     return left / width, top / height, (left + columns - 1) / width, (top + rows - 1) / height
+
+
+class RecordedCrops:
+    """Draws the views of an image and keeps their boxes, see `crop_box`."""
+
+    def __init__(self, image: Image.Image, generator: random.Random):
+        self.size, self.generator = (image.height, image.width), generator
+        self.boxes: list[tuple[float, float, float, float]] = []
+
+    def draw(self, crop: transforms.RandomResizedCrop) -> Crop:
+        """Return top, left, height and width of the next view."""
+        drawn = draw_crop(self.size, crop.scale, crop.ratio, self.generator)
+        self.boxes.append(crop_box(drawn, self.size))
+        return drawn

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import v2 as transforms
 
 from hf_vits.data.splits import Split
@@ -15,6 +17,7 @@ from hf_vits.processing.opening import to_mode
 from hf_vits.recipe.pretraining import MaskRecipe, ViewsRecipe
 
 from .batches import SampleKey
+from .crops import RecordedCrops
 from .image_augmentation import gaussian_blur, normalization
 from .randomness import seeded
 
@@ -49,12 +52,14 @@ class Views(Dataset):
 
     A sample is a dict of pixel_values (global views, channels, height, width), local_pixel_values (local views,
     channels, local size, local size) if the recipe has local views, bool_masked_pos (global views, patches) if
-    there are masks, and the key's seed.
+    there are masks, boxes (views, 4) of left, top, right and bottom in the image if views must overlap, view_boxes
+    (global views, 4) of the same as fractions of the image if they are to be recorded, and the key's seed.
 
     Args:
         size: (height, width) of global views.
         mode: PIL mode of the images that the model takes.
         masks: draws the masks; None: patches are not masked.
+        record_boxes: whether samples have view_boxes; views are independent then, and there are no local ones.
     """
 
     def __init__(
@@ -65,15 +70,16 @@ class Views(Dataset):
         size: tuple[int, int],
         mode: str,
         masks: MaskedPatches | None = None,
+        record_boxes: bool = False,
     ):
-        self.split, self.mode, self.masks = split, mode, masks
+        self.split, self.mode, self.masks, self.record_boxes = split, mode, masks, record_boxes
         self.normalize = transforms.Compose(normalization(processor))
         local_size = (recipe.local_size, recipe.local_size)
+        self.overlap, self.num_global = recipe.overlap, recipe.num_global
+        extents = [(size, recipe.global_scale), (size, recipe.global_scale), (local_size, recipe.local_scale)]
         first, other, local = (
-            view_transform(recipe, processor.resample, *extent, kind)
-            for kind, extent in enumerate(
-                [(size, recipe.global_scale), (size, recipe.global_scale), (local_size, recipe.local_scale)]
-            )
+            [view_crop(processor.resample, *extent), color_transform(recipe, kind)]
+            for kind, extent in enumerate(extents)
         )
         self.transforms = {
             "pixel_values": [first, *[other] * (recipe.num_global - 1)],
@@ -86,26 +92,88 @@ class Views(Dataset):
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         image = to_mode(self.split.inputs[key.index], self.mode)
         with seeded(key.seed):
+            boxes = self.boxes_of(image, key.seed)
             item = {
-                name: self.normalize(torch.stack([transform(image) for transform in views]))
+                name: self.normalize(torch.stack([recolor(cut(crop, image, boxes)) for crop, recolor in views]))
                 for name, views in self.transforms.items()
                 if views
             }
+        if boxes is not None:
+            item["view_boxes" if self.record_boxes else "boxes"] = torch.tensor(boxes.boxes)
         if self.masks is not None:
             item["bool_masked_pos"] = self.masks(key)
         return item | {"seed": key.seed}
 
+    def boxes_of(self, image: Image.Image, seed: int) -> "CropBoxes | RecordedCrops | None":
+        """Return what draws an image's views and keeps their boxes; None where these are not needed."""
+        if self.overlap is not None:
+            return CropBoxes(image, self.overlap, self.num_global)
+        return RecordedCrops(image, random.Random(seed)) if self.record_boxes else None
 
-def view_transform(
-    recipe: ViewsRecipe, interpolation, size: tuple[int, int], scale: list[float], kind: int
-) -> transforms.Transform:
-    """Return the transform from a PIL image to a view (channels, *size) of uint8.
+
+class CropBoxes:
+    """Draws the boxes of an image's views so that each overlaps the global views.
+
+    MkuuWaUjinga/leopart, src/leopart_transforms.py: a box is drawn again until it overlaps enough.
+
+    Args:
+        overlap: smallest fraction of the image's area in common with each global view; twice as much for two global
+            views.
+    """
+
+    MOST_DRAWS = 10_000
+
+    def __init__(self, image: Image.Image, overlap: float, num_global: int):
+        self.image, self.num_global = image, num_global
+        self.least = int(image.width * image.height * overlap)
+        self.boxes: list[list[float]] = []
+
+    def draw(self, crop: transforms.RandomResizedCrop) -> tuple[int, int, int, int]:
+        """Return top, left, height and width of the next view, and keep its box."""
+        others = self.boxes[: self.num_global]
+        least = self.least * (2 if len(self.boxes) < self.num_global else 1)
+        for _ in range(self.MOST_DRAWS):
+            top, left, height, width = RandomResizedCrop.get_params(self.image, list(crop.scale), list(crop.ratio))
+            box = [float(left), float(top), float(left + width), float(top + height)]
+            if all(common_area(box, other) > least for other in others):
+                self.boxes.append(box)
+                return top, left, height, width
+        raise ValueError(
+            f"no view of an image of {self.image.width} x {self.image.height} pixels overlaps the global views by "
+            f"{least} pixels: lower views.overlap or raise the scales"
+        )
+
+
+def common_area(first: list[float], second: list[float]) -> float:
+    """Return the area that two boxes (left, top, right, bottom) have in common."""
+    sides = [min(first[axis + 2], second[axis + 2]) - max(first[axis], second[axis]) for axis in (0, 1)]
+    return max(sides[0], 0) * max(sides[1], 0)
+
+
+def cut(
+    crop: transforms.RandomResizedCrop, image: Image.Image, boxes: CropBoxes | RecordedCrops | None
+) -> Image.Image:
+    """Return a random part of an image, resized."""
+    if boxes is None:
+        return crop(image)
+    return transforms.functional.resized_crop(image, *boxes.draw(crop), crop.size, crop.interpolation)
+
+
+def view_crop(interpolation, size: tuple[int, int], scale: list[float]) -> transforms.RandomResizedCrop:
+    """Return the transform from a PIL image to a random part of it, resized.
 
     Args:
         scale: smallest and largest fraction of the image's area that a view covers.
+    """
+    return transforms.RandomResizedCrop(size, scale=tuple(scale), interpolation=interpolation)
+
+
+def color_transform(recipe: ViewsRecipe, kind: int) -> transforms.Transform:
+    """Return the transform from a part of an image to a view (channels, height, width) of uint8.
+
+    Args:
         kind: 0 for the first global view, 1 for the other global views, 2 for local views.
     """
-    crop = transforms.RandomResizedCrop(size, scale=tuple(scale), interpolation=interpolation)
     jitter, blur = transforms.ColorJitter(*recipe.jitter), gaussian_blur()
     steps = [
         (recipe.flip, transforms.RandomHorizontalFlip(recipe.flip)),
@@ -115,4 +183,4 @@ def view_transform(
         (recipe.solarize[kind], transforms.RandomSolarize(threshold=128, p=recipe.solarize[kind])),
     ]
     chosen = [step for probability, step in steps if probability]
-    return transforms.Compose([crop, *chosen, transforms.PILToTensor()])
+    return transforms.Compose([*chosen, transforms.PILToTensor()])
