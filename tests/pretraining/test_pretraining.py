@@ -23,6 +23,8 @@ from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
+from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS
 from hf_vits.training.loop.callbacks import ClipEachGradient, FrozenLastLayer, TeacherUpdate
 
@@ -79,6 +81,13 @@ def esvit(**fields) -> EsViTForPreTraining:
     return EsViTForPreTraining(EsViTConfig(**{"backbone_config": BACKBONE} | HEAD | fields)).eval()
 
 
+def sfc(**fields) -> SFCForPreTraining:
+    torch.manual_seed(0)
+    heads = {"projection_hidden_size": 20, "projection_size": 8, "prediction_hidden_size": 12}
+    return SFCForPreTraining(SFCConfig(**{"backbone_config": BACKBONE} | heads | fields)).eval()
+
+
+VIEW_BOXES = torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(3, 1, 1)
 MODELS = {
     "mae": (mae, (GLOBAL[:, 0], images(3, PATCHES, seed=4))),
     "dino": (dino, (GLOBAL, LOCAL)),
@@ -88,7 +97,7 @@ MODELS = {
     "esvit_views": (lambda: esvit(use_regions=False), (GLOBAL, LOCAL)),
 }
 SIT = {f"sit {number}": (partial(sit, number), sit_inputs(number)) for number in GENERATIONS}
-METHODS = MODELS | SIT
+METHODS = MODELS | SIT | {"sfc": (sfc, (GLOBAL, VIEW_BOXES))}
 
 
 @pytest.mark.parametrize("name", METHODS)
