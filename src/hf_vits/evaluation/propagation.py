@@ -5,14 +5,13 @@ frame takes the labels of the most similar cells of earlier frames.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from tqdm import tqdm
 
 TILE = 16  # side of the squares of cells that are compared at a time
 FAR = -1e10  # added to similarities of cells outside the radius
@@ -63,51 +62,63 @@ class LabelPropagation:
             raise ValueError(f"radius must be positive, or None for none, got radius={self.radius}")
 
     @torch.no_grad()
-    def __call__(self, features: Tensor, labels: Tensor, progress: bool = False) -> Tensor:
+    def __call__(self, features: Iterable[Tensor], labels: Tensor) -> Tensor:
         """Return the soft labels of every frame, (frames, classes, rows, columns); the first is given.
 
         Args:
-            features: (frames, channels, rows, columns), of length 1 over the channels.
+            features: (channels, rows, columns) of each frame in order, of length 1 over the channels: a tensor, or
+                an iterator, of which no more frames are kept than are needed.
             labels: of the first frame, (classes, rows, columns).
-            progress: whether a progress bar is drawn.
 
         Raises:
-            ValueError: labels and features have other grids, or a long-term frame is not in the clip.
+            ValueError: labels and features have other grids, or there are no frames.
         """
-        num_frames, _, *grid = features.shape
-        if labels.ndim != 3 or tuple(labels.shape[1:]) != tuple(grid):
-            raise ValueError(
-                f"labels must be (classes, {grid[0]}, {grid[1]}), on the grid of the features, got "
-                f"{tuple(labels.shape)}"
-            )
-        if outside := [frame for frame in self.long_term if not 0 <= frame < num_frames]:
-            raise ValueError(f"long_term must be frames of the clip, 0 to {num_frames - 1}, got {outside[0]}")
-        cells = features.permute(0, 2, 3, 1).contiguous()
-        classes = len(labels)
-        first = labels.to(features).flatten(1).T.contiguous()  # (cells, classes)
-        lasting = stretch(first) if self.rescale else first  # of the first frame, as a long-term frame
-        known = [first]
-        results = [lasting]
-        for frame in tqdm(range(1, num_frames), "Propagating labels", unit="frame", leave=False, disable=not progress):
-            long_term, window, repeats = self.contexts(frame)
-            affinities = similar_cells(
-                cells[frame],
-                [cells[context] for context in (*long_term, *window)],
-                self.topk,
-                self.temperature,
-                self.radius,
-                len(long_term),
-                [1] * len(long_term) + repeats,
-                max(grid) if self.rescale else TILE,
-            )
-            sources = [lasting if context == 0 else known[context] for context in long_term]
-            sources = torch.stack([*sources, *(known[context] for context in window)]).flatten(0, 1)
-            predicted = torch.zeros_like(first)
-            for weight, index in zip(affinities.weights.T, affinities.indices.T, strict=True):
-                predicted.addcmul_(weight[:, None], sources[index])
-            known.append(predicted)
-            results.append(stretch(predicted) if self.rescale else predicted)
-        return torch.stack(results).transpose(1, 2).reshape(num_frames, classes, *grid)
+        cells: dict[int, Tensor] = {}
+        known: dict[int, Tensor] = {}
+        results = []
+        kept = {0, *(time + 1 for time in self.long_term)}
+        for frame, feature_map in enumerate(features):
+            grid = feature_map.shape[1:]
+            if tuple(labels.shape[1:]) != tuple(grid):
+                raise ValueError(
+                    f"labels must be (classes, {grid[0]}, {grid[1]}), on the grid of the features, got "
+                    f"{tuple(labels.shape)}"
+                )
+            cells[frame] = feature_map.permute(1, 2, 0).contiguous()
+            known[frame] = self.predict(frame, cells, known) if frame else labels.to(feature_map).flatten(1).T
+            results.append(stretch(known[frame]) if self.rescale else known[frame])
+            if (passed := frame - self.num_context) not in kept:
+                cells.pop(passed, None)
+                known.pop(passed, None)
+        if not results:
+            raise ValueError("expected the features of at least one frame, got none")
+        return torch.stack(results).transpose(1, 2).unflatten(2, grid)
+
+    def predict(self, frame: int, cells: dict[int, Tensor], known: dict[int, Tensor]) -> Tensor:
+        """Return the labels (cells, classes) of a frame from the features and labels of the frames before it."""
+        long_term, window, repeats = self.contexts(frame)
+        query = cells[frame]
+        affinities = similar_cells(
+            query,
+            [cells[context] for context in (*long_term, *window)],
+            self.topk,
+            self.temperature,
+            self.radius,
+            len(long_term),
+            [1] * len(long_term) + repeats,
+            max(query.shape[:2]) if self.rescale else TILE,
+        )
+        sources = [known[context] for context in (*long_term, *window)]
+        if self.rescale:
+            sources = [
+                stretch(source) if place < len(long_term) and long_term[place] == 0 else source
+                for place, source in enumerate(sources)
+            ]
+        candidates = torch.cat(sources)
+        predicted = torch.zeros_like(known[0])
+        for weight, index in zip(affinities.weights.T, affinities.indices.T, strict=True):
+            predicted.addcmul_(weight[:, None], candidates[index])
+        return predicted
 
     def contexts(self, frame: int) -> tuple[list[int], list[int], list[int]]:
         """Return the long-term frames of a frame, those of its window, and how often each of the window occurs.
