@@ -6,6 +6,8 @@ Methods (--method):
   knn            k nearest neighbours among the features of training images, as in DINO
   linear         a linear classifier on frozen features, as in DINO or, with --probe mae, as in MAE
   low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
+  propagate      labels of the first frame of videos, propagated by the similarity of features: masks of objects
+                 (J&F as DAVIS computes it), parts (mIoU, as VIP) or keypoints (PCK, as JHMDB), as in CRW and SFC
 
 knn, linear and low-shot measure the encoder of any image model, for example one that was pretrained without labels.
 They compute the features of each image once, with the preprocessing of evaluation; a recipe with `model.probe` trains
@@ -19,6 +21,7 @@ DATA is one of
                  gives the number of views whose scores are averaged, which is otherwise one
   digits         scikit-learn's 1,797 scanned digits: all of them, with those the model may have been trained on; for
                  knn, linear and low-shot a fifth is held out
+  a folder       for propagate, in the layout of DAVIS, YouTube-VOS, VIP or JHMDB; or `moving-objects`, made here
   a name         of a dataset that datasets.load_dataset loads; see --split
 
   hf-vits evaluate runs/demo_digits recipes/demo_digits.yaml
@@ -29,6 +32,7 @@ DATA is one of
   hf-vits evaluate user/mae-vit-base photos --method linear --probe mae
   hf-vits evaluate user/dino-vit-base photos --method linear --layers 1 --patch-mean
   hf-vits evaluate user/dino-vit-small photos --method low-shot --shots 1 5 10%
+  hf-vits evaluate runs/sfc_resnet18_youtube_vos DAVIS --method propagate --map-stage 3 --semantic user/moco-resnet-50
 """
 
 import argparse

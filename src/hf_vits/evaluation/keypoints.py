@@ -7,9 +7,46 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from .propagation import LabelPropagation
+from .video_segmentation import DenseEncoder, propagate_labels
+
 PERSON = 0.6  # diagonal of the box around a person's keypoints times this is the person's size
+
+
+def track_keypoints(
+    frames: Sequence[Image.Image],
+    keypoints: np.ndarray,
+    encoders: Sequence[DenseEncoder],
+    propagation: LabelPropagation,
+    fine_weight: float = 1.75,
+) -> np.ndarray:
+    """Return the keypoints (frames, keypoints, 2), x and y in pixels, of a video from those of its first frame.
+
+    Args:
+        keypoints: (keypoints, 2), negative where a keypoint is not visible.
+        encoders, propagation, fine_weight: as in `segment_video`.
+
+    Raises:
+        ValueError: no keypoint lies in the first frame.
+    """
+    width, height = frames[0].size
+    inside = (keypoints >= 0).all(axis=1) & (keypoints[:, 0] < width) & (keypoints[:, 1] < height)
+    if not inside.any():
+        raise ValueError("no keypoint lies in the first frame: there is nothing to follow")
+    first = torch.from_numpy(keypoints).float()
+    soft = propagate_labels(
+        frames,
+        lambda grid: keypoint_labels(first, grid, (height / grid[0], width / grid[1])),
+        encoders,
+        propagation,
+        fine_weight,
+    )
+    found = locate(soft, (height / soft.shape[2], width / soft.shape[3])).cpu().numpy()
+    found[0] = np.where(inside[:, None], keypoints, -1)
+    return found
 
 
 def keypoint_labels(keypoints: Tensor, grid: tuple[int, int], stride: tuple[float, float]) -> Tensor:

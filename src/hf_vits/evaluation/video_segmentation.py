@@ -5,8 +5,9 @@ Features as in Alxead/SFC (code/test_vos.py, code/data/vos.py).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -113,10 +114,13 @@ def segment_video(
         raise ValueError("the mask of the first frame has no object: there is nothing to follow")
     classes = np.array([BACKGROUND, *objects], np.uint8)
     onehot = torch.from_numpy(mask == classes[:, None, None]).float()
-    features = frame_features(frames, encoders, fine_weight)
-    first = next(features)
-    labels = interpolate(onehot[None], size=first.shape[1:], mode="bilinear")[0].to(first.device)
-    soft = propagation(prepend(first, features), labels)
+    soft = propagate_labels(
+        frames,
+        lambda grid: interpolate(onehot[None], size=grid, mode="bilinear")[0],
+        encoders,
+        propagation,
+        fine_weight,
+    )
     predicted = [mask.astype(np.uint8)]
     for frame in soft[1:]:
         chosen = interpolate(frame[None], size=size, mode="bilinear")[0].argmax(dim=0).cpu().numpy()
@@ -124,9 +128,22 @@ def segment_video(
     return np.stack(predicted)
 
 
-def prepend(first: Tensor, others: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield first
-    yield from others
+def propagate_labels(
+    frames: Sequence[Image.Image],
+    labels_on: Callable[[tuple[int, int]], Tensor],
+    encoders: Sequence[DenseEncoder],
+    propagation: LabelPropagation,
+    fine_weight: float,
+) -> Tensor:
+    """Return the soft labels (frames, classes, rows, columns) of a video; other arguments as in `segment_video`.
+
+    Args:
+        labels_on: function from the grid (rows, columns) of the features to the labels of the first frame on it.
+    """
+    features = frame_features(frames, encoders, fine_weight)
+    first = next(features)
+    labels = labels_on(tuple(first.shape[1:])).to(first.device)
+    return propagation(chain([first], features), labels)
 
 
 def frame_features(

@@ -8,7 +8,13 @@ import importlib
 from types import ModuleType
 
 # {--method: module of this package}
-METHODS = {"classify": "classification", "knn": "neighbours", "linear": "linear_probe", "low-shot": "low_shot"}
+METHODS = {
+    "classify": "classification",
+    "knn": "neighbours",
+    "linear": "linear_probe",
+    "low-shot": "low_shot",
+    "propagate": "propagation",
+}
 
 
 def load(method: str) -> ModuleType:
