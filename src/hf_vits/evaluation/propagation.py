@@ -76,7 +76,7 @@ class LabelPropagation:
         cells: dict[int, Tensor] = {}
         known: dict[int, Tensor] = {}
         results = []
-        kept = {0, *(time + 1 for time in self.long_term)}
+        kept = {0, *(time + 1 for time in self.long_term if time)}
         for frame, feature_map in enumerate(features):
             grid = feature_map.shape[1:]
             if tuple(labels.shape[1:]) != tuple(grid):
