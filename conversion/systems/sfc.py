@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
-from hf_vits.models.resnet.configuration_resnet import ResNetConfig
-from hf_vits.models.resnet.modeling_resnet import ResNetForImageClassification, ResNetModel
+from hf_vits.models.res_net.configuration_res_net import ResNetConfig
+from hf_vits.models.res_net.modeling_res_net import ResNetForImageClassification, ResNetModel
 from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
 from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 

@@ -23,8 +23,8 @@ from hf_vits.evaluation.video_segmentation import (
     summary,
 )
 from hf_vits.figures.propagation import draw_propagated
-from hf_vits.models.resnet.configuration_resnet import ResNetConfig
-from hf_vits.models.resnet.modeling_resnet import ResNetModel
+from hf_vits.models.res_net.configuration_res_net import ResNetConfig
+from hf_vits.models.res_net.modeling_res_net import ResNetModel
 from hf_vits.processing.image import VitsImageProcessor
 
 

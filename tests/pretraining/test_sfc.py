@@ -9,8 +9,8 @@ from torch.nn.functional import normalize
 from transformers import TrainerState
 
 from hf_vits.conversion import convert, system
-from hf_vits.models.resnet.configuration_resnet import ResNetConfig
-from hf_vits.models.resnet.modeling_resnet import ResNetModel
+from hf_vits.models.res_net.configuration_res_net import ResNetConfig
+from hf_vits.models.res_net.modeling_res_net import ResNetModel
 from hf_vits.objectives.sfc import CorrespondenceLoss, positive_pairs
 from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
 from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
@@ -20,7 +20,7 @@ from hf_vits.training.loop.callbacks import TeacherUpdate
 from ..support.forms import BACKBONE
 from ..support.weights import perturb
 
-RESNET = {"model_type": "hf_vits_resnet", "image_size": 32, "stem_hidden_size": 8, "depths": [1, 1, 1]}
+RESNET = {"model_type": "hf_vits_res_net", "image_size": 32, "stem_hidden_size": 8, "depths": [1, 1, 1]}
 RESNET |= {"hidden_sizes": [8, 16, 24], "strides": [1, 2, 1]}
 HEADS = {"projection_hidden_size": 20, "projection_size": 8, "prediction_hidden_size": 12}
 BOXES = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.2, 0.1, 0.9, 0.8]]]).repeat(2, 1, 1)

@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 
 from ...configuration import VitsConfig
-from ...models.resnet.configuration_resnet import ResNetConfig
+from ...models.res_net.configuration_res_net import ResNetConfig
 from ..dino.configuration_dino import BackboneConfig, as_backbone_config
 
 

@@ -23,7 +23,8 @@ class ResNetConfig(VitsHierarchicalConfig):
         padding_mode: what surrounds the maps of convolutions: "zeros", or "reflect" as in CRW's networks.
     """
 
-    model_type = "hf_vits_resnet"
+    # Not "resnet": transformers' DETR freezes every weight of a backbone whose type contains that.
+    model_type = "hf_vits_res_net"
     stage_fields = ("depths", "hidden_sizes", "strides")
     size_fields = ("image_size", "num_channels", "stem_hidden_size", *stage_fields, "groups", "width_per_group")
 

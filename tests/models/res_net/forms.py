@@ -11,7 +11,7 @@ NO_ATTENTION = {
 FORMS = (
     Form(
         "ResNet",
-        "resnet",
+        "res_net",
         4 * 4,
         {**STAGES, "strides": [1, 2, 1]},
         maps=((8, 8, 8), (8, 8, 8), (16, 4, 4), (24, 4, 4)),
@@ -19,7 +19,7 @@ FORMS = (
     ),
     Form(
         "ResNetBottleneck",
-        "resnet",
+        "res_net",
         2 * 2,
         {**STAGES, "hidden_sizes": [16, 32, 64], "strides": [1, 2, 2], "layer_type": "bottleneck", "groups": 2}
         | {"padding_mode": "reflect"},
@@ -28,4 +28,4 @@ FORMS = (
     ),
 )
 
-TINY = {**STAGES, "strides": [1, 2, 1]}
+TINY = {**STAGES, "hidden_sizes": [8, 16, 16], "strides": [1, 2, 1]}

@@ -25,7 +25,7 @@ from ...modeling import (
     VitsHierarchicalPreTrainedModel,
     init_as_torch,
 )
-from .configuration_resnet import ResNetConfig
+from .configuration_res_net import ResNetConfig
 
 
 class ResNetEmbeddings(nn.Module):
