@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -18,6 +19,7 @@ from transformers import ViTMAEConfig as TransformersViTMAEConfig
 from transformers import ViTMAEForPreTraining as TransformersViTMAEForPreTraining
 
 from hf_vits.models.deit.configuration_deit import DeiTConfig
+from hf_vits.models.res_net.configuration_res_net import ResNetConfig
 from hf_vits.models.swin.configuration_swin import SwinConfig
 from hf_vits.objectives.masks import MaskRatio, block_mask
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
@@ -28,6 +30,8 @@ from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
+from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
 from hf_vits.training.loop.callbacks import clip_each
@@ -117,14 +121,14 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 # Ours
 
 
-def our_step(model: nn.Module, inputs: dict[str, torch.Tensor], has_teacher: bool = True) -> Step:
+def our_step(model: nn.Module, inputs: dict[str, torch.Tensor], has_teacher: bool = True, clips: bool = True) -> Step:
     model.train()
     optimizer = optimizer_of(model)
 
     def step() -> None:
         optimizer.zero_grad()
         model(**inputs).loss.backward()
-        if has_teacher:
+        if has_teacher and clips:
             clip_each(model.parameters(), CLIP)
         optimizer.step()
         if has_teacher:
@@ -164,6 +168,17 @@ def our_esvit(sizes: Sizes) -> Step:
     backbone = SwinConfig(layer_norm_eps=1e-6, shift_like="image_size", drop_path_rate=DROP_PATH)
     model = EsViTForPreTraining(EsViTConfig(backbone_config=backbone, num_prototypes=sizes.num_prototypes))
     return our_step(model, sizes.views())
+
+
+def view_boxes(batch: int) -> torch.Tensor:
+    """Return the places of two views that overlap, (batch, 2, 4)."""
+    return torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(batch, 1, 1)
+
+
+def our_sfc(sizes: Sizes) -> Step:
+    backbone = ResNetConfig(image_size=sizes.image_size, strides=[1, 2, 1, 1])
+    inputs = {"pixel_values": sizes.views()["pixel_values"], "view_boxes": view_boxes(sizes.batch)}
+    return our_step(SFCForPreTraining(SFCConfig(backbone_config=backbone)), inputs, clips=False)
 
 
 def our_encoder(sizes: Sizes, visible: bool) -> Step:
@@ -344,12 +359,40 @@ def original_esvit(sizes: Sizes, clone: Path) -> Step:
     return original_step(lambda: loss(student(views), teacher(views[:2]), 0, None), student, teacher, utils)
 
 
+def original_sfc(sizes: Sizes, clone: Path) -> Step:
+    """Return the original's step; its forward pass moves the teacher."""
+    network, method = (definitions(clone, f"code/models/{name}.py") for name in ("resnet", "fine_grained"))
+    settings = SimpleNamespace(
+        momentum_target=MOMENTUM,
+        pos_radius=0.5,
+        num_steps=1000,
+        epochs=1,
+        img_size=sizes.image_size,
+        remove_stride_layers=("layer3", "layer4"),
+        projection_hidden_dim=2048,
+        projection_dim=256,
+        prediction_hidden_dim=2048,
+    )
+    model = method.FineGrained(network.resnet18, settings).train()
+    optimizer = optimizer_of(model)
+    views = [view[:, None] for view in sizes.views()["pixel_values"].unbind(1)]
+    boxes = [box[:, None] for box in view_boxes(sizes.batch).unbind(1)]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(*views, *boxes).backward()
+        optimizer.step()
+
+    return step
+
+
 METHODS = {
     "mae": Method(our_mae, "facebookresearch/mae", original_mae, {"transformers": transformers_mae}),
     "dino": Method(our_dino, "facebookresearch/dino", original_dino),
     "ibot": Method(our_ibot, "bytedance/ibot", original_ibot),
     "sit": Method(our_sit, "Sara-Ahmed/SiT", original_sit),
     "esvit": Method(our_esvit, "microsoft/esvit", original_esvit),
+    "sfc": Method(our_sfc, "Alxead/SFC", original_sfc),
     "mae encoder": Method(
         partial(our_encoder, visible=True), peers={"all patches": partial(our_encoder, visible=False)}
     ),
