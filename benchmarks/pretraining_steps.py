@@ -20,6 +20,7 @@ from transformers import ViTMAEConfig as TransformersViTMAEConfig
 from transformers import ViTMAEForPreTraining as TransformersViTMAEForPreTraining
 
 from hf_vits.models.deit.configuration_deit import DeiTConfig
+from hf_vits.models.res_net.configuration_res_net import ResNetConfig
 from hf_vits.models.swin.configuration_swin import SwinConfig
 from hf_vits.objectives.leopart import overlap_boxes
 from hf_vits.objectives.masks import MaskRatio, block_mask
@@ -33,6 +34,8 @@ from hf_vits.pretraining.leopart.configuration_leopart import LeopartConfig
 from hf_vits.pretraining.leopart.modeling_leopart import LeopartForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
+from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
 from hf_vits.training.loop.callbacks import clip_each
@@ -130,14 +133,14 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 # Ours
 
 
-def our_step(model: nn.Module, inputs: dict[str, torch.Tensor], has_teacher: bool = True) -> Step:
+def our_step(model: nn.Module, inputs: dict[str, torch.Tensor], has_teacher: bool = True, clips: bool = True) -> Step:
     model.train()
     optimizer = optimizer_of(model)
 
     def step() -> None:
         optimizer.zero_grad()
         model(**inputs).loss.backward()
-        if has_teacher:
+        if has_teacher and clips:
             clip_each(model.parameters(), CLIP)
         optimizer.step()
         if has_teacher:
@@ -192,6 +195,17 @@ def our_leopart(sizes: Sizes) -> Step:
         optimizer.step()
 
     return step
+
+
+def view_boxes(batch: int) -> torch.Tensor:
+    """Return the places of two views that overlap, (batch, 2, 4)."""
+    return torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(batch, 1, 1)
+
+
+def our_sfc(sizes: Sizes) -> Step:
+    backbone = ResNetConfig(image_size=sizes.image_size, strides=[1, 2, 1, 1])
+    inputs = {"pixel_values": sizes.views()["pixel_values"], "view_boxes": view_boxes(sizes.batch)}
+    return our_step(SFCForPreTraining(SFCConfig(backbone_config=backbone)), inputs, clips=False)
 
 
 def our_encoder(sizes: Sizes, visible: bool) -> Step:
@@ -432,6 +446,33 @@ def original_leopart(sizes: Sizes, clone: Path) -> Step:
     return step
 
 
+def original_sfc(sizes: Sizes, clone: Path) -> Step:
+    """Return the original's step; its forward pass moves the teacher."""
+    network, method = (definitions(clone, f"code/models/{name}.py") for name in ("resnet", "fine_grained"))
+    settings = SimpleNamespace(
+        momentum_target=MOMENTUM,
+        pos_radius=0.5,
+        num_steps=1000,
+        epochs=1,
+        img_size=sizes.image_size,
+        remove_stride_layers=("layer3", "layer4"),
+        projection_hidden_dim=2048,
+        projection_dim=256,
+        prediction_hidden_dim=2048,
+    )
+    model = method.FineGrained(network.resnet18, settings).train()
+    optimizer = optimizer_of(model)
+    views = [view[:, None] for view in sizes.views()["pixel_values"].unbind(1)]
+    boxes = [box[:, None] for box in view_boxes(sizes.batch).unbind(1)]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(*views, *boxes).backward()
+        optimizer.step()
+
+    return step
+
+
 METHODS = {
     "mae": Method(our_mae, "facebookresearch/mae", original_mae, {"transformers": transformers_mae}),
     "dino": Method(our_dino, "facebookresearch/dino", original_dino),
@@ -439,6 +480,7 @@ METHODS = {
     "sit": Method(our_sit, "Sara-Ahmed/SiT", original_sit),
     "esvit": Method(our_esvit, "microsoft/esvit", original_esvit),
     "leopart": Method(our_leopart, "MkuuWaUjinga/leopart", original_leopart),
+    "sfc": Method(our_sfc, "Alxead/SFC", original_sfc),
     "mae encoder": Method(
         partial(our_encoder, visible=True), peers={"all patches": partial(our_encoder, visible=False)}
     ),

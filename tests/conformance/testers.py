@@ -186,6 +186,11 @@ def corrupted_views(config, batch_size: int) -> dict[str, torch.Tensor]:
     return {"corrupted_pixel_values": views(config, batch_size).flip(0), "corruption_mask": mask}
 
 
+def view_boxes(batch_size: int) -> torch.Tensor:
+    """(batch, 2, 4), the places of two views that overlap."""
+    return torch.tensor([[[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]] * batch_size, device=torch_device)
+
+
 def overlaps(config, batch_size: int) -> dict[str, torch.Tensor]:
     """Boxes of overlaps of 2 views and 3 local ones: a half of each."""
     box = torch.tensor([0.0, 0.0, config.image_size / 2, config.image_size / 2], device=torch_device)
@@ -205,6 +210,7 @@ PRETRAINING_INPUTS = {
     "overlaps": overlaps,
     "patch_masks": lambda config, batch: {"bool_masked_pos": patch_masks(config, batch)},
     "corrupted_views": corrupted_views,
+    "view_boxes": lambda config, batch: {"view_boxes": view_boxes(batch)},
     "rotations": lambda config, batch: {"rotation_labels": common.ids_tensor([batch, 2], 4, rng=Random(5))},
 }
 

@@ -26,6 +26,8 @@ from hf_vits.pretraining.leopart.configuration_leopart import LeopartConfig
 from hf_vits.pretraining.leopart.modeling_leopart import LeopartForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
+from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS
 from hf_vits.training.loop.callbacks import ClipEachGradient, FrozenLastLayer, TeacherUpdate
 
@@ -92,6 +94,14 @@ def leopart(**fields) -> LeopartForPreTraining:
 CROP_BOXES = torch.tensor([[0, 0, 20, 20], [8, 4, 28, 24], *([4 * i, 4, 4 * i + 12, 16] for i in range(4))]).float()
 OVERLAPS = overlap_boxes(CROP_BOXES.expand(3, 6, 4), [(32, 32)] * 2 + [(16, 16)] * 4, 2)
 
+
+def sfc(**fields) -> SFCForPreTraining:
+    torch.manual_seed(0)
+    heads = {"projection_hidden_size": 20, "projection_size": 8, "prediction_hidden_size": 12}
+    return SFCForPreTraining(SFCConfig(**{"backbone_config": BACKBONE} | heads | fields)).eval()
+
+
+VIEW_BOXES = torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(3, 1, 1)
 MODELS = {
     "mae": (mae, (GLOBAL[:, 0], images(3, PATCHES, seed=4))),
     "dino": (dino, (GLOBAL, LOCAL)),
@@ -102,7 +112,7 @@ MODELS = {
     "esvit_views": (lambda: esvit(use_regions=False), (GLOBAL, LOCAL)),
 }
 SIT = {f"sit {number}": (partial(sit, number), sit_inputs(number)) for number in GENERATIONS}
-METHODS = MODELS | SIT
+METHODS = MODELS | SIT | {"sfc": (sfc, (GLOBAL, VIEW_BOXES))}
 
 
 @pytest.mark.parametrize("name", METHODS)

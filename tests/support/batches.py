@@ -121,6 +121,8 @@ def pretraining_batch(inputs: tuple[str, ...], config, size: int) -> dict[str, t
             boxes = torch.tensor([0.0, 0.0, width / 2, height / 2]).repeat(size, 2, 5, 1)
             part = torch.where(torch.arange(5)[:, None] < 2, 1.0, 0.6)
             batch |= {"global_boxes": boxes, "crop_boxes": (boxes * part).transpose(1, 2)}
+        elif name == "view_boxes":
+            batch[name] = torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(size, 1, 1)
         elif name == "patch_masks":
             batch["bool_masked_pos"] = torch.rand(size, 2, rows * columns) < 0.3
         elif name == "corrupted_views":

@@ -12,6 +12,8 @@ Methods (--method):
   communities    segments without labels: communities of clusters of the foreground, as in Leopart
   segmentation   a linear or FCN head on frozen patch tokens, as in Leopart
   low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
+  propagate      labels of the first frame of videos, propagated by the similarity of features: masks of objects
+                 (J&F as DAVIS computes it), parts (mIoU, as VIP) or keypoints (PCK, as JHMDB), as in CRW and SFC
 
 knn, linear and low-shot measure the encoder of any image model, for example one that was pretrained without labels.
 They compute the features of each image once, with the preprocessing of evaluation; a recipe with `model.probe` trains
@@ -28,6 +30,7 @@ DATA is one of
   scenes         digits on photographs, with masks, for clusters, foreground, communities and segmentation. For these a
                  folder has the folders train/images, train/masks, test/images, test/masks and, if classes have names,
                  classes.txt with a name per line
+  a folder       for propagate, in the layout of DAVIS, YouTube-VOS, VIP or JHMDB; or `moving-objects`, made here
   a name         of a dataset that datasets.load_dataset loads; see --split
 
   hf-vits evaluate runs/demo_digits recipes/demo_digits.yaml
@@ -41,6 +44,7 @@ DATA is one of
   hf-vits evaluate user/dino-vit-base photos --method linear --layers 1 --patch-mean
   hf-vits evaluate user/dino-vit-small photos --method low-shot --shots 1 5 10%
   hf-vits evaluate user/leopart-vit-small voc --method clusters --clusters 21 500 --picture segments.png
+  hf-vits evaluate runs/sfc_resnet18_youtube_vos DAVIS --method propagate --map-stage 3 --semantic user/moco-resnet-50
 """
 
 import argparse

@@ -180,6 +180,8 @@ def _facts(model: PreTrainedModel) -> Facts | None:
     row = _row(model)
     if row and row.folder == "linear_probe":
         return _facts(model.backbone)
+    if row and row.folder == "res_net":  # of which SFC's system has the checkpoints
+        return FACTS["sfc"]
     if row and getattr(model.config, "feed_forward", None) == "locality":
         return FACTS["localvit"]
     return FACTS.get(row.folder) if row else None

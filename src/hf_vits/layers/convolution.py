@@ -1,5 +1,7 @@
 """Convolutions between and inside transformer layers."""
 
+from typing import Literal
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
@@ -11,6 +13,7 @@ class ConvNorm(nn.Sequential):
     Args:
         padding: None for half the kernel size, which keeps height and width at stride 1.
         activation: a name of transformers' `ACT2FN`; None for none.
+        padding_mode: what surrounds the map, see `nn.Conv2d`.
     """
 
     def __init__(
@@ -22,10 +25,12 @@ class ConvNorm(nn.Sequential):
         padding: int | None = None,
         groups: int = 1,
         activation: str | None = None,
+        padding_mode: Literal["zeros", "reflect"] = "zeros",
     ):
         padding = kernel_size // 2 if padding is None else padding
+        options = {"groups": groups, "bias": False, "padding_mode": padding_mode}
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, **options),
             nn.BatchNorm2d(out_channels),
             *([] if activation is None else [ACT2FN[activation]]),
         )

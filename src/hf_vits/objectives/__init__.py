@@ -15,6 +15,7 @@ from hf_vits.objectives.ibot import IBOTLoss
 from hf_vits.objectives.leopart import LeopartLoss
 from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
 from hf_vits.objectives.reconstruction import AbsoluteReconstruction, MaskedPatchRegression
+from hf_vits.objectives.sfc import CorrespondenceLoss
 from hf_vits.objectives.sit import MomentumSiTLoss, SiTLoss
 from hf_vits.objectives.uncertainty import UncertaintyWeighting
 
@@ -22,6 +23,7 @@ __all__ = [
     "AbsoluteReconstruction",
     "BinaryCrossEntropy",
     "CoSubLoss",
+    "CorrespondenceLoss",
     "CrossEntropy",
     "DINOLoss",
     "DistillationLoss",

@@ -59,13 +59,21 @@ def learning_rate(
 
 
 def cosine(
-    start: float, end: float, total_steps: int, warmup_steps: int = 0, warmup_start: float = 0.0
+    start: float,
+    end: float,
+    total_steps: int,
+    warmup_steps: int = 0,
+    warmup_start: float = 0.0,
+    stays: bool = True,
 ) -> Callable[[int], float]:
     """Return the function from the number of steps done to a value along half a cosine, after a linear warm-up.
 
     As in DINO and its successors (facebookresearch/dino, utils.py, `cosine_scheduler`), for learning rate, weight
     decay and the teacher's momentum: the warm-up includes both its ends, so that `start` occurs twice, and `end` would
     be reached one step after the last.
+
+    Args:
+        stays: whether the value stays at `end` after the run; else it goes back along the cosine, as in Alxead/SFC.
 
     Raises:
         ValueError: the warm-up is longer than the run.
@@ -76,7 +84,8 @@ def cosine(
     def value(step: int) -> float:
         if step < warmup_steps:
             return warmup_start + (start - warmup_start) * step / max(warmup_steps - 1, 1)
-        done = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+        done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        done = min(done, 1.0) if stays else done
         return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
     return value

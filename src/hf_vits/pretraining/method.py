@@ -36,6 +36,8 @@ class PretrainingMethod:
 
     # Whether the views of an image must overlap, and samples have their boxes (`views.overlap` in a recipe).
     needs_overlap = False
+    # Whether samples have the places of their global views in the image, `view_boxes`.
+    needs_view_boxes = False
 
     @property
     def recipe_sections(self) -> set[str]:

@@ -90,6 +90,8 @@ class SelfDistillationModel(PretrainingMethod, VitsPreTrainedModel):
     needs_package = True
     # Whether the teacher is moved before the optimizer step, towards the student of the step before (Leopart).
     teacher_follows_before_step = False
+    # Whether the teacher is moved before the forward pass, with the momentum of that step (SFC).
+    teacher_moves_first = False
     student: Any
     teacher: Any
 

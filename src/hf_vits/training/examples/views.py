@@ -17,6 +17,7 @@ from hf_vits.processing.opening import to_mode
 from hf_vits.recipe.pretraining import MaskRecipe, ViewsRecipe
 
 from .batches import SampleKey
+from .crops import RecordedCrops
 from .image_augmentation import gaussian_blur, normalization
 from .randomness import seeded
 
@@ -51,13 +52,14 @@ class Views(Dataset):
 
     A sample is a dict of pixel_values (global views, channels, height, width), local_pixel_values (local views,
     channels, local size, local size) if the recipe has local views, bool_masked_pos (global views, patches) if
-    there are masks, boxes (views, 4) of left, top, right and bottom in the image if views must overlap, and the key's
-    seed.
+    there are masks, boxes (views, 4) of left, top, right and bottom in the image if views must overlap, view_boxes
+    (global views, 4) of the same as fractions of the image if they are to be recorded, and the key's seed.
 
     Args:
         size: (height, width) of global views.
         mode: PIL mode of the images that the model takes.
         masks: draws the masks; None: patches are not masked.
+        record_boxes: whether samples have view_boxes; views are independent then, and there are no local ones.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class Views(Dataset):
         size: tuple[int, int],
         mode: str,
         masks: MaskedPatches | None = None,
+        record_boxes: bool = False,
     ):
-        self.split, self.mode, self.masks = split, mode, masks
+        self.split, self.mode, self.masks, self.record_boxes = split, mode, masks, record_boxes
         self.normalize = transforms.Compose(normalization(processor))
         local_size = (recipe.local_size, recipe.local_size)
         self.overlap, self.num_global = recipe.overlap, recipe.num_global
@@ -89,17 +92,23 @@ class Views(Dataset):
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         image = to_mode(self.split.inputs[key.index], self.mode)
         with seeded(key.seed):
-            boxes = CropBoxes(image, self.overlap, self.num_global) if self.overlap is not None else None
+            boxes = self.boxes_of(image, key.seed)
             item = {
                 name: self.normalize(torch.stack([recolor(cut(crop, image, boxes)) for crop, recolor in views]))
                 for name, views in self.transforms.items()
                 if views
             }
         if boxes is not None:
-            item["boxes"] = torch.tensor(boxes.boxes)
+            item["view_boxes" if self.record_boxes else "boxes"] = torch.tensor(boxes.boxes)
         if self.masks is not None:
             item["bool_masked_pos"] = self.masks(key)
         return item | {"seed": key.seed}
+
+    def boxes_of(self, image: Image.Image, seed: int) -> "CropBoxes | RecordedCrops | None":
+        """Return what draws an image's views and keeps their boxes; None where these are not needed."""
+        if self.overlap is not None:
+            return CropBoxes(image, self.overlap, self.num_global)
+        return RecordedCrops(image, random.Random(seed)) if self.record_boxes else None
 
 
 class CropBoxes:
@@ -141,7 +150,9 @@ def common_area(first: list[float], second: list[float]) -> float:
     return max(sides[0], 0) * max(sides[1], 0)
 
 
-def cut(crop: transforms.RandomResizedCrop, image: Image.Image, boxes: CropBoxes | None) -> Image.Image:
+def cut(
+    crop: transforms.RandomResizedCrop, image: Image.Image, boxes: CropBoxes | RecordedCrops | None
+) -> Image.Image:
     """Return a random part of an image, resized."""
     if boxes is None:
         return crop(image)

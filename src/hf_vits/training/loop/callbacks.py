@@ -21,7 +21,7 @@ def unwrapped(model: Any) -> SelfDistillationModel:
 
 
 class TeacherUpdate(TrainerCallback):
-    """Updates the teacher as an EMA of the student, after every optimizer step or before, as the method has it.
+    """Updates the teacher as an EMA of the student: after every optimizer step, before it, or before the forward pass.
 
     Args:
         momentum: function from the number of steps done before to the weight of the teacher's own parameters.
@@ -30,12 +30,16 @@ class TeacherUpdate(TrainerCallback):
     def __init__(self, momentum: Callable[[int], float]):
         self.momentum = momentum
 
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if unwrapped(model).teacher_moves_first:
+            unwrapped(model).update_teacher(self.momentum(state.global_step))
+
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         if unwrapped(model).teacher_follows_before_step:
             unwrapped(model).update_teacher(self.momentum(state.global_step))
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if not unwrapped(model).teacher_follows_before_step:
+        if not (unwrapped(model).teacher_moves_first or unwrapped(model).teacher_follows_before_step):
             unwrapped(model).update_teacher(self.momentum(state.global_step - 1))
 
 

@@ -58,7 +58,7 @@ class Pretraining(Task):
         masks = None
         if recipe.masks is not None:
             masks = MaskedPatches(recipe.masks, recipe.views.num_global, square_grid(num_patches(model, size), size))
-        return Views(split, recipe.views, processor, size, mode, masks)
+        return Views(split, recipe.views, processor, size, mode, masks, model.needs_view_boxes)
 
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationImages:
         return EvaluationImages(split, processor, image_mode(model))
@@ -142,6 +142,8 @@ def check_sections(recipe: Recipe, model: Any) -> None:
         if model.needs_overlap != (recipe.views.overlap is not None):
             verb = "needs" if model.needs_overlap else "takes no"
             raise ValueError(f"{type(model).__name__} {verb} `views.overlap` in its recipe")
+        if model.needs_view_boxes and recipe.views.flip:
+            raise ValueError(f"{type(model).__name__} needs views that are not flipped: set views.flip to 0")
         model.check_number_of_views(recipe.views.num_global, recipe.views.num_local)
 
 
