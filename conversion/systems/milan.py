@@ -2,7 +2,7 @@
 
 Variants have the names of its factory functions: `mae_vit_*` (models_milan.py) with the decoder, `vit_*`
 (models_vit.py, models_probe.py) without it. A file of models_mae.py, whose decoder is the ordinary one, needs
-`decoder="ordinary"`. `clip_vit_*` convert the image tower of openai/CLIP, which is the target network, to
+`decoder_type="ordinary"`. `clip_vit_*` convert the image tower of openai/CLIP, which is the target network, to
 transformers' own class; its files are TorchScript archives.
 """
 
@@ -94,7 +94,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     output_size, patch = size(tensors, "decoder_pred.weight", 0, 2), tensors.get("patch_embed.proj.weight")
     if fields.get("target") == "pixels" or output_size is None:
         return inferred
-    if fields.get("decoder") != "ordinary" and patch is not None and output_size == patch[0].numel():
+    if fields.get("decoder_type") != "ordinary" and patch is not None and output_size == patch[0].numel():
         return inferred | {"target": "pixels"}  # features have 512 channels with this decoder
     return inferred | {"target_size": output_size}
 

@@ -36,7 +36,7 @@ def pretraining_model(case: Case) -> MILANForPreTraining:
     fields["backbone_config"] = config.renamed(
         {"num_heads": "num_attention_heads", "layer_norm_eps": "layer_norm_eps"}
     )
-    fields["decoder"] = "ordinary" if ordinary else "prompting"
+    fields["decoder_type"] = "ordinary" if ordinary else "prompting"
     fields["masking"] = "semantic" if config.get("attn_mask", not ordinary) else "random"
     if "use_clip" in config:
         fields["target"] = "features" if config["use_clip"] else "pixels"

@@ -23,6 +23,8 @@ from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.milan.configuration_milan import MILANConfig
+from hf_vits.pretraining.milan.modeling_milan import MILANForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS
 from hf_vits.training.loop.callbacks import ClipEachGradient, FrozenLastLayer, TeacherUpdate
 
@@ -63,6 +65,12 @@ def mae(**fields) -> MAEForPreTraining:
     return MAEForPreTraining(MAEConfig(**SIZES, **DECODER, **fields)).eval()
 
 
+def milan(**fields) -> MILANForPreTraining:
+    torch.manual_seed(0)
+    backbone = {"model_type": "hf_vits_vit", **SIZES, "hidden_act": "gelu"}
+    return MILANForPreTraining(MILANConfig(backbone_config=backbone, target_size=20, **DECODER, **fields)).eval()
+
+
 def dino(**fields) -> DINOForPreTraining:
     torch.manual_seed(0)
     return DINOForPreTraining(DINOConfig(**{"backbone_config": BACKBONE} | HEAD | fields)).eval()
@@ -79,7 +87,9 @@ def esvit(**fields) -> EsViTForPreTraining:
     return EsViTForPreTraining(EsViTConfig(**{"backbone_config": BACKBONE} | HEAD | fields)).eval()
 
 
+FEATURES, IMPORTANCE, ORDER = images(3, 1 + PATCHES, 20, seed=5), None, images(3, PATCHES, seed=4).argsort(dim=1)
 MODELS = {
+    "milan": (milan, (GLOBAL[:, 0], FEATURES, IMPORTANCE, ORDER)),
     "mae": (mae, (GLOBAL[:, 0], images(3, PATCHES, seed=4))),
     "dino": (dino, (GLOBAL, LOCAL)),
     "ibot": (ibot, (GLOBAL, MASK, LOCAL)),
@@ -167,10 +177,15 @@ def test_an_exported_backbone_is_a_plain_one_and_transformers_own(name, tmp_path
     make, _ = MODELS[name]
     model = perturb(make())
     plain = model.export()
-    assert type(plain) is (ViTModel if name == "mae" else DeiTModel)
+    is_masked = name in ("mae", "milan")
+    assert type(plain) is (ViTModel if is_masked else DeiTModel)
     plain.save_pretrained(tmp_path)
     pixel_values = GLOBAL[:, 0]
-    backbone = model.model if name == "mae" else model.teacher.backbone
+    backbone = (
+        getattr(model, {"mae": "model", "milan": "encoder"}[name.split("_")[0]])
+        if is_masked
+        else model.teacher.backbone
+    )
     expected = backbone(pixel_values).last_hidden_state
     assert torch.equal(AutoModel.from_pretrained(tmp_path)(pixel_values).last_hidden_state, expected)
     theirs = to_transformers(plain)
@@ -388,7 +403,7 @@ def test_wrong_settings_say_so(make, message):
 
 
 def test_configurations_are_found_by_name():
-    for model_type in ("hf_vits_mae", "hf_vits_dino", "hf_vits_ibot", "hf_vits_esvit"):
+    for model_type in ("hf_vits_mae", "hf_vits_milan", "hf_vits_dino", "hf_vits_ibot", "hf_vits_esvit"):
         assert AutoConfig.for_model(model_type).model_type == model_type
 
 

@@ -39,7 +39,7 @@ class MILANConfig(VitsConfig):
         masking: "semantic" masks patches at random, those that the target network's class token attends to less often
             than others; "random" masks all equally often.
         mask_ratio: fraction of the patches that is masked.
-        decoder: the "prompting" decoder updates masked patches alone; the "ordinary" one is MAE's.
+        decoder_type: the "prompting" decoder updates masked patches alone; the "ordinary" one is MAE's.
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: sizes
             of the decoder.
     """
@@ -63,7 +63,7 @@ class MILANConfig(VitsConfig):
     normalize_targets: bool = False
     masking: Literal["semantic", "random"] = "semantic"
     mask_ratio: float = 0.75
-    decoder: Literal["prompting", "ordinary"] = "prompting"
+    decoder_type: Literal["prompting", "ordinary"] = "prompting"
     decoder_hidden_size: int = 512
     decoder_num_hidden_layers: int = 8
     decoder_num_attention_heads: int = 16

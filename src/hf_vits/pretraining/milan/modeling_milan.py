@@ -77,6 +77,10 @@ class PromptingLayer(TransformerLayer):
 
     attention_class = PromptingAttention
 
+    def forward(self, hidden_states: torch.Tensor, prompts: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Map masked patches (batch, masked, hidden_size) to the same shape; `prompts` as in `PromptingAttention`."""
+        return super().forward(hidden_states, prompts=prompts, **kwargs)
+
 
 class MILANDecoder(nn.Module):
     """Ordinary decoder: visible patches and mask tokens pass all layers together, as in MAE.
@@ -131,7 +135,7 @@ class PromptingDecoder(MILANDecoder):
     def decode(self, prefix: torch.Tensor, kept: torch.Tensor, removed: torch.Tensor, **kwargs) -> torch.Tensor:
         prompts = torch.cat([prefix, kept], dim=1)
         for layer in self.layers:
-            removed = layer(removed, prompts=prompts, **kwargs)
+            removed = layer(removed, prompts, **kwargs)
         return torch.cat([prompts, removed], dim=1)
 
 
@@ -164,7 +168,9 @@ class MILANForPreTraining(PretrainingMethod, MILANPreTrainedModel):
         super().__init__(config)
         backbone_config = config.backbone_config
         self.encoder = make_encoder(backbone_config)
-        self.decoder = DECODERS[config.decoder](config, patch_grid_of(self.encoder, pair(backbone_config.image_size)))
+        self.decoder = DECODERS[config.decoder_type](
+            config, patch_grid_of(self.encoder, pair(backbone_config.image_size))
+        )
         self.target_network = make_target(config)
         is_pixels = config.target == "pixels"
         self.objective = MaskedPatchRegression(config.normalize_targets) if is_pixels else FeatureRegression()
@@ -178,6 +184,14 @@ class MILANForPreTraining(PretrainingMethod, MILANPreTrainedModel):
         if network is not None:
             network.requires_grad_(False)
         return loaded
+
+    @staticmethod
+    def target_fields(network: PreTrainedModel) -> dict[str, Any]:
+        """Return the configuration fields of a model whose target is a trained network."""
+        return {
+            "target_config": network.config.to_dict(),
+            "project_target": hasattr(network, "visual_projection"),
+        }
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -335,9 +349,9 @@ def patch_grid_of(encoder: PreTrainedModel, size: tuple[int, int]) -> tuple[int,
 
 @cache
 def num_patch_tokens(config: str, size: tuple[int, int]) -> int:
-    """Return the number of patch tokens of an encoder, by its configuration as JSON; nothing is computed."""
+    """Return the number of patch tokens of an encoder, by its configuration as JSON; it sees one empty image."""
     backbone_config = as_backbone_config(json.loads(config))
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("cpu"), torch.no_grad(), init.no_init_weights():
         encoder = AutoModel.from_config(backbone_config).eval()
         tokens = encoder(torch.zeros(1, backbone_config.num_channels, *size), return_dict=True).last_hidden_state
     return tokens.shape[1] - backbone_config.num_prefix_tokens

@@ -87,7 +87,8 @@ def describe(
     if config.model_type == CLIP or isinstance(network, ViTModel):
         sides = [cells * side for cells, side in zip(grid, pair(config.patch_size), strict=True)]
         if sides != list(pixel_values.shape[-2:]):
-            pixel_values = nn.functional.interpolate(pixel_values, sides, mode="bicubic", antialias=True)
+            resized = nn.functional.interpolate(pixel_values.float(), sides, mode="bicubic", antialias=True)
+            pixel_values = resized.to(pixel_values.dtype)
     with torch.no_grad():
         clip = config.model_type == CLIP
         features, importance = (clip_features if clip else encoder_features)(network, pixel_values, attention)
