@@ -205,6 +205,9 @@ PRETRAINING_INPUTS = {
     "views": lambda config, batch: {"pixel_values": views(config, batch)},
     "local_views": lambda config, batch: {"local_pixel_values": views(config, batch, number=3, part=0.6)},
     "patch_masks": lambda config, batch: {"bool_masked_pos": patch_masks(config, batch)},
+    "priors": lambda config, batch: {
+        "priors": common.floats_tensor([batch, 2, 2, last_side(config), last_side(config)], rng=Random(4)).abs()
+    },
     "corrupted_views": corrupted_views,
     "rotations": lambda config, batch: {"rotation_labels": common.ids_tensor([batch, 2], 4, rng=Random(5))},
 }

@@ -13,6 +13,7 @@ from hf_vits.objectives.distillation import DistillationLoss
 from hf_vits.objectives.esvit import EsViTLoss
 from hf_vits.objectives.ibot import IBOTLoss
 from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
+from hf_vits.objectives.priors import PriorAttentionLoss
 from hf_vits.objectives.reconstruction import AbsoluteReconstruction, FeatureRegression, MaskedPatchRegression
 from hf_vits.objectives.sit import MomentumSiTLoss, SiTLoss
 from hf_vits.objectives.uncertainty import UncertaintyWeighting
@@ -33,6 +34,7 @@ __all__ = [
     "MomentumSiTLoss",
     "MultiHeadCrossEntropy",
     "NTXentLoss",
+    "PriorAttentionLoss",
     "SiTLoss",
     "SigmoidCrossEntropy",
     "UncertaintyWeighting",

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
+from torchvision import tv_tensors
 from torchvision.transforms import v2 as transforms
 
 from hf_vits.data.splits import Split
@@ -49,12 +50,14 @@ class Views(Dataset):
 
     A sample is a dict of pixel_values (global views, channels, height, width), local_pixel_values (local views,
     channels, local size, local size) if the recipe has local views, bool_masked_pos (global views, patches) if
-    there are masks, and the key's seed.
+    there are masks, priors (global views, regions, rows, columns) and prior_mass (global views, regions) if there are
+    priors, and the key's seed.
 
     Args:
         size: (height, width) of global views.
         mode: PIL mode of the images that the model takes.
         masks: draws the masks; None: patches are not masked.
+        priors: follows each global view with the spatial priors; None: there are none.
     """
 
     def __init__(
@@ -65,8 +68,9 @@ class Views(Dataset):
         size: tuple[int, int],
         mode: str,
         masks: MaskedPatches | None = None,
+        priors: "PriorsOfViews | None" = None,
     ):
-        self.split, self.mode, self.masks = split, mode, masks
+        self.split, self.mode, self.masks, self.priors = split, mode, masks, priors
         self.normalize = transforms.Compose(normalization(processor))
         local_size = (recipe.local_size, recipe.local_size)
         first, other, local = (
@@ -91,9 +95,55 @@ class Views(Dataset):
                 for name, views in self.transforms.items()
                 if views
             }
+        if self.priors is not None:
+            with seeded(key.seed):
+                item |= self.priors((image.height, image.width), self.transforms["pixel_values"])
         if self.masks is not None:
             item["bool_masked_pos"] = self.masks(key)
         return item | {"seed": key.seed}
+
+
+class PriorsOfViews:
+    """Spatial priors in an image's global views, cropped, resized and flipped as the image.
+
+    Args:
+        maps: (regions, height, width), not negative.
+        grid: (rows, columns) of patches of a global view.
+    """
+
+    def __init__(self, maps: Tensor, grid: tuple[int, int]):
+        self.maps, self.grid = maps, grid
+
+    def __call__(self, size: tuple[int, int], views: list[transforms.Transform]) -> dict[str, Tensor]:
+        """Return the priors of each view (views, regions, rows, columns), and the fraction of each that it holds.
+
+        Args:
+            size: (height, width) of the image.
+            views: the transforms that made its views, with the random numbers that the generator will draw again.
+        """
+        maps = self.maps
+        if maps.shape[1:] != size:
+            maps = nn.functional.interpolate(maps[None], size, mode="bilinear", antialias=True)[0]
+        # The rows and columns of the pixels, which the same crops and flips move.
+        rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+        places = tv_tensors.Mask(torch.stack([rows, columns]).float())
+        cut = [self.cut(maps, transform(places)) for transform in views]
+        whole = maps.sum(dim=(1, 2)).clamp(min=torch.finfo(maps.dtype).tiny)
+        return {
+            "priors": torch.stack([nn.functional.adaptive_avg_pool2d(part, self.grid) for part in cut]),
+            "prior_mass": torch.stack([part.sum(dim=(1, 2)) / whole for part in cut]),
+        }
+
+    @staticmethod
+    def cut(maps: Tensor, places: Tensor) -> Tensor:
+        """Return the part of maps (regions, height, width) in a view, flipped as the view.
+
+        Args:
+            places: (2, height, width) of the view, row and column of the nearest pixel of the image.
+        """
+        rows, columns = places.long()
+        part = maps[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        return part.flip(2) if columns[0, 0] > columns[0, -1] else part
 
 
 def view_transform(
