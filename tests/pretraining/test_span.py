@@ -17,7 +17,7 @@ from hf_vits.objectives import PriorAttentionLoss
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe.pretraining import PriorsRecipe, ViewsRecipe
 from hf_vits.training.examples.batches import SampleKey
-from hf_vits.training.examples.views import PriorsOfViews, Views
+from hf_vits.training.examples.views import Place, PriorsOfViews, Views
 
 from ..support.weights import perturb
 
@@ -236,7 +236,7 @@ def test_priors_are_cropped_and_flipped_as_the_images(flip):
     recipe = ViewsRecipe(num_local=1, local_size=16, flip=flip, color_jitter=1.0, grey=0.5, blur=[1.0, 0.1, 0.5])
     plain = ViewsRecipe(num_local=0, flip=flip, color_jitter=0.0, grey=0.0, blur=[0.0] * 3, solarize=[0.0] * 3)
     processor = VitsImageProcessor(image_mean=[0.0] * 3, image_std=[1.0] * 3)
-    priors = PriorsOfViews(torch.stack([columns, rows]), (4, 4))
+    priors = PriorsOfViews(torch.stack([columns, rows]), (32, 32), (4, 4))
     split = Split(Ramp(), np.zeros(1))
     for seed in range(4):
         key = SampleKey(0, seed, None, 0, 0)
@@ -254,15 +254,14 @@ def test_priors_are_cropped_and_flipped_as_the_images(flip):
 def test_the_mass_of_a_prior_in_a_view():
     half = torch.zeros(1, 48, 64)
     half[..., :32] = 1
-    views = PriorsOfViews(half, (4, 4))
-    left = views.cut(half, torch.stack(torch.meshgrid(torch.arange(24.0), torch.arange(16.0, 48), indexing="ij")))
-    assert left.shape == (1, 24, 32)
-    assert left.sum() / half.sum() == 0.25
-    sample = views((48, 64), [lambda places: places, lambda places: places[..., :24, 32:]])
-    assert sample["prior_mass"].tolist() == [[1.0], [0.0]]
-    assert sample["priors"][0, 0, 0].tolist() == [1, 1, 0, 0]
-    other = PriorsOfViews(half, (4, 4))((24, 32), [lambda places: places])  # an image of half the size
-    torch.testing.assert_close(other["priors"], sample["priors"][:1], atol=0.05, rtol=0)
+    views = PriorsOfViews(half, (32, 32), (4, 4))
+    places = [Place((0, 0, 48, 64), False), Place((0, 0, 48, 64), True), Place((0, 32, 24, 32), False)]
+    sample = views((48, 64), [*places, Place((0, 16, 24, 32), False)])
+    assert sample["prior_mass"].tolist() == [[1.0], [1.0], [0.0], [0.25]]
+    torch.testing.assert_close(sample["priors"][0, 0, 0], torch.tensor([1.0, 1, 0, 0]), atol=0.1, rtol=0)
+    assert torch.equal(sample["priors"][1], sample["priors"][0].flip(-1))
+    other = views((24, 32), [Place((0, 0, 24, 32), False)])  # an image of half the size
+    torch.testing.assert_close(other["priors"], sample["priors"][:1], atol=0.1, rtol=0)
 
 
 def test_overlap_of_attention_and_region():

@@ -1,13 +1,12 @@
 """Views of images for methods that compare them, and masks of their patches."""
 
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 from torchvision.transforms import v2 as transforms
 
 from hf_vits.data.splits import Split
@@ -90,17 +89,55 @@ class Views(Dataset):
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         image = to_mode(self.split.inputs[key.index], self.mode)
         with seeded(key.seed):
-            item = {
-                name: self.normalize(torch.stack([transform(image) for transform in views]))
+            made = {
+                name: [(transform(image), last_place(transform)) for transform in views]
                 for name, views in self.transforms.items()
                 if views
             }
+        item = {name: self.normalize(torch.stack([view for view, _ in views])) for name, views in made.items()}
         if self.priors is not None:
-            with seeded(key.seed):
-                item |= self.priors((image.height, image.width), self.transforms["pixel_values"])
+            places = [place for _, place in made["pixel_values"]]
+            item |= self.priors((image.height, image.width), places)
         if self.masks is not None:
             item["bool_masked_pos"] = self.masks(key)
         return item | {"seed": key.seed}
+
+
+class Place(NamedTuple):
+    """Where a view lies in its image.
+
+    box: (top, left, height, width) in pixels.
+    flipped: whether it is flipped horizontally.
+    """
+
+    box: tuple[int, int, int, int]
+    flipped: bool
+
+
+class RecordedCrop(transforms.RandomResizedCrop):
+    """Random resized crop that remembers its last box (top, left, height, width)."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        self.box = tuple(params[name] for name in ("top", "left", "height", "width"))
+        return super().transform(inpt, params)
+
+
+class RecordedFlip(transforms.RandomHorizontalFlip):
+    """Random flip that remembers whether it flipped its last input."""
+
+    def forward(self, *inputs: Any) -> Any:
+        self.flipped = False
+        return super().forward(*inputs)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        self.flipped = True
+        return super().transform(inpt, params)
+
+
+def last_place(transform: transforms.Compose) -> Place:
+    """Return where the last view that a transform has made lies; see `view_transform`."""
+    crop, *others = transform.transforms
+    return Place(crop.box, any(step.flipped for step in others if isinstance(step, RecordedFlip)))
 
 
 class PriorsOfViews:
@@ -108,57 +145,46 @@ class PriorsOfViews:
 
     Args:
         maps: (regions, height, width), not negative.
-        grid: (rows, columns) of patches of a global view.
+        size: (height, width) of a global view.
+        grid: (rows, columns) of its patches.
     """
 
-    def __init__(self, maps: Tensor, grid: tuple[int, int]):
-        self.maps, self.grid = maps, grid
+    def __init__(self, maps: Tensor, size: tuple[int, int], grid: tuple[int, int]):
+        self.maps, self.size, self.grid = maps, size, grid
 
-    def __call__(self, size: tuple[int, int], views: list[transforms.Transform]) -> dict[str, Tensor]:
+    def __call__(self, size: tuple[int, int], places: list[Place]) -> dict[str, Tensor]:
         """Return the priors of each view (views, regions, rows, columns), and the fraction of each that it holds.
 
         Args:
             size: (height, width) of the image.
-            views: the transforms that made its views, with the random numbers that the generator will draw again.
+            places: where its global views lie.
         """
         maps = self.maps
         if maps.shape[1:] != size:
             maps = nn.functional.interpolate(maps[None], size, mode="bilinear", antialias=True)[0]
-        # The rows and columns of the pixels, which the same crops and flips move.
-        rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
-        places = tv_tensors.Mask(torch.stack([rows, columns]).float())
-        cut = [self.cut(maps, transform(places)) for transform in views]
         whole = maps.sum(dim=(1, 2)).clamp(min=torch.finfo(maps.dtype).tiny)
-        return {
-            "priors": torch.stack([nn.functional.adaptive_avg_pool2d(part, self.grid) for part in cut]),
-            "prior_mass": torch.stack([part.sum(dim=(1, 2)) / whole for part in cut]),
-        }
-
-    @staticmethod
-    def cut(maps: Tensor, places: Tensor) -> Tensor:
-        """Return the part of maps (regions, height, width) in a view, flipped as the view.
-
-        Args:
-            places: (2, height, width) of the view, row and column of the nearest pixel of the image.
-        """
-        rows, columns = places.long()
-        part = maps[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        return part.flip(2) if columns[0, 0] > columns[0, -1] else part
+        priors, masses = [], []
+        for (top, left, height, width), flipped in places:
+            part = maps[:, top : top + height, left : left + width]
+            masses.append(part.sum(dim=(1, 2)) / whole)
+            part = nn.functional.interpolate(part[None], self.size, mode="bilinear", antialias=True)[0]
+            priors.append(nn.functional.adaptive_avg_pool2d(part.flip(2) if flipped else part, self.grid))
+        return {"priors": torch.stack(priors), "prior_mass": torch.stack(masses)}
 
 
 def view_transform(
     recipe: ViewsRecipe, interpolation, size: tuple[int, int], scale: list[float], kind: int
-) -> transforms.Transform:
+) -> transforms.Compose:
     """Return the transform from a PIL image to a view (channels, *size) of uint8.
 
     Args:
         scale: smallest and largest fraction of the image's area that a view covers.
         kind: 0 for the first global view, 1 for the other global views, 2 for local views.
     """
-    crop = transforms.RandomResizedCrop(size, scale=tuple(scale), interpolation=interpolation)
+    crop = RecordedCrop(size, scale=tuple(scale), interpolation=interpolation)
     jitter, blur = transforms.ColorJitter(*recipe.jitter), gaussian_blur()
     steps = [
-        (recipe.flip, transforms.RandomHorizontalFlip(recipe.flip)),
+        (recipe.flip, RecordedFlip(recipe.flip)),
         (recipe.color_jitter, transforms.RandomApply([jitter], p=recipe.color_jitter)),
         (recipe.grey, transforms.RandomGrayscale(recipe.grey)),
         (recipe.blur[kind], transforms.RandomApply([blur], p=recipe.blur[kind])),

@@ -62,7 +62,7 @@ class Pretraining(Task):
         if recipe.priors is not None:
             maps = load_priors(recipe.priors, split, mode)
             model.set_priors(maps)
-            priors = PriorsOfViews(maps, model.patch_grid(size))
+            priors = PriorsOfViews(maps, size, model.patch_grid(size))
         return Views(split, recipe.views, processor, size, mode, masks, priors)
 
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationImages:
