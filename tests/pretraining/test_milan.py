@@ -12,6 +12,7 @@ from hf_vits.conversion import convert, load_checkpoint
 from hf_vits.objectives import FeatureRegression
 from hf_vits.objectives.masks import semantic_order
 from hf_vits.pretraining.milan.target_milan import describe
+from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe import ModelRecipe
 from hf_vits.training import tasks
 from hf_vits.training.building import build_model
@@ -250,3 +251,45 @@ BAD = [
 def test_wrong_settings_say_so(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+@torch.no_grad()
+def test_fine_tuning_starts_with_a_new_norm_after_pooling(tmp_path, pretrained):
+    """From an encoder of ours and from the original's file."""
+    model = perturb(milan(None))
+    fields = {"config": {"pooling": "mean", "norm_after_pooling": True}}
+    if pretrained:
+        model.export().save_pretrained(tmp_path)
+        VitsImageProcessor().save_pretrained(tmp_path)
+        recipe = ModelRecipe(pretrained=str(tmp_path), **fields)
+    else:
+        tensors = {
+            key.replace("decoder.prediction", "decoder_pred").removeprefix("encoder."): value
+            for key, value in model.state_dict().items()
+            if not key.startswith("decoder.") or "prediction" in key
+        }
+        for ours, theirs in TIMM.items():
+            tensors = {key.replace(ours, theirs): value for key, value in tensors.items()}
+        torch.save({"model": tensors}, tmp_path / "checkpoint.pth")
+        recipe = ModelRecipe(system="milan", variant="vit_base_patch16", checkpoint=str(tmp_path / "checkpoint.pth"))
+        recipe.config = fields["config"] | {"num_attention_heads": 2}
+    classifier, _ = build_model(recipe, {"num_labels": 5}, tasks.load("image-classification"))
+    assert classifier.classifier.weight.shape == (5, 16)
+    assert torch.equal(classifier.model.pooler.norm.weight, torch.ones(16))
+    ours, theirs = classifier.model.layers[1].mlp.up.weight, model.encoder.layers[1].mlp.up.weight
+    assert torch.equal(ours, theirs)
+
+
+TIMM = {
+    "embeddings.prefix_tokens": "cls_token",
+    "embeddings.position_embedding.table": "pos_embed",
+    "embeddings.patch_embedding.projection": "patch_embed.proj",
+    "layers.": "blocks.",
+    "attention_norm": "norm1",
+    "mlp_norm": "norm2",
+    "attention.qkv": "attn.qkv",
+    "attention.projection": "attn.proj",
+    "mlp.up": "mlp.fc1",
+    "mlp.down": "mlp.fc2",
+}
