@@ -14,11 +14,13 @@ import numpy as np
 import timm.models.vision_transformer
 import torch
 from torch import nn
+from transformers import CLIPVisionConfig
 from transformers import ViTMAEConfig as TransformersViTMAEConfig
 from transformers import ViTMAEForPreTraining as TransformersViTMAEForPreTraining
 
 from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.swin.configuration_swin import SwinConfig
+from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.objectives.masks import MaskRatio, block_mask
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
 from hf_vits.pretraining.dino.modeling_dino import DINOForPreTraining
@@ -28,6 +30,8 @@ from hf_vits.pretraining.ibot.configuration_ibot import IBOTConfig
 from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.milan.configuration_milan import MILANConfig
+from hf_vits.pretraining.milan.modeling_milan import MILANForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
 from hf_vits.pretraining.sit.modeling_sit import SiTForPreTraining
 from hf_vits.training.loop.callbacks import clip_each
@@ -42,6 +46,13 @@ TEMPERATURE = 0.04
 IBOT_PROTOTYPES = 8192
 # Fields of our configurations and of transformers' ViTMAE.
 VIT_SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536}
+CLIP_BASE = {
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "patch_size": 16,
+    "projection_dim": 512,
+}
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,15 @@ def our_mae(sizes: Sizes) -> Step:
     return our_step(model, {"pixel_values": sizes.views()["pixel_values"][:, 0]}, has_teacher=False)
 
 
+def our_milan(sizes: Sizes) -> Step:
+    """Return the step with CLIP ViT-B/16 as target, of the same depth as the encoder if that is less."""
+    backbone = ViTConfig(**sizes.vit, image_size=sizes.image_size, hidden_act="gelu")
+    depth = min(sizes.vit["num_hidden_layers"], 12)
+    clip = CLIPVisionConfig(**CLIP_BASE, num_hidden_layers=depth, image_size=sizes.image_size)
+    model = MILANForPreTraining(MILANConfig(backbone_config=backbone, target_config=clip))
+    return our_step(model, {"pixel_values": sizes.views()["pixel_values"][:, 0]}, has_teacher=False)
+
+
 def our_dino(sizes: Sizes) -> Step:
     config = DINOConfig(backbone_config=our_backbone(sizes), num_prototypes=sizes.num_prototypes)
     return our_step(DINOForPreTraining(config), sizes.views())
@@ -237,6 +257,33 @@ def original_mae(sizes: Sizes, clone: Path) -> Step:
     def step() -> None:
         optimizer.zero_grad()
         loss, _, _ = model(images)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def original_milan(sizes: Sizes, clone: Path) -> Step:
+    """Return the step of MILAN's original, adapted as `original_mae`, with CLIP ViT-B/16 as target."""
+    block = timm.models.vision_transformer.Block
+    code = definitions(
+        clone,
+        "models_milan.py",
+        Block=lambda *arguments, qk_scale, **options: block(*arguments, **options),
+        get_2d_sincos_pos_embed=lambda size, side, cls_token: np.zeros((1 + side * side, size)),
+    )
+    clip = definitions(clone, "clip_demo.py").VisionTransformer(sizes.image_size, 16, 768, 12, 12, 512)
+    clip.requires_grad_(False).eval()
+    norm = partial(nn.LayerNorm, eps=1e-6)
+    options = {"embed_dim": 384, "depth": 12, "num_heads": 6, "norm_layer": norm}
+    model = code.MaskedAutoencoderViT(**options, use_clip=True, attn_mask=True).train()
+    images, optimizer = sizes.list_of_views()[0], optimizer_of(model)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.no_grad():
+            target = clip(images)
+        loss, _, _ = model(images, clip_teacher=target)
         loss.backward()
         optimizer.step()
 
@@ -346,6 +393,7 @@ def original_esvit(sizes: Sizes, clone: Path) -> Step:
 
 METHODS = {
     "mae": Method(our_mae, "facebookresearch/mae", original_mae, {"transformers": transformers_mae}),
+    "milan": Method(our_milan, "zejiangh/MILAN", original_milan),
     "dino": Method(our_dino, "facebookresearch/dino", original_dino),
     "ibot": Method(our_ibot, "bytedance/ibot", original_ibot),
     "sit": Method(our_sit, "Sara-Ahmed/SiT", original_sit),
