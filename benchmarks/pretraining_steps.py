@@ -16,12 +16,14 @@ import timm.models.vision_transformer
 import torch
 from scipy import ndimage
 from torch import nn
+from transformers import CLIPVisionConfig
 from transformers import ViTMAEConfig as TransformersViTMAEConfig
 from transformers import ViTMAEForPreTraining as TransformersViTMAEForPreTraining
 
 from hf_vits.models.deit.configuration_deit import DeiTConfig
 from hf_vits.models.res_net.configuration_res_net import ResNetConfig
 from hf_vits.models.swin.configuration_swin import SwinConfig
+from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.objectives.leopart import overlap_boxes
 from hf_vits.objectives.masks import MaskRatio, block_mask
 from hf_vits.pretraining.dino.configuration_dino import DINOConfig
@@ -34,6 +36,8 @@ from hf_vits.pretraining.leopart.configuration_leopart import LeopartConfig
 from hf_vits.pretraining.leopart.modeling_leopart import LeopartForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.milan.configuration_milan import MILANConfig
+from hf_vits.pretraining.milan.modeling_milan import MILANForPreTraining
 from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
 from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import SiTConfig
@@ -50,6 +54,13 @@ TEMPERATURE = 0.04
 IBOT_PROTOTYPES = 8192
 # Fields of our configurations and of transformers' ViTMAE.
 VIT_SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536}
+CLIP_BASE = {
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "patch_size": 16,
+    "projection_dim": 512,
+}
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,15 @@ def our_backbone(sizes: Sizes, **more) -> DeiTConfig:
 
 def our_mae(sizes: Sizes) -> Step:
     model = MAEForPreTraining(MAEConfig(**sizes.vit, image_size=sizes.image_size))
+    return our_step(model, {"pixel_values": sizes.views()["pixel_values"][:, 0]}, has_teacher=False)
+
+
+def our_milan(sizes: Sizes) -> Step:
+    """Return the step with CLIP ViT-B/16 as target, of the same depth as the encoder if that is less."""
+    backbone = ViTConfig(**sizes.vit, image_size=sizes.image_size, hidden_act="gelu")
+    depth = min(sizes.vit["num_hidden_layers"], 12)
+    clip = CLIPVisionConfig(**CLIP_BASE, num_hidden_layers=depth, image_size=sizes.image_size)
+    model = MILANForPreTraining(MILANConfig(backbone_config=backbone, target_config=clip))
     return our_step(model, {"pixel_values": sizes.views()["pixel_values"][:, 0]}, has_teacher=False)
 
 
@@ -279,6 +299,33 @@ def original_mae(sizes: Sizes, clone: Path) -> Step:
     def step() -> None:
         optimizer.zero_grad()
         loss, _, _ = model(images)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def original_milan(sizes: Sizes, clone: Path) -> Step:
+    """Return the step of MILAN's original, adapted as `original_mae`, with CLIP ViT-B/16 as target."""
+    block = timm.models.vision_transformer.Block
+    code = definitions(
+        clone,
+        "models_milan.py",
+        Block=lambda *arguments, qk_scale, **options: block(*arguments, **options),
+        get_2d_sincos_pos_embed=lambda size, side, cls_token: np.zeros((1 + side * side, size)),
+    )
+    clip = definitions(clone, "clip_demo.py").VisionTransformer(sizes.image_size, 16, 768, 12, 12, 512)
+    clip.requires_grad_(False).eval()
+    norm = partial(nn.LayerNorm, eps=1e-6)
+    options = {"embed_dim": 384, "depth": 12, "num_heads": 6, "norm_layer": norm}
+    model = code.MaskedAutoencoderViT(**options, use_clip=True, attn_mask=True).train()
+    images, optimizer = sizes.list_of_views()[0], optimizer_of(model)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.no_grad():
+            target = clip(images)
+        loss, _, _ = model(images, clip_teacher=target)
         loss.backward()
         optimizer.step()
 
@@ -475,6 +522,7 @@ def original_sfc(sizes: Sizes, clone: Path) -> Step:
 
 METHODS = {
     "mae": Method(our_mae, "facebookresearch/mae", original_mae, {"transformers": transformers_mae}),
+    "milan": Method(our_milan, "zejiangh/MILAN", original_milan),
     "dino": Method(our_dino, "facebookresearch/dino", original_dino),
     "ibot": Method(our_ibot, "bytedance/ibot", original_ibot),
     "sit": Method(our_sit, "Sara-Ahmed/SiT", original_sit),

@@ -5,8 +5,9 @@ import pickle
 import pickletools
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import msgpack
 import numpy as np
@@ -43,10 +44,10 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """Read the weights of a checkpoint file.
 
     The format is recognised by the content, not by the file's name: PyTorch (.pth, .pt, .bin; read with
-    `weights_only=True`), safetensors, numpy's .npz (read with `allow_pickle=False`), Flax msgpack, and TensorFlow 2's
-    checkpoints, of which `path` is the .index file, or its name without the ending. Weights below
-    `model`, `state_dict`, `teacher` and the like are unwrapped, prefixes such as `module.` are removed, and the keys
-    of nested trees are joined by "/".
+    `weights_only=True`), the tensors of a TorchScript archive, safetensors, numpy's .npz (read with
+    `allow_pickle=False`), Flax msgpack, and TensorFlow 2's checkpoints, of which `path` is the .index file, or its
+    name without the ending. Weights below `model`, `state_dict`, `teacher` and the like are unwrapped, prefixes such
+    as `module.` are removed, and the keys of nested trees are joined by "/".
 
     Returns:
         {key: CPU tensor}.
@@ -128,6 +129,8 @@ def file_format(path: Path) -> str:
             raise ValueError(
                 f"{path.name} is a zip archive that is truncated or damaged: {first_line(error)}"
             ) from error
+        if any(name.endswith("/constants.pkl") for name in names):
+            return "script"
         return "npz" if names and all(name.endswith(".npy") for name in names) else "torch"
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"
@@ -152,6 +155,64 @@ HARMLESS = [
     (LightningCallback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
     (LightningCallback, "pytorch_lightning.callbacks.early_stopping.EarlyStopping"),
 ]
+
+
+class ScriptModule:
+    """A module of a TorchScript archive, of which only the attributes are kept."""
+
+
+class ScriptUnpickler(pickle.Unpickler):
+    """Unpickler of the attributes of a TorchScript archive; it makes tensors and containers, and runs no code."""
+
+    def __init__(self, file: BinaryIO, read_storage: Callable[[str, int], bytes]):
+        super().__init__(file)
+        self.read_storage = read_storage
+
+    def find_class(self, module: str, name: str):
+        if module.startswith("__torch__"):
+            return ScriptModule
+        if module == "torch.jit._pickle" and name.startswith(("build_", "restore_type_tag")):
+            return lambda value, *types: value
+        if module == "torch" and name.endswith("Storage") and hasattr(torch, name):
+            return getattr(torch, name).dtype
+        known = {("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor, ("collections", "OrderedDict"): dict}
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
+        return known[module, name]
+
+    def persistent_load(self, pid: tuple) -> torch.Tensor:
+        _, dtype, key, _, length = pid
+        data = self.read_storage(key, length * dtype.itemsize)
+        return torch.frombuffer(bytearray(data), dtype=dtype, count=length) if length else torch.empty(0, dtype=dtype)
+
+
+def rebuild_tensor(storage: torch.Tensor, offset: int, shape: tuple, stride: tuple, *more) -> torch.Tensor:
+    """Return a copy of a tensor in a flat storage."""
+    return storage.as_strided(shape, stride, offset).clone()
+
+
+def read_script(path: Path) -> dict[str, torch.Tensor]:
+    """Read the parameters and buffers of a TorchScript archive, as OpenAI saved CLIP, without its code."""
+
+    def tensors(module: ScriptModule, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+        for name, value in vars(module).items():
+            if isinstance(value, ScriptModule):
+                yield from tensors(value, f"{prefix}{name}.")
+            elif isinstance(value, torch.Tensor):
+                yield f"{prefix}{name}", value
+
+    with zipfile.ZipFile(path) as archive:
+        (content,) = (name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl"))
+        folder = content.rpartition("/")[0]
+
+        def read_storage(key: str, size: int) -> bytes:
+            data = archive.read(f"{folder}/data/{key}")
+            if len(data) < size:
+                raise ValueError(f"storage {key} has {len(data)} bytes, expected {size}")
+            return data[:size]
+
+        with archive.open(content) as file:
+            return dict(tensors(ScriptUnpickler(file, read_storage).load()))
 
 
 def read_torch(path: Path):
@@ -181,6 +242,7 @@ def read_msgpack(path: Path):
 
 READERS = {
     "torch": read_torch,
+    "script": read_script,
     "safetensors": lambda path: safetensors.torch.load_file(path),
     "npz": read_npz,
     "msgpack": read_msgpack,

@@ -50,10 +50,17 @@ def model_class(fields: dict) -> type[MAEForPreTraining] | type[ViTForImageClass
 
 
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Drop the decoder if the variant has none; fold a linear probe's batch norm into its classifier."""
+    """Drop the decoder if the variant has none; fold a linear probe's batch norm into its classifier.
+
+    With the field norm_after_pooling a pretrained encoder's last norm is replaced by a new one, as fine-tuning starts.
+    """
     if has_decoder(fields):
         return tensors
     tensors = {key: value for key, value in tensors.items() if not key.startswith(("decoder_", "mask_token"))}
+    if fields.get("norm_after_pooling") and "norm.weight" in tensors and "fc_norm.weight" not in tensors:
+        scale, shift = tensors["norm.weight"], tensors["norm.bias"]
+        tensors = {key: value for key, value in tensors.items() if not key.startswith("norm.")}
+        tensors |= {"fc_norm.weight": torch.ones_like(scale), "fc_norm.bias": torch.zeros_like(shift)}
     return fold_probe(tensors) if "head.0.running_mean" in tensors else tensors
 
 

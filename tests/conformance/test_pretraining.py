@@ -69,9 +69,9 @@ class ConfigurationTests(FormTests):
 
     def test_config(self):
         fields = dict(self.form.config)
-        if "backbone_config" in fields:  # of which more is saved than the table says
-            saved = json.loads(self.model_tester.get_config().to_json_string())
-            fields["backbone_config"] = saved["backbone_config"]
+        saved = json.loads(self.model_tester.get_config().to_json_string())
+        nested = {name for name in fields if name.endswith("_config")}  # of which more is saved than the table says
+        fields |= {name: saved[name] for name in nested}
         mixins.configuration.ConfigTester(
             self, self.config_class, has_text_modality=False, **fields
         ).run_common_tests()

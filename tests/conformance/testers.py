@@ -172,11 +172,20 @@ def views(config, batch_size: int, number: int = 2, part: float = 1.0) -> torch.
     return common.floats_tensor([batch_size, number, config.num_channels, side, side], rng=Random(number))
 
 
+def last_side(config) -> int:
+    """Side of the grid of patch tokens, of a map in stages in the last."""
+    return config.image_size // (config.patch_size * 2 ** (len(getattr(config, "depths", [1])) - 1))
+
+
 def patch_masks(config, batch_size: int) -> torch.Tensor:
-    """(batch, 2, patches), True where a patch is masked; on a map in stages, on the grid of the last."""
-    side = config.image_size // (config.patch_size * 2 ** (len(getattr(config, "depths", [1])) - 1))
-    masks = common.floats_tensor([batch_size, 2, side * side], rng=Random(3)) < 0.3
+    """(batch, 2, patches), True where a patch is masked."""
+    masks = common.floats_tensor([batch_size, 2, last_side(config) ** 2], rng=Random(3)) < 0.3
     return masks.to(torch_device)
+
+
+def patch_order(config, batch_size: int) -> torch.Tensor:
+    """(batch, patches), permutations of the patches."""
+    return common.floats_tensor([batch_size, last_side(config) ** 2], rng=Random(3)).argsort(dim=1).to(torch_device)
 
 
 def corrupted_views(config, batch_size: int) -> dict[str, torch.Tensor]:
@@ -205,10 +214,14 @@ PRETRAINING_INPUTS = {
     "noise": lambda config, batch: {
         "noise": common.floats_tensor([batch, (config.image_size // config.patch_size) ** 2], rng=Random(4))
     },
+    "order": lambda config, batch: {"order": patch_order(config, batch)},
     "views": lambda config, batch: {"pixel_values": views(config, batch)},
     "local_views": lambda config, batch: {"local_pixel_values": views(config, batch, number=3, part=0.6)},
     "overlaps": overlaps,
     "patch_masks": lambda config, batch: {"bool_masked_pos": patch_masks(config, batch)},
+    "priors": lambda config, batch: {
+        "priors": common.floats_tensor([batch, 2, 2, last_side(config), last_side(config)], rng=Random(4)).abs()
+    },
     "corrupted_views": corrupted_views,
     "view_boxes": lambda config, batch: {"view_boxes": view_boxes(batch)},
     "rotations": lambda config, batch: {"rotation_labels": common.ids_tensor([batch, 2], 4, rng=Random(5))},

@@ -26,6 +26,8 @@ from hf_vits.pretraining.leopart.configuration_leopart import LeopartConfig
 from hf_vits.pretraining.leopart.modeling_leopart import LeopartForPreTraining
 from hf_vits.pretraining.mae.configuration_mae import MAEConfig
 from hf_vits.pretraining.mae.modeling_mae import MAEForPreTraining
+from hf_vits.pretraining.milan.configuration_milan import MILANConfig
+from hf_vits.pretraining.milan.modeling_milan import MILANForPreTraining
 from hf_vits.pretraining.sfc.configuration_sfc import SFCConfig
 from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS
@@ -68,6 +70,12 @@ def mae(**fields) -> MAEForPreTraining:
     return MAEForPreTraining(MAEConfig(**SIZES, **DECODER, **fields)).eval()
 
 
+def milan(**fields) -> MILANForPreTraining:
+    torch.manual_seed(0)
+    backbone = {"model_type": "hf_vits_vit", **SIZES, "hidden_act": "gelu"}
+    return MILANForPreTraining(MILANConfig(backbone_config=backbone, target_size=20, **DECODER, **fields)).eval()
+
+
 def dino(**fields) -> DINOForPreTraining:
     torch.manual_seed(0)
     return DINOForPreTraining(DINOConfig(**{"backbone_config": BACKBONE} | HEAD | fields)).eval()
@@ -102,7 +110,9 @@ def sfc(**fields) -> SFCForPreTraining:
 
 
 VIEW_BOXES = torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(3, 1, 1)
+FEATURES, IMPORTANCE, ORDER = images(3, 1 + PATCHES, 20, seed=5), None, images(3, PATCHES, seed=4).argsort(dim=1)
 MODELS = {
+    "milan": (milan, (GLOBAL[:, 0], FEATURES, IMPORTANCE, ORDER)),
     "mae": (mae, (GLOBAL[:, 0], images(3, PATCHES, seed=4))),
     "dino": (dino, (GLOBAL, LOCAL)),
     "ibot": (ibot, (GLOBAL, MASK, LOCAL)),
@@ -191,10 +201,13 @@ def test_an_exported_backbone_is_a_plain_one_and_transformers_own(name, tmp_path
     make, _ = MODELS[name]
     model = perturb(make())
     plain = model.export()
-    assert type(plain) is (ViTModel if name == "mae" else DeiTModel)
+    is_masked = name in ("mae", "milan")
+    assert type(plain) is (ViTModel if is_masked else DeiTModel)
     plain.save_pretrained(tmp_path)
     pixel_values = GLOBAL[:, 0]
-    branch = {"mae": "model", "leopart": "student.backbone"}.get(name, "teacher.backbone")
+    branch = {"mae": "model", "milan": "encoder", "leopart": "student.backbone"}.get(
+        name.split("_")[0], "teacher.backbone"
+    )
     backbone = model.get_submodule(branch)
     expected = backbone(pixel_values).last_hidden_state
     assert torch.equal(AutoModel.from_pretrained(tmp_path)(pixel_values).last_hidden_state, expected)
@@ -413,7 +426,7 @@ def test_wrong_settings_say_so(make, message):
 
 
 def test_configurations_are_found_by_name():
-    for model_type in ("hf_vits_mae", "hf_vits_dino", "hf_vits_ibot", "hf_vits_esvit"):
+    for model_type in ("hf_vits_mae", "hf_vits_milan", "hf_vits_dino", "hf_vits_ibot", "hf_vits_esvit"):
         assert AutoConfig.for_model(model_type).model_type == model_type
 
 

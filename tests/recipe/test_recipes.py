@@ -40,7 +40,7 @@ def untrained(recipe):
     if recipe.tokenizer:
         head = {"vocab_size": recipe.tokenizer.vocab_size or 30}
     with torch.device("meta"):
-        return build_model(replace(recipe.model, checkpoint=None), head, tasks.load(recipe.task))[0]
+        return build_model(replace(recipe.model, checkpoint=None, target=None), head, tasks.load(recipe.task))[0]
 
 
 def named(name):

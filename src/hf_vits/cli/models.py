@@ -23,6 +23,7 @@ from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMiss
 from hf_vits.files import read_json
 from hf_vits.hub.pull import pull, pull_file
 from hf_vits.hub.weights import check_complete
+from hf_vits.pretraining.milan.modeling_milan import MILANForPreTraining
 from hf_vits.pretraining.self_distillation import SelfDistillationModel
 
 IMAGENET_CLASSES = 1000
@@ -77,6 +78,8 @@ def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """Return the part that encodes an input: the model, the encoder before a decoder, or the student's backbone."""
     if model.config.is_encoder_decoder:
         return model.get_encoder()
+    if isinstance(model, MILANForPreTraining):
+        return model.encoder
     return model.student.backbone if isinstance(model, SelfDistillationModel) else model
 
 

@@ -14,7 +14,8 @@ from hf_vits.objectives.esvit import EsViTLoss
 from hf_vits.objectives.ibot import IBOTLoss
 from hf_vits.objectives.leopart import LeopartLoss
 from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
-from hf_vits.objectives.reconstruction import AbsoluteReconstruction, MaskedPatchRegression
+from hf_vits.objectives.priors import PriorAttentionLoss
+from hf_vits.objectives.reconstruction import AbsoluteReconstruction, FeatureRegression, MaskedPatchRegression
 from hf_vits.objectives.sfc import CorrespondenceLoss
 from hf_vits.objectives.sit import MomentumSiTLoss, SiTLoss
 from hf_vits.objectives.uncertainty import UncertaintyWeighting
@@ -28,6 +29,7 @@ __all__ = [
     "DINOLoss",
     "DistillationLoss",
     "EsViTLoss",
+    "FeatureRegression",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
     "LeopartLoss",
@@ -36,6 +38,7 @@ __all__ = [
     "MomentumSiTLoss",
     "MultiHeadCrossEntropy",
     "NTXentLoss",
+    "PriorAttentionLoss",
     "SiTLoss",
     "SigmoidCrossEntropy",
     "UncertaintyWeighting",

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 class RandomMask:
     """Masks of a batch, different for each image but with the same number of visible patches.
 
-    kept: (batch, kept patches), indices of the visible patches, in shuffled order.
+    kept, removed: (batch, kept patches) and (batch, masked patches), indices of the patches, in shuffled order.
     restore: (batch, patches), index of each patch in the sequence of visible patches followed by masked patches.
     mask: (batch, patches), True where a patch is masked.
     """
 
     kept: Tensor
+    removed: Tensor
     restore: Tensor
     mask: Tensor
 
@@ -35,10 +36,35 @@ def random_mask(noise: Tensor, ratio: float) -> RandomMask:
         noise: (batch, patches), random numbers; only their order matters.
         ratio: fraction of the patches that is masked; the number of visible patches is rounded down.
     """
-    order = noise.argsort(dim=1)
+    return mask_by_order(noise.argsort(dim=1), ratio)
+
+
+def mask_by_order(order: Tensor, ratio: float) -> RandomMask:
+    """Mask the last patches of a permutation.
+
+    Args:
+        order: (batch, patches), indices of the patches of each image, each once.
+        ratio: as in `random_mask`.
+    """
     restore = order.argsort(dim=1)
-    num_kept = kept_patches(noise.shape[1], ratio)
-    return RandomMask(order[:, :num_kept], restore, restore >= num_kept)
+    num_kept = kept_patches(order.shape[1], ratio)
+    return RandomMask(order[:, :num_kept], order[:, num_kept:], restore, restore >= num_kept)
+
+
+def semantic_order(importance: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a permutation of the patches in which important ones tend to come first, and so to stay visible.
+
+    MILAN's semantic-aware masking (arXiv 2208.06049, section 3.3; zejiangh/MILAN, models_milan.py,
+    `attention_masking`): patches are drawn one after the other without replacement.
+
+    Args:
+        importance: (batch, patches), weights of the patches, such as the attention of a class token.
+        generator: random generator on the device of `importance`.
+    """
+    weights = importance.float()
+    # A weight of zero, to which softmax underflows, could not be drawn.
+    weights = weights.clamp(min=torch.finfo(weights.dtype).tiny)
+    return torch.multinomial(weights, weights.shape[1], generator=generator)
 
 
 def kept_patches(num_patches: int, ratio: float) -> int:

@@ -1,4 +1,4 @@
-"""Reconstruction losses of MAE (arXiv 2111.06377) and SiT (arXiv 2104.03602)."""
+"""Reconstruction losses of MAE (arXiv 2111.06377), MILAN (arXiv 2208.06049) and SiT (arXiv 2104.03602)."""
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,24 @@ class MaskedPatchRegression(nn.Module):
             variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
             patches = (patches - mean) / (variance + self.EPSILON).sqrt()
         return (predicted.float() - patches).square().mean(dim=-1)
+
+
+class FeatureRegression(nn.Module):
+    """Squared distance of L2-normalised features (zejiangh/MILAN, models_milan.py, `forward_loss`)."""
+
+    def forward(self, predicted: Tensor, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss, 2 - 2 * cosine similarity, averaged over tokens and batch.
+
+        Args:
+            predicted, features: (batch, tokens, channels).
+        """
+        if predicted.shape != features.shape:
+            raise ValueError(
+                "predicted and features must be (batch, tokens, channels), both the same, got "
+                f"{tuple(predicted.shape)} and {tuple(features.shape)}"
+            )
+        predicted, features = (nn.functional.normalize(tokens.float(), dim=-1) for tokens in (predicted, features))
+        return 2 - 2 * (predicted * features).sum(dim=-1).mean(), {}
 
 
 class AbsoluteReconstruction(nn.Module):

@@ -41,10 +41,10 @@ class PretrainingMethod:
 
     @property
     def recipe_sections(self) -> set[str]:
-        """Return which of the sections "views", "masks" and "momentum_teacher" a recipe needs; others are refused.
+        """Return which of the sections "views", "masks", "priors" and "momentum_teacher" a recipe needs.
 
-        With "views" a sample is several views of an image, with "masks" it has masks of their patches; without "views"
-        it is one augmented image.
+        Others are refused. With "views" a sample is several views of an image, with "masks" it has masks of their
+        patches, with "priors" spatial priors of them; without "views" it is one augmented image.
         """
         return set()
 

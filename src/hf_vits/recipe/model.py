@@ -64,6 +64,8 @@ class ModelRecipe:
         None: random weights.
     probe: train only a linear classifier on the model's frozen encoder, which may have been pretrained without labels.
         None: train the whole model.
+    target: directory or Hub repository of the trained network whose features a new model (MILAN) learns to predict: an
+        encoder of hf_vits or transformers' CLIP. None: for all other models.
     config: configuration fields that differ from the variant's or the pretrained model's, by name.
     processor: fields of the processor that differ from the model's own, by name, such as image_mean.
     """
@@ -74,6 +76,7 @@ class ModelRecipe:
     pretrained: str | None = None
     initialize_from: InitializationRecipe | None = None
     probe: ProbeRecipe | None = None
+    target: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
 
@@ -84,6 +87,8 @@ class ModelRecipe:
             raise ValueError("`pretrained` excludes the others: leave out `system`, `variant` and `checkpoint`")
         if self.initialize_from is not None and (self.pretrained or self.checkpoint):
             raise ValueError("`initialize_from` is for new models: leave out `pretrained` and `checkpoint`")
+        if self.target is not None and (self.pretrained or self.checkpoint):
+            raise ValueError("`target` is for new models: leave out `pretrained` and `checkpoint`")
 
 
 @strict

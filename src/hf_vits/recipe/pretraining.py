@@ -110,6 +110,36 @@ class MaskRecipe:
 
 @strict
 @dataclass(kw_only=True)
+class PriorsRecipe:
+    """Spatial priors of SPAN: where in the images of a spatially consistent data set each region tends to lie.
+
+    Give `masks`, the regions of one labelled sample, or `statistic`.
+
+    masks: image files of the sample's regions, one per region, non-zero inside. None: `statistic` is given.
+    statistic: map over the training images whose highest values are a region: `mean` of the pixels, or their
+        `variance`. None: `masks` are given.
+    fractions: with `statistic`, the fraction of the pixels that each region has, such as [0.1, 0.3].
+    images: with `statistic`, the number of training images that are read, spread evenly. None: all of them.
+    sigma: standard deviation of the Gaussian blur of the regions, as a fraction of the shorter side.
+    """
+
+    masks: list[str] | None = None
+    statistic: Literal["mean", "variance"] | None = None
+    fractions: list[float] = field(default_factory=lambda: [0.2])
+    images: int | None = positive(default=1000)
+    sigma: float = fraction(default=0.04)
+
+    def validate_source(self):
+        if (self.masks is None) == (self.statistic is None):
+            raise ValueError("priors: give either `masks`, the regions of one labelled sample, or `statistic`")
+        if not self.fractions or not all(0 < value < 1 for value in self.fractions):
+            raise ValueError(f"priors.fractions lie between 0 and 1, got {self.fractions}")
+        if self.masks is not None and not self.masks:
+            raise ValueError("priors.masks names no file: one per region is needed")
+
+
+@strict
+@dataclass(kw_only=True)
 class MomentumTeacherRecipe:
     """The teacher of a self-distillation method: an exponential moving average (EMA) of the student.
 

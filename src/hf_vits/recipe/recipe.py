@@ -11,7 +11,7 @@ from .data import DataRecipe
 from .fields import positive
 from .model import ModelRecipe, TeacherRecipe, TokenizerRecipe
 from .optimization import ObjectiveRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
-from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, ViewsRecipe
+from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, PriorsRecipe, ViewsRecipe
 
 
 @strict
@@ -51,6 +51,7 @@ class Recipe:
     tokenizer: tokenizer to learn for speech recognition. None: the pretrained model's.
     views: views of each image, for self-supervised methods that compare them. None: one view per image.
     masks: masks over patches, for iBOT. None: for all other methods.
+    priors: spatial priors of the heads' attention, for SPAN. None: for all other methods.
     momentum_teacher: teacher of a self-distillation method. None: for methods without a teacher.
     neighbours: k-nearest-neighbour classifier at every evaluation of a pretraining run. None: off.
     schedule: learning rate over the run.
@@ -70,6 +71,7 @@ class Recipe:
     tokenizer: TokenizerRecipe | None = None
     views: ViewsRecipe | None = None
     masks: MaskRecipe | None = None
+    priors: PriorsRecipe | None = None
     momentum_teacher: MomentumTeacherRecipe | None = None
     neighbours: NeighboursRecipe | None = None
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)

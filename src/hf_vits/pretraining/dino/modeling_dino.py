@@ -80,11 +80,14 @@ class DINOForPreTraining(SelfDistillationModel):
         with torch.no_grad():
             teacher_logits = self.teacher.head(pooled_features(self.teacher.backbone, views))
         sizes = [views, *map(views_first, as_list(local_pixel_values, pixel_values))]
-        features = torch.cat([pooled_features(self.student.backbone, size) for size in sizes])
-        logits = self.student.head(features).unflatten(0, (-1, batch))
+        logits = self.student.head(torch.cat(self.student_features(sizes))).unflatten(0, (-1, batch))
         teacher_logits = teacher_logits.unflatten(0, (num_views, batch))
         loss, _ = self.objective(logits, teacher_logits)
         return DINOOutput(loss=loss, logits=logits, teacher_logits=teacher_logits)
+
+    def student_features(self, sizes: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the student's features (views * batch, channels) of views of each size, global views first."""
+        return [pooled_features(self.student.backbone, size) for size in sizes]
 
     def picture(self, pixel_values: torch.Tensor) -> list[Column]:
         """Return the class token's attention or, of a backbone without one, the components of patch features."""

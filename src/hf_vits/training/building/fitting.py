@@ -24,7 +24,8 @@ def fit_model(trained: PreTrainedModel, config: PreTrainedConfig, *, fit_head: b
 
     Args:
         fit_head: whether the model's head, such as a classifier, may be replaced: it is kept if it has the same
-            classes, reordered by their names, and is new otherwise.
+            classes, reordered by their names, and is new otherwise. A norm after pooling that the trained model lacks
+            is new, too.
 
     Raises:
         ValueError: other weights do not fit, or the head cannot be reordered.
@@ -33,6 +34,8 @@ def fit_model(trained: PreTrainedModel, config: PreTrainedConfig, *, fit_head: b
     weights = trained.state_dict() | resized_positions(trained, model)
     head = head_weights(trained, model) if fit_head else {}
     expected = model.state_dict()
+    if fit_head:  # fine-tuning with a norm after pooling starts with a new one, as in MAE
+        head |= {name: None for name in expected if ".pooler.norm." in name and name not in weights}
     wrong = {
         name: (tuple(weights[name].shape) if name in weights else None, tuple(value.shape))
         for name, value in expected.items()

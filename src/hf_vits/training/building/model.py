@@ -8,7 +8,14 @@ from functools import partial
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from hf_vits import conversion
 from hf_vits.evaluation.features import load_encoder, plain_encoder
@@ -80,10 +87,15 @@ def _from_scratch(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrain
         raise ValueError(f"model.variant: {recipe.system} has no {recipe.variant!r}, only {', '.join(variants)}")
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"}
     fields = changed(fields, recipe.config)
+    target = None if recipe.target is None else load_target(recipe.target)
     model_class = conversion.system(recipe.system).model_class(fields)
     if model_class is AutoModel._model_mapping.get(model_class.config_class, None):  # checkpoints without a head
         model_class = task.auto_model._model_mapping.get(model_class.config_class, model_class)
     _check_names(model_class.config_class, recipe.config)
+    if target is not None:
+        if not hasattr(model_class, "target_fields"):
+            raise ValueError(f"model.target: a {model_class.__name__} predicts no features of a network; leave it out")
+        fields |= model_class.target_fields(target)
     with _named("model.config"):
         config = model_class.config_class(**fields | head)
     _check_config(config, recipe.config)
@@ -91,8 +103,19 @@ def _from_scratch(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrain
         model = model_class(config)
     if recipe.initialize_from is not None:
         _initialize(model, recipe.initialize_from)
+    if target is not None:
+        model.target_network.load_state_dict(target.state_dict())
     with _named("model.config"):
         return model, conversion.processor(recipe.system, recipe.variant, model)
+
+
+def load_target(source: str) -> PreTrainedModel:
+    """Load the network whose features are learned: transformers' CLIP, without its text tower, or an image encoder."""
+    config = pull(AutoConfig, source)
+    if config.model_type not in ("clip", "clip_vision_model"):
+        return load_encoder(source)
+    plain = config.architectures == [CLIPVisionModel.__name__]
+    return pull(CLIPVisionModel if plain else CLIPVisionModelWithProjection, source)
 
 
 def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Views of images for methods that compare them, and masks of their patches."""
 
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import v2 as transforms
@@ -53,13 +53,15 @@ class Views(Dataset):
     A sample is a dict of pixel_values (global views, channels, height, width), local_pixel_values (local views,
     channels, local size, local size) if the recipe has local views, bool_masked_pos (global views, patches) if
     there are masks, boxes (views, 4) of left, top, right and bottom in the image if views must overlap, view_boxes
-    (global views, 4) of the same as fractions of the image if they are to be recorded, and the key's seed.
+    (global views, 4) of the same as fractions of the image if they are to be recorded, priors (global views, regions,
+    rows, columns) and prior_mass (global views, regions) if there are priors, and the key's seed.
 
     Args:
         size: (height, width) of global views.
         mode: PIL mode of the images that the model takes.
         masks: draws the masks; None: patches are not masked.
         record_boxes: whether samples have view_boxes; views are independent then, and there are no local ones.
+        priors: follows each global view with the spatial priors; None: there are none.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Views(Dataset):
         mode: str,
         masks: MaskedPatches | None = None,
         record_boxes: bool = False,
+        priors: "PriorsOfViews | None" = None,
     ):
-        self.split, self.mode, self.masks, self.record_boxes = split, mode, masks, record_boxes
+        self.split, self.mode, self.masks, self.priors = split, mode, masks, priors
+        self.record_boxes = record_boxes
         self.normalize = transforms.Compose(normalization(processor))
         local_size = (recipe.local_size, recipe.local_size)
         self.overlap, self.num_global = recipe.overlap, recipe.num_global
@@ -93,11 +97,15 @@ class Views(Dataset):
         image = to_mode(self.split.inputs[key.index], self.mode)
         with seeded(key.seed):
             boxes = self.boxes_of(image, key.seed)
-            item = {
-                name: self.normalize(torch.stack([recolor(cut(crop, image, boxes)) for crop, recolor in views]))
+            made = {
+                name: [view_of(image, boxes, crop, recolor) for crop, recolor in views]
                 for name, views in self.transforms.items()
                 if views
             }
+        item = {name: self.normalize(torch.stack([view for view, _ in views])) for name, views in made.items()}
+        if self.priors is not None:
+            places = [place for _, place in made["pixel_values"]]
+            item |= self.priors((image.height, image.width), places)
         if boxes is not None:
             item["view_boxes" if self.record_boxes else "boxes"] = torch.tensor(boxes.boxes)
         if self.masks is not None:
@@ -150,25 +158,97 @@ def common_area(first: list[float], second: list[float]) -> float:
     return max(sides[0], 0) * max(sides[1], 0)
 
 
-def cut(
-    crop: transforms.RandomResizedCrop, image: Image.Image, boxes: CropBoxes | RecordedCrops | None
-) -> Image.Image:
-    """Return a random part of an image, resized."""
+class Place(NamedTuple):
+    """Where a view lies in its image.
+
+    box: (top, left, height, width) in pixels.
+    flipped: whether it is flipped horizontally.
+    """
+
+    box: tuple[int, int, int, int]
+    flipped: bool
+
+
+class RecordedCrop(transforms.RandomResizedCrop):
+    """Random resized crop that remembers its last box (top, left, height, width)."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        self.box = tuple(params[name] for name in ("top", "left", "height", "width"))
+        return super().transform(inpt, params)
+
+
+class RecordedFlip(transforms.RandomHorizontalFlip):
+    """Random flip that remembers whether it flipped its last input."""
+
+    def forward(self, *inputs: Any) -> Any:
+        self.flipped = False
+        return super().forward(*inputs)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        self.flipped = True
+        return super().transform(inpt, params)
+
+
+def view_of(
+    image: Image.Image, boxes: CropBoxes | RecordedCrops | None, crop: RecordedCrop, recolor: transforms.Compose
+) -> tuple[Tensor, Place]:
+    """Return a random view of an image, (channels, height, width) of uint8, and its place.
+
+    Args:
+        boxes: draws the part of the image that the view shows; None: `crop` does.
+        crop, recolor: see `view_crop` and `color_transform`.
+    """
     if boxes is None:
-        return crop(image)
-    return transforms.functional.resized_crop(image, *boxes.draw(crop), crop.size, crop.interpolation)
+        part, box = crop(image), crop.box
+    else:
+        box = boxes.draw(crop)
+        part = transforms.functional.resized_crop(image, *box, crop.size, crop.interpolation)
+    view = recolor(part)
+    return view, Place(box, any(step.flipped for step in recolor.transforms if isinstance(step, RecordedFlip)))
 
 
-def view_crop(interpolation, size: tuple[int, int], scale: list[float]) -> transforms.RandomResizedCrop:
+class PriorsOfViews:
+    """Spatial priors in an image's global views, cropped, resized and flipped as the image.
+
+    Args:
+        maps: (regions, height, width), not negative.
+        size: (height, width) of a global view.
+        grid: (rows, columns) of its patches.
+    """
+
+    def __init__(self, maps: Tensor, size: tuple[int, int], grid: tuple[int, int]):
+        self.maps, self.size, self.grid = maps, size, grid
+
+    def __call__(self, size: tuple[int, int], places: list[Place]) -> dict[str, Tensor]:
+        """Return the priors of each view (views, regions, rows, columns), and the fraction of each that it holds.
+
+        Args:
+            size: (height, width) of the image.
+            places: where its global views lie.
+        """
+        maps = self.maps
+        if maps.shape[1:] != size:
+            maps = nn.functional.interpolate(maps[None], size, mode="bilinear", antialias=True)[0]
+        whole = maps.sum(dim=(1, 2)).clamp(min=torch.finfo(maps.dtype).tiny)
+        priors, masses = [], []
+        for (top, left, height, width), flipped in places:
+            part = maps[:, top : top + height, left : left + width]
+            masses.append(part.sum(dim=(1, 2)) / whole)
+            part = nn.functional.interpolate(part[None], self.size, mode="bilinear", antialias=True)[0]
+            priors.append(nn.functional.adaptive_avg_pool2d(part.flip(2) if flipped else part, self.grid))
+        return {"priors": torch.stack(priors), "prior_mass": torch.stack(masses)}
+
+
+def view_crop(interpolation, size: tuple[int, int], scale: list[float]) -> RecordedCrop:
     """Return the transform from a PIL image to a random part of it, resized.
 
     Args:
         scale: smallest and largest fraction of the image's area that a view covers.
     """
-    return transforms.RandomResizedCrop(size, scale=tuple(scale), interpolation=interpolation)
+    return RecordedCrop(size, scale=tuple(scale), interpolation=interpolation)
 
 
-def color_transform(recipe: ViewsRecipe, kind: int) -> transforms.Transform:
+def color_transform(recipe: ViewsRecipe, kind: int) -> transforms.Compose:
     """Return the transform from a part of an image to a view (channels, height, width) of uint8.
 
     Args:
@@ -176,7 +256,7 @@ def color_transform(recipe: ViewsRecipe, kind: int) -> transforms.Transform:
     """
     jitter, blur = transforms.ColorJitter(*recipe.jitter), gaussian_blur()
     steps = [
-        (recipe.flip, transforms.RandomHorizontalFlip(recipe.flip)),
+        (recipe.flip, RecordedFlip(recipe.flip)),
         (recipe.color_jitter, transforms.RandomApply([jitter], p=recipe.color_jitter)),
         (recipe.grey, transforms.RandomGrayscale(recipe.grey)),
         (recipe.blur[kind], transforms.RandomApply([blur], p=recipe.blur[kind])),

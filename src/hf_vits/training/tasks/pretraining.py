@@ -12,6 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForPreTraining, PreTrained
 
 from hf_vits.configuration import pair
 from hf_vits.data.images import SOURCES, backbone_config, image_mode
+from hf_vits.data.images.priors import load_priors
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.evaluation.features import extract, plain_encoder
 from hf_vits.figures.features import draw_method
@@ -25,7 +26,7 @@ from hf_vits.recipe import DataRecipe, Recipe
 from ..examples.image_augmentation import training_transform
 from ..examples.images import EvaluationImages, TrainingImages
 from ..examples.selection import spaced_subset
-from ..examples.views import MaskedPatches, Views
+from ..examples.views import MaskedPatches, PriorsOfViews, Views
 from ..loop.callbacks import FrozenLastLayer, TeacherTemperature, TeacherUpdate
 from ..loop.pretraining_trainer import PICTURES, PretrainingTrainer, pixel_features
 from ..report import output
@@ -55,10 +56,14 @@ class Pretraining(Task):
         size, mode = pair(backbone_config(model).image_size), image_mode(model)
         if recipe.views is None:
             return TrainingImages(split, training_transform(recipe.augmentation, processor, size), mode)
-        masks = None
+        masks = priors = None
         if recipe.masks is not None:
             masks = MaskedPatches(recipe.masks, recipe.views.num_global, square_grid(num_patches(model, size), size))
-        return Views(split, recipe.views, processor, size, mode, masks, model.needs_view_boxes)
+        if recipe.priors is not None:
+            maps = load_priors(recipe.priors, split, mode)
+            model.set_priors(maps)
+            priors = PriorsOfViews(maps, size, model.patch_grid(size))
+        return Views(split, recipe.views, processor, size, mode, masks, model.needs_view_boxes, priors)
 
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationImages:
         return EvaluationImages(split, processor, image_mode(model))
@@ -133,7 +138,7 @@ def num_patches(model: Any, size: tuple[int, int]) -> int:
 
 def check_sections(recipe: Recipe, model: Any) -> None:
     """Raise ValueError where the recipe lacks a section that the method needs, or has one that it does not take."""
-    for name in ("views", "masks", "momentum_teacher"):
+    for name in ("views", "masks", "priors", "momentum_teacher"):
         needs = name in model.recipe_sections
         if needs != (getattr(recipe, name) is not None):
             verb = "needs" if needs else "takes no"
