@@ -9,24 +9,28 @@ class ConvNorm(nn.Sequential):
     """Convolution without bias, then batch norm, which `hf_vits.fuse` folds away.
 
     Args:
+        kernel_size: one side, or (height, width).
         padding: None for half the kernel size, which keeps height and width at stride 1.
         activation: a name of transformers' `ACT2FN`; None for none.
+        eps: of the batch norm.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: int = 1,
-        padding: int | None = None,
+        padding: int | tuple[int, int] | None = None,
         groups: int = 1,
         activation: str | None = None,
+        eps: float = 1e-5,
     ):
-        padding = kernel_size // 2 if padding is None else padding
+        if padding is None:
+            padding = kernel_size // 2 if isinstance(kernel_size, int) else (kernel_size[0] // 2, kernel_size[1] // 2)
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
-            nn.BatchNorm2d(out_channels),
+            nn.BatchNorm2d(out_channels, eps=eps),
             *([] if activation is None else [ACT2FN[activation]]),
         )
 
