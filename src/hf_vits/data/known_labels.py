@@ -32,8 +32,8 @@ def unknown_concepts(
     Args:
         groups: {number of a group: its concepts}.
         known_groups: numbers of the groups that are known; without any, all concepts are unknown.
-        certainty: (concepts,), how certain the annotator was; concepts of certainty 1, not visible, stay unknown. None:
-            all are certain.
+        certainty: (concepts,), how certain the annotator was; concepts of certainty 1, not visible, stay unknown.
+            None: all are certain.
     """
     num_concepts = sum(len(concepts) for concepts in groups.values())
     is_unknown = np.ones(num_concepts, dtype=bool)

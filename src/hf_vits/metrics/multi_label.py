@@ -7,7 +7,9 @@ import datasets
 import evaluate
 import numpy as np
 
-_DESCRIPTION = "Mean average precision, and precision, recall and F1 by class and overall, of several labels per input."
+_DESCRIPTION = (
+    "Mean average precision, and precision, recall and F1 by class and overall, of several labels per input."
+)
 
 _INPUTS = """
 Args:

@@ -124,9 +124,7 @@ class CTranEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.feature_dropout_prob)
         self.label_embedding = nn.Embedding(config.num_labels, config.hidden_size)
         # The row of unknown labels gets no gradient, as an embedding of padding; it is not zero, however.
-        self.state_embedding = (
-            nn.Embedding(3, config.hidden_size, padding_idx=0) if config.use_known_labels else None
-        )
+        self.state_embedding = nn.Embedding(3, config.hidden_size, padding_idx=0) if config.use_known_labels else None
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def check(self, pixel_values: torch.Tensor) -> None:
