@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 import numpy as np
+import torch
+from transformers import PreTrainedModel
 
 from hf_vits.layers.multi_label import UNKNOWN
 
@@ -51,18 +53,23 @@ def known_except(labels: np.ndarray, unknown: Sequence[int]) -> np.ndarray:
     return known.astype(np.float32)
 
 
-def named_states(known: Mapping[str, bool | int], names: Sequence[str]) -> np.ndarray:
+def known_states(model: PreTrainedModel, known: Mapping[str, bool | float] | Sequence[tuple]) -> torch.Tensor:
     """Return known labels (num_labels,) from {name of a label: whether it is positive}.
 
-    Raises ValueError for a name that is no label.
+    Raises ValueError for a name that is no label of the model, or a model that takes no known labels.
     """
+    if "known_labels" not in getattr(model, "own_arguments", ()) or not getattr(
+        model.config, "use_known_labels", True
+    ):
+        raise ValueError(f"a {type(model).__name__} takes no known labels; C-Tran does")
+    known, names = dict(known), [model.config.id2label[index] for index in range(model.config.num_labels)]
     positions = {name: index for index, name in enumerate(names)}
     if unknown := [name for name in known if name not in positions]:
         raise ValueError(
             f"{', '.join(map(repr, unknown))} is no label of the model, whose labels are {', '.join(names[:20])}"
             f"{', ...' if len(names) > 20 else ''}"
         )
-    states = np.full(len(names), UNKNOWN, dtype=np.float32)
+    states = torch.full((len(names),), float(UNKNOWN))
     for name, state in known.items():
         states[positions[name]] = float(state)
     return states

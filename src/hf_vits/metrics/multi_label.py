@@ -1,4 +1,4 @@
-"""Scores of multi-label classification as an `evaluate` module, loaded by its path since loading by name needs a network.
+"""Scores of multi-label classification as an `evaluate` module, loaded by its path since a name needs a network.
 
 Definitions of QData/C-Tran, utils/evaluate.py and utils/metrics.py.
 """
@@ -23,8 +23,8 @@ Args:
         None where there are no classes.
 Returns:
     mAP; CP, CR, CF1: precision, recall, averaged over labels, and their harmonic mean; OP, OR, OF1: the same over all
-    labels together; ACC: fraction of inputs of which all labels are right; HA: fraction of labels that are right; ebF1:
-    F1 of each input, averaged over those with a positive or predicted label; concept_acc and class_acc with
+    labels together; ACC: fraction of inputs of which all labels are right; HA: fraction of labels that are right;
+    ebF1: F1 of each input, averaged over those with a positive or predicted label; concept_acc and class_acc with
     num_concepts. All lie between 0 and 1. A quotient of zero by zero counts as 0.
 """
 

@@ -13,12 +13,14 @@ from hf_vits.objectives.distillation import DistillationLoss
 from hf_vits.objectives.esvit import EsViTLoss
 from hf_vits.objectives.ibot import IBOTLoss
 from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
+from hf_vits.objectives.multi_label import AsymmetricLoss, MaskedLabelLoss
 from hf_vits.objectives.reconstruction import AbsoluteReconstruction, MaskedPatchRegression
 from hf_vits.objectives.sit import MomentumSiTLoss, SiTLoss
 from hf_vits.objectives.uncertainty import UncertaintyWeighting
 
 __all__ = [
     "AbsoluteReconstruction",
+    "AsymmetricLoss",
     "BinaryCrossEntropy",
     "CoSubLoss",
     "CrossEntropy",
@@ -27,6 +29,7 @@ __all__ = [
     "EsViTLoss",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
+    "MaskedLabelLoss",
     "MaskedPatchRegression",
     "MomentumContrastLoss",
     "MomentumSiTLoss",

@@ -68,8 +68,8 @@ class DataRecipe:
     num_classes: number of classes that the data must have; another number is an error. None: any number.
     skip_unreadable: leave out files that cannot be decoded, in place of refusing to start.
     columns: names of the columns of a table or dataset, by what they contain: `image`, `video` or `audio` (in tables:
-        file names relative to the table's directory), `label`, `labels`, `text` and `split`. Keys that are left out have
-        usual names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each of these
+        file names relative to the table's directory), `label`, `labels`, `text` and `split`. Keys that are left out
+        have usual names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each of these
         columns. `labels` is for inputs of which several labels are true: a column of lists, or columns of one label
         each, as a list of names or patterns such as "has_*", with 1, 0 and, for unknown labels, empty cells.
     speech: speech to make, for the sources spoken_keywords and spoken_digits.

@@ -19,8 +19,8 @@ class ObjectiveRecipe:
         `asymmetric`, for inputs with several labels (arXiv 2009.14119); `masked`, for models that take known labels:
         binary cross-entropy, sum over the labels that are not known (C-Tran). With several labels of each input
         (data.columns.labels) all but cross_entropy are possible, and unknown labels count in none.
-    known_fraction: with loss masked, the largest fraction of an input's labels that are known in training; their number
-        is drawn uniformly from 0 to it.
+    known_fraction: with loss masked, the largest fraction of an input's labels that are known in training; their
+        number is drawn uniformly from 0 to it.
     evaluated_fraction: with loss masked, the fraction of an input's labels that are known in evaluations.
     label_smoothing: label smoothing of cross_entropy, 0 to 1; 0: off.
     cosub: co-train two submodels on every batch (arXiv 2212.04884), with loss binary or sigmoid.

@@ -40,8 +40,8 @@ class CTranConfig(VitsConfig):
         known_label_fraction: in training with labels but without given `known_labels`, the largest fraction of the
             labels that are made known; their number is drawn uniformly from 0 to it.
         feature_dropout_prob: dropout on the feature map and on the logits of the auxiliary head.
-        loss_reduction: the loss is the "sum" of the binary cross-entropies of all unknown labels of the batch, or their
-            "mean".
+        loss_reduction: the loss is the "sum" of the binary cross-entropies of all unknown labels of the batch, or
+            their "mean".
         auxiliary_loss_weight: weight of the auxiliary head's loss.
     """
 

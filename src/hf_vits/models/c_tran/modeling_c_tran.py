@@ -16,6 +16,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from ...layers.arguments import with_range
 from ...layers.attention import SelfAttention, SplitHeads
 from ...layers.convolution import to_tokens
 from ...layers.mlp import MLP
@@ -26,7 +27,6 @@ from ...modeling import (
     ClassifierOutput,
     EncoderOutput,
     VitsPreTrainedModel,
-    check_labels,
     init_as_torch,
     only_pooled_is_read,
     part_of_batch,
@@ -293,13 +293,13 @@ class CTranForImageClassification(CTranPreTrainedModel):
 
         Args:
             pixel_values: (batch, num_channels, height, width), normalised by the image processor.
-            labels: floats (batch, num_labels): 1 positive, 0 negative, NaN unknown. The loss counts those that are
-                neither NaN nor known.
+            labels: floats (batch, num_labels): 1 positive, 0 negative, NaN unknown; or indices (batch,) of the only
+                positive label. The loss counts those that are neither NaN nor known.
             known_labels: (batch, num_labels), -1 for unknown labels, 0 for negative and 1 for positive ones; None:
                 all are unknown.
         """
+        labels = None if labels is None else self.as_states(labels)
         if labels is not None and known_labels is None and self.training and self.config.use_known_labels:
-            check_labels(labels, labels, self.config)
             known_labels = draw_known_labels(labels, self.config.known_label_fraction)
         prefix_only = only_pooled_is_read(self, self.model.layers[-1], kwargs)
         outputs = self.model(pixel_values, known_labels, prefix_only=prefix_only, return_dict=True, **kwargs)
@@ -311,9 +311,20 @@ class CTranForImageClassification(CTranPreTrainedModel):
             loss=loss, logits=logits, auxiliary_logits=outputs.auxiliary_logits, **recorded_states(outputs)
         )
 
+    def as_states(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return labels as floats (batch, num_labels); TypeError or ValueError for other shapes."""
+        num_labels = self.config.num_labels
+        if labels.ndim == 1 and not labels.is_floating_point():
+            return with_range("labels", num_labels, lambda: torch.eye(num_labels, device=labels.device)[labels])
+        if labels.ndim != 2 or labels.shape[1] != num_labels or not labels.is_floating_point():
+            raise ValueError(
+                f"labels must be floats (batch, {num_labels}), or indices (batch,) of torch.int64 where each input has "
+                f"one, got {labels.dtype} {tuple(labels.shape)}"
+            )
+        return labels
+
     def loss(self, logits, auxiliary_logits, labels, known_labels=None, **kwargs) -> torch.Tensor:
         """Return the loss over the labels that are neither NaN nor known; arguments as in `forward`."""
-        check_labels(labels, logits, self.config)
         if known_labels is not None and self.config.use_known_labels:
             labels = without_known(labels, known_labels)
         reduction = self.config.loss_reduction
