@@ -100,7 +100,10 @@ def draw_precisions(rows: Sequence[dict[str, float]], class_names: Sequence[str]
     Args:
         rows: scores of each class, as `evaluation.multi_label.of_each_class` returns them.
     """
-    found = [(row.get("average_precision", 0.0), name, row["positives"]) for row, name in zip(rows, class_names)]
+    found = [
+        (row.get("average_precision", 0.0), name, row["positives"])
+        for row, name in zip(rows, class_names, strict=True)
+    ]
     found = sorted(found, reverse=True)[:_MOST_LABELS]
     figure = Figure(figsize=(7, 1.2 + 0.24 * len(found)), layout="constrained")
     axes = figure.subplots()

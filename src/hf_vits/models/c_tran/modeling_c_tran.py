@@ -318,7 +318,7 @@ class CTranForImageClassification(CTranPreTrainedModel):
             return with_range("labels", num_labels, lambda: torch.eye(num_labels, device=labels.device)[labels])
         if labels.ndim != 2 or labels.shape[1] != num_labels or not labels.is_floating_point():
             raise ValueError(
-                f"labels must be floats (batch, {num_labels}), or indices (batch,) of torch.int64 where each input has "
+                f"labels must be floats (batch, {num_labels}), or indices (batch,) of torch.int64 where each has "
                 f"one, got {labels.dtype} {tuple(labels.shape)}"
             )
         return labels
