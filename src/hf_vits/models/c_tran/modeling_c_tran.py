@@ -316,6 +316,8 @@ class CTranForImageClassification(CTranPreTrainedModel):
         num_labels = self.config.num_labels
         if labels.ndim == 1 and not labels.is_floating_point():
             return with_range("labels", num_labels, lambda: torch.eye(num_labels, device=labels.device)[labels])
+        if labels.ndim == 1 and num_labels == 1:
+            labels = labels[:, None]
         if labels.ndim != 2 or labels.shape[1] != num_labels or not labels.is_floating_point():
             raise ValueError(
                 f"labels must be floats (batch, {num_labels}), or indices (batch,) of torch.int64 where each has "
