@@ -11,9 +11,9 @@ from .fields import positive
 @strict
 @dataclass(kw_only=True)
 class InitializationRecipe:
-    """Weights of a trained model from which a new model of clips (ViViT, MViT) starts.
+    """Weights of a trained model from which a new model of clips (ViViT, MViT) starts, or C-Tran's ResNet.
 
-    The trained model is an image model, or a model of other clips.
+    The trained model is an image model, or a model of other clips; for C-Tran a ResNet of transformers.
 
     A field other than None needs a model whose `initialize_from` method has it.
 

@@ -5,6 +5,7 @@ Lanchantin et al., "General Multi-label Image Classification with Transformers",
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from transformers import AutoBackbone
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -188,10 +190,55 @@ class LabelwiseClassifier(nn.Module):
         return (label_tokens * self.weight).sum(dim=-1) + self.bias
 
 
+# {part of a key of transformers' ResNet: ours}
+TRANSFORMERS_RESNET = {
+    r"^embedder\.embedder\.": "stem.",
+    r"^encoder\.": "",
+    r"\.layers\.(\d+)\.layer\.0\.": r".\1.reduce.",
+    r"\.layers\.(\d+)\.layer\.1\.": r".\1.convolution.",
+    r"\.layers\.(\d+)\.layer\.2\.": r".\1.expand.",
+    r"\.layers\.(\d+)\.shortcut\.": r".\1.shortcut.",
+    r"convolution\.(weight)$": r"0.\1",
+    r"normalization\.": "1.",
+}
+
+
 class CTranPreTrainedModel(VitsPreTrainedModel):
-    """Base class of C-Tran's models."""
+    """Base class of C-Tran's models.
+
+    Attributes:
+        initialized_by: model types of transformers whose weights `initialize_from` takes.
+    """
 
     config_class = CTranConfig
+    initialized_by = ("resnet",)
+
+    def initialize_from(self, source: PreTrainedModel) -> None:
+        """Start from the weights of transformers' `ResNetModel`, such as one trained on ImageNet.
+
+        Raises:
+            ValueError: the backbone is no ResNet of the same sizes.
+        """
+        backbone = self.base_model.embeddings.backbone
+        if not isinstance(backbone, ResNet) or getattr(source.config, "downsample_in_bottleneck", True):
+            raise ValueError(
+                f"a C-Tran with backbone={self.config.backbone!r} cannot start from {type(source).__name__} "
+                f"({source.config.model_type}): both must be ResNets with the stride on the 3x3 convolution"
+            )
+        weights = {}
+        for key, value in source.state_dict().items():
+            for pattern, name in TRANSFORMERS_RESNET.items():
+                key = re.sub(pattern, name, key)
+            weights[key] = value
+        expected = backbone.state_dict()
+        if wrong := [
+            k
+            for k in expected.keys() | weights.keys()
+            if k not in weights or k not in expected or weights[k].shape != expected[k].shape
+        ]:
+            raise ValueError(f"{len(wrong)} weights of the ResNet do not fit, such as {', '.join(sorted(wrong)[:5])}")
+        backbone.load_state_dict(weights)
+
     _no_split_modules = ["CTranLayer", "Bottleneck", "Mixed"]
     _can_record_outputs = {
         "hidden_states": OutputRecorder(CTranLayer),
