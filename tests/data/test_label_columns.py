@@ -57,7 +57,8 @@ def load(folder, name, labels):
 @pytest.mark.parametrize("labels", ["has_*", ["has_cat", "has_dog"]])
 def test_a_table_has_a_column_per_label(folder, labels):
     splits = load(folder, "columns.csv", labels)
-    assert splits.class_names == ["has_cat", "has_dog"] and splits.is_multi_label
+    assert splits.class_names == ["has_cat", "has_dog"]
+    assert splits.is_multi_label
     np.testing.assert_array_equal(splits.train.labels, np.float32([[1, 0], [1, NAN], [0, NAN]]))
     np.testing.assert_array_equal(splits.test.labels, np.float32([[0, 1]]))
 
@@ -92,7 +93,8 @@ def test_a_dataset_has_lists_of_class_labels(tmp_path, columns, monkeypatch):
 def test_unknown_labels_count_in_no_loss(loss):
     logits = torch.tensor([[2.0, -1.0, 0.5]], requires_grad=True)
     loss(logits, torch.tensor([[1.0, NAN, 0.0]]))[0].backward()
-    assert logits.grad[0, 1] == 0 and logits.grad[0, [0, 2]].abs().min() > 0
+    assert logits.grad[0, 1] == 0
+    assert logits.grad[0, [0, 2]].abs().min() > 0
     values = [loss(torch.tensor([[2.0, other, 0.5]]), torch.tensor([[1.0, NAN, 0.0]]))[0] for other in (-3.0, 3.0)]
     assert values[0] == values[1]
 
@@ -117,7 +119,8 @@ def test_unknown_labels_never_become_known():
     labels = torch.tensor([[1.0, NAN, 0.0, NAN]]).repeat(50, 1)
     known = draw_known_labels(labels, 1.0)
     assert (known[:, [1, 3]] == -1).all()
-    assert set(known[:, 0].tolist()) == {1, -1} and set(known[:, 2].tolist()) == {0, -1}
+    assert set(known[:, 0].tolist()) == {1, -1}
+    assert set(known[:, 2].tolist()) == {0, -1}
 
 
 def test_scores_are_scikit_learns():
