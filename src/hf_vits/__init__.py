@@ -15,6 +15,7 @@ _MODULES = {
     "BranchformerSeq2SeqConfig": ".models.branchformer.configuration_branchformer_seq2seq",
     "convert": ".conversion",
     "fuse": ".layers.fusion",
+    "KnownLabelsPipeline": ".evaluation.known_labels",
     "load": ".conversion",
     "push_to_hub": ".hub",
     "save_for_hub": ".hub",

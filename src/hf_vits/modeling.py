@@ -20,6 +20,7 @@ from .layers.arguments import check_flags, check_tensors, with_range
 from .layers.attention import Attention, SplitHeads
 from .layers.constants import Constants
 from .layers.convolution import PointwiseLinear
+from .layers.multi_label import binary_cross_entropy
 from .layers.position import PositionEmbedding
 from .layers.relative_position import RelativePositionBias
 from .layers.stages import Stage
@@ -81,9 +82,12 @@ def classification_loss(model: PreTrainedModel, labels: torch.Tensor, logits: to
     transformers' Trainer passes the number of labels of all accumulated parts, for whose sum it takes the losses;
     transformers' own function only divides by it where each input has one class.
 
+    Of several labels those that are NaN are unknown and do not count.
     Raises TypeError and ValueError for labels that do not fit the logits; that they are in range is seen on the CPU.
     """
     check_labels(labels, logits, model.config)
+    if model.config.problem_type == "multi_label_classification":
+        return part_of_batch(binary_cross_entropy(logits, labels), labels, **kwargs)
     loss = with_range(
         "labels", model.config.num_labels, lambda: model.loss_function(labels, logits, model.config, **kwargs)
     )

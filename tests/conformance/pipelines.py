@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_images
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, pipeline
 
+from hf_vits.data.label_groups import class_probabilities
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWaveformFeatureExtractor
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.processing.video import VitsVideoProcessor
@@ -136,13 +137,13 @@ class PipelineCheck:
             if loaded.model.main_input_name != "input_ids":
                 inputs = inputs.to(loaded.model.dtype)
             with torch.no_grad():
-                expected = self.answer(loaded.model(**inputs)).float().numpy()
+                expected = self.answer(loaded.model(**inputs), loaded.model.config).float().numpy()
             for found in (loaded(example, **self.options), from_batch):
                 found = self.numbers(found, loaded.model.config)
                 found = found[tuple(map(slice, expected.shape))]  # texts in a batch are padded
                 np.testing.assert_allclose(found, expected, rtol=1e-4, atol=5e-3 if half else 1e-5)
 
-    def answer(self, outputs) -> torch.Tensor:
+    def answer(self, outputs, config) -> torch.Tensor:
         """What of the model's output the pipeline shows."""
         raise NotImplementedError
 
@@ -154,7 +155,7 @@ class PipelineCheck:
 class FeatureExtraction(PipelineCheck):
     task = "feature-extraction"
 
-    def answer(self, outputs) -> torch.Tensor:
+    def answer(self, outputs, config) -> torch.Tensor:
         return outputs.last_hidden_state
 
     def numbers(self, found, config) -> np.ndarray:
@@ -174,8 +175,8 @@ class TextClassification(PipelineCheck):
     task = "text-classification"
     options = {"top_k": 3}
 
-    def answer(self, outputs) -> torch.Tensor:
-        return outputs.logits[0].float().softmax(dim=0)
+    def answer(self, outputs, config) -> torch.Tensor:
+        return class_probabilities(config, outputs.logits[0])
 
     def numbers(self, found, config) -> np.ndarray:
         scores = [item["score"] for item in found]

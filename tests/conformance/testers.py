@@ -110,7 +110,8 @@ class ModelTester:
             if auto in (form.auto_classes or architecture.models)
         }
         config = self.get_config()
-        encoder = next((getattr(config, name) for name in config.sub_configs), config)
+        parts = [] if hasattr(config, "hidden_size") else [getattr(config, name) for name in config.sub_configs]
+        encoder = parts[0] if parts else config
         self.hidden_size = encoder.hidden_size
         self.expected_num_hidden_layers = (form.layers or encoder.num_hidden_layers) + 1
         self.num_hidden_layers = form.attentions or encoder.num_hidden_layers

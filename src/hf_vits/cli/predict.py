@@ -7,6 +7,7 @@ ends with an error that lists them, or leaves them out with --skip-unreadable.
   hf-vits predict user/cct-digits scan.png
   hf-vits predict runs/demo_digits scans/ more/ --top-k 3 --json
   hf-vits predict runs/demo_digits scans/ --skip-unreadable --figure predictions.png
+  hf-vits predict runs/c_tran_scenes scene.png --known digit_3=yes --known letter_a=no
   hf-vits predict runs/moving_digits_mvit clip.mp4 --figure clip.png
   hf-vits predict runs/keywords recording.wav --window 1 --figure over_time.png
   hf-vits predict runs/spoken_digits talks/ --beams 16
@@ -36,6 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beams", type=positive, default=1, metavar="N", help="width of the beam search for speech (default: 1)"
     )
+    parser.add_argument(
+        "--known",
+        type=known,
+        action="append",
+        default=[],
+        metavar="LABEL=yes|no",
+        help="a label that is known of all images, for models such as C-Tran (may be given several times)",
+    )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw inputs and predictions to this file")
 
@@ -45,6 +54,20 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
+
+
+def known(text: str) -> tuple[str, float]:
+    """Return a label and 1 or 0 of text such as red=yes."""
+    from hf_vits.data.label_columns import state_of
+
+    label, equals, state = text.rpartition("=")
+    try:
+        value = state_of(state) if equals and label else math.nan
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"must be LABEL=yes or LABEL=no, got {text!r}")
+    return label, value
 
 
 def seconds(text: str) -> float:
@@ -59,6 +82,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from .prediction import check_readable, find_files, kind_of
 
     kind = kind_of(args.model, class_of(load_config(args.model)))
+    if args.known and not kind.__name__.endswith(".images"):
+        raise ValueError(f"--known is for images, but {args.model} is no model of images")
     paths = find_files(args.files, kind.MEDIA)
     unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable)
     readable = [path for path in paths if path not in unreadable]

@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_vits.recipe import DataRecipe
 
+from .label_columns import label_rows, matching, multi_hot
 from .sources import required_path
 from .splits import ColumnInputs, Loaded, Split, choose_splits
 from .tables import LABEL_COLUMNS, column_name, label_indices, sorted_classes
@@ -36,7 +37,8 @@ def load_dataset_classes(recipe: DataRecipe, key: str, feature: type) -> Loaded:
     inputs = {
         kind: ColumnInputs(dataset, input_column(recipe, dataset, key, feature)) for kind, dataset in loaded.items()
     }
-    class_names, labels = _labels(recipe, loaded)
+    several = _several(recipe, loaded["train"])
+    class_names, labels = _multi_labels(recipe, loaded, several) if several else _labels(recipe, loaded)
     return Loaded(recipe.path, class_names, {kind: Split(inputs[kind], labels[kind]) for kind in loaded})
 
 
@@ -54,6 +56,49 @@ def input_column(recipe: DataRecipe, dataset: datasets.Dataset, key: str, featur
     if named is not None:
         raise ValueError(f"data.columns.{key}: column {named!r} of {recipe.path} is not of type {feature.__name__}")
     raise ValueError(f"{recipe.path} has no column of type {feature.__name__}, only {_listed(dataset)}")
+
+
+def _several(recipe: DataRecipe, dataset: datasets.Dataset) -> list[str]:
+    """Return the columns of labels of which several may be true; empty where each input has one class.
+
+    They are those that data.columns.labels names, or else the first column of lists of class labels, if there is no
+    column of single ones.
+    """
+    if "labels" in recipe.columns:
+        found = matching(recipe.columns["labels"], dataset.features)
+        if not found:
+            raise ValueError(
+                f"data.columns.labels: {recipe.path} has no column {recipe.columns['labels']}, only {_listed(dataset)}"
+            )
+        return found
+    kinds = dataset.features.items()
+    if "label" in recipe.columns or any(isinstance(kind, datasets.ClassLabel) for _, kind in kinds):
+        return []
+    return [name for name, kind in kinds if isinstance(getattr(kind, "feature", None), datasets.ClassLabel)][:1]
+
+
+def _multi_labels(
+    recipe: DataRecipe, loaded: Mapping[str, datasets.Dataset], columns: list[str]
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Return the names of the labels, and per split the labels (rows, labels), see `label_columns`."""
+    for kind, dataset in loaded.items():
+        if missing := [name for name in columns if name not in dataset.features]:
+            raise ValueError(f"{recipe.path}: the {kind} split has no column {', '.join(missing)}")
+    values = {kind: {name: list(dataset[name]) for name in columns} for kind, dataset in loaded.items()}
+    inner = getattr(loaded["train"].features[columns[0]], "feature", None)
+    if len(columns) > 1 or inner is None:
+        rows = {
+            kind: [dict(zip(part, row, strict=True)) for row in zip(*part.values(), strict=True)]
+            for kind, part in values.items()
+        }
+        return label_rows(recipe.path, rows)
+    lists = {kind: part[columns[0]] for kind, part in values.items()}
+    if not isinstance(inner, datasets.ClassLabel):
+        return label_rows(recipe.path, lists)
+    names = inner.names
+    if any(dataset.features[columns[0]].feature.names != names for dataset in loaded.values()):
+        raise ValueError(f"the splits of dataset {recipe.path} have different labels in column {columns[0]!r}")
+    return names, {kind: multi_hot(recipe.path, kind, rows, range(len(names))) for kind, rows in lists.items()}
 
 
 def _listed(dataset: datasets.Dataset) -> str:

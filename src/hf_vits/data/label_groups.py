@@ -59,7 +59,12 @@ def taken_apart(combinations: np.ndarray, head_sizes: Sequence[int]) -> np.ndarr
 
 
 def class_probabilities(config: PreTrainedConfig, logits: Tensor) -> Tensor:
-    """Return the probabilities (..., classes) of logits (..., classes); those of each head sum up to one."""
+    """Return the probabilities (..., classes) of logits (..., classes).
+
+    Those of each head sum up to one, unless several classes of an input may be true.
+    """
+    if config.problem_type == "multi_label_classification":
+        return logits.float().sigmoid()
     return log_probabilities(logits.float(), getattr(config, "head_sizes", None)).exp()
 
 

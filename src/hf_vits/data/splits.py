@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from hf_vits.recipe import DataRecipe
 
+from .label_columns import is_multi_label
 from .label_groups import class_names_of
 from .sources import Sources
 
@@ -54,8 +55,9 @@ class Split:
     """Inputs and their labels.
 
     Attributes:
-        labels: class indices (inputs,) of int64, or (inputs, heads) where an input has several labels (see
-            `label_groups`), or texts (inputs,).
+        labels: class indices (inputs,) of int64, or (inputs, heads) where an input has one class of each of several
+            columns (see `label_groups`); floats (inputs, classes) where several may be true (see `label_columns`); or
+            texts (inputs,).
     """
 
     inputs: Inputs
@@ -85,6 +87,11 @@ class Splits:
     validation: Split
     test: Split
     head_sizes: Sequence[int] = ()
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Return whether several classes of an input may be true; labels are then floats (inputs, classes)."""
+        return is_multi_label(self.train.labels)
 
 
 # (class names, or {column: class names} where files have several labels; {split: (files, labels)}).
@@ -126,7 +133,8 @@ def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
     head_sizes = ()
     if isinstance(class_names, Mapping):
         head_sizes, class_names = [len(names) for names in class_names.values()], class_names_of(class_names)
-    if min(head_sizes or [len(class_names)]) < 2:
+    fewest = 1 if is_multi_label(splits["train"].labels) else 2
+    if min(head_sizes or [len(class_names)]) < fewest:
         raise ValueError(
             f"{name} has {len(class_names)} class(es) {list(class_names)}; a classifier needs two or more"
             f"{' for each column of labels' if head_sizes else ''}"
@@ -182,6 +190,10 @@ def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Spl
 
 
 def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
+    if is_multi_label(labels):
+        if labels.shape[1] != num_classes or not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
+            raise ValueError(f"{name}: labels must be 0, 1 or NaN for each of {num_classes} classes")
+        return
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         raise ValueError(

@@ -4,12 +4,14 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hf_vits.recipe import DataRecipe
 
 from .folders import Media, find_unreadable, report_unreadable
+from .label_columns import label_rows, matching
 from .sources import required_path
 from .splits import LabelledFiles, choose_splits
 
@@ -30,8 +32,13 @@ def table_name(recipe: DataRecipe) -> str:
 def load_class_table(recipe: DataRecipe, media: Media, file_column: str) -> LabelledFiles:
     """Return the class names of the training rows, and per split the files with their labels; see `load_table`.
 
-    Raises ValueError also where another split has a class that training lacks.
+    Where data.columns names `labels`, several of which may be true, labels are floats (files, labels), see
+    `label_columns`. Raises ValueError also where another split has a class that training lacks.
     """
+    if "labels" in recipe.columns:
+        splits = load_table(recipe, media, file_column, "labels", ())
+        class_names, labels = label_rows(recipe.path, {kind: rows for kind, (_, rows) in splits.items()})
+        return class_names, {kind: (files, labels[kind]) for kind, (files, _) in splits.items()}
     splits = load_table(recipe, media, file_column, "label", LABEL_COLUMNS)
     if isinstance(recipe.columns.get("label"), list):
         return combine_columns(recipe.columns["label"], splits)
@@ -97,7 +104,7 @@ def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
     """Return the directory that file names are relative to, and the rows of each split."""
     root = required_path(recipe, TABLE)
     if not root.is_dir():
-        rows = read_table(root)
+        rows = read_table(root, optional=recipe.columns.get("labels", ()))
         if "split" in recipe.columns:
             column_name(recipe, rows[0], "split", ())  # a column that is named must be there
         parts = split_rows(rows, recipe.columns.get("split", "split")) or {"train": rows}
@@ -109,7 +116,8 @@ def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
     chosen = choose_splits(recipe, tables)
     if not chosen:
         raise FileNotFoundError(f"{root} has no train.{recipe.source}; data.path is {TABLE}")
-    return root, {kind: read_table(file) for kind, file in chosen.items()}
+    optional = recipe.columns.get("labels", ())
+    return root, {kind: read_table(file, optional) for kind, file in chosen.items()}
 
 
 def split_rows(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
@@ -121,8 +129,12 @@ def split_rows(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
     return parts
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path, optional: str | Sequence[str] = ()) -> list[Row]:
     """Return the rows of a CSV file with a header, or of a JSON Lines file; all have the columns of the first.
+
+    Args:
+        optional: names or patterns of columns in which JSON Lines may have null, which becomes an empty text, or a
+            list, which stays JSON.
 
     Raises FileNotFoundError where there is no such file, ValueError where it is empty or a row, which is named, wrong.
     """
@@ -131,12 +143,20 @@ def read_table(path: Path) -> list[Row]:
         lines = map(json.loads, filter(str.strip, file)) if path.suffix == ".jsonl" else csv.DictReader(file)
         try:
             for row in lines:
-                rows.append(_checked(row, (rows or [row])[0]))
+                rows.append(_checked(_as_texts(row, optional), (rows or [row])[0]))
         except (ValueError, csv.Error, RecursionError) as error:
             raise ValueError(f"{path}, row {len(rows) + 1}: {error}") from error
     if not rows:
         raise ValueError(f"{path} has no rows below its header")
     return rows
+
+
+def _as_texts(row: Any, optional: str | Sequence[str]) -> Any:
+    """Return a row of JSON Lines with texts in place of null and lists in the optional columns."""
+    if not optional or not isinstance(row, dict) or None in row:
+        return row
+    texts = {name: "" if row[name] is None else row[name] for name in matching(optional, row)}
+    return row | {name: json.dumps(value) if isinstance(value, list) else value for name, value in texts.items()}
 
 
 def _checked(row: Mapping, first: Mapping) -> Row:
@@ -149,8 +169,18 @@ def _checked(row: Mapping, first: Mapping) -> Row:
 
 
 def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[str]) -> list:
-    """Return the values in the column that `column_name` chooses; tuples where data.columns names several."""
+    """Return the values in the column that `column_name` chooses; tuples where data.columns names several.
+
+    For the key `labels` they are {column: value}, unless data.columns names a single column by its own name.
+    """
     named = recipe.columns.get(key)
+    if key == "labels" and named not in rows[0] if isinstance(named, str) else key == "labels":
+        found = matching(named or (), rows[0])
+        if not found:
+            raise ValueError(
+                f"{recipe.path} has no column {named}, only {', '.join(rows[0])}; see data.columns.labels"
+            )
+        return [{name: row[name] for name in found} for row in rows]
     if isinstance(named, list):
         found = [_find_column(recipe, rows[0], key, [name]) for name in named]
         return [tuple(row[name] for name in found) for row in rows]

@@ -17,6 +17,7 @@ _TRAIN, _EVALUATION = "#4c72b0", "#dd8452"
 _RIGHT, _WRONG = "#2e7d32", "#c62828"
 # With more classes the cells of a confusion matrix are too small for names and counts.
 _MOST_NAMED_CLASSES = 25
+_MOST_LABELS = 60
 _GRID_WIDTH = 11.4  # inches
 _LETTER_WIDTH, _LINE_HEIGHT = 0.085, 0.17  # inches, of the titles of predictions
 
@@ -40,10 +41,13 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
     _plot(measure, history, "eval_accuracy", "top-1", _EVALUATION)
     _plot(measure, history, "eval_top5_accuracy", "top-5", _EVALUATION, linestyle=":")
     _plot(measure, history, "eval_knn_accuracy", "k-NN", _EVALUATION)
+    _plot(measure, history, "eval_mAP", "mAP", _EVALUATION)
+    _plot(measure, history, "eval_OF1", "overall F1", _EVALUATION, linestyle=":")
     _plot(measure, history, "eval_word_error_rate", "words", _EVALUATION)
     _plot(measure, history, "eval_character_error_rate", "characters", _EVALUATION, linestyle=":")
     _plot(rate, history, "learning_rate", "learning rate", _TRAIN)
-    measured = "error rates" if any("eval_word_error_rate" in entry for entry in history) else "accuracy"
+    names = {"eval_word_error_rate": "error rates", "eval_mAP": "mAP and F1"}
+    measured = next((name for key, name in names.items() if any(key in entry for entry in history)), "accuracy")
     for axes, title in ((loss, "Loss"), (measure, f"Validation {measured}"), (rate, "Learning rate")):
         axes.set(title=title, xlabel="optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -87,6 +91,26 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
             if count:
                 color = "white" if fractions[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
+    save_figure(figure, path)
+
+
+def draw_precisions(rows: Sequence[dict[str, float]], class_names: Sequence[str], path: Path) -> None:
+    """Draw the average precision of each class, best first, with its number of positives, for the first 60 classes.
+
+    Args:
+        rows: scores of each class, as `evaluation.multi_label.of_each_class` returns them.
+    """
+    found = [
+        (row.get("average_precision", 0.0), name, row["positives"])
+        for row, name in zip(rows, class_names, strict=True)
+    ]
+    found = sorted(found, reverse=True)[:_MOST_LABELS]
+    figure = Figure(figsize=(7, 1.2 + 0.24 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(found)), [precision for precision, _, _ in found], color=_TRAIN)
+    axes.set_yticks(range(len(found)), [f"{name} ({positives})" for _, name, positives in found])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="average precision", title="Labels of the test split, with their positives")
     save_figure(figure, path)
 
 

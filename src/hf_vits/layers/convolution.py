@@ -11,27 +11,31 @@ class ConvNorm(nn.Sequential):
     """Convolution without bias, then batch norm, which `hf_vits.fuse` folds away.
 
     Args:
+        kernel_size: one side, or (height, width).
         padding: None for half the kernel size, which keeps height and width at stride 1.
         activation: a name of transformers' `ACT2FN`; None for none.
         padding_mode: what surrounds the map, see `nn.Conv2d`.
+        eps: of the batch norm.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: int = 1,
-        padding: int | None = None,
+        padding: int | tuple[int, int] | None = None,
         groups: int = 1,
         activation: str | None = None,
         padding_mode: Literal["zeros", "reflect"] = "zeros",
+        eps: float = 1e-5,
     ):
-        padding = kernel_size // 2 if padding is None else padding
+        if padding is None:
+            padding = kernel_size // 2 if isinstance(kernel_size, int) else (kernel_size[0] // 2, kernel_size[1] // 2)
         options = {"groups": groups, "bias": False, "padding_mode": padding_mode}
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, **options),
-            nn.BatchNorm2d(out_channels),
+            nn.BatchNorm2d(out_channels, eps=eps),
             *([] if activation is None else [ACT2FN[activation]]),
         )
 

@@ -14,6 +14,7 @@ from hf_vits.objectives.esvit import EsViTLoss
 from hf_vits.objectives.ibot import IBOTLoss
 from hf_vits.objectives.leopart import LeopartLoss
 from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
+from hf_vits.objectives.multi_label import AsymmetricLoss, MaskedLabelLoss
 from hf_vits.objectives.priors import PriorAttentionLoss
 from hf_vits.objectives.reconstruction import AbsoluteReconstruction, FeatureRegression, MaskedPatchRegression
 from hf_vits.objectives.sfc import CorrespondenceLoss
@@ -22,6 +23,7 @@ from hf_vits.objectives.uncertainty import UncertaintyWeighting
 
 __all__ = [
     "AbsoluteReconstruction",
+    "AsymmetricLoss",
     "BinaryCrossEntropy",
     "CoSubLoss",
     "CorrespondenceLoss",
@@ -33,6 +35,7 @@ __all__ = [
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
     "LeopartLoss",
+    "MaskedLabelLoss",
     "MaskedPatchRegression",
     "MomentumContrastLoss",
     "MomentumSiTLoss",

@@ -1,12 +1,15 @@
 """Classification losses over logits (batch, classes).
 
 Labels are class indices (batch,) of an integer type, or probabilities (batch, classes) in floating point, as from
-MixUp and CutMix. Every loss returns `(loss, logged)`: a scalar and a dict of detached scalars.
+MixUp and CutMix. Where several classes of an input may be true, those that are NaN are unknown and count in none of
+the binary losses. Every loss returns `(loss, logged)`: a scalar and a dict of detached scalars.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hf_vits.layers.multi_label import binary_cross_entropy
 
 
 def as_distribution(labels: Tensor, num_classes: int) -> Tensor:
@@ -43,8 +46,9 @@ class BinaryCrossEntropy(nn.Module):
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        present = as_distribution(labels, logits.shape[1]).gt(0).to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits, present), {}
+        targets = as_distribution(labels, logits.shape[1])
+        present = targets.gt(0).to(logits.dtype).masked_fill(targets.isnan(), torch.nan)
+        return binary_cross_entropy(logits, present), {}
 
 
 class SigmoidCrossEntropy(nn.Module):
@@ -55,7 +59,7 @@ class SigmoidCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         targets = as_distribution(labels, logits.shape[1]).to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[0], {}
+        return binary_cross_entropy(logits, targets, "sum") / logits.shape[0], {}
 
 
 class FrequencyBalancedCrossEntropy(nn.Module):

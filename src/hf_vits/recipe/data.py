@@ -68,8 +68,10 @@ class DataRecipe:
     num_classes: number of classes that the data must have; another number is an error. None: any number.
     skip_unreadable: leave out files that cannot be decoded, in place of refusing to start.
     columns: names of the columns of a table or dataset, by what they contain: `image`, `video` or `audio` (in tables:
-        file names relative to the table's directory), `label`, `text` and `split`. Keys that are left out have usual
-        names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each of these columns.
+        file names relative to the table's directory), `label`, `labels`, `text` and `split`. Keys that are left out
+        have usual names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each of these
+        columns. `labels` is for inputs of which several labels are true: a column of lists, or columns of one label
+        each, as a list of names or patterns such as "has_*", with 1, 0 and, for unknown labels, empty cells.
     speech: speech to make, for the sources spoken_keywords and spoken_digits.
     """
 
@@ -86,14 +88,19 @@ class DataRecipe:
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
 
     def validate_columns(self):
-        keys = ("image", "video", "audio", "label", "text", "split")
+        keys = ("image", "video", "audio", "label", "labels", "text", "split")
         if unknown := set(self.columns) - set(keys):
             raise ValueError(f"data.columns has the keys {', '.join(keys)}, not {', '.join(sorted(unknown))}")
         for key, names in self.columns.items():
-            if isinstance(names, list) and key != "label":
-                raise ValueError(f"data.columns.{key} is one column, got {names}; only label can be several")
-            if isinstance(names, list) and (len(set(names)) != len(names) or len(names) < 2):
-                raise ValueError(f"data.columns.label is one column, or a list of two or more, got {names}")
+            if isinstance(names, list) and key not in ("label", "labels"):
+                raise ValueError(
+                    f"data.columns.{key} is one column, got {names}; only label and labels can be several"
+                )
+            fewest = 2 if key == "label" else 1
+            if isinstance(names, list) and (len(set(names)) != len(names) or len(names) < fewest):
+                raise ValueError(f"data.columns.{key} is one column, or a list of {fewest} or more, got {names}")
+        if "label" in self.columns and "labels" in self.columns:
+            raise ValueError("data.columns has label for one class of each input, or labels for several; not both")
 
     def validate_splits(self):
         if unknown := set(self.splits) - {"train", "validation", "test"}:

@@ -11,9 +11,10 @@ from .fields import positive
 @strict
 @dataclass(kw_only=True)
 class InitializationRecipe:
-    """Weights of a trained model from which a new model starts: one of clips (ViViT, MViT), or Leopart.
+    """Weights of a trained model from which a new model starts: one of clips (ViViT, MViT), Leopart, C-Tran's ResNet.
 
-    The trained model is an image model, or a model of other clips; of Leopart a backbone of the same sizes.
+    The trained model is an image model, or a model of other clips; of Leopart a backbone of the same sizes; of C-Tran
+    a ResNet of transformers.
 
     A field other than None needs a model whose `initialize_from` method has it.
 

@@ -16,7 +16,13 @@ class ObjectiveRecipe:
     """The loss.
 
     loss: `cross_entropy`, softmax cross-entropy; `binary`, binary cross-entropy, mean over classes, with targets made
-        0 or 1 (DeiT III); `sigmoid`, binary cross-entropy, sum over classes, with soft targets (big_vision).
+        0 or 1 (DeiT III); `sigmoid`, binary cross-entropy, sum over classes, with soft targets (big_vision);
+        `asymmetric`, for inputs with several labels (arXiv 2009.14119); `masked`, for models that take known labels:
+        binary cross-entropy, sum over the labels that are not known (C-Tran). With several labels of each input
+        (data.columns.labels) all but cross_entropy are possible, and unknown labels count in none.
+    known_fraction: with loss masked, the largest fraction of an input's labels that are known in training; their
+        number is drawn uniformly from 0 to it.
+    evaluated_fraction: with loss masked, the fraction of an input's labels that are known in evaluations.
     label_smoothing: label smoothing of cross_entropy, 0 to 1; 0: off.
     cosub: co-train two submodels on every batch (arXiv 2212.04884), with loss binary or sigmoid.
     distillation: form of distillation from `teacher` (arXiv 2012.12877): its class probabilities (`soft`), its most
@@ -25,7 +31,9 @@ class ObjectiveRecipe:
     temperature: softmax temperature of soft distillation.
     """
 
-    loss: Literal["cross_entropy", "binary", "sigmoid"] = "cross_entropy"
+    loss: Literal["cross_entropy", "binary", "sigmoid", "asymmetric", "masked"] = "cross_entropy"
+    known_fraction: float = fraction(default=0.75)
+    evaluated_fraction: float = fraction(default=0.0)
     label_smoothing: float = fraction(default=0.0)
     cosub: bool = False
     distillation: Literal["none", "soft", "hard"] = "none"
@@ -36,8 +44,12 @@ class ObjectiveRecipe:
         if self.label_smoothing and self.loss != "cross_entropy":
             raise ValueError(f"label smoothing goes with loss: cross_entropy, not {self.loss}")
 
+    def validate_known(self):
+        if self.evaluated_fraction and self.loss != "masked":
+            raise ValueError(f"objective.evaluated_fraction goes with loss: masked, not {self.loss}")
+
     def validate_cosub(self):
-        if self.cosub and (self.distillation != "none" or self.loss == "cross_entropy"):
+        if self.cosub and (self.distillation != "none" or self.loss not in ("binary", "sigmoid")):
             raise ValueError("objective.cosub goes with loss: binary or sigmoid and without distillation")
 
 

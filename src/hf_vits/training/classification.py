@@ -12,10 +12,11 @@ from transformers import PreTrainedModel
 
 from hf_vits import objectives
 from hf_vits.data.folders import Media
-from hf_vits.data.label_groups import heads_of
+from hf_vits.data.label_groups import heads_of, most_probable
 from hf_vits.data.splits import Inputs, Split, Splits
 from hf_vits.evaluation.accuracy import confusion
-from hf_vits.figures.runs import draw_confusion, draw_curves
+from hf_vits.evaluation.multi_label import best_thresholds, multi_label_metrics, of_each_class
+from hf_vits.figures.runs import draw_confusion, draw_curves, draw_precisions
 from hf_vits.folders import temporary_folder
 from hf_vits.hub.card import write_card
 from hf_vits.recipe import Recipe
@@ -25,6 +26,9 @@ from .loop.trainer import ClassificationTrainer
 from .report import output
 from .report.card import training_card
 from .task import FinishedRun, Task, evaluated_splits
+
+# Ends of the names of scores where several classes of an input may be true.
+_SCORES = ("mAP", "P", "R", "F1", "ACC", "HA")
 
 
 class Classification(Task):
@@ -42,7 +46,20 @@ class Classification(Task):
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         if splits.head_sizes:
             raise ValueError(f"data.columns.label must name one column for models that classify {self.noun}s")
-        return label_fields(splits.class_names)
+        chosen = recipe.objective
+        if splits.is_multi_label and (chosen.loss == "cross_entropy" or chosen.cosub or chosen.distillation != "none"):
+            raise ValueError(
+                f"several labels of each {self.noun} (data.columns.labels) go with objective.loss: binary, sigmoid, "
+                f"asymmetric or masked, without cosub and distillation, got {chosen.loss}"
+            )
+        if not splits.is_multi_label and chosen.loss in ("asymmetric", "masked"):
+            raise ValueError(f"objective.loss: {chosen.loss} is for several labels, see data.columns.labels")
+        if chosen.loss == "masked" and self.noun != "image":
+            raise ValueError(
+                f"objective.loss: masked needs a model that takes known labels; none classifies {self.noun}s"
+            )
+        kind = {"problem_type": "multi_label_classification"} if splits.is_multi_label else {}
+        return label_fields(splits.class_names) | kind
 
     def objective(self, recipe: Recipe) -> nn.Module:
         chosen = recipe.objective
@@ -52,6 +69,8 @@ class Classification(Task):
             "cross_entropy": objectives.CrossEntropy(chosen.label_smoothing),
             "binary": objectives.BinaryCrossEntropy(),
             "sigmoid": objectives.SigmoidCrossEntropy(),
+            "asymmetric": objectives.AsymmetricLoss(),
+            "masked": objectives.MaskedLabelLoss(),
         }[chosen.loss]
         if chosen.distillation == "none":
             return base
@@ -73,32 +92,85 @@ class Classification(Task):
         return model(**features).logits
 
     def evaluate(self, trainer: ClassificationTrainer, processor, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
-        """Return loss and accuracies of the splits, and the confusion matrix (classes, classes) of the test split."""
+        """Return loss and accuracies of the splits, and the confusion matrix (classes, classes) of the test split.
+
+        Where several classes of an input may be true, return the scores of `evaluation.multi_label`, and a row of
+        scores for each class; the thresholds with the best F1 on the validation split are kept in the configuration.
+        """
         results = {}
         for name, split in evaluated_splits(splits).items():
             dataset = self.final_set(trainer.recipe, trainer.model, processor, split)
             prediction = trainer.predict(dataset, metric_key_prefix=name)
             measured = {key.removeprefix(f"{name}_"): value for key, value in prediction.metrics.items()}
-            results[name] = {key: measured[key] for key in measured if key.endswith(("loss", "accuracy"))}
+            scores = (
+                ("loss", "accuracy", "mAP", "P", "R", "F1", "ACC", "HA")
+                if splits.is_multi_label
+                else ("loss", "accuracy")
+            )
+            results[name] = {key: measured[key] for key in measured if key.removesuffix("_top3").endswith(scores)}
         predictions: Any = prediction.predictions
+        if splits.is_multi_label:
+            validation = self.final_set(trainer.recipe, trainer.model, processor, splits.validation)
+            thresholds = fit_thresholds(trainer, validation)
+            results["test"] |= thresholded(prediction, thresholds)
+            return results, of_each_class(predictions[0], prediction.label_ids, predictions[2], thresholds)
         rankings, _ = predictions
         heads = heads_of(trainer.model.config)
         return results, confusion(rankings, prediction.label_ids, len(splits.class_names), heads)
 
     def write_report(self, run: FinishedRun) -> None:
-        """Write confusion_matrix.csv, and README.md with curves, confusion matrix and predictions as figures."""
-        output.write_confusion(run.directory, run.details, run.splits.class_names)
+        """Write confusion_matrix.csv, and README.md with curves, confusion matrix and predictions as figures.
+
+        Where several classes of an input may be true, labels.csv and the average precision of each are in their place.
+        """
+        several = run.splits.is_multi_label
+        write = output.write_labels if several else output.write_confusion
+        write(run.directory, run.details, run.splits.class_names)
         with temporary_folder() as drawn:
-            figures = [drawn / f"{name}.png" for name in ("curves", "confusion_matrix", "predictions")]
+            middle = "labels" if several else "confusion_matrix"
+            figures = [drawn / f"{name}.png" for name in ("curves", middle, "predictions")]
             curves, matrix, predictions = figures
             draw_curves(run.history, curves)
-            draw_confusion(run.details, run.splits.class_names, matrix)
+            (draw_precisions if several else draw_confusion)(run.details, run.splits.class_names, matrix)
             self.draw_predictions(run, predictions)
             write_card(training_card(run, self.noun, figures), run.directory)
 
     @abstractmethod
     def draw_predictions(self, run: FinishedRun, path: Path) -> None:
         """Draw some test inputs with their predicted classes."""
+
+
+def fit_thresholds(trainer: ClassificationTrainer, dataset: Dataset) -> np.ndarray:
+    """Keep the thresholds with the best F1 on a data set in the model's configuration, and return them."""
+    prediction: Any = trainer.predict(dataset)
+    thresholds = best_thresholds(prediction.predictions[0], prediction.label_ids)
+    trainer.model.config.label_thresholds = [round(float(value), 6) for value in thresholds]
+    return thresholds
+
+
+def thresholded(prediction: Any, thresholds: np.ndarray) -> dict[str, float]:
+    """Return the F1 scores at the thresholds of the classes."""
+    scores = multi_label_metrics(prediction, thresholds)
+    return {f"{name}_fitted": scores[name] for name in ("CF1", "OF1", "ebF1")}
+
+
+def described(config: Any, probabilities: Tensor, label: Any, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return label, predicted class and probability of an input, as fields of `figures.runs.Prediction`.
+
+    Where several classes may be true, they are all that are, all that are predicted, and the lowest probability of
+    those that are.
+    """
+    if config.problem_type == "multi_label_classification":
+        chosen = [int(index) for index in (probabilities >= 0.5).nonzero().flatten()]
+        true = np.flatnonzero(np.nan_to_num(label) > 0)
+        return {
+            "label": ", ".join(class_names[index] for index in true) or "none",
+            "predicted": ", ".join(class_names[index] for index in chosen) or "none",
+            "probability": float(min((probabilities[index] for index in chosen), default=1 - probabilities.max())),
+        }
+    (best,) = most_probable(config, probabilities, 1)
+    names = [class_names[int(index)] for index in np.atleast_1d(label)]
+    return {"label": ", ".join(names), "predicted": best["label"], "probability": best["score"]}
 
 
 def label_fields(class_names) -> dict[str, dict]:

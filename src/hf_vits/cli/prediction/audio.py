@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from transformers import AutoFeatureExtractor, PreTrainedModel
 
 from hf_vits.data.audio import AUDIO as MEDIA
+from hf_vits.data.label_groups import class_probabilities
 
 from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
@@ -29,7 +30,7 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
     cut = partial(overlapping, length=length)
     rows, drawn = [], []
     for path, waveform, windows, logits in run_windows(model, extractor, paths, cut, args.batch_size, "Classifying"):
-        scores = torch.stack(logits).softmax(dim=-1)
+        scores = class_probabilities(model.config, torch.stack(logits))
         spans = [(one.first / extractor.sampling_rate, one.last / extractor.sampling_rate) for one in windows]
         rows.append({"file": str(path), **describe(model.config, scores, spans, args.top_k)})
         if args.figure and len(drawn) < MOST_DRAWN:

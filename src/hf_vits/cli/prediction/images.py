@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from hf_vits.data.images import IMAGES as MEDIA
 from hf_vits.data.images import image_mode
+from hf_vits.data.known_labels import known_states
+from hf_vits.data.label_groups import class_probabilities, most_probable
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.processing.opening import open_image
 
@@ -21,32 +23,36 @@ _MOST_DRAWN = 48
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
     """Return {file, predictions: [{label, score}, ...]} per image; draw the first ones with --figure."""
     model, processor = load_classifier(args.model)
-    predictions = list(classify(model, processor, paths, args.top_k, args.batch_size))
+    states = known_states(model, args.known) if args.known else None
+    predictions = list(classify(model, processor, paths, args.top_k, args.batch_size, states))
     if args.figure:
         draw(predictions[:_MOST_DRAWN], args.figure)
     return predictions
 
 
-def classify(model, processor, paths: list[Path], top_k: int, batch_size: int) -> Iterator[dict[str, Any]]:
+def classify(
+    model, processor, paths: list[Path], top_k: int, batch_size: int, states: torch.Tensor | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield {file, predictions: [{label, score}, ...]} per image, most probable class first.
 
     With thresholds for early exits, `exit` is the number of the exit at which an image left, 1 for the first.
+
+    Args:
+        states: known labels (num_labels,) of all images, for a model that takes them.
     """
     mode = image_mode(model)
-    top_k = min(top_k, model.config.num_labels)
     with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
             images = [open_image(path, mode) for path in batch]
             pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
-            outputs = model(pixel_values)
-            scores, classes = outputs.logits.float().softmax(-1).topk(top_k)
+            known = None if states is None else states.to(model.device).expand(len(batch), -1)
+            outputs = model(pixel_values, **({} if known is None else {"known_labels": known}))
             exits = outputs.get("exits")
             left = [{}] * len(batch) if exits is None else [{"exit": index + 1} for index in exits.tolist()]
-            for path, row, indices, more in zip(batch, scores.tolist(), classes.tolist(), left, strict=True):
-                ranked = zip(indices, row, strict=True)
-                labels = [{"label": model.config.id2label[index], "score": score} for index, score in ranked]
-                yield {"file": str(path), "predictions": labels, **more}
+            rows = class_probabilities(model.config, outputs.logits)
+            for path, scores, more in zip(batch, rows, left, strict=True):
+                yield {"file": str(path), "predictions": most_probable(model.config, scores, top_k), **more}
             bar.update(len(batch))
 
 

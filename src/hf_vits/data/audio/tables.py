@@ -8,7 +8,16 @@ from hf_vits.recipe import DataRecipe
 
 from . import AUDIO, FileClips
 
-READS = ("path", "splits", "skip_unreadable", "columns.audio", "columns.label", "columns.text", "columns.split")
+READS = (
+    "path",
+    "splits",
+    "skip_unreadable",
+    "columns.audio",
+    "columns.label",
+    "columns.labels",
+    "columns.text",
+    "columns.split",
+)
 
 
 def load(recipe: DataRecipe) -> Loaded:

@@ -39,7 +39,7 @@ class FileImages:
 
 def backbone_config(model: PreTrainedModel) -> PreTrainedConfig:
     """Return the configuration of the model's backbone, or of the model itself if it has no separate one."""
-    return getattr(model.config, "backbone_config", model.config)
+    return getattr(model.config, "backbone_config", None) or model.config
 
 
 def image_mode(model: PreTrainedModel) -> str:

@@ -7,7 +7,7 @@ from hf_vits.recipe import DataRecipe
 
 from . import VIDEOS, FileVideos
 
-READS = ("path", "splits", "skip_unreadable", "columns.video", "columns.label", "columns.split")
+READS = ("path", "splits", "skip_unreadable", "columns.video", "columns.label", "columns.labels", "columns.split")
 
 
 def load(recipe: DataRecipe, media: Media = VIDEOS) -> Loaded:

@@ -138,7 +138,8 @@ def _initialize(model: Any, recipe: InitializationRecipe) -> None:
     source = pull(AutoModel, options.pop("pretrained"))
     if unknown := options.keys() - inspect.signature(model.initialize_from).parameters.keys():
         raise ValueError(f"model.initialize_from: a {type(model).__name__} has no {', '.join(sorted(unknown))}")
-    if not source.config.model_type.startswith("hf_vits_"):
+    known = ("hf_vits_", *getattr(model, "initialized_by", ()))
+    if not source.config.model_type.startswith(known):
         source = conversion.from_transformers(source)
     model.initialize_from(source, **options)
 

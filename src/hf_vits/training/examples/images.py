@@ -8,7 +8,9 @@ from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2 as transforms
 
+from hf_vits.data.known_labels import known_except, unknown_indices
 from hf_vits.data.splits import Split
+from hf_vits.layers.multi_label import draw_known_labels
 from hf_vits.objectives.classification import as_distribution
 from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import AugmentationRecipe
@@ -20,30 +22,40 @@ from .randomness import seeded
 class TrainingImages(Dataset):
     """Data set of augmented images, indexed by a `SampleKey` that decides everything random about them.
 
-    A sample is a dict of pixel_values (channels, height, width), labels (a class) and mix_seed.
+    A sample is a dict of pixel_values (channels, height, width), labels (a class, or floats (classes,) where several
+    may be true) and mix_seed.
 
     Args:
         transform: from a PIL image to pixel_values.
         mode: PIL mode of the images that the model takes.
+        known_fraction: largest fraction of the labels that are known; a sample then has known_labels (classes,).
     """
 
-    def __init__(self, split: Split, transform: transforms.Transform, mode: str):
-        self.split, self.transform, self.mode = split, transform, mode
+    def __init__(self, split: Split, transform: transforms.Transform, mode: str, known_fraction: float | None = None):
+        self.split, self.transform, self.mode, self.known_fraction = split, transform, mode, known_fraction
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        labels, known = torch.as_tensor(self.split.labels[key.index]), {}
         with seeded(key.seed):
             pixel_values = self.transform(to_mode(self.split.inputs[key.index], self.mode))
-        return {"pixel_values": pixel_values, "labels": int(self.split.labels[key.index]), "mix_seed": key.mix_seed}
+            if self.known_fraction is not None:
+                known["known_labels"] = draw_known_labels(labels[None], self.known_fraction)[0]
+        return {"pixel_values": pixel_values, "labels": labels, "mix_seed": key.mix_seed, **known}
 
 
 class EvaluationImages(Dataset):
-    """Data set of images as the image processor makes them: pixel_values (channels, height, width) and labels."""
+    """Data set of images as the image processor makes them: pixel_values (channels, height, width) and labels.
 
-    def __init__(self, split: Split, processor, mode: str):
-        self.split, self.processor, self.mode = split, processor, mode
+    Args:
+        known_fraction: fraction of the labels that are known, always the same ones of an image; an item then has
+            known_labels (classes,).
+    """
+
+    def __init__(self, split: Split, processor, mode: str, known_fraction: float | None = None):
+        self.split, self.processor, self.mode, self.known_fraction = split, processor, mode, known_fraction
 
     def __len__(self) -> int:
         return len(self.split)
@@ -51,7 +63,12 @@ class EvaluationImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = to_mode(self.split.inputs[index], self.mode)
         pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return {"pixel_values": pixel_values, "labels": int(self.split.labels[index])}
+        labels, known = self.split.labels[index], {}
+        if self.known_fraction is not None:
+            count = int(self.known_fraction * len(labels))
+            unknown = unknown_indices(pixel_values.numpy(), len(labels), count)
+            known["known_labels"] = torch.from_numpy(known_except(labels, unknown))
+        return {"pixel_values": pixel_values, "labels": torch.as_tensor(labels), **known}
 
 
 class TrainingCollator:
@@ -68,7 +85,7 @@ class TrainingCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         mix_seed = items[0]["mix_seed"]
         batch = default_collate([{k: v for k, v in item.items() if k != "mix_seed"} for item in items])
-        if batch["labels"].ndim == 2:
+        if batch["labels"].ndim == 2 and not batch["labels"].is_floating_point():
             batch["labels"] = one_hot(batch["labels"], self.num_classes).sum(dim=1).float()
         if self.mix is None:
             return batch

@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import EvalPrediction, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
+from hf_vits.data.label_columns import is_multi_label
 from hf_vits.evaluation.accuracy import accuracy_metrics, rank
+from hf_vits.evaluation.multi_label import multi_label_metrics, score
 from hf_vits.files import read_json, reading, writing
 from hf_vits.optim.averaging import AVERAGE_FILE, WeightAverage
 from hf_vits.optim.optimizers import build_optimizer
@@ -262,11 +264,15 @@ class ClassificationTrainer(RecipeTrainer):
     """Trainer of a classifier of any kind of input.
 
     A batch is the model's keyword arguments and `labels`: (batch,) classes or (batch, classes) distributions. The
-    objective takes (logits, labels), or with a teacher (logits, distillation logits, labels, teacher logits). The loss
-    of a model with early exits is the sum of the losses of its exits.
+    objective takes (logits, labels), with a teacher (logits, distillation logits, labels, teacher logits), with known
+    labels (logits, labels, known labels). The loss of a model with early exits is the sum of the losses of its exits.
     """
 
-    metrics = staticmethod(accuracy_metrics)
+    @staticmethod
+    def metrics(prediction: EvalPrediction) -> dict[str, float]:
+        """Return accuracies, or where several classes of an input may be true the scores of multi-label problems."""
+        several = is_multi_label(prediction.label_ids)
+        return multi_label_metrics(prediction) if several else accuracy_metrics(prediction)
 
     @property
     def copies(self) -> int:
@@ -280,7 +286,9 @@ class ClassificationTrainer(RecipeTrainer):
             outputs = model(**features)
         exit_logits = outputs.get("exit_logits")
         every = [outputs.logits] if exit_logits is None else exit_logits.unbind(1)
-        if self.teacher is None:
+        if "known_labels" in features:
+            parts = [self.objective(logits, labels, features["known_labels"]) for logits in every]
+        elif self.teacher is None:
             parts = [self.objective(logits, labels) for logits in every]
         else:
             with self.accelerator.autocast():
@@ -298,11 +306,14 @@ class ClassificationTrainer(RecipeTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Return no loss, the `rank` of the logits as predictions, and the labels."""
+        """Return no loss, the `rank` or `score` of the logits as predictions, and the labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             logits = model(**features_of(inputs)).logits
-        return None, rank(logits, inputs["labels"]), inputs["labels"]
+        labels = inputs["labels"]
+        several = labels.ndim == 2 and labels.is_floating_point()
+        found = score(logits, labels, inputs.get("known_labels")) if several else rank(logits, labels)
+        return None, found, labels
 
 
 def features_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

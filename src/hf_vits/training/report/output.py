@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ RECIPE = "recipe.yaml"
 RESULTS = "results.json"
 HISTORY = "history.jsonl"
 CONFUSION = "confusion_matrix.csv"
+LABELS = "labels.csv"
 CHECKPOINTS = "checkpoints"
 CARD = "README.md"
 # Names of what is being written: a checkpoint, and a model.
@@ -80,6 +82,16 @@ def stored_results(directory: Path) -> dict[str, Any] | None:
 def write_results(directory: Path, results: dict[str, Any]) -> None:
     """Write results.json, which marks a run as finished."""
     write_text(directory / RESULTS, json.dumps(results, indent=2) + "\n")
+
+
+def write_labels(directory: Path, rows: Sequence[dict[str, float]], class_names: Sequence[str]) -> None:
+    """Write the scores of each class as CSV, see `evaluation.multi_label.of_each_class`."""
+    columns = ("positives", "threshold", "average_precision", "precision", "recall", "f1")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["label", *columns])
+    writer.writerows([name, *map(row.get, columns)] for name, row in zip(class_names, rows, strict=True))
+    write_text(directory / LABELS, text.getvalue())
 
 
 def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str]) -> None:

@@ -7,12 +7,13 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 
 from hf_vits.data.audio import AUDIO, CLASS_SOURCES, FileClips
+from hf_vits.data.label_groups import class_probabilities
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.figures.audio import spectrogram_image
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.recipe import DataRecipe, Recipe
 
-from ..classification import Classification
+from ..classification import Classification, described
 from ..examples.audio_batches import EvaluationCollator, TrainingCollator, prepare
 from ..examples.audio_statistics import fit_normalization
 from ..examples.recordings import EvaluationRecordings, TrainingRecordings
@@ -62,13 +63,9 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
         inputs = {name: value.to(model.device) for name, value in prepare(run.processor, [item]).items()}
         with torch.no_grad():
             logits = model(**inputs).logits[0].float()
-        best = int(logits.argmax())
-        yield Prediction(
-            image=spectrogram_image(item["waveform"], run.processor.sampling_rate),
-            label=class_names[item["target"]],
-            predicted=class_names[best],
-            probability=float(logits.softmax(0)[best]),
-        )
+        image = spectrogram_image(item["waveform"], run.processor.sampling_rate)
+        probabilities = class_probabilities(model.config, logits)
+        yield Prediction(image=image, **described(model.config, probabilities, item["target"], class_names))
 
 
 TASK = AudioClassification()

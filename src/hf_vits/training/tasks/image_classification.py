@@ -8,12 +8,13 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 
 from hf_vits.configuration import pair
 from hf_vits.data.images import IMAGES, SOURCES, FileImages, image_mode
+from hf_vits.data.label_groups import class_probabilities
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import DataRecipe, Recipe
 
-from ..classification import Classification
+from ..classification import Classification, described
 from ..examples.image_augmentation import training_transform
 from ..examples.images import EvaluationImages, TrainingImages
 from ..examples.selection import spaced_indices
@@ -36,10 +37,24 @@ class ImageClassification(Classification):
 
     def training_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> TrainingImages:
         transform = training_transform(recipe.augmentation, processor, pair(model.config.image_size))
-        return TrainingImages(split, transform, image_mode(model))
+        return TrainingImages(split, transform, image_mode(model), self.known_fraction(recipe, model))
+
+    @staticmethod
+    def known_fraction(recipe: Recipe | None, model: PreTrainedModel, key: str = "known_fraction") -> float | None:
+        """Return the fraction of labels that are known; None without loss masked. ValueError for other models."""
+        if recipe is None or recipe.objective.loss != "masked":
+            return None
+        if "known_labels" not in getattr(model, "own_arguments", ()):
+            raise ValueError(
+                f"objective.loss: masked needs a model that takes known labels, not {type(model).__name__}"
+            )
+        if recipe.augmentation.mixup or recipe.augmentation.cutmix:
+            raise ValueError("objective.loss: masked goes without augmentation.mixup and cutmix")
+        return getattr(recipe.objective, key)
 
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationImages:
-        return EvaluationImages(split, processor, image_mode(model))
+        fraction = self.known_fraction(recipe, model, "evaluated_fraction")
+        return EvaluationImages(split, processor, image_mode(model), fraction)
 
     def draw_predictions(self, run: FinishedRun, path: Path) -> None:
         draw_predictions(list(predict_some(run)), path)
@@ -52,13 +67,8 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
         image = to_mode(test.inputs[index], image_mode(model))
         with torch.no_grad():
             logits = model(**run.processor(images=image, return_tensors="pt").to(model.device)).logits[0].float()
-        best = int(logits.argmax())
-        yield Prediction(
-            image=image,
-            label=class_names[int(test.labels[index])],
-            predicted=class_names[best],
-            probability=float(logits.softmax(0)[best]),
-        )
+        probabilities = class_probabilities(model.config, logits)
+        yield Prediction(image=image, **described(model.config, probabilities, test.labels[index], class_names))
 
 
 TASK = ImageClassification()

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -16,10 +15,12 @@ from transformers import (
 )
 
 from hf_vits.configuration import pair
-from hf_vits.data.label_groups import class_probabilities, heads_of, most_probable
+from hf_vits.data.label_columns import is_multi_label
+from hf_vits.data.label_groups import class_probabilities, heads_of
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.data.videos import SOURCES, VIDEOS, FileVideos
 from hf_vits.evaluation.accuracy import accuracy_metrics, rank
+from hf_vits.evaluation.multi_label import multi_label_metrics, score
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.figures.videos import contact_sheet, to_pictures
 from hf_vits.objectives import MultiHeadCrossEntropy
@@ -27,7 +28,7 @@ from hf_vits.processing.video import VitsVideoProcessor
 from hf_vits.processing.views import average_views, usual_average
 from hf_vits.recipe import DataRecipe, Recipe, VideoRecipe
 
-from ..classification import Classification, label_fields
+from ..classification import Classification, described, label_fields
 from ..examples.clips import EvaluationClips, TrainingClips, check_processor
 from ..examples.image_augmentation import training_transform
 from ..examples.selection import spaced_indices
@@ -45,14 +46,19 @@ class VideoTrainer(ClassificationTrainer):
     """
 
     def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        if is_multi_label(prediction.label_ids):
+            return multi_label_metrics(prediction)
         return accuracy_metrics(prediction, heads_of(self.model.config))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Return no loss, the `rank` of the averaged views as predictions, and the labels."""
+        """Return no loss, the `rank` or `score` of the averaged views as predictions, and the labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             logits = view_logits(model, self.processor, inputs["pixel_values"], self.model.config)
-        return None, rank(logits, inputs["labels"], heads_of(self.model.config)), inputs["labels"]
+        labels = inputs["labels"]
+        several = labels.ndim == 2 and labels.is_floating_point()
+        found = score(logits, labels) if several else rank(logits, labels, heads_of(self.model.config))
+        return None, found, labels
 
 
 def view_logits(model: nn.Module, processor: VitsVideoProcessor, views: Tensor, config: PreTrainedConfig) -> Tensor:
@@ -80,7 +86,7 @@ class VideoClassification(Classification):
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         if not splits.head_sizes:
-            return label_fields(splits.class_names)
+            return super().head_fields(recipe, splits)
         if recipe.objective.loss != "cross_entropy":
             raise ValueError(
                 f"objective.loss {recipe.objective.loss} takes one label of each video; with several columns in "
@@ -126,13 +132,10 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
         (clip,) = run.processor.views(test.inputs[index], num_clips=1, num_crops=1)
         with torch.no_grad():
             logits = model(pixel_values=clip[None].to(model.device)).logits[0]
-        (best,) = most_probable(model.config, class_probabilities(model.config, logits), 1)
         shown = spaced_indices(len(clip), _SHOWN_FRAMES)
         yield Prediction(
             image=contact_sheet(to_pictures(clip[shown], run.processor), columns=_SHOWN_FRAMES // 2),
-            label=", ".join(class_names[int(label)] for label in np.atleast_1d(test.labels[index])),
-            predicted=best["label"],
-            probability=best["score"],
+            **described(model.config, class_probabilities(model.config, logits), test.labels[index], class_names),
         )
 
 

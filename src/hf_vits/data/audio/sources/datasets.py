@@ -8,7 +8,7 @@ from hf_vits.data.splits import ColumnInputs, Loaded, Split
 from hf_vits.data.tables import TEXT_COLUMNS, column_name
 from hf_vits.recipe import DataRecipe
 
-READS = ("path", "config", "splits", "columns.audio", "columns.label", "columns.text")
+READS = ("path", "config", "splits", "columns.audio", "columns.label", "columns.labels", "columns.text")
 
 
 def load(recipe: DataRecipe) -> Loaded:

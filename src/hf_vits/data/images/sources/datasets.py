@@ -6,7 +6,7 @@ from hf_vits.data.columns import load_dataset_classes
 from hf_vits.data.splits import Loaded
 from hf_vits.recipe import DataRecipe
 
-READS = ("path", "config", "splits", "columns.image", "columns.label")
+READS = ("path", "config", "splits", "columns.image", "columns.label", "columns.labels")
 
 
 def load(recipe: DataRecipe) -> Loaded:

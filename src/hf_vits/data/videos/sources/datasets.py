@@ -8,7 +8,7 @@ from hf_vits.recipe import DataRecipe
 
 from .. import ColumnVideos
 
-READS = ("path", "config", "splits", "columns.video", "columns.label")
+READS = ("path", "config", "splits", "columns.video", "columns.label", "columns.labels")
 
 
 def load(recipe: DataRecipe) -> Loaded:
