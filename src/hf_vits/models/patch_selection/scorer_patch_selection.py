@@ -1,0 +1,81 @@
+"""Scores of the patches of an image, and how they are normalised.
+
+google-research/google-research, ptopk_patch_selection/lib/layers/sample_patches.py (Scorer, create_normalization_fn).
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+class SqueezeExcitation(nn.Module):
+    """Squeeze-and-excitation (arXiv 1709.01507) without biases."""
+
+    def __init__(self, channels: int, reduction: int):
+        super().__init__()
+        self.down = nn.Linear(channels, channels // reduction, bias=False)
+        self.up = nn.Linear(channels // reduction, channels, bias=False)
+
+    def weights(self, means: torch.Tensor) -> torch.Tensor:
+        """Return the factors (batch, channels) for mean values (batch, channels)."""
+        return self.up(self.down(means).relu()).sigmoid()
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (batch, channels, height, width) to the same shape."""
+        return hidden_states * self.weights(hidden_states.mean(dim=(2, 3)))[:, :, None, None]
+
+
+class Scorer(nn.Sequential):
+    """Four convolutions without padding, then a maximum over each 8 x 8 pixels."""
+
+    def __init__(self, num_channels: int, squeeze_excitation: bool):
+        layers: dict[str, nn.Module] = {}
+        for index, (before, after) in enumerate(((num_channels, 8), (8, 16), (16, 32), (32, 1)), start=1):
+            layers[f"conv{index}"] = nn.Conv2d(before, after, 3)
+            if index < 4:
+                layers[f"relu{index}"] = nn.ReLU()
+            if squeeze_excitation and index in (2, 3):
+                layers[f"excitation{index}"] = SqueezeExcitation(after, 16)
+        super().__init__(OrderedDict(layers | {"pool": nn.MaxPool2d(8)}))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (batch, num_channels, height, width) to scores (batch, (height - 8) // 8, (width - 8) // 8)."""
+        return super().forward(input)[:, 0]
+
+
+class ScoreNormalization(nn.Module):
+    """Normalisation of the scores of an image, in single precision.
+
+    Args:
+        steps: (name, argument) of each step, as `normalization_steps` returns them.
+        num_cells: number of scores, which a layer norm needs.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, float | None]], num_cells: int, layer_norm_eps: float = 1e-6):
+        super().__init__()
+        self.steps = steps
+        count = sum(name == "layernorm" for name, _ in steps)
+        self.norms = nn.ModuleList(nn.LayerNorm(num_cells, eps=layer_norm_eps) for _ in range(count))
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        """Map (batch, cells) to the same shape."""
+        scores, norms = scores.float(), iter(self.norms)
+        for name, value in self.steps:
+            scores = next(norms)(scores) if name == "layernorm" else normalize(scores, name, value or 0.0)
+        return scores
+
+
+def normalize(scores: torch.Tensor, name: str, value: float) -> torch.Tensor:
+    """Apply one normalisation to scores (batch, cells)."""
+    if name == "softmax":
+        return scores.softmax(dim=-1)
+    if name == "sigmoid":
+        return scores.sigmoid()
+    if name == "smoothing":
+        return scores * (1 - value) + value / scores.shape[-1]
+    if name in ("zeroone", "zerooneeps"):
+        above = scores - scores.amin(dim=-1, keepdim=True)
+        return above / (above.amax(dim=-1, keepdim=True) + value)
+    return scores
