@@ -120,8 +120,6 @@ def infer_patch_selection(tensors: dict[str, torch.Tensor], fields: dict) -> dic
         inferred["selection_method"] = "perturbed_topk"
     if scored and seen:
         inferred["append_position"] = seen != scored
-    if seen:
-        inferred["num_channels"] = seen - 4 * inferred.get("append_position", fields.get("append_position", False))
     transformer = "PatchNet_0.Transformer_0."
     depth = count(tensors, f"{transformer}StackedLayers_0.TransformerLayer_")
     if depth:

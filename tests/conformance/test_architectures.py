@@ -147,7 +147,8 @@ class ConfigurationTests(FormTests):
         saved = json.loads(self.model_tester.get_config().to_json_string())
         fields = self.form.config | {name: saved[name] for name in self.config_class.sub_configs}
         tester = mixins.configuration.ConfigTester(self, self.config_class, has_text_modality=text, **fields)
-        sizes = ["hidden_size", "num_attention_heads", "num_hidden_layers"]
+        sizes = ["hidden_size", "num_hidden_layers"]
+        sizes += ["num_attention_heads"] if self.form.flags.get("has_attentions", True) else []
         tester.common_properties = [] if self.config_class.sub_configs else sizes
         tester.run_common_tests()
 

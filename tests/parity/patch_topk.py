@@ -92,6 +92,8 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
     outputs = functional_call(model, weights, kwargs=arguments)
     computed = parts_of(case, outputs) if "ptopk_sigma" in config else patches_of(case, outputs)
     computed["loss"] = outputs.loss[None]
+    if "model.sigma_multiplier" in weights:
+        computed["sigma"] = (model.config.sigma * weights["model.sigma_multiplier"]).reshape(1)
     wanted = [name for name in case.meta["outputs"] if name.startswith("grad")]
     if wanted:
         outputs.loss.backward()
@@ -118,9 +120,9 @@ def patches_of(case: Case, outputs) -> dict[str, torch.Tensor]:
     computed = {"logits": outputs.logits, "cross_entropy": entropy[None]}
     if "patches" not in outputs:
         return computed
-    for name in ("entropy", "entropy_before_normalization", "sigma"):
+    for name in ("entropy", "entropy_before_normalization"):
         if name in outputs:
-            computed[name] = outputs[name].reshape(1)
+            computed[name] = outputs[name].mean()[None]
     if "scores" in outputs:
         computed["scores"] = outputs.scores[..., None]
     computed["patch_representations"] = outputs.patch_features
@@ -149,8 +151,7 @@ def parts_of(case: Case, outputs) -> dict[str, torch.Tensor]:
         "raw_logits": outputs.image_logits,
         "part_logits": outputs.part_logits,
         "raw_scores": torch.cat(raw, dim=1),
-        "sigma": outputs.sigma[None],
-        "entropy": outputs.entropy[None],
+        "entropy": outputs.entropy.mean()[None],
         "part_mean": patches.mean((2, 3)),
         "parts_strided": patches[:, :, ::21, ::21],
         **statistics(outputs.indicators),

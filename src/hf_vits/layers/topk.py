@@ -168,6 +168,6 @@ def sinkhorn_topk(scores: torch.Tensor, k: int, epsilon: float = 1e-4, num_itera
     return (num_cells * plan[:, :, 1:]).mT.to(scores.dtype)
 
 
-def mean_entropy(probabilities: torch.Tensor) -> torch.Tensor:
-    """Return the entropy, in nats, of probabilities (batch, cells), averaged over the batch."""
-    return torch.special.entr(probabilities).sum(dim=-1).mean()
+def entropies(probabilities: torch.Tensor) -> torch.Tensor:
+    """Return the entropies (batch,), in nats, of probabilities (batch, cells)."""
+    return torch.special.entr(probabilities).sum(dim=-1)

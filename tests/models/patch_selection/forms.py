@@ -30,7 +30,7 @@ NO_LAYERS = dict.fromkeys(
 )
 PARTS = {
     "image_size": 64,
-    "feature_config": {**RESNET, "hidden_sizes": [4, 8, 8, 8], "depths": [1, 1, 1, 1]},
+    "feature_config": {"hidden_sizes": [8, 8, 16], "strides": [2, 4, 4]},
     "proposal_size": 16,
     "anchor_sizes": [12, 24, 40],
     "num_parts": 2,
@@ -49,9 +49,16 @@ FORMS = (
         layers=2,
         attentions=2,
     ),
-    Form("PatchCnn", "patch_cnn", 100, {"image_size": 20, **CNN}, flags=NO_ATTENTION, maps=((16, 10, 10),)),
     Form(
-        "PatchResNet", "patch_cnn", 9, {"image_size": 20, **RESNET}, flags=NO_ATTENTION, maps=((16, 5, 5), (32, 3, 3))
+        "PatchCnn", "patch_cnn", 100, {"image_size": 20, **CNN}, flags=NO_ATTENTION, maps=((8, 20, 20), (16, 10, 10))
+    ),
+    Form(
+        "PatchResNet",
+        "patch_cnn",
+        9,
+        {"image_size": 20, **RESNET},
+        flags=NO_ATTENTION,
+        maps=((4, 5, 5), (16, 5, 5), (32, 3, 3)),
     ),
     Form("NtsNet", "nts_net", 2, PARTS, flags=NO_ATTENTION, skips=NO_LAYERS),
 )

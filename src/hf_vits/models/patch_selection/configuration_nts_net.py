@@ -8,7 +8,7 @@ from ...configuration import VitsConfig
 from .configuration_patch_cnn import PatchCnnConfig
 from .configuration_patch_selection import FeatureConfig, PatchSelectionConfig
 
-RESNET50 = {"network": "resnet", "hidden_sizes": [64, 128, 256, 512], "depths": [3, 4, 6, 3]}
+RESNET50 = {"image_size": 448, "network": "resnet", "hidden_sizes": [64, 128, 256, 512], "depths": [3, 4, 6, 3]}
 RESNET50 |= {"layer_type": "bottleneck"}
 
 
@@ -43,7 +43,7 @@ class NtsNetConfig(VitsConfig):
     rate_fields = ("dropout_prob", "hidden_dropout_prob")
     keys_to_ignore_at_inference = [
         *PatchSelectionConfig.keys_to_ignore_at_inference,
-        *("image_logits", "part_logits", "image_features", "auxiliary_logits"),
+        *("image_logits", "part_logits", "image_features"),
     ]
 
     image_size: int | list[int] | tuple[int, int] = 448
@@ -70,8 +70,7 @@ class NtsNetConfig(VitsConfig):
 
     def __post_init__(self, **kwargs):
         if not isinstance(self.feature_config, PatchCnnConfig):
-            fields = {"image_size": self.image_size, **RESNET50} | dict(self.feature_config or {})
-            self.feature_config = PatchCnnConfig(**fields)
+            self.feature_config = PatchCnnConfig(**(self.feature_config or RESNET50))
         super().__post_init__(**kwargs)
 
     @property

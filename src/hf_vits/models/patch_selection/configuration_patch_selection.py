@@ -71,23 +71,23 @@ class PatchSelectionConfig(VitsConfig):
         entropy_before_normalization: whether it is the entropy of softmax of the scorer's output, or of the
             normalised scores.
         feature_config: configuration of the feature network, any model of `AutoModel`; a dict must name its
-            `model_type`. None for the network of the traffic signs.
+            `model_type`. None for the network of the traffic signs. Its `num_channels` are those of the images and,
+            with `append_position`, four more.
     """
 
     model_type = "hf_vits_patch_selection"
     sub_configs: ClassVar[dict[str, type]] = {"feature_config": AutoConfig}
-    size_fields = ("image_size", "patch_size", "num_patches", "downscale", "num_channels", "num_samples")
+    size_fields = ("image_size", "patch_size", "num_patches", "downscale", "num_samples")
     size_fields += ("sinkhorn_epsilon", "sinkhorn_iterations", "num_hidden_layers", "num_attention_heads")
     size_fields += ("aggregation_size", "layer_norm_eps")
     rate_fields = ("patch_dropout", "hidden_dropout_prob")
     keys_to_ignore_at_inference = [
         *VitsConfig.keys_to_ignore_at_inference,
-        *("scores", "indicators", "indices", "patches", "patch_features", "sigma", "auxiliary_loss"),
+        *("scores", "indicators", "indices", "patches", "patch_features", "auxiliary_loss"),
         *("entropy", "entropy_before_normalization"),
     ]
 
     image_size: int | list[int] | tuple[int, int] = (960, 1280)
-    num_channels: int = 3
     patch_size: int = 100
     num_patches: int = 5
     downscale: int = 3
@@ -117,10 +117,14 @@ class PatchSelectionConfig(VitsConfig):
 
     def __post_init__(self, **kwargs):
         default = {"model_type": PatchCnnConfig.model_type, "image_size": self.patch_size}
-        if self.feature_config is None and isinstance(self.num_channels, int):
-            default["num_channels"] = self.num_channels + 4 * self.append_position
+        default["num_channels"] = 3 + 4 * self.append_position
         self.feature_config = nested_config("feature_config", self.feature_config, default)
         super().__post_init__(**kwargs)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the images, those that the feature network takes without the positions."""
+        return getattr(self.feature_config, "num_channels", 3) - 4 * self.append_position
 
     @property
     def feature_size(self) -> int:
@@ -173,12 +177,10 @@ class PatchSelectionConfig(VitsConfig):
 
     def check_features(self) -> None:
         """Raise ValueError unless the feature network takes the patches."""
-        channels, expected = getattr(self.feature_config, "num_channels", None), self.num_channels
-        expected += 4 * self.append_position
-        if channels not in (None, expected):
+        if self.num_channels < 1:
             raise ValueError(
-                f"feature_config needs num_channels={expected}, for num_channels={self.num_channels} and "
-                f"append_position={self.append_position}, got {channels}"
+                "feature_config needs num_channels of the images and, with append_position=True, four more, got "
+                f"{self.num_channels + 4 * self.append_position}"
             )
         size = getattr(self.feature_config, "image_size", None)
         if isinstance(self.feature_config, VitsConfig) or size is None or isinstance(size, dict):

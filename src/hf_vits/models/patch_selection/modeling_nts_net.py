@@ -16,7 +16,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ...configuration import pair
 from ...layers.convolution import to_map, to_tokens
 from ...layers.patch_extraction import soft_patches
-from ...layers.topk import mean_entropy
+from ...layers.topk import entropies
 from ...modeling import ClassifierOutput, EncoderOutput, ForImageClassification, classification_loss, part_of_batch
 from .aggregation_patch_selection import PostNormLayer
 from .configuration_nts_net import NtsNetConfig
@@ -35,16 +35,14 @@ class NtsNetOutput(EncoderOutput):
     scores: (batch, anchors), raw; maps one after the other, in each anchor by anchor, in each row by row.
     indicators: (batch, parts, anchors).
     patches: (batch, parts, channels, part_size, part_size).
-    sigma: scalar, the standard deviation of the noise.
-    entropy: scalar, of softmax of the scores, in nats, the mean over the batch.
-    auxiliary_loss: the entropy times its weight, to be added to the classification losses.
+    entropy: (batch,), of softmax of the scores of each image, in nats.
+    auxiliary_loss: (batch,), the entropy times its weight, whose mean is to be added to the classification losses.
     """
 
     image_features: torch.Tensor | None = None
     scores: torch.Tensor | None = None
     indicators: torch.Tensor | None = None
     patches: torch.Tensor | None = None
-    sigma: torch.Tensor | None = None
     entropy: torch.Tensor | None = None
     auxiliary_loss: torch.Tensor | None = None
 
@@ -56,18 +54,20 @@ class NtsNetClassifierOutput(ClassifierOutput):
     loss: the sum of the cross-entropies of `logits`, `image_logits` and `part_logits`, and of `auxiliary_loss`.
     logits: (batch, num_labels), of image and parts together.
     image_logits: (batch, num_labels); part_logits: (batch, parts, num_labels).
-    auxiliary_logits: tuple of `image_logits` and `part_logits`, which are trained like `logits`.
     """
 
     image_logits: torch.Tensor | None = None
     part_logits: torch.Tensor | None = None
-    auxiliary_logits: tuple[torch.Tensor, ...] | None = None
     scores: torch.Tensor | None = None
     indicators: torch.Tensor | None = None
     patches: torch.Tensor | None = None
-    sigma: torch.Tensor | None = None
     entropy: torch.Tensor | None = None
     auxiliary_loss: torch.Tensor | None = None
+
+    @property
+    def auxiliary_logits(self) -> tuple[torch.Tensor, ...]:
+        """Return the logits that are trained like `logits`."""
+        return self.image_logits, self.part_logits
 
 
 class NtsNetPreTrainedModel(PatchSelectionPreTrainedModel):
@@ -204,7 +204,7 @@ class NtsNetModel(SelectionBase, NtsNetPreTrainedModel):
         features = self.feature_network(patches.flatten(0, 1), return_dict=True).pooler_output
         features = self.dropout(features).unflatten(0, patches.shape[:2])
         image_features = self.dropout(feature_map.mean(dim=(2, 3)))
-        entropy = mean_entropy(raw.softmax(dim=-1))
+        entropy = entropies(raw.softmax(dim=-1))
         return NtsNetOutput(
             last_hidden_state=features,
             image_features=image_features,
@@ -212,7 +212,6 @@ class NtsNetModel(SelectionBase, NtsNetPreTrainedModel):
             scores=raw,
             indicators=indicators,
             patches=patches,
-            sigma=self.sigma(),
             entropy=entropy,
             auxiliary_loss=self.config.entropy_weight * entropy if self.config.entropy_weight else None,
         )
@@ -255,13 +254,12 @@ class NtsNetForImageClassification(ForImageClassification, NtsNetPreTrainedModel
                 part_loss = part_loss / part_logits.shape[1]
             classified.loss = classified.loss + classification_loss(self, labels, image_logits, **kwargs) + part_loss
             if outputs.auxiliary_loss is not None:
-                classified.loss = classified.loss + part_of_batch(outputs.auxiliary_loss, labels, **kwargs)
-        names = ("scores", "indicators", "patches", "sigma", "entropy", "auxiliary_loss")
+                classified.loss = classified.loss + part_of_batch(outputs.auxiliary_loss.mean(), labels, **kwargs)
+        names = ("scores", "indicators", "patches", "entropy", "auxiliary_loss")
         return NtsNetClassifierOutput(
             **classified,
             image_logits=image_logits,
             part_logits=part_logits,
-            auxiliary_logits=(image_logits, part_logits),
             **{name: outputs.get(name) for name in names},
         )
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -87,7 +88,7 @@ def sequence(layers: dict[str, nn.Module]) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-class PreActivationBlock(nn.Module):
+class PreActivationBlock(GradientCheckpointingLayer):
     """Block of "ats": its shortcut, if projected, is a convolution of the activated input."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
@@ -104,7 +105,7 @@ class PreActivationBlock(nn.Module):
         return self.branch(activated) + self.shortcut(activated)
 
 
-class ResNetBlock(nn.Module):
+class ResNetBlock(GradientCheckpointingLayer):
     """Block of "resnet", basic or bottleneck, with the stride on its first 3x3 convolution."""
 
     def __init__(self, in_channels: int, width: int, stride: int, layer_type: str):
@@ -131,12 +132,11 @@ class PatchCnnPreTrainedModel(VitsPreTrainedModel):
     """Base class of the models of differentiable patch selection and of their convolutional networks."""
 
     config_class: type = PatchCnnConfig
-    supports_gradient_checkpointing = False
     _supports_sdpa = False
     _supports_flash_attn = False
     _supports_flex_attn = False
     _supports_attention_backend = False
-    _can_record_outputs: dict = {"hidden_states": OutputRecorder((PreActivationBlock, ResNetBlock))}
+    _can_record_outputs: dict = {"hidden_states": OutputRecorder(GradientCheckpointingLayer)}
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -19,7 +19,7 @@ from ...configuration import VitsConfig, pair
 from ...layers.attention import Attention
 from ...layers.patch import check_pixel_values
 from ...layers.patch_extraction import append_positions, cells_of, centred, hard_patches, soft_patches
-from ...layers.topk import fixed_noise, indicators_of, mean_entropy, perturbed_topk, sinkhorn_topk, topk_indices
+from ...layers.topk import entropies, fixed_noise, indicators_of, perturbed_topk, sinkhorn_topk, topk_indices
 from ...modeling import (
     ClassifierOutput,
     EncoderOutput,
@@ -45,10 +45,9 @@ class PatchSelectionOutput(EncoderOutput):
     indices: (batch, k), the cell with the largest indicator of each patch.
     patches: (batch, k, channels, patch_size, patch_size), what the feature network saw.
     patch_features: (batch, k, feature_size).
-    sigma: scalar, the standard deviation of the noise; None without noise.
-    entropy, entropy_before_normalization: scalars, in nats, means over the batch; None for random patches.
-    auxiliary_loss: scalar that is to be added to the classification loss, the entropy times its weight; None if there
-        is none.
+    entropy, entropy_before_normalization: (batch,), in nats, of the scores of each image; None for random patches.
+    auxiliary_loss: (batch,), whose mean is to be added to the classification loss: an entropy times its weight; None
+        without entropy.
     """
 
     scores: torch.Tensor | None = None
@@ -56,7 +55,6 @@ class PatchSelectionOutput(EncoderOutput):
     indices: torch.Tensor | None = None
     patches: torch.Tensor | None = None
     patch_features: torch.Tensor | None = None
-    sigma: torch.Tensor | None = None
     entropy: torch.Tensor | None = None
     entropy_before_normalization: torch.Tensor | None = None
     auxiliary_loss: torch.Tensor | None = None
@@ -71,14 +69,13 @@ class PatchSelectionClassifierOutput(ClassifierOutput):
     indices: torch.Tensor | None = None
     patches: torch.Tensor | None = None
     patch_features: torch.Tensor | None = None
-    sigma: torch.Tensor | None = None
     entropy: torch.Tensor | None = None
     entropy_before_normalization: torch.Tensor | None = None
     auxiliary_loss: torch.Tensor | None = None
 
 
 # Fields of the base model's output that the classifier returns as well.
-SELECTION = ("scores", "indicators", "indices", "patches", "patch_features", "sigma", "entropy")
+SELECTION = ("scores", "indicators", "indices", "patches", "patch_features", "entropy")
 SELECTION += ("entropy_before_normalization", "auxiliary_loss")
 
 
@@ -86,7 +83,6 @@ class PatchSelectionPreTrainedModel(PatchCnnPreTrainedModel):
     """Base class of the classifiers of selected patches."""
 
     config_class: type = PatchSelectionConfig
-    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -193,8 +189,8 @@ class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
         probabilities = flat if "softmax" in config.score_normalization else flat.softmax(dim=-1)
         return {
             "scores": flat.view(raw.shape),
-            "entropy": mean_entropy(probabilities),
-            "entropy_before_normalization": mean_entropy(raw.flatten(1).float().softmax(dim=-1)),
+            "entropy": entropies(probabilities),
+            "entropy_before_normalization": entropies(raw.flatten(1).float().softmax(dim=-1)),
         }
 
     def select(
@@ -287,7 +283,6 @@ class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
             indices=indices,
             patches=patches,
             patch_features=features,
-            sigma=self.sigma() if self.method == "perturbed_topk" else None,
             auxiliary_loss=config.entropy_weight * entropy if is_regularized else None,
             **scored,
         )
@@ -333,7 +328,7 @@ class PatchSelectionForImageClassification(ForImageClassification, PatchSelectio
         outputs = self.model(pixel_values, selection_noise=selection_noise, return_dict=True, **kwargs)
         classified = self.classify(outputs, labels, **kwargs)
         if classified.loss is not None and outputs.auxiliary_loss is not None:
-            classified.loss = classified.loss + part_of_batch(outputs.auxiliary_loss, labels, **kwargs)
+            classified.loss = classified.loss + part_of_batch(outputs.auxiliary_loss.mean(), labels, **kwargs)
         return PatchSelectionClassifierOutput(**classified, **{name: outputs.get(name) for name in SELECTION})
 
 
