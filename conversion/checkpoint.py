@@ -19,6 +19,8 @@ from .tensorbundle import is_index, read_bundle
 
 # Keys under which training scripts save the weights; the first that contains tensors is read.
 WRAPPERS = ("model", "model_state", "model_state_dict", "state_dict", "teacher", "params", "target", "SiT_model")
+# Keys of the weights and of the batch norm statistics in the state that clu saves of a `flax.deprecated.nn` model.
+FLAX_STATE = ("model_params", "model_state")
 # Keys of the two networks of self-distillation; a training state needs both.
 BRANCHES = ("student", "teacher")
 # Prefixes that module wrappers add to every key.
@@ -268,6 +270,10 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
         raise ValueError(f"{name} is the state of an optimizer: give the file of the model's weights")
     if all(isinstance(tree.get(branch), Mapping) for branch in BRANCHES):
         return training_state(tree)
+    if isinstance(tree.get(FLAX_STATE[0]), Mapping):
+        # Weights and batch norm statistics beside each other, and their paths begin with "/".
+        parts = {part: tree[part] for part in FLAX_STATE if isinstance(tree.get(part), Mapping)}
+        return {re.sub("/+", "/", key): as_tensor(value, key) for key, value in leaves(parts)}
     for wrapper in WRAPPERS:
         if isinstance(tree.get(wrapper), Mapping) and any(True for _ in leaves(tree[wrapper])):
             return unwrap(tree[wrapper], name) | statistics(tree)

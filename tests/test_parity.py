@@ -31,6 +31,14 @@ NOT_USED: dict[tuple[str, str], str] = {
     ("vatt", "backbone_config|final_endpoint"): "always the defaults, which name what the network returns",
     ("vatt", "freeze_backbone"): "of training alone",
     ("vatt", "mask_rate|d_post_proj|patch_sampling_rate"): "of masking, projection or DropToken, where there is none",
+    (
+        "patch_topk",
+        "seed|trial|dataset|batch_size|num_train_steps|optimizer|learning_rate.*|momentum|weight_decay.*|warmup_ratio|"
+        "cosine_decay|gradient_.*|pretrained_.*|.*_preprocess_str|skip_nan_updates",
+    ): "of data and training, where one step is compared at most",
+    ("patch_topk", "log_.*|.*_every_steps|do_eval_only|debug"): "of what the original logs, saves and evaluates",
+    ("patch_topk", "part_dropout|downsample_input_factor"): "nothing in the original reads it",
+    ("patch_topk", "use_iterative_extraction"): "both ways of extraction give the same patches",
     ("detection", "yaml|config"): "the original's file; sizes of its backbone are read from the checkpoint",
 }
 # Cases of no conversion of their own, which tests/parity runs through others.

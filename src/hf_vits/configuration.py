@@ -204,6 +204,31 @@ def check_length(name: str, value: Any, annotation: Any) -> None:
         raise ValueError(f"{name} must have {len(tuples[0])} values, got {name}={value}")
 
 
+def nested_config(
+    name: str, config: dict[str, Any] | PreTrainedConfig | None, default: dict[str, Any]
+) -> PreTrainedConfig:
+    """Return the configuration of a part that may be any model of `AutoModel`.
+
+    Args:
+        name: of the field, for messages.
+        config: a configuration, or a dict of its fields with its `model_type`; None for `default`.
+
+    Raises:
+        ValueError: a dict has no `model_type`.
+    """
+    from transformers import AutoConfig  # its import registers the configurations, which need this module
+
+    config = default if config is None else config
+    if not isinstance(config, dict):
+        return config
+    if "model_type" not in config:
+        raise ValueError(
+            f"{name} must name its model_type, such as {default['model_type']!r}, got only "
+            f"{', '.join(sorted(config)) or 'an empty dict'}"
+        )
+    return AutoConfig.for_model(**config)
+
+
 class LocalityConfig(VitsConfig):
     """Base of the configurations of encoders that can have LocalViT's feed-forward (arXiv 2104.05707).
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from ...configuration import VitsConfig
+from ...configuration import VitsConfig, nested_config
 from ...models.deit.configuration_deit import DeiTConfig
 
 # What is given may be a dict; from construction on it is a configuration, with the fields of whatever backbone.
@@ -26,16 +26,7 @@ VIT_SMALL = {
 
 def as_backbone_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
     """Return a backbone's configuration from a dict of fields or a configuration; None for DINO's ViT-S/16."""
-    if config is None:
-        return DeiTConfig(**VIT_SMALL)
-    if isinstance(config, dict):
-        if "model_type" not in config:
-            raise ValueError(
-                f"backbone_config must name its model_type, such as {DeiTConfig.model_type!r}, got only "
-                f"{', '.join(sorted(config)) or 'an empty dict'}"
-            )
-        return AutoConfig.for_model(**config)
-    return config
+    return nested_config("backbone_config", config, {"model_type": DeiTConfig.model_type, **VIT_SMALL})
 
 
 @strict

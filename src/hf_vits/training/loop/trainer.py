@@ -303,6 +303,10 @@ class ClassificationTrainer(RecipeTrainer):
             self.keep_for_log(logged)
             if len(parts) > 1:
                 self.keep_for_log({f"exit{number}_loss": part.detach()})
+        for logits in getattr(outputs, "auxiliary_logits", ()):
+            loss = loss + self.objective(*with_labels(logits, labels))[0]
+        if outputs.get("auxiliary_loss") is not None:
+            loss = loss + outputs.auxiliary_loss.mean()
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -314,6 +318,13 @@ class ClassificationTrainer(RecipeTrainer):
         several = labels.ndim == 2 and labels.is_floating_point()
         found = score(logits, labels, inputs.get("known_labels")) if several else rank(logits, labels)
         return None, found, labels
+
+
+def with_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (batch, classes), or of parts (batch, parts, classes), in rows, and the label of each row."""
+    if logits.ndim == 2:
+        return logits, labels
+    return logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1], dim=0)
 
 
 def features_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
