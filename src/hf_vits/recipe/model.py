@@ -11,9 +11,10 @@ from .fields import positive
 @strict
 @dataclass(kw_only=True)
 class InitializationRecipe:
-    """Weights of a trained model from which a new model of clips (ViViT, MViT) starts.
+    """Weights of a trained model from which a new model starts.
 
-    The trained model is an image model, or a model of other clips.
+    A new model of clips (ViViT, MViT) starts from an image model or a model of other clips, a classifier of VATT from
+    the encoder of a pretrained VATT.
 
     A field other than None needs a model whose `initialize_from` method has it.
 
@@ -60,11 +61,13 @@ class ModelRecipe:
     checkpoint: checkpoint file of the original code for that variant, converted as `hf-vits convert` does. None:
         random weights.
     pretrained: directory or Hub repository of a model in transformers' format. None: `system` and `variant` are given.
-    initialize_from: image model whose weights a new model of clips (ViViT, MViT) starts from. None: random weights.
+    initialize_from: trained model whose weights a new model of clips (ViViT, MViT) or of clips and sounds (VATT)
+        starts from. None: random weights.
     probe: train only a linear classifier on the model's frozen encoder, which may have been pretrained without labels.
         None: train the whole model.
     config: configuration fields that differ from the variant's or the pretrained model's, by name.
-    processor: fields of the processor that differ from the model's own, by name, such as image_mean.
+    processor: fields of the processor that differ from the model's own, by name, such as image_mean. Fields of the
+        parts of a joint processor are nested, such as {video_processor: {sampling_rate: 2}}.
     """
 
     system: str | None = None
