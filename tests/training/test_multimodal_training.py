@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForVideoClassification
 
-from hf_vits import VattForPreTraining
+from hf_vits import VattForPreTraining, VattProcessor
 from hf_vits.conversion.systems.vatt import model_class
 from hf_vits.data.audiovisual import SOURCES
 from hf_vits.data.synthetic.moving_digits import write_video
 from hf_vits.evaluation.retrieval import groups_of_different, recall
+from hf_vits.evaluation.zero_shot import classify_by_names
 from hf_vits.processing.clips import ClipReader
 from hf_vits.recipe import DataRecipe, SpeechRecipe, load_recipe
 from hf_vits.training import train
@@ -263,3 +264,27 @@ def test_groups_have_different_names():
     assert groups.tolist() == [[0, 1], [3, 6], [2, 4]]
     with pytest.raises(ValueError, match="retrieval needs 10 items of different names, got 2 names of 3"):
         groups_of_different(["a", "b", "a"], 10)
+
+
+# zero-shot classification
+
+
+def test_videos_are_classified_by_names(run, folder):
+    model, processor = VattForPreTraining.from_pretrained(run), VattProcessor.from_pretrained(run)
+    video = load("speaking_digits", folder, speech=SPEECH).splits["test"].inputs[0].path
+    found = classify_by_names(model, processor, [video, video], ["three", "four", "nine"], ["{}", "the digit {}"])
+    inputs = processor(
+        videos=[video], text=["three", "the digit three", "nine", "the digit nine"], return_tensors="pt"
+    )
+    outputs = model.eval()(**inputs, return_loss=False)
+    three, nine = torch.nn.functional.normalize(outputs.text_embeds, dim=-1).unflatten(0, (2, 2)).mean(1)
+    scores = [torch.cosine_similarity(outputs.video_text_embeds[0], name, dim=0) for name in (three, nine)]
+    expected = ((scores[0] - scores[1]) / model.config.temperature).exp()
+    torch.testing.assert_close(found[0, 0] / found[0, 2], expected)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
+    for names, templates, message in (
+        (["three"], ["no place"], "templates with {}"),
+        (["cat"], ["{}"], "knows no word of 'cat'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classify_by_names(model, processor, [video], names, templates)
