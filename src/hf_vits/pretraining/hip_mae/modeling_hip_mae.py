@@ -4,16 +4,38 @@ Carreira et al., "HiP: Hierarchical Perceiver", arXiv 2202.10890. The original h
 `HipForPreTraining`.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn.functional import normalize
 from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from ...layers.patch import check_pixel_values
 from ...models.hip.configuration_hip import IMAGE
-from ...models.hip.modeling_hip import HipForPreTraining, HipModel, HipPreTrainingOutput
+from ...models.hip.modeling_hip import HipForPreTraining, HipModel
 from ..method import Column, PretrainingMethod
 from .configuration_hip_mae import HipMAEConfig
+
+
+@dataclass
+class HipMAEOutput(ModelOutput):
+    """Output of HiP as a masked autoencoder.
+
+    loss: scalar, mean squared error of the hidden pixels.
+    logits: (batch, pixels, channels), reconstructions of all pixels line by line, normalised as by the processor.
+    mask: (batch, pixels), 1 where a pixel was hidden, else 0.
+    last_hidden_state, pooler_output, hidden_states, attentions: as in `HipOutput`.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class HipMAEForPreTraining(PretrainingMethod, HipForPreTraining):
@@ -28,7 +50,7 @@ class HipMAEForPreTraining(PretrainingMethod, HipForPreTraining):
         pixel_values: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> HipPreTrainingOutput:
+    ) -> HipMAEOutput:
         """Reconstruct the hidden pixels.
 
         Args:
@@ -36,7 +58,16 @@ class HipMAEForPreTraining(PretrainingMethod, HipForPreTraining):
             mask: boolean (batch, height * width), True where a pixel is hidden; None as in `HipForPreTraining`.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
-        return super().forward(pixel_values, mask, return_dict=True, **kwargs)
+        outputs = super().forward(pixel_values, mask, return_dict=True, **kwargs)
+        return HipMAEOutput(
+            loss=outputs.loss,
+            logits=outputs.reconstruction[IMAGE],
+            mask=outputs.mask[IMAGE],
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=outputs.pooler_output,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
     def picture(self, pixel_values: torch.Tensor) -> list[Column]:
         """Return what the model sees and what it paints, and how similar all pixels' positions are to one pixel's.
@@ -45,8 +76,8 @@ class HipMAEForPreTraining(PretrainingMethod, HipForPreTraining):
         """
         side = self.config.image_size
         outputs = self(pixel_values, return_dict=True)
-        hidden = outputs.mask[IMAGE].unflatten(1, (side, side)).bool()
-        painted = outputs.reconstruction[IMAGE].transpose(1, 2).unflatten(2, (side, side))
+        hidden = outputs.mask.unflatten(1, (side, side)).bool()
+        painted = outputs.logits.transpose(1, 2).unflatten(2, (side, side))
         painted = painted.where(hidden[:, None], pixel_values)
         positions = normalize(self.model.embeddings.modalities[IMAGE].position_embedding()[0], dim=-1)
         chosen = torch.linspace(0, side * side - 1, len(pixel_values) + 2)[1:-1].long()
