@@ -43,6 +43,7 @@ from hf_vits import (
     SwinForImageClassification,
     T2TForImageClassification,
     TntForImageClassification,
+    VattForVideoClassification,
     ViTConfig,
     ViTForImageClassification,
     VivitForVideoClassification,
@@ -275,6 +276,28 @@ def vivit_base(image_size: int, num_frames: int) -> Subject:
     )
 
 
+CLIP_32 = {"image_size": 224, "num_frames": 32, "tubelet_size": [4, 16, 16], "num_labels": 400}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.0}
+
+
+def clips_of_32(**builders: Callable[[], nn.Module]) -> Subject:
+    return Subject(builders, num_classes=400, num_frames=32)
+
+
+def vatt_base() -> Subject:
+    """Compare VATT's encoder of clips with transformers' ViViT of the same tubelets, with one table of positions."""
+    return clips_of_32(
+        ours=partial(build, VattForVideoClassification, **CLIP_32, **NO_DROPOUT),
+        transformers=partial(build, PeerVivit, hidden_act="gelu", **CLIP_32),
+    )
+
+
+def vatt_drop_token() -> Subject:
+    """Compare VATT's encoder of clips with itself: half of the tokens, as DropToken leaves in training, and all."""
+    model = partial(build, VattForVideoClassification, **CLIP_32, **NO_DROPOUT)
+    return clips_of_32(ours=partial(model, kept_token_fraction=0.5), **{"all tokens": model})
+
+
 def branchformer() -> Subject:
     """Compare Branchformer on five seconds of speech."""
     fields = variants("branchformer")["speech_commands_e24"]
@@ -342,6 +365,8 @@ SUBJECTS = {
     "MViT-B 16x4": mvit_of_clips("mvit_b_16x4_k400", mvit_v1_b),
     "MViTv2-S 16x4": mvit_of_clips("mvitv2_s_16x4_k400", mvit_v2_s),
     "ViViT-B/16x2": vivit_base(image_size=112, num_frames=16),
+    "VATT-B 32x224": vatt_base(),
+    "VATT-B DropToken": vatt_drop_token(),
     "RegionViT-S": beside_deit_small(RegionViTForImageClassification, **variants("regionvit")["regionvit_small_224"]),
     "QnA-ViT-Ti": beside_deit_small(QnaForImageClassification),
     "LG-T": beside_deit_small(LgTransformerForImageClassification),

@@ -33,14 +33,18 @@ def start_children() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=1, mp_context=context, max_tasks_per_child=1)
 
 
-def peak_of(make: Callable[[], Step], threads: int, device: str = "cpu") -> float:
-    """Return the peak memory in MiB of making a step and running it; to be called in a new process."""
+def peak_of(make: Callable[[], Step], threads: int, device: str = "cpu", steps: int = MEASURED_STEPS) -> float:
+    """Return the peak memory in MiB of making a step and running it; to be called in a new process.
+
+    Args:
+        steps: number of steps after the one that warms up.
+    """
     torch.set_num_threads(threads)
     if device != "cpu":
         step = make()
         step()
         torch.cuda.reset_peak_memory_stats()
-        for _ in range(MEASURED_STEPS):
+        for _ in range(steps):
             step()
         return torch.cuda.max_memory_allocated() / MIB
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 64 * 1024)
@@ -48,7 +52,7 @@ def peak_of(make: Callable[[], Step], threads: int, device: str = "cpu") -> floa
     step = make()
     step()
     forget_peak()
-    for _ in range(MEASURED_STEPS):
+    for _ in range(steps):
         step()
     return (peak() - before) / MIB
 

@@ -318,8 +318,9 @@ def sounds(config: VattAudioConfig, sampling_rate: int):
         n_fft=WINDOW_LENGTH,
         hop_length=HOP_LENGTH,
         center=False,
+        periodic=True,
         power=1.0,
-        mel_scale="htk",
+        mel_scale="kaldi",  # triangular in mel, as TensorFlow's
         mel_norm=None,
         min_frequency=80.0,
         max_frequency=7600.0,

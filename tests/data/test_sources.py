@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_vits.data import audio, images, videos
+from hf_vits.data import audio, audiovisual, images, videos
 from hf_vits.data.splits import load_classes
 from hf_vits.recipe import DataRecipe, SpeechRecipe, load_recipe
 from tests.support.paths import RECIPES
@@ -11,6 +11,7 @@ NAMES = {
     "images": (images.SOURCES, ["datasets", "digits", "fashion_mnist", "folder"]),
     "videos": (videos.SOURCES, ["csv", "datasets", "folder", "jsonl", "moving_digits"]),
     "audio": (audio.CLASS_SOURCES, ["csv", "datasets", "folder", "jsonl", "speech_commands", "spoken_keywords"]),
+    "audiovisual": (audiovisual.SOURCES, ["csv", "folder", "jsonl", "speaking_digits"]),
     "speech": (audio.TEXT_SOURCES, ["csv", "datasets", "jsonl", "spoken_digits"]),
 }
 OF_FILES = {"csv", "jsonl", "folder", "datasets", "fashion_mnist", "speech_commands"}
@@ -68,8 +69,9 @@ def test_a_setting_that_the_source_does_not_read_is_refused(kind, fields, settin
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_of_the_project_name_sources_that_read_their_settings(path):
     recipe = load_recipe(path)
-    kind = {"video-classification": "videos", "audio-classification": "audio"}.get(recipe.task, "images")
-    sources, _ = NAMES["speech" if recipe.task == "automatic-speech-recognition" else kind]
+    kinds = {"video-classification": "videos", "audio-classification": "audio"}
+    kinds |= {"automatic-speech-recognition": "speech", "multimodal-pretraining": "audiovisual"}
+    sources, _ = NAMES[kinds.get(recipe.task, "images")]
     assert callable(sources.find(recipe.data))
 
 

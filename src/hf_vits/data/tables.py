@@ -87,17 +87,24 @@ def load_table(
         ValueError: a row is wrong, or a column or split is missing.
         OSError: files cannot be decoded, unless data.skip_unreadable.
     """
+    loaded = load_rows(recipe, media, file_column)
+    return {kind: (files, column(recipe, rows, target, usual)) for kind, (files, rows) in loaded.items()}
+
+
+def load_rows(recipe: DataRecipe, media: Media, file_column: str) -> dict[str, tuple[list[Path], list[Row]]]:
+    """Return per split the files, and for each file its row; see `load_table`."""
     folder, tables = _tables(recipe)
     files = {
         kind: [folder / name for name in column(recipe, rows, file_column, FILE_COLUMNS)]
         for kind, rows in tables.items()
     }
-    targets = {kind: column(recipe, rows, target, usual) for kind, rows in tables.items()}
     unreadable = find_unreadable([path for listed in files.values() for path in listed], media)
     if unreadable:
         report_unreadable(unreadable, media, recipe.skip_unreadable)
     kept = {kind: [i for i, path in enumerate(listed) if path not in unreadable] for kind, listed in files.items()}
-    return {kind: ([files[kind][i] for i in rows], [targets[kind][i] for i in rows]) for kind, rows in kept.items()}
+    return {
+        kind: ([files[kind][i] for i in kept[kind]], [rows[i] for i in kept[kind]]) for kind, rows in tables.items()
+    }
 
 
 def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:

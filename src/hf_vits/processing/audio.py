@@ -206,7 +206,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         pad_with_silence: pad the waveforms with zeros, which count as signal, for models without a mask.
         n_fft, win_length, hop_length, window_function ("hann", "hamming", "povey", "boxcar"), center,
             remove_dc_offset, preemphasis, power, mel_scale ("slaney", "htk", "kaldi"; None for a linear spectrogram),
-            mel_norm, min_frequency, max_frequency, floor, do_log, log_offset: see `spectrogram.Spectrogram`.
+            mel_norm, min_frequency, max_frequency, floor, do_log, log_offset, periodic: see `spectrogram.Spectrogram`.
         waveform_scale: factor for waveforms, whose range is -1 to 1.
         normalization: "global", by `mean` and `std` of each bin; "utterance", by the mean of the clip and, with
             `normalize_variance`, its standard deviation; "min_max", to the range 0 to 1; or None.
@@ -248,6 +248,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         floor: float = 1e-10,
         do_log: bool = True,
         log_offset: float = 0.0,
+        periodic: bool | None = None,
         normalization: str | None = None,
         normalize_variance: bool = False,
         mean: list[float] | None = None,
@@ -286,6 +287,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
         self.floor = floor
         self.do_log = do_log
         self.log_offset = log_offset
+        self.periodic = periodic
         self.normalization = normalization
         self.normalize_variance = normalize_variance
         self.mean = mean
@@ -315,6 +317,7 @@ class VitsSpectrogramFeatureExtractor(VitsAudioFeatureExtractor):
             floor=self.floor,
             do_log=self.do_log,
             log_offset=self.log_offset,
+            periodic=self.periodic,
         )
 
     def num_frames(self, samples: int) -> int:

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from numbers import Real
 from typing import Any
 
@@ -39,7 +40,7 @@ def check_types(function: Callable, values: dict[str, Any]) -> None:
 
     A number may be whole where a float is expected, and must be finite. Arguments without annotation are not checked.
     """
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in _parameters(function):
         value, annotation = values.get(name), parameter.annotation
         if annotation is parameter.empty or parameter.kind is parameter.VAR_KEYWORD or name not in values:
             continue
@@ -49,6 +50,12 @@ def check_types(function: Callable, values: dict[str, Any]) -> None:
         if isinstance(value, list):
             value = [float(item) if type(item) is int else item for item in value]
         type_validator(name, value, annotation)
+
+
+@cache
+def _parameters(function: Callable) -> tuple[tuple[str, inspect.Parameter], ...]:
+    """Return a function's parameters by name; computed once, since every clip of a training run is checked."""
+    return tuple(inspect.signature(function).parameters.items())
 
 
 def check_number(name: str, value: Any) -> None:

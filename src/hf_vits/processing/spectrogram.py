@@ -23,7 +23,7 @@ class Spectrogram:
         n_fft: points of the Fourier transform.
         win_length: samples of a window, at most n_fft.
         hop_length: samples between the starts of successive frames.
-        window_function: periodic with `center`, otherwise symmetric as in Kaldi; "povey" is hann to the power of 0.85.
+        window_function: its shape; "povey" is hann to the power of 0.85.
         center: whether frame t is centred at sample t * hop_length of the waveform, mirrored at its ends, as in
             `torch.stft`; otherwise frame t starts there, and only whole frames count (Kaldi's snip_edges).
         remove_dc_offset: whether to subtract the mean of each window.
@@ -34,6 +34,8 @@ class Spectrogram:
         floor: least value before the logarithm.
         do_log: whether to take the natural logarithm.
         log_offset: what is added before the logarithm.
+        periodic: whether the window is periodic, as in torch and TensorFlow, or symmetric, as in Kaldi; None for
+            periodic with `center` and symmetric without.
     """
 
     bins: int
@@ -53,6 +55,7 @@ class Spectrogram:
     floor: float
     do_log: bool
     log_offset: float = 0.0
+    periodic: bool | None = None
 
     def __post_init__(self):
         for name in ("bins", "n_fft", "win_length", "hop_length"):
@@ -115,7 +118,8 @@ class Spectrogram:
         if self.preemphasis:
             before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
             windows = windows - self.preemphasis * before
-        weights = _window(self.win_length, self.window_function, self.center).to(windows)
+        periodic = self.center if self.periodic is None else self.periodic
+        weights = _window(self.win_length, self.window_function, periodic).to(windows)
         spectrum = torch.view_as_real(torch.fft.rfft(windows * weights, n=self.n_fft))
         energy = spectrum.square().sum(dim=-1)
         bins = energy if self.power == 2 else energy.pow(self.power / 2)

@@ -34,17 +34,20 @@ class VattTokenizer(PreTrainedTokenizerFast):
             ValueError: there are no words, or one is repeated or not a single word in lower case.
         """
         words = list(words)
-        normalizer, splitter = cls._normalizer(), cls._splitter()
         for word in words:
-            pieces = splitter.pre_tokenize_str(normalizer.normalize_str(word))
-            if [piece for piece, _ in pieces] != [word]:
+            if cls.words_of(word) != [word]:
                 raise ValueError(f"expected single words in lower case, without punctuation, got {word!r}")
         if not words or len(set(words)) < len(words):
             raise ValueError(f"expected different words, got {len(words)}, of which {len(set(words))} are different")
         vocabulary = {word: index for index, word in enumerate([PADDING, *words])}
         backend = Tokenizer(models.WordLevel(vocabulary, PADDING))
-        backend.normalizer, backend.pre_tokenizer = normalizer, splitter
+        backend.normalizer, backend.pre_tokenizer = cls._normalizer(), cls._splitter()
         return cls(tokenizer_object=backend, pad_token=PADDING, unk_token=PADDING, model_max_length=max_words)
+
+    @classmethod
+    def words_of(cls, text: str) -> list[str]:
+        """Return the words of a text, in lower case."""
+        return [piece for piece, _ in cls._splitter().pre_tokenize_str(cls._normalizer().normalize_str(text))]
 
     @classmethod
     def convert_to_native_format(cls, **kwargs: Any) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from .fields import check_range, fraction, not_negative, positive, seed
 @strict
 @dataclass(kw_only=True)
 class SpeechRecipe:
-    """Speech made with espeak-ng, for the data sources spoken_keywords and spoken_digits.
+    """Speech made with espeak-ng, for the data sources spoken_keywords, spoken_digits and speaking_digits.
 
     train: number of training recordings. The voices of each split speak in no other split.
     validation: number of validation recordings.
     test: number of test recordings.
-    seconds: length of a recording of a keyword, in seconds. Recordings of digits are as long as their speech and
-        `margin`.
+    seconds: length of a recording of a keyword or of a clip, in seconds. Recordings of digits are as long as their
+        speech and `margin`.
     margin: silence before and after the digits of a recording together, in seconds.
     digits: fewest and most digits of a recording.
     rate: slowest and fastest speech, in words per minute, 80 to 450.
@@ -53,8 +53,8 @@ class DataRecipe:
     """Data to train, validate and test on.
 
     source: name of the data source. Each module of `hf_vits/data/images/sources` is one for images, those of
-        `data/videos/sources` and `data/audio/sources` for videos and recordings; its docstring describes the data. A
-        setting below that a source does not read is an error.
+        `data/videos/sources`, `data/audio/sources` and `data/audiovisual/sources` for videos, recordings and videos
+        with sound; its docstring describes the data. A setting below that a source does not read is an error.
     path: directory of the files, the table of files, or the name of a dataset on the Hub, as the source needs it.
         None: for sources that need no files.
     config: configuration name of a dataset on the Hub, or of scenes. None: its only or default one.
@@ -72,7 +72,9 @@ class DataRecipe:
         have usual names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each of these
         columns. `labels` is for inputs of which several labels are true: a column of lists, or columns of one label
         each, as a list of names or patterns such as "has_*", with 1, 0 and, for unknown labels, empty cells.
-    speech: speech to make, for the sources spoken_keywords and spoken_digits.
+    captions: number of captions of a video with sound that are its candidates. Of more captions as many are drawn;
+        fewer are filled up with empty texts, as in VATT's original.
+    speech: speech to make, for the sources spoken_keywords, spoken_digits and speaking_digits.
     """
 
     source: str
@@ -85,6 +87,7 @@ class DataRecipe:
     num_classes: int | None = positive(default=None)
     skip_unreadable: bool = False
     columns: dict[str, str | list[str]] = field(default_factory=dict)
+    captions: int = positive(default=1)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
 
     def validate_columns(self):

@@ -11,10 +11,10 @@ from .fields import positive
 @strict
 @dataclass(kw_only=True)
 class InitializationRecipe:
-    """Weights of a trained model from which a new model starts: one of clips (ViViT, MViT), Leopart, C-Tran's ResNet.
+    """Weights of a trained model from which a new model starts.
 
-    The trained model is an image model, or a model of other clips; of Leopart a backbone of the same sizes; of C-Tran
-    a ResNet of transformers.
+    A new model of clips (ViViT, MViT) starts from an image model or a model of other clips, a classifier of VATT from
+    the encoder of a pretrained VATT, Leopart from a backbone of the same sizes, C-Tran from a ResNet of transformers.
 
     A field other than None needs a model whose `initialize_from` method has it.
 
@@ -61,14 +61,15 @@ class ModelRecipe:
     checkpoint: checkpoint file of the original code for that variant, converted as `hf-vits convert` does. None:
         random weights.
     pretrained: directory or Hub repository of a model in transformers' format. None: `system` and `variant` are given.
-    initialize_from: image model whose weights a new model of clips (ViViT, MViT) or Leopart's backbone starts from.
-        None: random weights.
+    initialize_from: trained model whose weights a new model of clips (ViViT, MViT), of clips and sounds (VATT), or
+        Leopart's backbone starts from. None: random weights.
     probe: train only a linear classifier on the model's frozen encoder, which may have been pretrained without labels.
         None: train the whole model.
     target: directory or Hub repository of the trained network whose features a new model (MILAN) learns to predict: an
         encoder of hf_vits or transformers' CLIP. None: for all other models.
     config: configuration fields that differ from the variant's or the pretrained model's, by name.
-    processor: fields of the processor that differ from the model's own, by name, such as image_mean.
+    processor: fields of the processor that differ from the model's own, by name, such as image_mean. Fields of the
+        parts of a joint processor are nested, such as {video_processor: {sampling_rate: 2}}.
     """
 
     system: str | None = None

@@ -42,7 +42,7 @@ class Recipe:
     train: length, batches, precision and checkpoints of the run.
     output: files that the run writes.
     task: what the model is trained for: transformers' name of its pipeline, such as image-classification, or
-        `pretraining`, without labels.
+        `pretraining` (images) and `multimodal-pretraining` (videos with sound and captions), without labels.
     augmentation: augmentation of training images and clips.
     audio: augmentation of training recordings.
     video: views of a video in the final evaluation.

@@ -28,6 +28,7 @@ from hf_vits import (
 )
 from hf_vits.conversion import convert
 from hf_vits.conversion.systems.vatt import SUFFIX
+from hf_vits.conversion.systems.vatt import sounds as sounds_processor
 from hf_vits.layers.position import interpolate_positions
 from hf_vits.models.vatt.contrastive_vatt import contrastive_loss
 from hf_vits.models.vatt.modeling_vatt import VattBatchNorm
@@ -472,6 +473,26 @@ def test_the_processor_joins_clips_sounds_and_words(pretrained, tmp_path):
         assert torch.equal(again[name], value), name
     with pytest.raises(ValueError, match="at least one of `videos`, `audio` and `text`"):
         processor()
+
+
+def test_spectrograms_are_tensorflows():
+    """`tf.signal.stft` has a periodic window, `linear_to_mel_weight_matrix` filters that are triangular in mel."""
+    waveform = np.random.default_rng(0).uniform(-1, 1, 153_600)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2048) / 2048)
+    padded = np.pad(waveform, (0, 2048))
+    frames = np.stack([padded[1024 * frame : 1024 * frame + 2048] * window for frame in range(150)])
+
+    def mel(hertz):
+        return 1127 * np.log(1 + hertz / 700)
+
+    bins, edges = mel(np.linspace(0, 24_000, 1025))[:, None], np.linspace(mel(80), mel(7600), 82)
+    rising, falling = bins - edges[:-2], edges[2:] - bins
+    filters = np.minimum(rising / np.diff(edges)[:-1], falling / np.diff(edges)[1:]).clip(min=0)
+    expected = np.log(1 + 10_000 * np.abs(np.fft.rfft(frames)) @ filters)
+    expected = (expected - expected.min()) / np.ptp(expected)
+    config = VattAudioConfig(input_type="spectrogram", patch_size=[16, 5], num_frames=150, num_mel_bins=80)
+    found = sounds_processor(config, 48_000)(waveform, return_tensors="np")["input_features"][0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("vocabulary", [[], ["a", "a"], ["two words"], ["Upper"]])

@@ -7,7 +7,7 @@ not in the training videos.
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,11 @@ def moving_digits(folder: Path | None = None, seed: int = 0, count: int | None =
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder, f".{name}-") as partial:
             _write(partial, seed, count)
-            _publish(partial, target)
+            publish(partial, target)
     return target / LIST
 
 
-def _publish(partial: Path, target: Path) -> None:
+def publish(partial: Path, target: Path) -> None:
     """Rename a finished folder, unless another process has finished first."""
     try:
         os.rename(partial, target)
@@ -85,15 +85,24 @@ def _glide(scan: np.ndarray, direction: str, random: np.random.Generator) -> Ite
         yield np.roll(frame, tuple(start + time * step), axis=(0, 1))
 
 
-def write_video(path: Path, frames: Iterator[np.ndarray], rate: int) -> None:
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    rate: int,
+    sound: np.ndarray | None = None,
+    sampling_rate: int = 16_000,
+) -> None:
     """Encode grey frames (height, width), or colour frames (height, width, 3), of uint8 as MPEG-4.
 
     Args:
         rate: frames per second.
+        sound: (samples,) of int16, written losslessly; the container must be one that FLAC fits into, such as .mkv.
+        sampling_rate: of the sound, in Hz.
     """
     import av
 
     with av.open(str(path), "w") as container:
+        track = None if sound is None else container.add_stream("flac", rate=sampling_rate, layout="mono")
         stream = container.add_stream("mpeg4", rate=rate, bit_rate=_BIT_RATE)
         stream.codec_context.thread_count = 1
         for number, frame in enumerate(frames):
@@ -102,3 +111,8 @@ def write_video(path: Path, frames: Iterator[np.ndarray], rate: int) -> None:
             picture = av.VideoFrame.from_ndarray(frame, format="gray" if frame.ndim == 2 else "rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+        if track is not None and sound is not None:
+            samples = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+            samples.sample_rate, samples.pts = sampling_rate, 0
+            container.mux(track.encode(samples))
+            container.mux(track.encode(None))

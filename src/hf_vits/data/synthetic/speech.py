@@ -104,7 +104,7 @@ def spoken(kind: str, recipe: SpeechRecipe) -> dict[str, SpokenSplit]:
 def spoken_split(kind: str, split: str, recipe: SpeechRecipe) -> SpokenSplit:
     """Return one split, see `spoken`."""
     root = Path(recipe.cache or Path(constants.HF_HOME) / "hf_vits")
-    directory = root / f"spoken_{kind}-{split}-{_key(kind, split, recipe)}"
+    directory = root / f"spoken_{kind}-{split}-{recipe_key(kind, split, recipe)}"
     if not directory.is_dir():
         _write(directory, _make(kind, split, recipe))
     samples, ends, utterances = (directory / name for name in _FILES)
@@ -126,6 +126,15 @@ def _utterance(kind: str, split: str, number: int, recipe: SpeechRecipe) -> Utte
         text = KEYWORDS[number % len(KEYWORDS)]
     else:
         text = " ".join(random.choice(DIGITS, random.integers(recipe.digits[0], recipe.digits[1] + 1)))
+    return _spoken_at_random(text, split, random, recipe)
+
+
+def utterance(text: str, split: str, number: int, recipe: SpeechRecipe) -> Utterance:
+    """Return how a text is spoken in the clip of this number of a split: a function of these and the recipe."""
+    return _spoken_at_random(text, split, np.random.default_rng((recipe.seed, SPLITS.index(split), number)), recipe)
+
+
+def _spoken_at_random(text: str, split: str, random: np.random.Generator, recipe: SpeechRecipe) -> Utterance:
     return Utterance(
         text=text,
         voice=f"{random.choice(ACCENTS)}+{random.choice(SPEAKERS[split])}",
@@ -179,10 +188,11 @@ def _noise(length: int, color: float, seed: int) -> np.ndarray:
     return noise / np.sqrt(np.mean(noise**2))
 
 
-def _key(kind: str, split: str, recipe: SpeechRecipe) -> str:
-    """Return a hash of everything that determines a split."""
-    fields = {name: value for name, value in asdict(recipe).items() if name not in ("cache", *SPLITS)}
-    fields |= {"clips": getattr(recipe, split), "version": _VERSION, "espeak": metadata.version("espeakng-loader")}
+def recipe_key(kind: str, split: str, recipe: SpeechRecipe, **fields: Any) -> str:
+    """Return a hash of everything that determines a split, or "all" of them, with further fields."""
+    sizes = {name: getattr(recipe, name) for name in SPLITS} if split == "all" else {"clips": getattr(recipe, split)}
+    fields |= {name: value for name, value in asdict(recipe).items() if name not in ("cache", *SPLITS)}
+    fields = {"version": _VERSION, "espeak": metadata.version("espeakng-loader")} | fields | sizes
     return hashlib.sha256(json.dumps([kind, split, fields], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -395,7 +395,8 @@ class HipModel(HipPreTrainedModel):
 
         Args:
             inputs: {name: (batch, index, channels)}, with exactly the modalities of one of the datasets, in any order;
-                or a single tensor, if the model has a single modality. Values that are to be predicted are zeros.
+                or a single tensor, if the model has a single modality, which for "image" may be (batch, channels,
+                height, width). Values that are to be predicted are zeros.
 
         Returns:
             `last_hidden_state` (batch, groups * latents, channels): the latents of the last block.
@@ -432,6 +433,8 @@ class HipModel(HipPreTrainedModel):
         """Return the inputs as a dict in the order of their dataset; ValueError or TypeError where they do not fit."""
         sizes = self.config.sizes
         if isinstance(inputs, torch.Tensor) and len(sizes) == 1:
+            if inputs.ndim == 4 and IMAGE in sizes:
+                inputs = inputs.flatten(2).transpose(1, 2)
             inputs = dict.fromkeys(sizes, inputs)
         if not isinstance(inputs, Mapping):
             found = "nothing" if inputs is None else f"a {type(inputs).__name__}"

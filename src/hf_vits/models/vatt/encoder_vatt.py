@@ -4,6 +4,9 @@ Akbari et al., "VATT: Transformers for Multimodal Self-Supervised Learning from 
 arXiv 2104.11178, section 3; google-research/vatt, modeling/common/transformers.py.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -11,7 +14,7 @@ from transformers.activations import ACT2FN
 
 from ...layers.attention import SelfAttention
 from ...layers.mlp import MLP
-from ...layers.position import PositionEmbedding
+from ...layers.position import PositionEmbedding, interpolate_positions
 from ...layers.transformer import TransformerLayer
 from ...modeling import EncoderOutput, ForClassification, VitsPreTrainedModel
 from .configuration_vatt_encoder import VattEncoderConfig
@@ -221,12 +224,59 @@ class VattModalityModel(VattPreTrainedModel):
         return EncoderOutput(last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0])
 
 
+# Fields that decide what an encoder computes, but no shape of its weights.
+SAME_FIELDS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
+
+
+def shape_of(weights: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
+    """Return the shape of a weight, None if there is none of this name."""
+    return tuple(weights[name].shape) if name in weights else None
+
+
 class VattForClassification(ForClassification):
     """Mixin of classifiers with dropout on the pooled output."""
 
     def make_parts(self, config) -> None:
         super().make_parts(config)
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
+
+    @torch.no_grad()
+    def initialize_from(self, source: nn.Module) -> None:
+        """Copy, in place, the encoder of the classified modality from a trained model; position tables are resized.
+
+        Args:
+            source: VATT of this modality, or of all modalities with an encoder for each or a shared one. Heads are not
+                copied.
+
+        Raises:
+            ValueError: the source has no encoder of this modality, or one of other sizes.
+        """
+        base: Any = getattr(source, "model", source)
+        name = self.config.model_type.rpartition("_")[2]
+        part = getattr(base, f"{name}_model", base)
+        if part.config.model_type != self.config.model_type:
+            raise ValueError(
+                f"a {type(self).__name__} starts from VATT of {name} or of all modalities, got a "
+                f"{type(source).__name__}"
+            )
+        weights, encoder = part.state_dict(), base.encoder
+        if part is not base and encoder is not None:
+            weights |= encoder.state_dict(prefix="encoder.")
+        trained = dict(part.named_modules())
+        for prefix, module in self.model.named_modules():
+            if isinstance(module, PositionEmbedding) and prefix in trained:
+                old: Any = trained[prefix]
+                table = interpolate_positions(old.table, old.grid, module.grid, module.interpolation)
+                weights[f"{prefix}.table"] = table
+        own = self.model.state_dict()
+        wrong = [name for name in own.keys() | weights.keys() if shape_of(own, name) != shape_of(weights, name)]
+        fields = [field for field in SAME_FIELDS if getattr(part.config, field) != getattr(self.config, field)]
+        if wrong or fields:
+            raise ValueError(
+                f"the encoder of {name} to start from is another one than this: "
+                f"{', '.join(fields + sorted(wrong)[:5])} differ; choose the same sizes by the configuration"
+            )
+        self.model.load_state_dict(weights)
 
     def classify(self, outputs: EncoderOutput, labels: torch.Tensor | None = None, **kwargs):
         outputs.pooler_output = self.dropout(outputs["pooler_output"])

@@ -5,7 +5,7 @@ arXiv 2104.11178; google-research/vatt, modeling: backbones/multimodal.py, backb
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -271,6 +271,17 @@ class VattForPreTraining(VattPreTrainedModel):
     def get_text_features(self, *arguments, **kwargs) -> EncoderOutput:
         """As `VattModel.get_text_features`."""
         return self.model.get_text_features(*arguments, **kwargs)
+
+    def export(self, modality: Literal["video", "audio", "text"] = "video") -> Any:
+        """Return a copy of the encoder of a modality as a model of its own, with the transformer that may be shared.
+
+        It drops no tokens in training, as in the paper's fine-tuning.
+        """
+        part = getattr(self.model, f"{modality}_model")
+        model = type(part)(type(part.config).from_dict(part.config.to_dict() | {"kept_token_fraction": 1.0}))
+        encoder = {} if self.model.encoder is None else self.model.encoder.state_dict(prefix="encoder.")
+        model.load_state_dict(part.state_dict() | encoder)
+        return model.train(self.training)
 
     @can_return_tuple
     def forward(

@@ -15,6 +15,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
     PreTrainedConfig,
     PreTrainedModel,
+    ProcessorMixin,
 )
 
 from hf_vits import conversion
@@ -59,11 +60,25 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
             f"data.columns.label names several columns, but a {type(model).__name__} has one head; use a ViViT, "
             "which has a head per column"
         )
-    if unknown := [name for name in recipe.processor if not hasattr(processor, name)]:
+    return model, changed_processor(processor, recipe.processor)
+
+
+def changed_processor(processor: Any, changes: dict[str, Any]) -> Any:
+    """Return a processor with changed fields; of a joint one, changed fields of its parts.
+
+    Raises:
+        ValueError: it has no such field, or does not take the value.
+    """
+    if not changes:
+        return processor
+    is_joint = isinstance(processor, ProcessorMixin)
+    parts = {name: getattr(processor, name) for name in processor.get_attributes()} if is_joint else {}
+    if unknown := [name for name in changes if not (name in parts if is_joint else hasattr(processor, name))]:
         raise ValueError(f"model.processor: {type(processor).__name__} has no {', '.join(unknown)}")
     with _named("model.processor"):
-        changes = recipe.processor
-        return model, type(processor).from_dict(processor.to_dict() | changes) if changes else processor
+        if not is_joint:
+            return type(processor).from_dict(processor.to_dict() | changes)
+        return type(processor)(**parts | {name: changed_processor(parts[name], new) for name, new in changes.items()})
 
 
 @contextmanager

@@ -36,9 +36,11 @@ _MEASURES = (
     "eval_character_error_rate",
     "eval_knn_accuracy",
     "eval_knn_top5_accuracy",
+    "eval_sound_recall",
+    "eval_text_recall",
 )
 # Tasks whose models compute a loss of their own.
-_OWN_LOSS = ("automatic-speech-recognition", "pretraining")
+_OWN_LOSS = ("automatic-speech-recognition", "multimodal-pretraining", "pretraining")
 # Settings that are listed even where they are the defaults.
 _ALWAYS_LISTED = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
 

@@ -24,7 +24,7 @@ def load(name: str) -> Task:
         return importlib.import_module(f".{name.replace('-', '_')}", __package__).TASK
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        extra = "video" if name.startswith("video") else "audio"
+        extra = "video" if name.startswith("video") or package == "av" else "audio"
         raise ImportError(f"{name} needs the package {package}: pip install 'hf_vits[{extra}]'") from error
 
 
