@@ -248,7 +248,9 @@ def to_mono(samples: Any) -> torch.Tensor:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("the waveform has NaN or infinite samples; clean it first, for example with torch.nan_to_num")
     if max(-low, high) > _LOUDEST:
-        raise ValueError(f"the waveform has samples of up to {max(-low, high):g}; divide it by its full scale first")
+        raise ValueError(
+            f"expected samples from -1 to 1, got a waveform of up to {max(-low, high):g}; divide it by its full scale"
+        )
     return samples
 
 
