@@ -153,6 +153,8 @@ def test_wrong_fields_are_refused(fields, message):
 def test_wrong_thresholds_are_refused():
     with pytest.raises(ValueError, match="there are no thresholds"):
         model().adaptive(images(1))
+    with pytest.raises(ValueError, match="a single image needs a leading batch axis"):
+        model().adaptive(images(1)[0], [0.5, 0.5])
     with pytest.raises(ValueError, match="got 4 values"):
         model().adaptive(images(1), [0.5] * 4)
     with pytest.raises(ValueError, match="too small for the first split's patches of 14x14"):

@@ -431,6 +431,7 @@ class DvtForImageClassification(ForImageClassification, DvtPreTrainedModel):
             thresholds: confidence with which an image leaves, for each exit or for all but the last; None for
                 `config.exit_thresholds`.
         """
+        check_pixel_values(pixel_values, self.config.num_channels)
         limits = self.thresholds(thresholds).tolist()
         remaining = torch.arange(len(pixel_values), device=pixel_values.device)
         state, last = None, self.config.num_exits - 1
