@@ -24,6 +24,7 @@ from hf_vits.recipe import DataRecipe, Recipe
 
 from ..examples.image_augmentation import training_transform
 from ..examples.images import EvaluationImages, TrainingImages
+from ..examples.mixed_views import MixedViews
 from ..examples.selection import spaced_subset
 from ..examples.views import MaskedPatches, Views
 from ..loop.callbacks import FrozenLastLayer, TeacherTemperature, TeacherUpdate
@@ -64,7 +65,8 @@ class Pretraining(Task):
         return EvaluationImages(split, processor, image_mode(model))
 
     def collator(self, recipe: Recipe, model: Any, processor, splits: Splits) -> Callable:
-        return model.collator()
+        mixes = recipe.views is not None and (recipe.views.mixup or recipe.views.cutmix)
+        return MixedViews(model.collator(), recipe.views) if mixes else model.collator()
 
     def objective(self, recipe: Recipe) -> nn.Module:
         return nn.Identity()
@@ -140,6 +142,11 @@ def check_sections(recipe: Recipe, model: Any) -> None:
             raise ValueError(f"{type(model).__name__} {verb} section `{name}` in its recipe")
     if recipe.views is not None:
         model.check_number_of_views(recipe.views.num_global, recipe.views.num_local)
+        if (recipe.views.mixup or recipe.views.cutmix) and not model.takes_mixed_views:
+            raise ValueError(
+                f"views.mixup and views.cutmix are for EsViT with use_regions=False, this {type(model).__name__} "
+                "takes no mixed views"
+            )
 
 
 def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) -> list[TrainerCallback]:
