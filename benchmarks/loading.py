@@ -1,6 +1,6 @@
 """Loading of ViT-L/16: conversion of a file beside the peer's way, and `from_pretrained` beside transformers'.
 
-    python -m benchmarks.loading [--rounds N] [--size large|tiny] [--yaml FILE]
+    python -m benchmarks.loading [--rounds N] [--size large|tiny] [--folder FOLDER] [--yaml FILE]
 
 Every measurement is a process of its own that has imported everything, with one thread. The rounds are interleaved.
 The peer's way is `torch.load`, or safetensors' `load_file`, and `load_state_dict` into timm's model, which exists
@@ -150,14 +150,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=SIZES, default="large", help="default: %(default)s")
     parser.add_argument("--yaml", type=Path, help="file to write the table to")
     parser.add_argument("--measure", help="measure one task in this process and print the result as JSON")
-    parser.add_argument("--folder", type=Path, help="folder with the files, for --measure")
+    parser.add_argument("--folder", type=Path, help="folder for the files, which are kept; read if they are there")
     options = parser.parse_args(arguments)
     if options.measure:
         print(json.dumps(measure(options.measure, options.folder, options.size)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        write_files(Path(folder), options.size)
-        rows = compare(Path(folder), options.size, options.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        if not (folder / "ours").is_dir():
+            write_files(folder, options.size)
+        rows = compare(folder, options.size, options.rounds)
     if options.yaml:
         write(options.yaml, rows, options.size)
     sys.exit(any(row["cpu"]["ratio"] > row["limit"] or row["memory"] > MOST_MEMORY for row in rows))

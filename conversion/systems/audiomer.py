@@ -100,6 +100,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     head_dim = size(tensors, features, 1, 2)
     inferred |= found(
         hidden_sizes=widths,
+        kernel_size=size(tensors, "encoder.layers.0.conv.to_q.sep_conv.depthwise.weight", 2, 3),
         head_dim=head_dim,
         num_random_features=size(tensors, features, 0, 2),
         num_attention_heads=ratio(size(tensors, f"{first}to_q.weight", 0, 2), head_dim),

@@ -53,6 +53,7 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
         mlp_ratios=whole([ratio(size(tensors, mlp, 0, 2), size(tensors, mlp, 1, 2)) for mlp in mlps]),
         qkv_bias=has_bias(tensors, qkv),
     )
+    inferred |= infer_kernels(tensors, [f"{stage}blocks.0.attn.conv_proj_q.conv.weight" for stage in stages])
     if any(key.startswith("stage0.blocks.0.attn.") for key in tensors):
         kept = any(key.startswith(reduction) for key in tensors)
         inferred["key_value_projection"] = "convolution" if kept else "average"
@@ -76,13 +77,21 @@ def infer_stages(tensors: dict[str, torch.Tensor], embeddings: list[str]) -> dic
     )
 
 
+def infer_kernels(tensors: dict[str, torch.Tensor], convolutions: list[str]) -> dict:
+    """Return the sides of each stage's convolutions before queries, keys and values; None where all are 3."""
+    sides = whole([size(tensors, key, 3, 4) for key in convolutions])
+    return {} if sides is None else {"projection_kernel_sizes": None if set(sides) == {3} else sides}
+
+
 def infer_windowed(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict:
     """Return the fields of microsoft/esvit's CvT that its tensors, whose keys begin with `prefix`, record."""
     stages = [f"{prefix}stage{stage}." for stage in range(count_stages(tensors, prefix))]
     mlps = [f"{stage}1.layers.0.1.fn.net.0.weight" for stage in stages]
     attention = f"{prefix}stage0.1.layers.0.0.fn."
     rows = size(tensors, f"{attention}rel_pos_bias_table", 0, 2)
-    return infer_stages(tensors, [f"{stage}0.proj." for stage in stages]) | found(
+    inferred = infer_stages(tensors, [f"{stage}0.proj." for stage in stages])
+    inferred |= infer_kernels(tensors, [f"{stage}1.layers.0.0.fn.qkv.dw.weight" for stage in stages])
+    return inferred | found(
         window_size=(isqrt(rows) + 1) // 2 if rows else None,
         num_attention_heads=whole(
             [size(tensors, f"{stage}1.layers.0.0.fn.rel_pos_bias_table", 1, 2) for stage in stages]
@@ -174,7 +183,18 @@ FIELDS = {
 def from_transformers(model):
     """Return our model for a `CvtModel` or `CvtForImageClassification` of transformers; both use the exact GELU."""
     model_class, theirs = our_class(model, CLASSES), model.config
+    count = len(theirs.depth)
+    kernels = list(theirs.kernel_qkv[:count])
+    plain = {"qkv_projection_method": "dw_bn", "stride_q": 1, "padding_q": None, "padding_kv": None}
+    for name, value in plain.items():
+        expected = [kernel // 2 for kernel in kernels] if value is None else [value] * count
+        if list(getattr(theirs, name)[:count]) != expected:
+            raise ValueError(f"our CvT has {name}={expected} for kernel_qkv={kernels}, got {getattr(theirs, name)}")
+    if len(set(theirs.stride_kv[:count])) > 1:
+        raise ValueError(f"our CvT has one stride_kv for all stages, got {theirs.stride_kv}")
     fields = copy_fields(theirs, FIELDS) | {
+        "projection_kernel_sizes": None if set(kernels) == {3} else kernels,
+        "key_value_stride": theirs.stride_kv[0],
         "hidden_act": "gelu",
         "use_class_token": theirs.cls_token[-1],
         "drop_path_rate": theirs.drop_path_rate[-1],
@@ -186,10 +206,17 @@ def from_transformers(model):
 def to_transformers(model):
     """Return transformers' model for a CvT of ours; ValueError for what transformers' Cvt cannot express."""
     config = model.config
-    plain = {"window_size": None, "key_value_projection": "convolution", "key_value_stride": 2}
+    plain = {"window_size": None, "key_value_projection": "convolution"}
     check_expressible(config, plain | {"hidden_act": "gelu", "qkv_bias": True})
     fields = copy_fields(config, {theirs: ours for ours, theirs in FIELDS.items()})
     fields["mlp_ratio"] = [float(ratio) for ratio in fields["mlp_ratio"]]
+    count, kernels = len(config.depths), config.kernel_sizes
+    fields |= {"num_stages": count, "kernel_qkv": kernels, "stride_kv": [config.key_value_stride] * count}
+    fields |= {"padding_q": [kernel // 2 for kernel in kernels], "padding_kv": [kernel // 2 for kernel in kernels]}
+    same = {"stride_q": 1, "qkv_bias": True, "qkv_projection_method": "dw_bn"}
+    same |= {"drop_rate": float(config.hidden_dropout_prob)}
+    same |= {"attention_drop_rate": float(config.attention_probs_dropout_prob)}
+    fields |= {name: [value] * count for name, value in same.items()}
     earlier_stages = len(config.depths) - 1
     theirs = TransformersCvtConfig(
         **fields,

@@ -7,6 +7,7 @@ maps of all stages; its neck and heads are left out.
 """
 
 import re
+from math import isqrt
 
 import torch
 from PIL.Image import Resampling
@@ -81,6 +82,13 @@ def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     widths = whole([size(tensors, f"{stage}0.norm0.weight", 0, 1) for stage in stages])
     kernel = size(tensors, "cls_token.proj.weight", 3, 4)
     convolutions = {index for index in range(8) if f"patch_embed.proj.{index}.weight" in tensors}
+    tables = whole([size(tensors, f"{stage}0.attn.rel_pos", 1, 2) for stage in stages]) or []
+    windows = [(isqrt(positions) + 1) // 2 for positions in tables]
+    if len(set(windows)) > 1:
+        raise ValueError(
+            f"hf_vits has no such model: its stages have windows of different sizes, {windows}. A window holds the "
+            "local tokens of one regional token, which are equally many in all stages"
+        )
     mlp, qkv = size(tensors, "layers.0.block.0.mlp.fc1.weight", 0, 2), "layers.0.block.0.attn.qkv."
     return found(
         depths=whole([count(tensors, stage) for stage in stages]),

@@ -160,6 +160,26 @@ def test_swins_absolute_positions_and_patches_without_norm():
     torch.testing.assert_close(ours(pixel_values).logits, theirs(pixel_values), atol=1e-4, rtol=1e-4)
 
 
+def test_audiomers_kernels_are_read_from_the_file():
+    tensors = resized("audiomer/audiomer_m_sc20", {}, r"identity_layers")
+    tensors = {
+        key: torch.nn.functional.pad(value, (1, 1)) if key.endswith(".depthwise.weight") else value
+        for key, value in tensors.items()
+    }
+    model = convert("audiomer", "audiomer_m_sc20", tensors)
+    assert (model.config.kernel_size, model.config.use_residual) == (7, False)
+    with torch.no_grad():
+        assert model(torch.randn(1, 8192)).logits.isfinite().all()
+
+
+def test_windows_of_different_sizes_are_refused():
+    tensors = resized("regionvit/tiny_224_on_256", {}, r"layers\.2\.block\.[4-9]")
+    for key in [key for key in tensors if key.startswith("layers.2.") and key.endswith(".rel_pos")]:
+        tensors[key] = torch.zeros(len(tensors[key]), 27 * 27)
+    with pytest.raises(ValueError, match=r"windows of different sizes, \[7, 7, 14, 7\]"):
+        convert("regionvit", "regionvit_tiny_224", tensors)
+
+
 def test_heads_of_another_width_are_asked_for():
     tensors = resized("deit/deit_tiny_distilled_patch16_224", HALF)
     with pytest.raises(ValueError, match=r"hidden_size=96, the variant hidden_size=192.*num_attention_heads=\.\.\."):

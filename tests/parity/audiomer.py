@@ -6,7 +6,7 @@ import torch
 
 from hf_vits.conversion import convert
 from hf_vits.conversion.systems.audiomer import processor
-from hf_vits.models.audiomer.configuration_audiomer import KERNEL_SIZE, AudiomerConfig
+from hf_vits.models.audiomer.configuration_audiomer import AudiomerConfig
 from hf_vits.processing.resample import LOWPASS_FILTER_WIDTH, ROLLOFF
 
 from .golden import Case, Config
@@ -64,7 +64,7 @@ def check(config: Config, built: AudiomerConfig) -> None:
     """Compare what the file recorded of the model, and what every model here has, with the case's configuration."""
     config.check(
         config=[1, *built.hidden_sizes],
-        kernel_sizes=[KERNEL_SIZE] * len(built.hidden_sizes),
+        kernel_sizes=[built.kernel_size] * len(built.hidden_sizes),
         num_classes=built.num_labels,
         mlp_dim=built.hidden_sizes[-1],
         depth=1,

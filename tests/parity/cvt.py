@@ -51,9 +51,9 @@ def check(config: Config, built) -> None:
         CLS_TOKEN=[False] * (stages - 1) + [built.use_class_token],
         POS_EMBED=[False] * stages,
         QKV_PROJ_METHOD=[{"convolution": "dw_bn", "average": "avg"}[built.key_value_projection]] * stages,
-        KERNEL_QKV=[3] * stages,
-        PADDING_KV=[1] * stages,
+        KERNEL_QKV=built.kernel_sizes,
+        PADDING_KV=[size // 2 for size in built.kernel_sizes],
         STRIDE_KV=[built.key_value_stride] * stages,
-        PADDING_Q=[1] * stages,
+        PADDING_Q=[size // 2 for size in built.kernel_sizes],
         STRIDE_Q=[1] * stages,
     )

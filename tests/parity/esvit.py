@@ -79,8 +79,8 @@ def check_backbone(config: Config, built) -> None:
         "depth": built.depths,
         "mlp_ratio": built.mlp_ratios,
         "qkv_bias": [built.qkv_bias] * stages,
-        "kernel_qkv": [3] * stages,
-        "padding_qkv": [1] * stages,
+        "kernel_qkv": built.kernel_sizes,
+        "padding_qkv": [size // 2 for size in built.kernel_sizes],
     }
     config.check(**fields, **{name.upper(): value for name, value in fields.items()})
 

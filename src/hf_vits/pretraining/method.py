@@ -48,6 +48,11 @@ class PretrainingMethod:
         """
         return set()
 
+    @property
+    def takes_mixed_views(self) -> bool:
+        """Return whether `forward` takes `mixing`, the weights with which the views of images are mixed."""
+        return False
+
     def check_number_of_views(self, num_global: int, num_local: int) -> None:
         """Raise ValueError for numbers of global and local views that the method cannot take."""
 

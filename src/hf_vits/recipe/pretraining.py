@@ -33,6 +33,11 @@ class ViewsRecipe:
     grey: probability of a conversion to greyscale.
     blur: three probabilities of a Gaussian blur.
     solarize: three probabilities of inverting all levels of 128 and above.
+    mixup: alpha of MixUp of the views of two images, for EsViT without regions; 0: off.
+    cutmix: alpha of CutMix of them; 0: off.
+    mix_probability: probability that a view of two images is mixed, by MixUp or CutMix.
+    cutmix_probability: probability that they are mixed by CutMix, where both are on.
+    num_mixed: number of views, from the first global one, that are mixed.
     """
 
     num_global: int = positive(default=2)
@@ -47,6 +52,11 @@ class ViewsRecipe:
     grey: float = fraction(default=0.2)
     blur: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.5])
     solarize: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.0])
+    mixup: float = not_negative(default=0.0)
+    cutmix: float = not_negative(default=0.0)
+    mix_probability: float = fraction(default=1.0)
+    cutmix_probability: float = fraction(default=0.5)
+    num_mixed: int = positive(default=10)
 
     def validate_views(self):
         if self.num_global < 2:

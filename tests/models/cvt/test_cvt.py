@@ -1,5 +1,7 @@
 """What neither golden cases nor conformance show of CvT."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from transformers import CvtModel as TransformersCvtModel
 
 import hf_vits
 from hf_vits import CvtConfig, CvtForImageClassification
-from hf_vits.conversion import from_transformers, to_transformers
+from hf_vits.conversion import convert, from_transformers, to_transformers
 
 from ...support.hub import tiny_model
 
@@ -48,7 +50,8 @@ def test_fuse_folds_every_batch_norm():
 @pytest.mark.parametrize("their_class", [TransformersCvtModel, TransformersCvtForImageClassification])
 @torch.no_grad()
 def test_transformers_layout_goes_both_ways(their_class):
-    theirs = settled(their_class(TransformersCvtConfig(embed_dim=[16, 24, 32], num_heads=[1, 2, 4])))
+    kernels = {"kernel_qkv": [3, 5, 1], "padding_q": [1, 2, 0], "padding_kv": [1, 2, 0], "stride_kv": [1, 1, 1]}
+    theirs = settled(their_class(TransformersCvtConfig(embed_dim=[16, 24, 32], num_heads=[1, 2, 4], **kernels)))
     ours = from_transformers(theirs)
     back = to_transformers(ours)
     assert back.state_dict().keys() == theirs.state_dict().keys()
@@ -58,6 +61,59 @@ def test_transformers_layout_goes_both_ways(their_class):
     else:
         ours_last, their_last = ours(IMAGES).last_hidden_state[:, 1:], theirs(IMAGES).last_hidden_state
         torch.testing.assert_close(ours_last, their_last.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"padding_q": [0, 0, 0]}, "padding_q"),
+        ({"stride_q": [2, 2, 2]}, "stride_q"),
+        ({"stride_kv": [2, 2, 1]}, "one stride_kv for all stages"),
+        ({"qkv_projection_method": ["avg"] * 3}, "qkv_projection_method"),
+    ],
+)
+def test_projections_that_ours_lacks_are_refused(fields, message):
+    theirs = TransformersCvtModel(TransformersCvtConfig(embed_dim=[16, 24, 32], num_heads=[1, 2, 4], **fields))
+    with pytest.raises(ValueError, match=message):
+        from_transformers(theirs)
+
+
+@pytest.mark.parametrize("fields", [{}, {"window_size": 4, "use_class_token": False}], ids=["plain", "windows"])
+def test_kernels_are_read_from_the_file(fields):
+    """Of the authors' file, or of EsViT's."""
+    sizes = {"depths": [1, 1], "hidden_sizes": [16, 32], "num_attention_heads": [1, 2], "mlp_ratios": [2, 2]}
+    patches = {"patch_sizes": [7, 3], "patch_strides": [4, 2], "patch_paddings": [2, 1]}
+    model = CvtForImageClassification(CvtConfig(**sizes, **patches, projection_kernel_sizes=[5, 3], **fields))
+    tensors = {}
+    for key, value in model.state_dict().items():
+        if "window_size" in fields:
+            key = re.sub(r"^model\.embeddings\.", "stage0.0.", key.replace("embeddings.projection", "embeddings.proj"))
+            key = re.sub(r"^model\.stages\.(\d+)\.embeddings\.", r"stage\1.0.", key)
+            key = re.sub(r"^model\.stages\.(\d+)\.layers\.", r"stage\1.1.layers.", key)
+            names = {"attention.convolution.0": "0.fn.qkv.dw", "attention.convolution.1": "0.fn.qkv.bn"}
+            names |= {"attention.qkv": "0.fn.qkv.pw", "attention.projection": "0.fn.proj_out"}
+            names |= {"attention_norm": "0.norm", "mlp_norm": "1.norm", "mlp.up": "1.fn.net.0"}
+            names |= {"mlp.down": "1.fn.net.2", "model.norm": "norm", "classifier": "head"}
+        else:
+            key = re.sub(r"^model\.embeddings\.", "stage0.embeddings.", key)
+            key = re.sub(r"^model\.stages\.", "stage", key)
+            names = {"embeddings.projection": "patch_embed.proj", "embeddings.norm": "patch_embed.norm"}
+            names |= {"layers": "blocks", "attention_norm": "norm1", "mlp_norm": "norm2", "attention.": "attn."}
+            names |= {"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2", "attn.projection": "attn.proj"}
+            for name in ("query", "key", "value"):
+                names |= {f"attn.{name}_reduction.0": f"attn.conv_proj_{name[0]}.conv"}
+                names |= {f"attn.{name}_reduction.1": f"attn.conv_proj_{name[0]}.bn"}
+                names |= {"class_token": "cls_token"}
+            names |= {f"attn.{name}.": f"attn.proj_{name[0]}." for name in ("query", "key", "value")}
+            names |= {"model.norm": "norm", "classifier": "head"}
+        for ours, original in names.items():
+            key = key.replace(ours, original)
+        tensors[key] = value.detach()
+    system, variant = ("esvit", "cvt_tiny_window7") if fields else ("cvt", "cvt-13-224x224")
+    given = {"num_attention_heads": [1, 2], "patch_strides": [4, 2], "patch_paddings": [2, 1]} | fields
+    back = convert(system, variant, tensors, **given)
+    assert list(back.config.projection_kernel_sizes) == [5, 3]
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in back.state_dict().items())
 
 
 def test_an_activation_that_transformers_lacks_is_refused():
@@ -77,6 +133,7 @@ def test_keys_and_values_can_be_averages_of_windows():
     [
         ({"depths": [1, 2]}, "hidden_sizes needs one value per stage"),
         ({"num_attention_heads": [1, 5, 6]}, "multiple of its num_attention_heads"),
+        ({"projection_kernel_sizes": [3, 4, 3]}, "an odd number per stage"),
         ({"drop_path_rate": 1.0}, "drop_path_rate must lie in"),
     ],
 )

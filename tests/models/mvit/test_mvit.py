@@ -135,6 +135,19 @@ def test_widths_of_the_maps_follow_where_channels_are_widened():
     assert build(MvitBackbone, out_features=names, expand_in_attention=False).channels == [8, 16, 32, 32]
 
 
+@pytest.mark.parametrize("form", ["v2", "class token"])
+@torch.no_grad()
+def test_the_mean_can_be_pooled_before_the_norm(form):
+    model = MvitModel(MvitConfig(**SMALL, **FORMS[form], use_mean_pooling=True)).eval()
+    torch.nn.init.normal_(model.norm.bias)
+    pixel_values, norm = torch.randn(2, 3, 64, 64), model.norm
+    outputs = model(pixel_values)
+    model.norm = torch.nn.Identity()
+    tokens = model(pixel_values).last_hidden_state[:, model.config.num_prefix_tokens :]
+    torch.testing.assert_close(outputs.pooler_output, norm(tokens.mean(dim=1)))
+    assert not torch.allclose(outputs.pooler_output, norm(tokens).mean(dim=1), atol=1e-3)
+
+
 def test_clips_and_images_are_told_apart():
     with pytest.raises(ValueError, match=r"clips \(batch, frames, 3, height, width\).*pixel_values\[:, None\]"):
         build(**CLIPS)(pixels(64, 64))

@@ -7,7 +7,6 @@ from huggingface_hub.dataclasses import strict
 from ...configuration import VitsConfig
 
 # Sizes of every layer's convolutions (Audiomer/module.py).
-KERNEL_SIZE = 5
 QUERY_STRIDE = 2
 RESIDUAL_KERNEL_SIZE = 2
 # Zero padding at both ends of each layer's residual branch; there can be no more layers than values.
@@ -33,6 +32,7 @@ class AudiomerConfig(VitsConfig):
             stride) without inner residual connections; or "self", self-attention with residual connections and with
             biases in queries, keys and values. Released checkpoints are of type "self" (commit 6270ca27); they contain
             the convolution of the context, which is then not used.
+        kernel_size: of the convolutions for frames and context. The fixed padding of the residual branch fits 5.
         context_stride: stride of the convolution for the context; frames have a stride of 2.
         use_attention, use_squeeze_excitation, use_residual: False for the original's ablations.
         pooling: input of the classifier: the first frame, with learned "class_samples" before the waveform or without
@@ -43,7 +43,7 @@ class AudiomerConfig(VitsConfig):
 
     model_type = "hf_vits_audiomer"
     size_fields = ("hidden_sizes", "num_attention_heads", "head_dim", "num_random_features", "mlp_ratio")
-    size_fields += ("context_stride",)
+    size_fields += ("kernel_size", "context_stride")
     rate_fields = ("hidden_dropout_prob", "classifier_dropout_prob")
 
     hidden_sizes: list[int] | tuple[int, ...] = (4, 8, 8, 16, 16, 32, 32, 64, 64)
@@ -53,6 +53,7 @@ class AudiomerConfig(VitsConfig):
     mlp_ratio: int = 2
     hidden_act: str = "gelu"
     attention_type: Literal["cross", "self"] = "cross"
+    kernel_size: int = 5
     context_stride: int = 4
     use_attention: bool = True
     use_squeeze_excitation: bool = True
@@ -84,16 +85,21 @@ class AudiomerConfig(VitsConfig):
         """Remainder of legal lengths modulo `length_multiple`."""
         period = self.length_multiple
         # The first period may be too short for the kernel.
-        return next(length for length in range(period) if self.is_legal_length(length + KERNEL_SIZE * period))
+        return next(length for length in range(period) if self.is_legal_length(length + self.kernel_size * period))
+
+    def has_legal_length(self) -> bool:
+        """Return whether the model takes waveforms of any length."""
+        period = self.length_multiple
+        return any(self.is_legal_length(length + self.kernel_size * period) for length in range(period))
 
     def is_legal_length(self, num_samples: int) -> bool:
         """Return whether the model takes waveforms of `num_samples` samples."""
         length = num_samples + self.num_class_samples
-        if num_samples < 1 or length < KERNEL_SIZE:
+        if num_samples < 1 or length < self.kernel_size:
             return False
         for padding in RESIDUAL_PADDINGS[: self.num_hidden_layers]:
             # The convolution pads by kernel less stride, and one frame more at both ends.
-            frames = (length + 2 * (KERNEL_SIZE - QUERY_STRIDE) - KERNEL_SIZE) // QUERY_STRIDE + 3
+            frames = (length + 2 * (self.kernel_size - QUERY_STRIDE) - self.kernel_size) // QUERY_STRIDE + 3
             if self.use_residual and frames != length // RESIDUAL_KERNEL_SIZE + padding:
                 return False
             length = frames
@@ -113,9 +119,15 @@ class AudiomerConfig(VitsConfig):
                 f"hidden_sizes must have 1 to {len(RESIDUAL_PADDINGS)} values, one per layer, got "
                 f"hidden_sizes={self.hidden_sizes}"
             )
-        if self.context_stride >= KERNEL_SIZE:
+        if self.use_residual and self.kernel_size != type(self).kernel_size and not self.has_legal_length():
             raise ValueError(
-                f"context_stride must be below the kernel's {KERNEL_SIZE}, got context_stride={self.context_stride}"
+                f"with kernel_size={self.kernel_size} the residual branch is as long as the main branch for no input: "
+                "set use_residual=False"
+            )
+        if self.context_stride >= self.kernel_size:
+            raise ValueError(
+                f"context_stride must be below the kernel's {self.kernel_size}, got "
+                f"context_stride={self.context_stride}"
             )
 
 

@@ -27,7 +27,6 @@ from ...layers.performer import (
 )
 from ...modeling import ClassifierOutput, EncoderOutput, ForClassification, VitsPreTrainedModel, init_as_torch
 from .configuration_audiomer import (
-    KERNEL_SIZE,
     QUERY_STRIDE,
     RESIDUAL_KERNEL_SIZE,
     RESIDUAL_PADDINGS,
@@ -45,9 +44,9 @@ class AudiomerConvolution(nn.Module):
 
     def __init__(self, config: AudiomerConfig, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        padding = KERNEL_SIZE - stride
+        size = config.kernel_size
         self.convolution = nn.Sequential(
-            nn.Conv1d(in_channels, in_channels, KERNEL_SIZE, stride, padding, groups=in_channels, bias=False),
+            nn.Conv1d(in_channels, in_channels, size, stride, padding=size - stride, groups=in_channels, bias=False),
             nn.BatchNorm1d(in_channels),
             nn.Conv1d(in_channels, out_channels, 1, padding=1, bias=False),
         )

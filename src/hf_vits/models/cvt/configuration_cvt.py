@@ -20,6 +20,8 @@ class CvtConfig(VitsHierarchicalConfig):
         key_value_projection: downsampling of keys and values: a depth-wise "convolution" with batch norm, in which
             case queries have one too, or the "average" of each window.
         key_value_stride: stride of this downsampling.
+        projection_kernel_sizes: side of the convolutions, or averages, before queries, keys and values, an odd number
+            per stage; None for 3.
         window_size: side of the attention windows in tokens, as in EsViT; None for global attention. With windows, one
             convolution precedes queries, keys and values; `key_value_projection` and `key_value_stride` are not used.
         use_relative_position_bias: whether the attention in windows has a learned bias per head and offset; on a
@@ -51,6 +53,7 @@ class CvtConfig(VitsHierarchicalConfig):
     qkv_bias: bool = True
     key_value_projection: Literal["convolution", "average"] = "convolution"
     key_value_stride: int = 2
+    projection_kernel_sizes: list[int] | tuple[int, ...] | None = None
     window_size: int | None = None
     use_relative_position_bias: bool = False
     use_class_token: bool = True
@@ -64,9 +67,20 @@ class CvtConfig(VitsHierarchicalConfig):
     def num_prefix_tokens(self) -> int:
         return int(self.use_class_token)
 
+    @property
+    def kernel_sizes(self) -> list[int]:
+        """Side of the convolutions before queries, keys and values, per stage."""
+        sizes = self.projection_kernel_sizes
+        return [3] * len(self.depths) if sizes is None else list(sizes)
+
     def check(self) -> None:
         super().check()
         self.check_heads()
+        if len(self.kernel_sizes) != len(self.depths) or any(size < 1 or size % 2 == 0 for size in self.kernel_sizes):
+            raise ValueError(
+                "projection_kernel_sizes needs an odd number per stage, so that maps keep their size, got "
+                f"{self.projection_kernel_sizes} for depths={self.depths}"
+            )
         if self.window_size is not None and self.use_class_token:
             raise ValueError(
                 f"a class token is in no window: window_size={self.window_size} needs use_class_token=False"

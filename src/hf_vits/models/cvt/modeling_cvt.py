@@ -45,14 +45,15 @@ class CvtAttention(Attention):
         hidden_size = config.hidden_sizes[stage]
         super().__init__(config, hidden_size**-0.5, config.attention_probs_dropout_prob)
         self.num_heads = config.num_attention_heads[stage]
-        stride = config.key_value_stride
+        stride, kernel_size = config.key_value_stride, config.kernel_sizes[stage]
         if config.key_value_projection == "convolution":
-            self.query_reduction = ConvNorm(hidden_size, hidden_size, 3, groups=hidden_size)
-            self.key_reduction = ConvNorm(hidden_size, hidden_size, 3, stride, groups=hidden_size)
-            self.value_reduction = ConvNorm(hidden_size, hidden_size, 3, stride, groups=hidden_size)
+            self.query_reduction = ConvNorm(hidden_size, hidden_size, kernel_size, groups=hidden_size)
+            self.key_reduction = ConvNorm(hidden_size, hidden_size, kernel_size, stride, groups=hidden_size)
+            self.value_reduction = ConvNorm(hidden_size, hidden_size, kernel_size, stride, groups=hidden_size)
         else:
             self.query_reduction = nn.Identity()
-            self.key_reduction = self.value_reduction = nn.AvgPool2d(3, stride, padding=1, ceil_mode=True)
+            average = nn.AvgPool2d(kernel_size, stride, padding=kernel_size // 2, ceil_mode=True)
+            self.key_reduction = self.value_reduction = average
         self.query = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.key = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.value = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
@@ -98,7 +99,7 @@ class CvtWindowAttention(SelfAttention):
         )
         self.scaling = hidden_size**-0.5
         self.window_size = config.window_size
-        self.convolution = ConvNorm(hidden_size, hidden_size, 3, groups=hidden_size)
+        self.convolution = ConvNorm(hidden_size, hidden_size, config.kernel_sizes[stage], groups=hidden_size)
         self.position_bias = None
         if config.use_relative_position_bias:
             self.position_bias = RelativePositionBias((self.window_size,) * 2, config.num_attention_heads[stage])

@@ -23,6 +23,8 @@ class MvitConfig(VitsHierarchicalConfig):
         mlp_ratio: intermediate channels of the MLP divided by the attention's channels.
         pooling_norm_eps: epsilon of the norms after pooling; 1e-5 in the first release of MViT.
         use_class_token: whether there is a class token, which is then pooled instead of the mean.
+        use_mean_pooling: whether the mean of the tokens without the class token is pooled, and then normalised
+            (SlowFast, MVIT.USE_MEAN_POOLING). No checkpoint records it.
         position_embedding_type: "relative", decomposed relative positions in every attention score; or "absolute", a
             table added to the tokens, for clips a spatial and a temporal table.
         expand_in_attention: whether channels increase in the attention of a stage's first layer, instead of in the MLP
@@ -63,6 +65,7 @@ class MvitConfig(VitsHierarchicalConfig):
     layer_norm_eps: float = 1e-6
     pooling_norm_eps: float = 1e-6
     use_class_token: bool = False
+    use_mean_pooling: bool = False
     position_embedding_type: Literal["relative", "absolute"] = "relative"
     expand_in_attention: bool = True
     pooling_kernel_size: list[int] | tuple[int, ...] | None = (3, 3)

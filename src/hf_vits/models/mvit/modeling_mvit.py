@@ -269,7 +269,7 @@ class MvitPreTrainedModel(VitsHierarchicalPreTrainedModel):
 
 
 class MvitModel(MvitPreTrainedModel):
-    """MViT encoder. `pooler_output` is the class token, or the mean of the tokens where there is none.
+    """MViT encoder. `pooler_output` is the class token, or the mean of the tokens, see `config.use_mean_pooling`.
 
     Args:
         add_pooling_layer: whether the final norm exists and `pooler_output` is computed.
@@ -298,7 +298,11 @@ class MvitModel(MvitPreTrainedModel):
         hidden_states, prefix = self.embeddings(pixel_values)
         for stage in self.stages:
             hidden_states, prefix = stage(hidden_states, prefix, **kwargs)
-        return self.normed_and_pooled(torch.cat([prefix, to_tokens(hidden_states)], dim=1))
+        tokens = to_tokens(hidden_states)
+        outputs = self.normed_and_pooled(torch.cat([prefix, tokens], dim=1))
+        if self.config.use_mean_pooling and self.norm is not None:
+            outputs.pooler_output = self.norm(tokens.mean(dim=1))
+        return outputs
 
 
 class MvitForImageClassification(ForImageClassification, MvitPreTrainedModel):

@@ -145,6 +145,10 @@ class EsViTForPreTraining(SelfDistillationModel):
             loss, logged = self.objective(logits, teacher_logits, mixing)
         return EsViTOutput(loss=loss, logits=logits, teacher_logits=teacher_logits, **logged)
 
+    @property
+    def takes_mixed_views(self) -> bool:
+        return not self.config.use_regions
+
     def picture(self, pixel_values: torch.Tensor) -> list[Column]:
         """Return the principal components of the teacher's patch features."""
         return component_columns(self.teacher.backbone, pixel_values)

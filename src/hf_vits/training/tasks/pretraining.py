@@ -25,6 +25,7 @@ from hf_vits.recipe import DataRecipe, Recipe
 
 from ..examples.image_augmentation import training_transform
 from ..examples.images import EvaluationImages, TrainingImages
+from ..examples.mixed_views import MixedViews
 from ..examples.selection import spaced_subset
 from ..examples.views import MaskedPatches, PriorsOfViews, Views
 from ..loop.callbacks import FrozenLastLayer, TeacherTemperature, TeacherUpdate
@@ -69,7 +70,8 @@ class Pretraining(Task):
         return EvaluationImages(split, processor, image_mode(model))
 
     def collator(self, recipe: Recipe, model: Any, processor, splits: Splits) -> Callable:
-        return model.collator()
+        mixes = recipe.views is not None and (recipe.views.mixup or recipe.views.cutmix)
+        return MixedViews(model.collator(), recipe.views) if mixes else model.collator()
 
     def objective(self, recipe: Recipe) -> nn.Module:
         return nn.Identity()
@@ -150,6 +152,11 @@ def check_sections(recipe: Recipe, model: Any) -> None:
         if model.needs_view_boxes and recipe.views.flip:
             raise ValueError(f"{type(model).__name__} needs views that are not flipped: set views.flip to 0")
         model.check_number_of_views(recipe.views.num_global, recipe.views.num_local)
+        if (recipe.views.mixup or recipe.views.cutmix) and not model.takes_mixed_views:
+            raise ValueError(
+                f"views.mixup and views.cutmix are for EsViT with use_regions=False, this {type(model).__name__} "
+                "takes no mixed views"
+            )
 
 
 def teacher_callbacks(recipe: Recipe, model: PreTrainedModel, total_steps: int) -> list[TrainerCallback]:
