@@ -203,7 +203,10 @@ def our_esvit(sizes: Sizes) -> Step:
 
 
 def our_leopart(sizes: Sizes) -> Step:
-    model = LeopartForPreTraining(LeopartConfig(backbone_config=our_backbone(sizes), queue_length=0)).train()
+    # Views of the tests have too few patches for a foreground.
+    region = "foreground" if sizes.image_size >= 64 else "all"
+    config = LeopartConfig(backbone_config=our_backbone(sizes), queue_length=0, region=region)
+    model = LeopartForPreTraining(config).train()
     global_boxes, crop_boxes = sizes.overlaps()
     inputs = sizes.views() | {"global_boxes": global_boxes, "crop_boxes": crop_boxes}
     optimizer = optimizer_of(model)
