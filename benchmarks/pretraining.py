@@ -4,11 +4,11 @@
         [--dtype DTYPE] [--json FILE] [--seconds S]
 
 DIR has clones of the originals, as DIR/facebookresearch/dino. A method without a clone is measured beside its other
-peers, or left out. Models are ViT-S/16 at 224 pixels (EsViT: Swin-T), by default on the CPU in float32; bfloat16 is
-by autocast. A step is forward, backward, clipping of each gradient if the method clips, fused AdamW, and the update
-of the teacher. All use the same optimizer and the same sizes of views and masks. Contestants run in interleaved rounds
-in this process; their peak memory is measured in child processes. The last row is the encoder of MAE, on the visible
-quarter of the patches beside all patches. Rows:
+peers, or left out. Models are ViT-S/16 at 224 pixels (EsViT: Swin-T, SFC: ResNet-18), by default on the CPU in
+float32; bfloat16 is by autocast. A step is forward, backward, clipping of each gradient if the method clips, fused
+AdamW, and the update of the teacher. All use the same optimizer and the same sizes of views and masks. Contestants run
+in interleaved rounds in this process; their peak memory is measured in child processes. The last row is the encoder of
+MAE, on the visible quarter of the patches beside all patches. Rows:
 
     method                      the case
     ours_ms, peers_ms           median milliseconds per step, of the peers {peer: milliseconds}
