@@ -158,6 +158,20 @@ HARMLESS = [
     (LightningCallback, "pytorch_lightning.callbacks.early_stopping.EarlyStopping"),
 ]
 
+# {class of a storage in a pickle: dtype of its numbers}
+STORAGES = {
+    "BFloat16Storage": torch.bfloat16,
+    "HalfStorage": torch.float16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "BoolStorage": torch.bool,
+    "ByteStorage": torch.uint8,
+    "CharStorage": torch.int8,
+    "ShortStorage": torch.int16,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+}
+
 
 class ScriptModule:
     """A module of a TorchScript archive, of which only the attributes are kept."""
@@ -175,8 +189,8 @@ class ScriptUnpickler(pickle.Unpickler):
             return ScriptModule
         if module == "torch.jit._pickle" and name.startswith(("build_", "restore_type_tag")):
             return lambda value, *types: value
-        if module == "torch" and name.endswith("Storage") and hasattr(torch, name):
-            return getattr(torch, name).dtype
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
         known = {("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor, ("collections", "OrderedDict"): dict}
         if (module, name) not in known:
             raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")

@@ -47,6 +47,9 @@ def test_important_patches_tend_to_stay_visible():
     assert torch.equal(order.sort(dim=1).values, torch.arange(16).expand(2000, -1))
     seen = torch.bincount(order[:, :4].flatten(), minlength=16) / 2000
     assert seen[12:].mean() > 2 * seen[:8].mean() > 0
+    weights = torch.rand(5, 16, generator=torch.Generator().manual_seed(2))
+    expected = torch.multinomial(weights, 16, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(semantic_order(weights, torch.Generator().manual_seed(3)), expected)
     # Weights of zero, to which attention underflows, come last.
     assert semantic_order(torch.tensor([[0.0, 1.0, 0.0]]))[0, 0] == 1
 

@@ -44,6 +44,19 @@ MODELS = {
             "decoder_intermediate_size": 32,
         },
     },
+    "milan": {
+        "system": "milan",
+        "variant": "mae_vit_base_patch16",
+        "config": {
+            "backbone_config": {name: value for name, value in BACKBONE.items() if name != "encoder_stride"},
+            "target_config": {"model_type": "hf_vits_deit"} | BACKBONE,
+            "decoder_hidden_size": 16,
+            "decoder_num_hidden_layers": 1,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 32,
+        },
+    },
+    "span": {"system": "span", "variant": "vit_small_patch16_full", "config": HEAD | {"backbone_config": BACKBONE}},
     "dino": {"system": "dino", "variant": "vit_small_patch16_full", "config": HEAD | {"backbone_config": BACKBONE}},
     "ibot": {
         "system": "ibot",
@@ -82,8 +95,10 @@ def tiny(method, directory, **changes):
         },
         "output": {"directory": str(directory)},
     }
-    if method != "mae":
+    if method not in ("mae", "milan"):
         recipe |= {"views": VIEWS, "momentum_teacher": TEACHER}
+    if method == "span":
+        recipe["priors"] = {"statistic": "mean", "fractions": [0.2, 0.5]}
     if method == "ibot":
         recipe["masks"] = {}
     return changed(recipe, changes)
@@ -242,6 +257,8 @@ def test_views_are_of_the_sizes_asked_for_and_repeat(tmp_path):
         ("mae", {"views": {}}, "MAEForPreTraining takes no section `views`"),
         ("ibot", {"masks": None}, "IBOTForPreTraining needs section `masks`"),
         ("attmask", {"masks": {}}, "IBOTForPreTraining takes no section `masks`"),
+        ("span", {"priors": None}, "SPANForPreTraining needs section `priors`"),
+        ("dino", {"priors": {"statistic": "mean"}}, "DINOForPreTraining takes no section `priors`"),
         ("ibot", {"masks": {"ratios": [0.5]}}, r"masks.spreads .* \[0.0, 0.2\] for \[0.5\]"),
         ("dino", {"momentum_teacher": None}, "needs section `momentum_teacher`"),
         ("dino", {"views": {"num_global": 1}}, "two or more are needed, got 1"),

@@ -64,7 +64,9 @@ def semantic_order(importance: Tensor, generator: torch.Generator | None = None)
     weights = importance.float()
     # A weight of zero, to which softmax underflows, could not be drawn.
     weights = weights.clamp(min=torch.finfo(weights.dtype).tiny)
-    return torch.multinomial(weights, weights.shape[1], generator=generator)
+    # As torch.multinomial draws without replacement, in operations that a run can divide among processes.
+    waits = torch.empty_like(weights).exponential_(generator=generator)
+    return (weights / waits).argsort(dim=1, descending=True)
 
 
 def kept_patches(num_patches: int, ratio: float) -> int:

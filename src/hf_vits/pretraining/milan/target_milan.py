@@ -40,6 +40,13 @@ class ClipAttention(LastAttention):
         self.key = output.unflatten(-1, (self.layer.num_heads, -1)).transpose(1, 2)
 
 
+class FrozenQuickGELU(nn.Module):
+    """QuickGELU, x * sigmoid(1.702 x), in one kernel and in place, for networks that are not trained."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return nn.functional.silu(features * 1.702, inplace=True).mul_(1 / 1.702)
+
+
 def make_target(config: MILANConfig) -> PreTrainedModel | None:
     """Return the target network of a configuration, without trained weights; None if it has none.
 
@@ -52,6 +59,9 @@ def make_target(config: MILANConfig) -> PreTrainedModel | None:
         clip_class = CLIPVisionModelWithProjection if config.project_target else AutoModel
         from_config = getattr(clip_class, "_from_config", None) or clip_class.from_config
         network = from_config(config.target_config)
+        if config.target_config.hidden_act == "quick_gelu":
+            for layer in getattr(network, "vision_model", network).encoder.layers:
+                layer.mlp.activation_fn = FrozenQuickGELU()
     else:
         network = AutoModel.from_config(config.target_config)
         if config.masking == "semantic" and class_attention_layer(network) is None:

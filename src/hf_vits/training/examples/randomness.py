@@ -100,5 +100,5 @@ class PartOfBatch(TorchDispatchMode):
         return parts[:, self.part].flatten(0, 1)
 
 
-_DRAW_IN_PLACE = {aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default}
+_DRAW_IN_PLACE = {aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default, aten.exponential_.default}
 _DRAW_NEW = {aten.rand.default, aten.rand.generator, aten.randn.default, aten.randn.generator}
