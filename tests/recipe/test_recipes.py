@@ -85,7 +85,9 @@ def test_recipe_cites_its_source():
     for path in FILES:
         header = path.read_text().splitlines()[0]
         assert header.startswith("# "), path
-        ours = any(name in path.stem for name in ("demo", "digit", "fashion", "moving", "scenes", "speaking", "spoken"))
+        ours = any(
+            name in path.stem for name in ("demo", "digit", "fashion", "moving", "scenes", "speaking", "spoken")
+        )
         assert ours or "arXiv" in path.read_text(), path
 
 

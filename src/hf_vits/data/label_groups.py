@@ -85,6 +85,21 @@ def most_probable(config: PreTrainedConfig, probabilities: Tensor, count: int) -
     ]
 
 
+def predicted_labels(config: PreTrainedConfig, probabilities: Tensor) -> list[str] | None:
+    """Return the labels whose probability reaches their threshold; None for a model that predicts one class.
+
+    The thresholds are `config.label_thresholds`, 0.5 where there are none.
+
+    Args:
+        probabilities: (classes,), as `class_probabilities` returns them.
+    """
+    if config.problem_type != "multi_label_classification":
+        return None
+    thresholds = getattr(config, "label_thresholds", None) or [0.5] * len(probabilities)
+    pairs = zip(probabilities.tolist(), thresholds, strict=True)
+    return [config.id2label[index] for index, (score, least) in enumerate(pairs) if score >= least]
+
+
 def most_probable_of_heads(
     config: PreTrainedConfig, probabilities: Tensor, count: int
 ) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Accuracy of a trained classifier."""
+"""Accuracy of a trained classifier, or its scores where several classes of an input may be true."""
 
 import argparse
 from pathlib import Path
@@ -31,6 +31,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     from transformers import EvalPrediction
 
+    from hf_vits.data.label_columns import is_multi_label
     from hf_vits.data.label_groups import heads_of
     from hf_vits.evaluation.accuracy import accuracy_metrics, confusion
     from hf_vits.figures.runs import draw_confusion
@@ -41,9 +42,18 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     model, processor = load_with(task.auto_processor, args.model)
     recipe = load_recipe_of(args.data)
     name, class_names, splits = load_data(args, task, recipe)
-    labels = labels_of_model(model.config, class_names)[np.concatenate([split.labels for split in splits])]
+    order, labels = labels_of_model(model.config, class_names), np.concatenate([split.labels for split in splits])
+    several = is_multi_label(labels)
+    if several != (model.config.problem_type == "multi_label_classification"):
+        kinds = ["one class", "several labels"]
+        raise ValueError(
+            f"{args.model} predicts {kinds[not several]} of each {task.noun}, but the data have {kinds[several]}"
+        )
+    labels = multi_label_of_model(labels, order, model.config.num_labels) if several else order[labels]
     datasets = [task.final_set(recipe, model, processor, split) for split in splits]
     batch_size = max(args.batch_size // _IMAGES_PER_VIDEO, 1) if task.noun == "video" else args.batch_size
+    if several:
+        return several_labels(args, name, task, model, (processor, datasets, labels, batch_size))
     rankings, losses = rank_all(task, model, processor, datasets, labels, batch_size)
     heads = heads_of(model.config)
     matrix = confusion(rankings, labels, model.config.num_labels, heads)
@@ -59,6 +69,51 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "labels": names,
         "confusion_matrix": np.asarray(matrix).tolist(),
     }
+
+
+def several_labels(args: argparse.Namespace, name: str, task, model, inputs: tuple) -> dict[str, Any]:
+    """Return the scores of a model of several labels, and of each label; draw their average precision with --figure.
+
+    Args:
+        name: of the data.
+        inputs: processor, datasets, labels (inputs, classes) and batch size, as for `rank_all`.
+    """
+    import numpy as np
+    from transformers import EvalPrediction
+
+    from hf_vits.evaluation.multi_label import multi_label_metrics, of_each_class
+    from hf_vits.figures.runs import draw_precisions
+
+    labels = inputs[2]
+    probabilities, losses, known = rank_all(task, model, *inputs)
+    thresholds = np.asarray(getattr(model.config, "label_thresholds", None) or 0.5)
+    rows = of_each_class(probabilities, labels, known, thresholds)
+    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    if args.figure:
+        args.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_precisions(rows, names, args.figure)
+    prediction = EvalPrediction(predictions=(probabilities, losses, known), label_ids=labels)
+    return {
+        "model": args.model,
+        "data": name,
+        f"{task.noun}s": len(labels),
+        **multi_label_metrics(prediction, thresholds),
+        "scores": [{"label": label, **row} for label, row in zip(names, rows, strict=True)],
+    }
+
+
+def multi_label_of_model(labels, order, num_labels: int):
+    """Return labels (inputs, classes of the model), NaN for classes that the data lack.
+
+    Args:
+        labels: (inputs, classes of the data).
+        order: the model's class for each of the data's.
+    """
+    import numpy as np
+
+    found = np.full((len(labels), num_labels), np.nan, dtype=np.float32)
+    found[:, order] = labels
+    return found
 
 
 def task_of(source: str) -> Any:
@@ -95,25 +150,30 @@ def labels_of_model(config, class_names: list[str]):
 
 
 def rank_all(task, model, processor, datasets, labels, batch_size: int):
-    """Return the most probable classes (inputs, at most 5) and cross-entropy (inputs,) of all inputs of datasets."""
+    """Return the most probable classes (inputs, at most 5) and cross-entropy (inputs,) of all inputs of datasets.
+
+    Of several labels return what `evaluation.multi_label.score` does.
+    """
     import torch
     from torch.utils.data import ConcatDataset, DataLoader
     from tqdm import tqdm
 
     from hf_vits.data.label_groups import heads_of
     from hf_vits.evaluation.accuracy import rank
+    from hf_vits.evaluation.multi_label import score
     from hf_vits.training.loop.trainer import features_of
 
     loader = DataLoader(ConcatDataset(datasets), batch_size=batch_size, collate_fn=task.evaluation_collator(processor))
     truth = torch.from_numpy(labels).split(batch_size)
-    rankings, losses = [], []
+    several, found = labels.ndim == 2 and labels.dtype.kind == "f", []
     with torch.inference_mode():
         for batch, true in zip(tqdm(loader, "Evaluating", unit="batch", disable=None), truth, strict=True):
             features = {name: to_model(value, model) for name, value in features_of(batch).items()}
-            ranking, loss = rank(task.logits(model, processor, features).float().cpu(), true, heads_of(model.config))
-            rankings.append(ranking)
-            losses.append(loss)
-    return torch.cat(rankings).numpy(), torch.cat(losses).numpy()
+            logits = task.logits(model, processor, features).float().cpu()
+            known = features.get("known_labels")
+            states = None if known is None else known.float().cpu()
+            found.append(score(logits, true, states) if several else rank(logits, true, heads_of(model.config)))
+    return tuple(torch.cat(parts).numpy() for parts in zip(*found, strict=True))
 
 
 def to_model(value, model):
@@ -124,6 +184,11 @@ def to_model(value, model):
 def show(result: dict[str, Any]) -> None:
     from ..tables import print_facts, print_table
 
+    if "scores" in result:
+        print_facts((name, value) for name, value in result.items() if name != "scores")
+        columns = ("label", "positives", "threshold", "average_precision", "precision", "recall", "f1")
+        print_table(columns, [tuple(row.get(name, "") for name in columns) for row in result["scores"]])
+        return
     labels, matrix = result["labels"], result["confusion_matrix"]
     print_facts((name, value) for name, value in result.items() if name not in ("labels", "confusion_matrix"))
     if len(labels) <= _MOST_SHOWN_CLASSES:

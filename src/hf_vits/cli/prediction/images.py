@@ -11,7 +11,7 @@ from tqdm import tqdm
 from hf_vits.data.images import IMAGES as MEDIA
 from hf_vits.data.images import image_mode
 from hf_vits.data.known_labels import known_states
-from hf_vits.data.label_groups import class_probabilities, most_probable
+from hf_vits.data.label_groups import class_probabilities, most_probable, predicted_labels
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.processing.opening import open_image
 
@@ -21,7 +21,10 @@ _MOST_DRAWN = 48
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
-    """Return {file, predictions: [{label, score}, ...]} per image; draw the first ones with --figure."""
+    """Return {file, predictions: [{label, score}, ...]} per image; draw the first ones with --figure.
+
+    Where several labels may be true, `labels` are those whose score reaches their threshold.
+    """
     model, processor = load_classifier(args.model)
     states = known_states(model, args.known) if args.known else None
     predictions = list(classify(model, processor, paths, args.top_k, args.batch_size, states))
@@ -52,7 +55,9 @@ def classify(
             left = [{}] * len(batch) if exits is None else [{"exit": index + 1} for index in exits.tolist()]
             rows = class_probabilities(model.config, outputs.logits)
             for path, scores, more in zip(batch, rows, left, strict=True):
-                yield {"file": str(path), "predictions": most_probable(model.config, scores, top_k), **more}
+                row = {"file": str(path), "predictions": most_probable(model.config, scores, top_k), **more}
+                labels = predicted_labels(model.config, scores)
+                yield row if labels is None else row | {"labels": labels}
             bar.update(len(batch))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig
 
-from hf_vits.data.label_groups import most_probable, most_probable_of_heads
+from hf_vits.data.label_groups import most_probable, most_probable_of_heads, predicted_labels
 
 
 def window_starts(total: int, length: int) -> list[int]:
@@ -30,11 +30,14 @@ def describe(
     Returns:
         predictions: [{label, score}, ...], the best classes of the mean over the windows; for a model with several
             heads, combinations of their classes.
+        labels: those whose score reaches their threshold, where several may be true.
         heads: {name: [{label, score}, ...]}, for a model with several heads.
         windows: [{start, end, label, score}, ...], the best class of each window, if there are several.
     """
     mean = scores.mean(dim=0)
     described: dict[str, Any] = {"predictions": most_probable(config, mean, top_k)}
+    if (labels := predicted_labels(config, mean)) is not None:
+        described["labels"] = labels
     if heads := most_probable_of_heads(config, mean, top_k):
         described["heads"] = heads
     if len(spans) > 1:

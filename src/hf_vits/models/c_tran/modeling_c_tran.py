@@ -140,10 +140,10 @@ class CTranEmbeddings(nn.Module):
                 f"{tuple(pixel_values.shape[-2:])}"
             )
 
-    def label_tokens(self, batch_size: int, known_labels: torch.Tensor | None) -> torch.Tensor:
-        """Return the tokens of the labels: (batch, num_labels, hidden_size)."""
-        table = self.label_embedding
-        tokens = table(torch.arange(table.num_embeddings, device=table.weight.device))
+    def label_tokens(self, pixel_values: torch.Tensor, known_labels: torch.Tensor | None) -> torch.Tensor:
+        """Return the tokens of the labels of images: (batch, num_labels, hidden_size)."""
+        batch_size, table = pixel_values.shape[0], self.label_embedding
+        tokens = table(torch.arange(table.num_embeddings, device=pixel_values.device))
         if self.state_embedding is None:
             return tokens.expand(batch_size, -1, -1)
         expected = (batch_size, table.num_embeddings)
@@ -173,7 +173,7 @@ class CTranEmbeddings(nn.Module):
         feature_map = self.dropout(feature_map)
         if self.projection is not None:
             feature_map = self.projection(feature_map)
-        labels = self.label_tokens(len(pixel_values), known_labels)
+        labels = self.label_tokens(pixel_values, known_labels)
         return self.norm(torch.cat([labels, to_tokens(feature_map)], dim=1)), auxiliary_logits
 
 
