@@ -12,12 +12,12 @@ import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
 
-from hf_vits.models.patch_selection.configuration_nts_net import NtsNetConfig
-from hf_vits.models.patch_selection.configuration_patch_cnn import PatchCnnConfig
-from hf_vits.models.patch_selection.configuration_patch_selection import PatchSelectionConfig, normalization_steps
-from hf_vits.models.patch_selection.modeling_nts_net import NtsNetForImageClassification
-from hf_vits.models.patch_selection.modeling_patch_cnn import PatchCnnForImageClassification
-from hf_vits.models.patch_selection.modeling_patch_selection import PatchSelectionForImageClassification
+from hf_vits.models.patch_topk.configuration_nts_net import NtsNetConfig
+from hf_vits.models.patch_topk.configuration_patch_cnn import PatchCnnConfig
+from hf_vits.models.patch_topk.configuration_patch_selection import PatchSelectionConfig, normalization_steps
+from hf_vits.models.patch_topk.modeling_nts_net import NtsNetForImageClassification
+from hf_vits.models.patch_topk.modeling_patch_cnn import PatchCnnForImageClassification
+from hf_vits.models.patch_topk.modeling_patch_selection import PatchSelectionForImageClassification
 
 from ..shared.flax import torch_layout
 from ..shared.inference import count, found, size
@@ -226,7 +226,7 @@ def patch_selection_names(config: PatchSelectionConfig) -> dict[str, str]:
         rf"{place}Transformer_0\.cls_token": "model.aggregation.class_token",
         rf"{place}Transformer_0\.": "model.aggregation.",
         rf"{place}classification_dense1\.": "model.projection.",
-        rf"{place}sigma_mutiplier": "model.sigma_multiplier",
+        rf"{place}sigma_mutiplier": "model.perturbed.sigma_multiplier",
         r"^final\.": "classifier.",
         **LAYERS,
     }
@@ -244,7 +244,7 @@ def nts_net_names(config: NtsNetConfig) -> dict[str, str]:
     return names | {
         rf"{place}scale_ratio_position_encodings": "model.proposal.transformer.position",
         rf"{place}Transformer_0\.": "model.proposal.transformer.",
-        r"^sigma_mutiplier": "model.sigma_multiplier",
+        r"^sigma_mutiplier": "model.perturbed.sigma_multiplier",
         r"^Dense_0\.": "classifier.",
         r"^Dense_1\.": "image_classifier.",
         r"^Dense_2\.": "part_classifier.",

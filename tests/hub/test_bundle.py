@@ -163,9 +163,10 @@ def test_bundle_can_be_left_out(tmp_path):
 
 @pytest.mark.parametrize("name", TINY)
 def test_files_are_self_contained_and_anonymous(name, tmp_path):
-    save_for_hub(tiny_model(name), tmp_path / "model", tiny_processor())
+    model = tiny_model(name)
+    save_for_hub(model, tmp_path / "model", tiny_processor())
     modules = sorted((tmp_path / "model").glob("*.py"))
-    assert f"modeling_{name}.py" in {path.name for path in modules}
+    assert f"{type(model).__module__.rpartition('.')[2]}.py" in {path.name for path in modules}
     for path in modules:
         text = path.read_text()
         assert text.startswith("# Part of hf_vits 0.")

@@ -8,8 +8,8 @@ from torch.func import functional_call
 from hf_vits.conversion import convert
 from hf_vits.conversion.core import apply_transforms, system
 from hf_vits.layers.topk import indicators_of, perturbed_topk, sinkhorn_topk, topk_indices
-from hf_vits.models.patch_selection.configuration_patch_selection import normalization_steps
-from hf_vits.models.patch_selection.scorer_patch_selection import ScoreNormalization
+from hf_vits.models.patch_topk.configuration_patch_selection import normalization_steps
+from hf_vits.models.patch_topk.scorer_patch_selection import ScoreNormalization
 
 from .golden import Case, Config
 
@@ -92,8 +92,8 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
     outputs = functional_call(model, weights, kwargs=arguments)
     computed = parts_of(case, outputs) if "ptopk_sigma" in config else patches_of(case, outputs)
     computed["loss"] = outputs.loss[None]
-    if "model.sigma_multiplier" in weights:
-        computed["sigma"] = (model.config.sigma * weights["model.sigma_multiplier"]).reshape(1)
+    if (multiplier := weights.get("model.perturbed.sigma_multiplier")) is not None:
+        computed["sigma"] = (model.config.sigma * multiplier).reshape(1)
     wanted = [name for name in case.meta["outputs"] if name.startswith("grad")]
     if wanted:
         outputs.loss.backward()

@@ -94,4 +94,4 @@ def append_positions(images: torch.Tensor) -> torch.Tensor:
     height, width = images.shape[-2:]
     rows, columns = (torch.linspace(0, 1, size, dtype=images.dtype, device=images.device) for size in (height, width))
     positions = torch.stack([rows[:, None].expand(-1, width), columns.expand(height, -1)])
-    return torch.cat([images, positions.expand(len(images), -1, -1, -1)], dim=1)
+    return torch.cat([images, positions.expand(images.shape[0], -1, -1, -1)], dim=1)

@@ -19,14 +19,8 @@ from ...configuration import VitsConfig, pair
 from ...layers.attention import Attention
 from ...layers.patch import check_pixel_values
 from ...layers.patch_extraction import append_positions, cells_of, centred, hard_patches, soft_patches
-from ...layers.topk import entropies, fixed_noise, indicators_of, perturbed_topk, sinkhorn_topk, topk_indices
-from ...modeling import (
-    ClassifierOutput,
-    EncoderOutput,
-    ForImageClassification,
-    VitsPreTrainedModel,
-    part_of_batch,
-)
+from ...layers.topk import entropies, indicators_of, sinkhorn_topk, topk_indices
+from ...modeling import ClassifierOutput, EncoderOutput, ForImageClassification, part_of_batch
 from .aggregation_patch_selection import PatchPooling, PatchTransformer, PostNormLayer
 from .configuration_patch_cnn import PatchCnnConfig
 from .configuration_patch_selection import PatchSelectionConfig, normalization_steps
@@ -104,43 +98,27 @@ class PatchSelectionPreTrainedModel(PatchCnnPreTrainedModel):
         if isinstance(module, PatchTransformer):
             if module.class_token is not None:
                 init.normal_(module.class_token, std=1 / module.class_token.shape[-1])
-        elif isinstance(module, SelectionBase):
-            if module.sigma_multiplier is not None:
-                init.ones_(module.sigma_multiplier)
+        elif isinstance(module, PerturbedSelection):
+            init.ones_(module.sigma_multiplier)
         else:
             super()._init_weights(module)
 
 
-class SelectionBase(VitsPreTrainedModel):
-    """Mixin of models with noise: a factor of its standard deviation, which falls from 1 to 0 over a training."""
+class FeatureNetworkModel(PatchSelectionPreTrainedModel):
+    """Base of models around a feature network."""
 
-    sigma_multiplier: torch.Tensor | None
+    feature_network: Any
 
-    def register_sigma(self, is_perturbed: bool) -> None:
-        """Register the factor, a scalar, for models that use it."""
-        self.register_buffer("sigma_multiplier", torch.ones(()) if is_perturbed else None)
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the first layer of the feature network."""
+        return self.feature_network.get_input_embeddings()
 
-    def set_sigma_multiplier(self, value: float) -> None:
-        """Set the factor."""
-        if self.sigma_multiplier is not None:
-            self.sigma_multiplier.fill_(value)
-
-    def select_perturbed(self, scores: torch.Tensor, k: int, noise: torch.Tensor | None) -> torch.Tensor:
-        """Return the indicators (batch, k, cells) of perturbed top-k; without `noise`, evaluation repeats its own."""
-        config: Any = self.config
-        if noise is None and not self.training:
-            noise = fixed_noise(config.num_samples, scores.shape[1], scores.device)
-        return perturbed_topk(scores, k, self.sigma(), config.num_samples, noise, config.jacobian)
-
-    def sigma(self) -> torch.Tensor | None:
-        """Return the standard deviation of the noise; None without noise."""
-        return None if self.sigma_multiplier is None else self.config.sigma * self.sigma_multiplier.float()
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.feature_network.set_input_embeddings(value)
 
 
-class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
+class PatchSelectionModel(FeatureNetworkModel):
     """Scorer, selection, feature network and aggregation; `pooler_output` is what the original's classifier sees."""
-
-    _input_embed_layer = "feature_network"
 
     def __init__(self, config: PatchSelectionConfig):
         super().__init__(config)
@@ -151,7 +129,7 @@ class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
             self.scorer = Scorer(channels, config.scorer_squeeze_excitation)
             self.normalization = ScoreNormalization(normalization_steps(config.score_normalization), rows * columns)
         methods = (config.selection_method, config.inference_selection_method)
-        self.register_sigma("perturbed_topk" in methods)
+        self.perturbed = PerturbedSelection(config) if "perturbed_topk" in methods else None
         is_own = isinstance(config.feature_config, PatchCnnConfig)
         self.feature_network: Any = (PatchCnnModel._from_config if is_own else AutoModel.from_config)(
             config.feature_config
@@ -199,7 +177,7 @@ class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
         """Return the indices (batch, k) of hard selection and None, or None and the indicators (batch, k, cells)."""
         config, method = self.config, self.method
         rows, columns = config.grid(images.shape[-2], images.shape[-1])
-        shape, k = (len(images), rows * columns), config.num_patches
+        shape, k = (images.shape[0], rows * columns), config.num_patches
         indices = indicators = None
         if method == "random":
             indices = random_indices(shape, k, images.device)
@@ -208,15 +186,15 @@ class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
         elif method == "sinkhorn_topk":
             indicators = sinkhorn_topk(scores, k, config.sinkhorn_epsilon, config.sinkhorn_iterations)
         else:
-            indicators = self.select_perturbed(scores, k, noise)
+            indicators = self.perturbed(scores, k, noise)
         if not self.training or method == "random":
             return indices, indicators
         if config.hard_topk_probability and indicators is not None:
-            is_hard = torch.rand(len(images), 1, 1, device=images.device) < config.hard_topk_probability
+            is_hard = torch.rand(shape[0], 1, 1, device=images.device) < config.hard_topk_probability
             indicators = torch.where(is_hard, indicators_of(topk_indices(scores, k), shape[1]), indicators)
         if config.random_patch_probability:
             others = random_indices(shape, k, images.device)
-            is_random = torch.rand(len(images), k, device=images.device) < config.random_patch_probability
+            is_random = torch.rand(shape[0], k, device=images.device) < config.random_patch_probability
             if indices is not None:
                 indices = torch.where(is_random, others, indices)
             else:
@@ -233,7 +211,7 @@ class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
             return hard_patches(images, indices, patch, grid), indices, indicators
         weights = indicators.unflatten(2, grid)
         if self.training and self.config.patch_dropout:
-            kept = weights.new_ones(len(weights), 1, *grid)
+            kept = weights.new_ones(weights.shape[0], 1, *grid)
             weights = weights * nn.functional.dropout(kept, self.config.patch_dropout)
         cell = cells_of((images.shape[-2], images.shape[-1]), grid)
         patches = soft_patches(images, weights.to(images.dtype), patch, cell, centred(patch, cell))
@@ -265,7 +243,7 @@ class PatchSelectionModel(SelectionBase, PatchSelectionPreTrainedModel):
         """
         config = self.config
         check_pixel_values(pixel_values, config.num_channels)
-        images = pixel_values.to(self.projection.weight.dtype)
+        images = pixel_values.to(self.dtype)
         config.grid(images.shape[-2], images.shape[-1])
         images = append_positions(images) if config.append_position else images
         scored = self.score(images) if config.has_scorer else {}

@@ -64,7 +64,7 @@ class PatchTransformer(nn.Module):
             )
         tokens = self.projection(features + self.position(indicators.to(features.dtype)))
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         for layer in self.layers:
             tokens = layer(tokens, **kwargs)
         return tokens, tokens[:, 0] if self.class_token is not None else pool(tokens, self.pooling)

@@ -21,8 +21,8 @@ from ...modeling import ClassifierOutput, EncoderOutput, ForImageClassification,
 from .aggregation_patch_selection import PostNormLayer
 from .configuration_nts_net import NtsNetConfig
 from .modeling_patch_cnn import PatchCnnModel, same_conv, sequence
-from .modeling_patch_selection import PatchSelectionPreTrainedModel, SelectionBase
-from .scorer_patch_selection import SqueezeExcitation, normalize
+from .modeling_patch_selection import FeatureNetworkModel, PatchSelectionPreTrainedModel
+from .scorer_patch_selection import PerturbedSelection, SqueezeExcitation, normalize
 
 
 @dataclass
@@ -147,17 +147,15 @@ class ProposalNet(nn.Module):
         return [tidy(one) for tidy, one in zip(self.tidy, maps, strict=True)]
 
 
-class NtsNetModel(SelectionBase, NtsNetPreTrainedModel):
+class NtsNetModel(FeatureNetworkModel, NtsNetPreTrainedModel):
     """Features of the image and of its parts, by one network; `pooler_output` joins them."""
-
-    _input_embed_layer = "feature_network"
 
     def __init__(self, config: NtsNetConfig):
         super().__init__(config)
         self.feature_network = PatchCnnModel._from_config(config.feature_config)
         self.proposal = ProposalNet(config)
         self.dropout = nn.Dropout(config.dropout_prob)
-        self.register_sigma(True)
+        self.perturbed = PerturbedSelection(config)
         self.post_init()
 
     def parts(self, images: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
@@ -173,7 +171,7 @@ class NtsNetModel(SelectionBase, NtsNetPreTrainedModel):
                 patches = soft_patches(images, one, size, (stride, stride), before).flatten(0, 1).float()
                 resized = nn.functional.interpolate(patches, [config.part_size] * 2, mode="bilinear", antialias=True)
                 total = resized if total is None else total + resized
-        return total.to(images.dtype).unflatten(0, (len(images), config.num_parts))
+        return total.to(images.dtype).unflatten(0, (images.shape[0], config.num_parts))
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -194,7 +192,7 @@ class NtsNetModel(SelectionBase, NtsNetPreTrainedModel):
         maps = self.proposal(feature_map.detach(), **kwargs)
         raw = torch.cat([one.flatten(1) for one in maps], dim=1).float()
         scores = normalize(raw, "zerooneeps", 1e-5)
-        indicators = self.select_perturbed(scores, self.config.num_parts, selection_noise)
+        indicators = self.perturbed(scores, self.config.num_parts, selection_noise)
         images = pixel_values.to(feature_map.dtype)
         weights = [
             part.unflatten(2, one.shape[1:]).to(images.dtype)

@@ -5,7 +5,7 @@ from hf_vits.architecture import IMAGES, architecture
 MODELS = {"AutoModel": "Model", "AutoModelForImageClassification": "ForImageClassification"}
 
 ARCHITECTURES = [
-    architecture(__name__, "PatchSelection", MODELS, IMAGES),
+    architecture(__name__, "PatchSelection", MODELS, IMAGES, name="patch_selection"),
     architecture(__name__, "PatchCnn", MODELS, IMAGES, name="patch_cnn"),
     architecture(__name__, "NtsNet", MODELS, IMAGES, name="nts_net"),
 ]

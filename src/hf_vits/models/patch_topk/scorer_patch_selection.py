@@ -1,4 +1,4 @@
-"""Scores of the patches of an image, and how they are normalised.
+"""Scores of the patches of an image, how they are normalised, and selection with noise.
 
 google-research/google-research, ptopk_patch_selection/lib/layers/sample_patches.py (Scorer, create_normalization_fn).
 """
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+
+from ...layers.topk import fixed_noise, perturbed_topk
 
 
 class SqueezeExcitation(nn.Module):
@@ -65,6 +67,33 @@ class ScoreNormalization(nn.Module):
         for name, value in self.steps:
             scores = next(norms)(scores) if name == "layernorm" else normalize(scores, name, value or 0.0)
         return scores
+
+
+class PerturbedSelection(nn.Module):
+    """Perturbed top-k. A factor of the noise's standard deviation falls from 1 to 0 over a training.
+
+    Args:
+        config: has num_samples, sigma and jacobian.
+    """
+
+    sigma_multiplier: torch.Tensor
+
+    def __init__(self, config):
+        super().__init__()
+        self.num_samples, self.initial_sigma, self.jacobian = config.num_samples, config.sigma, config.jacobian
+        self.register_buffer("sigma_multiplier", torch.ones(()))
+
+    def forward(self, scores: torch.Tensor, k: int, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the indicators (batch, k, cells) of scores (batch, cells).
+
+        Args:
+            noise: (batch or 1, num_samples, cells), standard normal; None to draw it in training, and for the same
+                noise at each call in evaluation.
+        """
+        if noise is None and not self.training:
+            noise = fixed_noise(self.num_samples, scores.shape[1], scores.device)
+        sigma = self.initial_sigma * self.sigma_multiplier.float()
+        return perturbed_topk(scores, k, sigma, self.num_samples, noise, self.jacobian)
 
 
 def normalize(scores: torch.Tensor, name: str, value: float) -> torch.Tensor:
