@@ -24,9 +24,8 @@ def tiny_backbone(name: str):
     return config, model_class(name, "AutoBackbone")(config).eval()
 
 
-BACKBONES = [
-    name for name in TINY if any(row.folder == name and "AutoBackbone" in row.models for row in ARCHITECTURES)
-]
+FOLDERS = {row.folder for row in ARCHITECTURES if "AutoBackbone" in row.models}
+BACKBONES = [name for name in TINY if name in FOLDERS]
 
 
 @pytest.mark.parametrize("name", BACKBONES)

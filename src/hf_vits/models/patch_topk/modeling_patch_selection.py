@@ -25,7 +25,7 @@ from .aggregation_patch_selection import PatchPooling, PatchTransformer, PostNor
 from .configuration_patch_cnn import PatchCnnConfig
 from .configuration_patch_selection import PatchSelectionConfig, normalization_steps
 from .modeling_patch_cnn import PatchCnnModel, PatchCnnPreTrainedModel
-from .scorer_patch_selection import ScoreNormalization, Scorer
+from .scorer_patch_selection import PerturbedSelection, ScoreNormalization, Scorer
 
 
 @dataclass
