@@ -34,7 +34,7 @@ NOT_USED: dict[tuple[str, str], str] = {
     (
         "patch_topk",
         "seed|trial|dataset|batch_size|num_train_steps|optimizer|learning_rate.*|momentum|weight_decay.*|warmup_ratio|"
-        "cosine_decay|gradient_.*|pretrained_.*|.*_preprocess_str|skip_nan_updates|linear_decrease_perturbed_sigma",
+        "cosine_decay|gradient_.*|pretrained_.*|.*_preprocess_str|skip_nan_updates",
     ): "of data and training, where one step is compared at most",
     ("patch_topk", "log_.*|.*_every_steps|do_eval_only|debug"): "of what the original logs, saves and evaluates",
     ("patch_topk", "part_dropout|downsample_input_factor"): "nothing in the original reads it",

@@ -174,11 +174,13 @@ def fields_of(case: Case) -> tuple[str, dict]:
     """The nearest variant, and every field of the configuration that the original reads of the case's."""
     config = case.config
     fields = {"image_size": config["image_size"]}
+    fields["sigma_schedule"] = "linear" if config.get("linear_decrease_perturbed_sigma") else "constant"
     if "ptopk_sigma" in config:
         fields |= config.renamed({"k": "num_parts", "ptopk_sigma": "sigma", "ptopk_num_samples": "num_samples"})
         fields |= config.renamed({"entropy_regularizer": "entropy_weight"})
         return "birds200_topk", fields | {"dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
     if config["model"].lower() != "patchnet":
+        del fields["sigma_schedule"]
         return "trafficsigns_cnn", fields | config.renamed({"append_position_to_input": "append_position"})
     names = {"k": "num_patches", "patch_size": "patch_size", "downscale": "downscale"}
     names |= {"normalization_str": "score_normalization", "entropy_regularizer": "entropy_weight"}

@@ -30,7 +30,7 @@ class NtsNetConfig(VitsConfig):
         anchor_aspect_ratios: width over height of anchors.
         num_parts: how many parts are selected.
         part_size: side in pixels to which parts are resized.
-        num_samples, sigma, jacobian: as in `PatchSelectionConfig`.
+        num_samples, sigma, sigma_schedule, jacobian: as in `PatchSelectionConfig`.
         dropout_prob: of the features of image and parts.
         entropy_weight: weight of the entropy of the scores in the loss.
     """
@@ -64,6 +64,7 @@ class NtsNetConfig(VitsConfig):
     part_size: int = 224
     num_samples: int = 500
     sigma: float | int = 0.05
+    sigma_schedule: Literal["linear", "constant"] = "linear"
     jacobian: Literal["diagonal", "full"] = "diagonal"
     dropout_prob: float | int = 0.5
     entropy_weight: float | int = -0.05

@@ -57,6 +57,7 @@ class PatchSelectionConfig(VitsConfig):
         inference_selection_method: the method in evaluation; None for `selection_method`.
         num_samples, sigma: number and standard deviation of the noise samples of "perturbed_topk". In evaluation they
             are the same at each call.
+        sigma_schedule: whether recipes' training lowers sigma linearly to 0.
         jacobian: derivatives of "perturbed_topk" in training: "diagonal", as the original, or "full".
         sinkhorn_epsilon, sinkhorn_iterations: weight of the entropy and number of iterations of "sinkhorn_topk".
         hard_topk_probability: of selecting an image's patches by "hard_topk" in training.
@@ -97,6 +98,7 @@ class PatchSelectionConfig(VitsConfig):
     inference_selection_method: SelectionMethod | None = "hard_topk"
     num_samples: int = 500
     sigma: float | int = 0.05
+    sigma_schedule: Literal["linear", "constant"] = "linear"
     jacobian: Literal["diagonal", "full"] = "diagonal"
     sinkhorn_epsilon: float = 1e-4
     sinkhorn_iterations: int = 2000

@@ -70,10 +70,10 @@ class ScoreNormalization(nn.Module):
 
 
 class PerturbedSelection(nn.Module):
-    """Perturbed top-k. A factor of the noise's standard deviation falls from 1 to 0 over a training.
+    """Perturbed top-k, with a factor of the noise's standard deviation that may fall from 1 to 0 over a training.
 
     Args:
-        config: has num_samples, sigma and jacobian.
+        config: has num_samples, sigma, sigma_schedule and jacobian.
     """
 
     sigma_multiplier: torch.Tensor
@@ -81,7 +81,13 @@ class PerturbedSelection(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.num_samples, self.initial_sigma, self.jacobian = config.num_samples, config.sigma, config.jacobian
+        self.falls = config.sigma_schedule == "linear"
         self.register_buffer("sigma_multiplier", torch.ones(()))
+
+    def set_progress(self, fraction: float) -> None:
+        """Set the factor after this fraction of a training's steps."""
+        if self.falls:
+            self.sigma_multiplier.fill_(1 - fraction)
 
     def forward(self, scores: torch.Tensor, k: int, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Return the indicators (batch, k, cells) of scores (batch, cells).

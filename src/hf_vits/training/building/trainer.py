@@ -13,7 +13,7 @@ from hf_vits.optim.schedules import cosine
 from hf_vits.recipe import Recipe, TrainRecipe
 from hf_vits.recipe.fields import steps_of
 
-from ..loop.callbacks import ClipEachGradient, WeightDecaySchedule
+from ..loop.callbacks import ClipEachGradient, Progress, WeightDecaySchedule
 from ..loop.teacher import load_teacher
 from ..loop.trainer import RecipeTrainer
 from ..report.output import CHECKPOINTS
@@ -54,8 +54,8 @@ def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor:
 
 
 def step_callbacks(recipe: Recipe, total_steps: int) -> list[TrainerCallback]:
-    """Return callbacks for what TrainingArguments lack: a weight decay schedule, and clipping of each gradient."""
-    callbacks: list[TrainerCallback] = []
+    """Return callbacks for what TrainingArguments lack: schedules, and clipping of each gradient."""
+    callbacks: list[TrainerCallback] = [Progress()]
     if recipe.optimizer.final_weight_decay is not None:
         decay = cosine(recipe.optimizer.weight_decay, recipe.optimizer.final_weight_decay, total_steps)
         callbacks.append(WeightDecaySchedule(decay))

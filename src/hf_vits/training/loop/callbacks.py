@@ -79,6 +79,15 @@ class ClipEachGradient(TrainerCallback):
         clip_each(model.parameters(), self.limit)
 
 
+class Progress(TrainerCallback):
+    """Passes the fraction of the steps that are done to the parts of the model that change with it."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        for module in unwrapped(model).modules():
+            if hasattr(module, "set_progress"):
+                module.set_progress(state.global_step / state.max_steps)
+
+
 class FrozenLastLayer(TrainerCallback):
     """Freezes the last layers of the student's head in the first epochs, so that the targets do not collapse.
 

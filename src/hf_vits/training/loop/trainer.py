@@ -285,6 +285,10 @@ class ClassificationTrainer(RecipeTrainer):
             class_logits = outputs.get("cls_logits", outputs.logits)
             distillation_logits = outputs.get("distillation_logits", outputs.logits)
             loss, logged = self.objective(class_logits, distillation_logits, labels, teacher_logits)
+        for logits in getattr(outputs, "auxiliary_logits", ()):
+            loss = loss + self.objective(*with_labels(logits, labels))[0]
+        if outputs.get("auxiliary_loss") is not None:
+            loss = loss + outputs.auxiliary_loss.mean()
         self.keep_for_log(logged)
         return (loss, outputs) if return_outputs else loss
 
@@ -294,6 +298,13 @@ class ClassificationTrainer(RecipeTrainer):
         with torch.no_grad():
             logits = model(**features_of(inputs)).logits
         return None, rank(logits, inputs["labels"]), inputs["labels"]
+
+
+def with_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (batch, classes), or of parts (batch, parts, classes), in rows, and the label of each row."""
+    if logits.ndim == 2:
+        return logits, labels
+    return logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1], dim=0)
 
 
 def features_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
