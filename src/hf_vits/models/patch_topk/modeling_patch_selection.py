@@ -288,6 +288,19 @@ class PatchSelectionForImageClassification(ForImageClassification, PatchSelectio
         model.model.feature_network = encoder
         return model
 
+    def patch_boxes(self, indices: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Return the boxes (batch, k, 4) of patches: left, top, right and bottom in pixels, also beyond the image.
+
+        Args:
+            indices: (batch, k), of cells, as the model returns them.
+            height, width: of the images in pixels.
+        """
+        grid, side = self.config.grid(height, width), self.config.patch_size
+        cell = cells_of((height, width), grid)
+        above, before = centred((side, side), cell)
+        top, left = indices // grid[1] * cell[0] - above, indices % grid[1] * cell[1] - before
+        return torch.stack([left, top, left + side, top + side], dim=-1)
+
     @can_return_tuple
     def forward(
         self,

@@ -9,7 +9,9 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 from hf_vits.configuration import pair
 from hf_vits.data.images import IMAGES, SOURCES, FileImages, image_mode
 from hf_vits.data.splits import Split, Splits, load_classes
+from hf_vits.figures.features import denormalized
 from hf_vits.figures.runs import Prediction, draw_predictions
+from hf_vits.figures.selection import outline
 from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import DataRecipe, Recipe
 
@@ -46,12 +48,18 @@ class ImageClassification(Classification):
 
 
 def predict_some(run: FinishedRun) -> Iterator[Prediction]:
-    """Yield predictions of evenly spaced test images."""
+    """Yield predictions of evenly spaced test images, with frames around the patches that a model selects."""
     model, test, class_names = run.model.eval(), run.splits.test, run.splits.class_names
     for index in spaced_indices(len(test), _SHOWN_PREDICTIONS):
         image = to_mode(test.inputs[index], image_mode(model))
+        inputs = run.processor(images=image, return_tensors="pt").to(model.device)
         with torch.no_grad():
-            logits = model(**run.processor(images=image, return_tensors="pt").to(model.device)).logits[0].float()
+            outputs = model(**inputs)
+        logits = outputs.logits[0].float()
+        if hasattr(model, "patch_boxes"):
+            pixel_values = inputs["pixel_values"]
+            boxes = model.patch_boxes(outputs.indices, pixel_values.shape[-2], pixel_values.shape[-1])
+            image = outline(denormalized(pixel_values, run.processor)[0], boxes[0].cpu().numpy())
         best = int(logits.argmax())
         yield Prediction(
             image=image,
