@@ -433,6 +433,8 @@ def check_heads(config_class: type, variant: dict, overrides: dict, inferred: di
     for width, heads in HEADS.items():
         if width not in inferred or {width, heads} & overrides.keys() or heads in inferred:
             continue
+        if not hasattr(config_class, heads):  # a convolutional network
+            continue
         known = variant.get(width, getattr(config_class, width))
         if (list(known) if isinstance(known, (list, tuple)) else known) != inferred[width]:
             raise ValueError(

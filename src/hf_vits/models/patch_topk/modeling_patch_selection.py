@@ -4,12 +4,13 @@ Cordonnier et al., "Differentiable Patch Selection for Image Recognition", arXiv
 google-research/google-research, ptopk_patch_selection: image_classification.py, lib/layers/sample_patches.py.
 """
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
@@ -130,10 +131,7 @@ class PatchSelectionModel(FeatureNetworkModel):
             self.normalization = ScoreNormalization(normalization_steps(config.score_normalization), rows * columns)
         methods = (config.selection_method, config.inference_selection_method)
         self.perturbed = PerturbedSelection(config) if "perturbed_topk" in methods else None
-        is_own = isinstance(config.feature_config, PatchCnnConfig)
-        self.feature_network: Any = (PatchCnnModel._from_config if is_own else AutoModel.from_config)(
-            config.feature_config
-        )
+        self.feature_network = make_network(config.feature_config)
         is_transformer = config.aggregation_method == "transformer"
         self.aggregation = PatchTransformer(config, rows * columns) if is_transformer else PatchPooling(config)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
@@ -264,6 +262,17 @@ class PatchSelectionModel(FeatureNetworkModel):
             auxiliary_loss=config.entropy_weight * entropy if is_regularized else None,
             **scored,
         )
+
+
+def make_network(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the feature network of a configuration; of transformers' models without poolers, which no file holds."""
+    if isinstance(config, PatchCnnConfig):  # its class is beside this one, also in a repository's bundle
+        return PatchCnnModel._from_config(config)
+    options = {}
+    if not isinstance(config, VitsConfig):
+        parameters = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+        options = {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
+    return AutoModel.from_config(config, **options)
 
 
 def random_indices(shape: tuple[int, int], k: int, device: torch.device) -> torch.Tensor:
