@@ -217,6 +217,9 @@ def check(config: Config, built) -> None:
     if config["model"].lower() != "patchnet":
         return
     config.check(scorer_has_se=built.scorer_squeeze_excitation, append_position_to_input=built.append_position)
-    (config.get("aggregation_method_kwargs") or Config({})).check(
-        num_layers=built.num_hidden_layers, dim_hidden=built.hidden_size
-    )
+    kwargs = config.get("aggregation_method_kwargs") or Config({})
+    if built.aggregation_method == "transformer":
+        kwargs.check(num_layers=built.num_hidden_layers)
+        assert kwargs.get("dim_hidden") in (None, built.hidden_size)
+    else:
+        kwargs.unused(*kwargs)

@@ -21,7 +21,7 @@ from ...modeling import ClassifierOutput, EncoderOutput, ForImageClassification,
 from .aggregation_patch_selection import PostNormLayer
 from .configuration_nts_net import NtsNetConfig
 from .modeling_patch_cnn import PatchCnnModel, same_conv, sequence
-from .modeling_patch_selection import FeatureNetworkModel, PatchSelectionPreTrainedModel
+from .modeling_patch_selection import FeatureNetworkMixin, PatchSelectionPreTrainedModel
 from .scorer_patch_selection import PerturbedSelection, SqueezeExcitation, normalize
 
 
@@ -147,7 +147,7 @@ class ProposalNet(nn.Module):
         return [tidy(one) for tidy, one in zip(self.tidy, maps, strict=True)]
 
 
-class NtsNetModel(FeatureNetworkModel, NtsNetPreTrainedModel):
+class NtsNetModel(FeatureNetworkMixin, NtsNetPreTrainedModel):
     """Features of the image and of its parts, by one network; `pooler_output` joins them."""
 
     def __init__(self, config: NtsNetConfig):

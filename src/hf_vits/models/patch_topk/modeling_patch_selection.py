@@ -21,7 +21,7 @@ from ...layers.attention import Attention
 from ...layers.patch import check_pixel_values
 from ...layers.patch_extraction import append_positions, cells_of, centred, hard_patches, soft_patches
 from ...layers.topk import entropies, indicators_of, sinkhorn_topk, topk_indices
-from ...modeling import ClassifierOutput, EncoderOutput, ForImageClassification, part_of_batch
+from ...modeling import ClassifierOutput, EncoderOutput, ForImageClassification, PreTrainedMixin, part_of_batch
 from .aggregation_patch_selection import PatchPooling, PatchTransformer, PostNormLayer
 from .configuration_patch_cnn import PatchCnnConfig
 from .configuration_patch_selection import PatchSelectionConfig, normalization_steps
@@ -105,8 +105,8 @@ class PatchSelectionPreTrainedModel(PatchCnnPreTrainedModel):
             super()._init_weights(module)
 
 
-class FeatureNetworkModel(PatchSelectionPreTrainedModel):
-    """Base of models around a feature network."""
+class FeatureNetworkMixin(PreTrainedMixin):
+    """Mixin of models around a feature network."""
 
     feature_network: Any
 
@@ -118,7 +118,7 @@ class FeatureNetworkModel(PatchSelectionPreTrainedModel):
         self.feature_network.set_input_embeddings(value)
 
 
-class PatchSelectionModel(FeatureNetworkModel):
+class PatchSelectionModel(FeatureNetworkMixin, PatchSelectionPreTrainedModel):
     """Scorer, selection, feature network and aggregation; `pooler_output` is what the original's classifier sees."""
 
     def __init__(self, config: PatchSelectionConfig):
