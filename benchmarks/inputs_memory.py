@@ -7,7 +7,7 @@ kept for the backward pass. Measured is what a process holds beyond what it held
 gradients, activations.
 
   python -m benchmarks.inputs_memory                       # measure, and write results/inputs.yaml's rows as JSON
-  python -m benchmarks.inputs_memory --draw docs/pictures/hip_memory.png
+  python -m benchmarks.inputs_memory --draw runs/pictures/inputs_memory.png
 """
 
 import json
@@ -30,7 +30,7 @@ from .memory import peak_of, start_children
 from .steps import Step
 
 RESULTS = Path(__file__).parent / "results" / "inputs.yaml"
-SIDES = (32, 64, 128, 224, 512, 1024)
+SIDES = (32, 64, 96, 128, 224, 512, 1024)
 # Sides of images up to which a model is measured: beyond, it needs more than 12 GiB.
 LARGEST = {"hip": 1024, "perceiver": 1024, "full": 128}
 TITLES = {"hip": "HiP-256", "perceiver": "transformers' Perceiver", "full": "full attention"}
@@ -106,6 +106,7 @@ def draw(path: Path) -> None:
 def main() -> None:
     parser = make_parser("inputs_memory", __doc__)
     parser.add_argument("--side", type=int, action="append", help=f"of the image, repeatable; default: {SIDES}")
+    parser.add_argument("--model", action="append", choices=STEPS, help="repeatable; default: all")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     parser.add_argument("--draw", type=Path, metavar="FILE", help="draw results/inputs.yaml, measuring nothing")
     args = parser.parse_args()
@@ -115,9 +116,10 @@ def main() -> None:
     with start_children() as children:
         for side in args.side or SIDES:
             row: dict = {"name": f"{side} x {side}", "inputs": side * side}
-            for name, make in STEPS.items():
+            for name in args.model or STEPS:
                 if side <= LARGEST[name]:
-                    mib = children.submit(peak_of, partial(make, side * side), args.threads, steps=1).result()
+                    step = partial(STEPS[name], side * side)
+                    mib = children.submit(peak_of, step, args.threads, steps=1).result()
                     row[f"{name}_mib"] = round(mib)
             print(json.dumps(row), flush=True)
 
