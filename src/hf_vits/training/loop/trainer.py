@@ -327,13 +327,6 @@ def with_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1], dim=0)
 
 
-def with_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits (batch, classes), or of parts (batch, parts, classes), in rows, and the label of each row."""
-    if logits.ndim == 2:
-        return logits, labels
-    return logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1], dim=0)
-
-
 def features_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a batch without its labels."""
     return {name: value for name, value in inputs.items() if name != "labels"}
