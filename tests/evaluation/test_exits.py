@@ -16,6 +16,7 @@ from hf_vits.evaluation.exits import exit_costs, static_cost
 from hf_vits.hub import save_for_hub
 from hf_vits.training import train
 
+from ..models.dvt.forms import PATCHES
 from ..support.hub import tiny_model, tiny_processor
 from ..support.training import history, tiny_recipe
 
@@ -127,3 +128,9 @@ def test_a_model_without_exits_is_refused(photos, tmp_path):
     code, _, err = command("evaluate", static, photos, "--method", "exits")
     assert code == 2
     assert "no early exits" in err
+
+
+def test_learned_positions_are_no_obstacle_to_counting():
+    model = tiny_model("dvt", **PATCHES)
+    assert exit_costs(model).tolist() == sorted(exit_costs(model).tolist())
+    assert exit_costs(model)[-1] == static_cost(model)

@@ -1,5 +1,6 @@
 """A classifier with early exits (DVT) measured: accuracy and cost of each exit, and of budgets between them."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from hf_vits.configuration import pair
 from hf_vits.models.dvt.exits_dvt import (
@@ -41,39 +43,36 @@ def check_exits(model: PreTrainedModel, source: str) -> None:
         raise ValueError(f"{source} is a {type(model).__name__}, which has no early exits; expected a DVT classifier")
 
 
+def counted(model: Any) -> tuple[Any, torch.Tensor]:
+    """Return a copy of an image model on the meta device, whose operations can be counted, and an image for it."""
+    config = deepcopy(model.config)
+    with torch.device("meta"), no_init_weights():
+        # The counter sees the products of eager attention, and fails at parameters that require gradients.
+        copy = type(model)(config).eval().to("meta").requires_grad_(False)
+    copy.set_attn_implementation("eager")
+    return copy, torch.empty(1, config.num_channels, *pair(config.image_size), device="meta")
+
+
 @torch.no_grad()
 def exit_costs(model: Any) -> torch.Tensor:
     """Count the multiply-adds (exits,) of one image that leaves at each exit of a DVT classifier."""
-    config = model.config
-    before = config._attn_implementation
-    image = torch.zeros(1, config.num_channels, *pair(config.image_size), dtype=model.dtype, device=model.device)
+    model, image = counted(model)
     costs: list[float] = []
-    model.set_attn_implementation("eager")  # whose products the counter sees
-    try:
-        with evaluating(model):
-            state = None
-            for index, network in enumerate(model.model.networks):
-                with FlopCounterMode(display=False) as counter:
-                    state = model.model.run(index, image, state)
-                    model.classify_exit(network.pool(state), index)
-                costs.append(counter.get_total_flops() / 2 + (costs[-1] if costs else 0))
-    finally:
-        model.set_attn_implementation(before)
+    state = None
+    for index, network in enumerate(model.model.networks):
+        with FlopCounterMode(display=False) as counter:
+            state = model.model.run(index, image, state)
+            model.classify_exit(network.pool(state), index)
+        costs.append(counter.get_total_flops() / 2 + (costs[-1] if costs else 0))
     return torch.tensor(costs)
 
 
 @torch.no_grad()
 def static_cost(model: Any) -> float:
     """Count the multiply-adds of one image in an image classifier."""
-    before = model.config._attn_implementation
-    config = model.config
-    image = torch.zeros(1, config.num_channels, *pair(config.image_size), dtype=model.dtype, device=model.device)
-    model.set_attn_implementation("eager")
-    try:
-        with evaluating(model), FlopCounterMode(display=False) as counter:
-            model(image, output_hidden_states=True)
-    finally:
-        model.set_attn_implementation(before)
+    model, image = counted(model)
+    with FlopCounterMode(display=False) as counter:
+        model(image, output_hidden_states=True)
     return counter.get_total_flops() / 2
 
 
