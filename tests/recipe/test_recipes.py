@@ -40,7 +40,9 @@ def untrained(recipe):
     if recipe.tokenizer:
         head = {"vocab_size": recipe.tokenizer.vocab_size or 30}
     with torch.device("meta"):
-        return build_model(replace(recipe.model, checkpoint=None, target=None), head, tasks.load(recipe.task))[0]
+        return build_model(
+            replace(recipe.model, checkpoint=None, target=None, initialize_from=None), head, tasks.load(recipe.task)
+        )[0]
 
 
 def named(name):
@@ -112,7 +114,7 @@ def test_schedule_warms_up_and_ends_low(recipe):
     if warmup:
         assert rate(0) == recipe.schedule.warmup_learning_rate
     assert rate(warmup) == pytest.approx(recipe.optimizer.learning_rate)
-    if recipe.schedule.kind != "rsqrt" or steps_of(recipe.schedule.cooldown, steps_per_epoch):
+    if recipe.schedule.kind not in ("constant", "rsqrt") or steps_of(recipe.schedule.cooldown, steps_per_epoch):
         assert rate(total) == pytest.approx(recipe.schedule.min_learning_rate, abs=1e-9)
     assert max(map(rate, range(0, total + 1, 997))) <= recipe.optimizer.learning_rate
 
@@ -194,7 +196,10 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
         ("train.batch_size=many", "'batch_size' expected int, got str"),
         ("train.batch_size=0", "must be positive, got 0"),
         ("train.seed=-1", "must not be negative, got -1"),
-        ("objective.loss=mse", r"expected one of \('cross_entropy', 'binary', 'sigmoid'\), got mse"),
+        (
+            "objective.loss=mse",
+            r"expected one of \('cross_entropy', 'binary', 'sigmoid', 'asymmetric', 'masked'\), got mse",
+        ),
         ("objective.label_smoothing=2", "must lie between 0 and 1, got 2.0"),
         ("objective.distillation=hard", "objective.distillation is hard, and there is no teacher"),
         ("teacher.pretrained=somewhere", "objective.distillation is none, and there is a teacher"),
@@ -208,8 +213,11 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
         ),
         ("model.pretrained=somewhere", "`pretrained` excludes the others"),
         ("model.variant=null", "name either `system` and `variant`, or `pretrained`"),
-        ("data.columns.sound=a", "data.columns has the keys image, video, audio, label, text, split, not sound"),
-        ("data.columns.label=[a, a]", "a list of two or more, got"),
+        (
+            "data.columns.sound=a",
+            "data.columns has the keys image, video, audio, label, labels, text, split, not sound",
+        ),
+        ("data.columns.label=[a, a]", "a list of 2 or more, got"),
         ("data.columns.audio=[a, b]", "data.columns.audio is one column"),
         ("data.splits.dev=a", "data.splits maps train, validation and test"),
         ("data.test_fraction=0.95", "leave nothing to train on"),
