@@ -263,8 +263,7 @@ class VitsPreTrainedModel(PreTrainedModel):
                 f"{type(self).__name__} got unknown arguments {', '.join(unknown)}: leave them out. It takes "
                 f"{', '.join(sorted(known))} and transformers' TransformersKwargs"
             )
-        # Without strict=False, which torch.compile takes for True before PyTorch 2.9.
-        arguments = dict(zip(self.positional_arguments, args)) | kwargs  # noqa: B905
+        arguments = dict(zip(self.positional_arguments, args, strict=False)) | kwargs
         check_tensors(arguments, self.tensor_arguments | base_model.tensor_arguments, self.main_input_name)
         check_flags(arguments)
         return super().__call__(*args, **kwargs)

@@ -55,8 +55,6 @@ def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: An
     """Return the transform of any image to `size`: one of the recipe's random crops, or a plain resize."""
     if interpolation == "random":
         return transforms.RandomChoice([_resize(recipe, size, name) for name in ("bilinear", "bicubic")])
-    if isinstance(interpolation, str):  # torchvision before 0.24 takes no names
-        interpolation = InterpolationMode(interpolation)
     if recipe.crop_scale is not None:
         crop = ClippedResizedCrop if recipe.crop_clipped else transforms.RandomResizedCrop
         return crop(size, scale=recipe.crop_scale, ratio=recipe.crop_ratio, interpolation=interpolation)
