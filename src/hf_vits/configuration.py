@@ -205,13 +205,17 @@ def check_length(name: str, value: Any, annotation: Any) -> None:
 
 
 def nested_config(
-    name: str, config: dict[str, Any] | PreTrainedConfig | None, default: dict[str, Any]
+    name: str,
+    config: dict[str, Any] | PreTrainedConfig | None,
+    default: dict[str, Any],
+    own: type[PreTrainedConfig] | None = None,
 ) -> PreTrainedConfig:
     """Return the configuration of a part that may be any model of `AutoModel`.
 
     Args:
         name: of the field, for messages.
         config: a configuration, or a dict of its fields with its `model_type`; None for `default`.
+        own: class that needs no registration, as where a repository brings its code along.
 
     Raises:
         ValueError: a dict has no `model_type`.
@@ -226,6 +230,8 @@ def nested_config(
             f"{name} must name its model_type, such as {default['model_type']!r}, got only "
             f"{', '.join(sorted(config)) or 'an empty dict'}"
         )
+    if own is not None and config["model_type"] == own.model_type:
+        return own(**{field: value for field, value in config.items() if field != "model_type"})
     return AutoConfig.for_model(**config)
 
 

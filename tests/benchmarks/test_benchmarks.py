@@ -117,7 +117,14 @@ def test_all_rows_are_run_by_default_eager_before_compiled():
 def test_contestants_have_equally_many_parameters(name):
     with torch.device("meta"):
         models = {who: build() for who, build in contestants.SUBJECTS[name].builders.items()}
-    assert len({sum(parameter.numel() for parameter in model.parameters()) for model in models.values()}) == 1
+    left_out = (
+        "position" if name == "VATT-B 32x224" else None
+    )  # a table for each axis, and its peer one for all tokens
+    counts = {
+        sum(parameter.numel() for key, parameter in model.named_parameters() if not left_out or left_out not in key)
+        for model in models.values()
+    }
+    assert len(counts) == 1
 
 
 def test_contestants_compute_the_same():

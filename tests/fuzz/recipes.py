@@ -232,7 +232,9 @@ def build(recipe: Recipe) -> None:
     elif isinstance(columns := recipe.data.columns.get("label"), list):
         head["head_sizes"] = [classes // len(columns)] * len(columns)
     with torch.device("meta"):
-        model, processor = build_model(replace(recipe.model, checkpoint=None), head, task)
+        model, processor = build_model(
+            replace(recipe.model, checkpoint=None, target=None, initialize_from=None), head, task
+        )
     steps_per_epoch = max(IMAGES // recipe.train.batch_size, 1)
     arguments = training_arguments(recipe, steps_per_epoch)
     optimizer = build_optimizer(model, recipe.optimizer)

@@ -38,7 +38,7 @@ except ValueError as error:
 assert not any(name.startswith("transformers_modules") for name in sys.modules)
 
 results = {}
-for name in NAMES:
+for name, model_type in TYPES.items():
     repo = f"user/{name}"
     processor = AutoImageProcessor.from_pretrained(repo, trust_remote_code=True)
     pixels = processor(Image.open("image.png"), return_tensors="pt").pixel_values
@@ -52,7 +52,7 @@ for name in NAMES:
             results[f"{name}.map"] = maps[-1].contiguous()
         results |= {f"{name}:{key}": value for key, value in model.state_dict().items()}
     assert type(model.config).__module__.startswith("transformers_modules.")
-    assert AutoConfig.from_pretrained(repo, trust_remote_code=True).model_type == f"hf_vits_{name}"
+    assert AutoConfig.from_pretrained(repo, trust_remote_code=True).model_type == model_type
 assert "hf_vits" not in sys.modules
 save_file(results, "results.safetensors")
 """
@@ -106,8 +106,8 @@ def test_loads_where_hf_vits_cannot_be_imported(hub, tmp_path):
     backbones = [
         name for name in models if any(r.folder == name and "AutoBackbone" in r.models for r in ARCHITECTURES)
     ]
-    names = f"NAMES, BACKBONES = {list(models)}, {backbones}"
-    printed = run_without_hf_vits(f"{names}\n{LOAD_EVERYTHING}", hub, tmp_path)
+    types = {name: model.config.model_type for name, model in models.items()}
+    printed = run_without_hf_vits(f"TYPES, BACKBONES = {types}, {backbones}\n{LOAD_EVERYTHING}", hub, tmp_path)
     assert "pass the argument `trust_remote_code=True`" in printed
     results = load_file(tmp_path / "results.safetensors")
     pixels = processor(image(), return_tensors="pt").pixel_values

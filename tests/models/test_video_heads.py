@@ -95,8 +95,8 @@ def test_combinations_and_their_parts():
 @pytest.mark.parametrize(
     ("columns", "source", "message"),
     [
-        ({"label": ["direction"]}, "csv", "one column, or a list of two or more"),
-        ({"label": ["digit", "digit"]}, "csv", "one column, or a list of two or more"),
+        ({"label": ["direction"]}, "csv", "one column, or a list of 2 or more"),
+        ({"label": ["digit", "digit"]}, "csv", "one column, or a list of 2 or more"),
         ({"label": ["direction", "digit"]}, "folder", "data.columns.label: the source folder does not read it"),
         ({"video": ["path", "digit"]}, "csv", "data.columns.video is one column"),
         ({"label": ["direction", "colour"]}, "csv", "has no column colour, only path, direction, digit"),

@@ -315,7 +315,7 @@ def test_views_of_one_size_go_through_the_backbone_together():
 SIDES = {"levit": (32, 16), "cmt": (32, 32), "locally_sag": (32, 32)}
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", sorted(TINY.keys() - {"patch_topk"}))  # which is made of another backbone
 def test_dino_trains_any_backbone(name):
     """One step, with local views of another size; nothing but the teacher's update moves the teacher."""
     side, local_side = SIDES.get(name, (64, 32))

@@ -321,6 +321,9 @@ class CTranModel(CTranPreTrainedModel):
 class CTranForImageClassification(CTranPreTrainedModel):
     """C-Tran with a linear classifier per label."""
 
+    # Of which each row belongs to a label, in the order of the labels.
+    label_weights = ("model.embeddings.label_embedding.weight", "classifier.weight", "classifier.bias")
+
     def __init__(self, config: CTranConfig):
         super().__init__(config)
         self.num_labels = config.num_labels

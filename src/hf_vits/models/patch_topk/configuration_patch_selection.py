@@ -120,7 +120,7 @@ class PatchSelectionConfig(VitsConfig):
     def __post_init__(self, **kwargs):
         default = {"model_type": PatchCnnConfig.model_type, "image_size": self.patch_size}
         default["num_channels"] = 3 + 4 * self.append_position
-        self.feature_config = nested_config("feature_config", self.feature_config, default)
+        self.feature_config = nested_config("feature_config", self.feature_config, default, PatchCnnConfig)
         super().__post_init__(**kwargs)
 
     @property

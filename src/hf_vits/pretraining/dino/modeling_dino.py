@@ -53,11 +53,15 @@ class DINOForPreTraining(SelfDistillationModel):
         in_features = backbone_config.pooler_size
         self.student = Branch(backbone_config, make_head(config, in_features))
         self.teacher = Branch(teacher_config(backbone_config), make_head(config, in_features))
+        self.make_objectives(config)
+        self.post_init()
+        self.start_teacher()
+
+    def make_objectives(self, config: DINOConfig) -> None:
+        """Make the losses, and what a subclass has beside student and teacher."""
         self.objective = DINOLoss(
             config.num_prototypes, config.student_temperature, config.teacher_temperature, config.center_momentum
         )
-        self.post_init()
-        self.start_teacher()
 
     @can_return_tuple
     def forward(

@@ -53,8 +53,8 @@ class SPANForPreTraining(DINOForPreTraining):
 
     config_class = SPANConfig
 
-    def __init__(self, config: SPANConfig):
-        super().__init__(config)
+    def make_objectives(self, config: SPANConfig) -> None:
+        super().make_objectives(config)
         LastAttention(self.student.backbone)  # raises ValueError where there is no such attention
         size = config.backbone_config.image_size
         self.priors = Priors(config.num_regions, self.patch_grid((size, size) if isinstance(size, int) else size))

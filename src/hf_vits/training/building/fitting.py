@@ -97,6 +97,8 @@ def head_weights(trained: PreTrainedModel, model: PreTrainedModel) -> dict[str, 
         for name, weight in module.named_parameters()
         if len(module.weight) == counts[0]
     }
+    # Weights with a row for each label, which the model names.
+    outputs |= {name: before[name] for name in getattr(trained, "label_weights", ())}
     try:
         order = class_order(trained.config.id2label, class_names(model.config.id2label))
     except ValueError:

@@ -102,7 +102,10 @@ def _from_scratch(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrain
         raise ValueError(f"model.variant: {recipe.system} has no {recipe.variant!r}, only {', '.join(variants)}")
     fields = {key: value for key, value in variants[recipe.variant].items() if key != "num_labels"}
     fields = changed(fields, recipe.config)
-    target = None if recipe.target is None else load_target(recipe.target)
+    try:
+        target = None if recipe.target is None else load_target(recipe.target)
+    except OSError as error:
+        raise OSError(f"model.target: {error}") from error
     model_class = conversion.system(recipe.system).model_class(fields)
     if model_class is AutoModel._model_mapping.get(model_class.config_class, None):  # checkpoints without a head
         model_class = task.auto_model._model_mapping.get(model_class.config_class, model_class)
@@ -150,7 +153,10 @@ def _initialize(model: Any, recipe: InitializationRecipe) -> None:
             f"model.initialize_from: a {type(model).__name__} cannot start from another kind of model; leave it out"
         )
     options = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
-    source = pull(AutoModel, options.pop("pretrained"))
+    try:
+        source = pull(AutoModel, options.pop("pretrained"))
+    except OSError as error:
+        raise OSError(f"model.initialize_from: {error}") from error
     if unknown := options.keys() - inspect.signature(model.initialize_from).parameters.keys():
         raise ValueError(f"model.initialize_from: a {type(model).__name__} has no {', '.join(sorted(unknown))}")
     known = ("hf_vits_", *getattr(model, "initialized_by", ()))
