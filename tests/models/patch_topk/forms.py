@@ -11,6 +11,7 @@ SELECTION = {
     "num_patches": 3,
     "downscale": 1,
     "num_samples": 20,
+    "num_hidden_layers": 2,
     "feature_config": FEATURES,
 }
 TRANSFORMER = {

@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs, maybe_install_capturing_hooks
 
 from ...layers.arguments import with_range
 from ...layers.attention import SelfAttention, SplitHeads
@@ -286,6 +286,17 @@ class CTranModel(CTranPreTrainedModel):
         self.embeddings = CTranEmbeddings(config)
         self.layers = nn.ModuleList(CTranLayer(config) for _ in range(config.num_hidden_layers))
         self.post_init()
+        if config.backbone == "auto":
+            self.record_without_backbone()
+
+    def record_without_backbone(self) -> None:
+        """Install the hooks that record outputs, except in the backbone, which has hooks of its own.
+
+        transformers 5.24 otherwise installs those a second time, and the backbone gets each of its maps twice.
+        """
+        backbone, self.embeddings.backbone = self.embeddings.backbone, nn.Identity()
+        maybe_install_capturing_hooks(self)
+        self.embeddings.backbone = backbone
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
