@@ -111,10 +111,11 @@ def extract_foreground(
         precision.append(foreground.cluster_precision(pixels, region, num_clusters))
     truth = [to_array(features.masks) for features in (train, test)]
     threshold = foreground.find_threshold(found[0][0], precision[0], truth[0])
-    kept = [foreground.foreground_of(pixels, p, threshold) for (pixels, _), p in zip(found, precision, strict=True)]
-    return Foreground(
-        *kept, threshold, foreground.jaccard(kept[1], truth[1]), foreground.jaccard(found[1][1], truth[1])
+    train_kept, test_kept = (
+        foreground.foreground_of(pixels, p, threshold) for (pixels, _), p in zip(found, precision, strict=True)
     )
+    scores = foreground.jaccard(test_kept, truth[1]), foreground.jaccard(found[1][1], truth[1])
+    return Foreground(train_kept, test_kept, threshold, *scores)
 
 
 def segment_by_communities(

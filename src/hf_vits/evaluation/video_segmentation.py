@@ -178,7 +178,7 @@ def boundary_accuracy(
     if not found or not wanted:
         return float(found == wanted)
     precision, recall = (
-        (outline & (distance_transform_edt(~other) <= reach)).sum() / outline.sum()
+        (outline & (distance_transform_edt(~other) <= reach)).sum() / outline.sum()  # pyright: ignore[reportOperatorIssue]
         for outline, other in (outlines, reversed(outlines))
     )
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0

@@ -17,7 +17,7 @@ _TITLE, _WIDTH = 0.3, 12  # inches
 
 def overlay(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Return frames (frames, height, width, 3) of uint8 under the colours of their masks; 0 and 255 have no colour."""
-    colours = np.rint(np.array(colormaps["tab10"].colors) * 255)
+    colours = np.rint(np.array(colormaps["tab10"].colors) * 255)  # pyright: ignore[reportAttributeAccessIssue]
     painted = (1 - _OPACITY) * frames + _OPACITY * colours[(masks.astype(int) - 1) % len(colours)]
     shown = ((masks > 0) & (masks < 255))[..., None]
     return np.where(shown, painted, frames).round().astype(np.uint8)

@@ -31,7 +31,7 @@ def draw_segments(
 
 def colours(labels: np.ndarray) -> np.ndarray:
     """Return a colour (..., 3) from 0 to 1 for each label: black for 0, white for 255, else one of 20 that repeat."""
-    palette = np.array(matplotlib.colormaps["tab20"].colors)
+    palette = np.array(matplotlib.colormaps["tab20"].colors)  # pyright: ignore[reportAttributeAccessIssue]
     chosen = palette[(labels.astype(int) - 1) % len(palette)]
     chosen[labels == 0] = 0.0
     chosen[labels == IGNORED] = 1.0

@@ -70,8 +70,8 @@ def without_small(masks: np.ndarray, min_component: int) -> np.ndarray:
 
     neighbours = np.zeros((3, 3, 3), bool)
     neighbours[1] = True  # within an image, corners included
-    labels, _ = ndimage.label(masks, neighbours)
-    return masks & (np.bincount(labels.ravel())[labels] >= min_component)
+    labels, _ = ndimage.label(masks, neighbours)  # pyright: ignore[reportGeneralTypeIssues]
+    return masks & (np.bincount(labels.ravel())[labels] >= min_component)  # pyright: ignore[reportCallIssue]
 
 
 __all__ = ["attended_region", "foreground_mask"]

@@ -54,7 +54,7 @@ def soft_patches(
     shifted = shifted.flatten(4).flatten(1, 3)
     blocks = zip(shifted.split(CELLS_AT_ONCE, dim=2), parts.split(CELLS_AT_ONCE, dim=1), strict=True)
     patches = sum(some @ cells for some, cells in blocks)
-    patches = patches.unflatten(2, (images.shape[1], *cell)).unflatten(1, (weights.shape[1], down, right))
+    patches = patches.unflatten(2, (images.shape[1], *cell)).unflatten(1, (weights.shape[1], down, right))  # pyright: ignore[reportAttributeAccessIssue]
     patches = patches.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
     return patches[..., : patch_size[0], : patch_size[1]]
 

@@ -105,7 +105,7 @@ class ClipReader(VideoReader):
             self._seek(0)
         else:
             keyframe = self._keyframes[np.searchsorted(self._keyframes, first, side="right") - 1]
-            margin = int(_INTERLEAVING / self.stream.time_base) if self.sound_stream is not None else 0
+            margin = int(_INTERLEAVING / self.stream.time_base) if self.sound_stream is not None else 0  # pyright: ignore[reportOperatorIssue]
             self._seek(int(min(self._times[keyframe], self._times[first] - margin)), stream=self.stream)
         streams = [self.stream] if self.sound_stream is None else [self.stream, self.sound_stream]
         packets = self.container.demux(*streams)

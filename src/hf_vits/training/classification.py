@@ -113,7 +113,7 @@ class Classification(Task):
             validation = self.final_set(trainer.recipe, trainer.model, processor, splits.validation)
             thresholds = fit_thresholds(trainer, validation)
             results["test"] |= thresholded(prediction, thresholds)
-            return results, of_each_class(predictions[0], prediction.label_ids, predictions[2], thresholds)
+            return results, of_each_class(predictions[0], prediction.label_ids, predictions[2], thresholds)  # pyright: ignore[reportReturnType]
         rankings, _ = predictions
         heads = heads_of(trainer.model.config)
         return results, confusion(rankings, prediction.label_ids, len(splits.class_names), heads)
@@ -144,7 +144,7 @@ def fit_thresholds(trainer: ClassificationTrainer, dataset: Dataset) -> np.ndarr
     """Keep the thresholds with the best F1 on a data set in the model's configuration, and return them."""
     prediction: Any = trainer.predict(dataset)
     thresholds = best_thresholds(prediction.predictions[0], prediction.label_ids)
-    trainer.model.config.label_thresholds = [round(float(value), 6) for value in thresholds]
+    trainer.model.config.label_thresholds = [round(float(value), 6) for value in thresholds]  # pyright: ignore[reportAttributeAccessIssue]
     return thresholds
 
 
@@ -164,7 +164,7 @@ def described(config: Any, probabilities: Tensor, label: Any, class_names: Seque
         chosen = [int(index) for index in (probabilities >= 0.5).nonzero().flatten()]
         true = np.flatnonzero(np.nan_to_num(label) > 0)
         return {
-            "label": ", ".join(class_names[index] for index in true) or "none",
+            "label": ", ".join(class_names[index] for index in true) or "none",  # pyright: ignore[reportCallIssue]
             "predicted": ", ".join(class_names[index] for index in chosen) or "none",
             "probability": float(min((probabilities[index] for index in chosen), default=1 - probabilities.max())),
         }

@@ -88,7 +88,7 @@ def load_masked(folder: Path) -> dict[str, MaskedImages]:
         names = [str(label) for label in range(max(int(mask[mask != 255].max(initial=0)) for mask in labels) + 1)]
     if len(names) < 2:
         raise ValueError(f"{folder} has {len(names)} class(es); segmentation needs two or more")
-    return {split: MaskedImages(*files, names) for split, files in found.items()}
+    return {split: MaskedImages(*files, names) for split, files in found.items()}  # pyright: ignore[reportCallIssue]
 
 
 def pair_files(directory: Path) -> tuple[list[Path], list[Path]]:

@@ -51,7 +51,7 @@ class DigitScenes:
 
     def labels(self, kind: Literal["largest", "parity"]) -> np.ndarray:
         """Return the class of each scene: its largest digit, or whether the sum of its digits is odd."""
-        targets: Any = load_digits().target
+        targets: Any = load_digits().target  # pyright: ignore[reportAttributeAccessIssue]
         digits = np.stack([targets[self.chosen(self.random(index))] for index in range(self.count)])
         return (digits.max(axis=1) if kind == "largest" else digits.sum(axis=1) % 2).astype(np.int64)
 

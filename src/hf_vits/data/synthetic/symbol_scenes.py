@@ -33,7 +33,7 @@ def _letters() -> np.ndarray:
 def _digits() -> list[np.ndarray]:
     """Return the scans (number, 8, 8) of each digit, from 0 to 1."""
     digits = load_digits()
-    return [digits.images[digits.target == number] / 16 for number in range(10)]
+    return [digits.images[digits.target == number] / 16 for number in range(10)]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def make_labels(count: int, random: np.random.Generator) -> np.ndarray:

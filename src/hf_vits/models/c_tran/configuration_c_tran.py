@@ -88,7 +88,7 @@ class CTranConfig(VitsConfig):
     @property
     def num_prefix_tokens(self) -> int:
         """Number of label tokens, which come before the image tokens."""
-        return self.num_labels
+        return self.num_labels  # pyright: ignore[reportReturnType]
 
     @property
     def feature_size(self) -> int | None:

@@ -113,7 +113,7 @@ class Mixed(nn.Module):
     def __init__(self, in_channels: int, branches: list, scale: float):
         super().__init__()
         self.branches = nn.ModuleList(Chain(in_channels, steps, scale) for steps in branches)
-        self.out_channels = sum(branch.out_channels for branch in self.branches)
+        self.out_channels = sum(branch.out_channels for branch in self.branches)  # pyright: ignore[reportCallIssue]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return torch.cat([branch(hidden) for branch in self.branches], dim=1)

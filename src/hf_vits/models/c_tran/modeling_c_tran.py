@@ -219,7 +219,7 @@ class CTranPreTrainedModel(VitsPreTrainedModel):
         Raises:
             ValueError: the backbone is no ResNet of the same sizes.
         """
-        backbone = self.base_model.embeddings.backbone
+        backbone = self.base_model.embeddings.backbone  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(backbone, ResNet) or getattr(source.config, "downsample_in_bottleneck", True):
             raise ValueError(
                 f"a C-Tran with backbone={self.config.backbone!r} cannot start from {type(source).__name__} "

@@ -170,7 +170,7 @@ class DvtLayer(TransformerLayer):
         hidden_states = hidden_states + self.finish_branch(attended, None)
         mlp_input = hidden_states
         if reused_tokens is not None:
-            mlp_input = torch.cat([hidden_states, self.reused_features(reused_tokens, *grids)], dim=-1)
+            mlp_input = torch.cat([hidden_states, self.reused_features(reused_tokens, *grids)], dim=-1)  # pyright: ignore[reportCallIssue]
         return hidden_states + self.mlp_branch(mlp_input), scores
 
 
@@ -374,7 +374,7 @@ class DvtForImageClassification(ForImageClassification, DvtPreTrainedModel):
         if self.skips_networks(labels, kwargs):
             return DvtClassifierOutput(**self.adaptive(pixel_values))
         outputs = self.encode(pixel_values, **kwargs)
-        logits = self.classify_exits(outputs.exit_pooler_outputs)
+        logits = self.classify_exits(outputs.exit_pooler_outputs)  # pyright: ignore[reportAttributeAccessIssue]
         loss = None
         if labels is not None:
             loss = sum(classification_loss(self, labels, own, **kwargs) for own in logits.unbind(1))

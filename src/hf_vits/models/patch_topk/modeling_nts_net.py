@@ -67,14 +67,14 @@ class NtsNetClassifierOutput(ClassifierOutput):
     @property
     def auxiliary_logits(self) -> tuple[torch.Tensor, ...]:
         """Return the logits that are trained like `logits`."""
-        return self.image_logits, self.part_logits
+        return self.image_logits, self.part_logits  # pyright: ignore[reportReturnType]
 
 
 class NtsNetPreTrainedModel(PatchSelectionPreTrainedModel):
     """Base class of NTS-Net's models."""
 
     config_class = NtsNetConfig
-    needs_package = False
+    needs_package = False  # pyright: ignore[reportAssignmentType]
 
     @torch.no_grad()
     def _init_weights(self, module):

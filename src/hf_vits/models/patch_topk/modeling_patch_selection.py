@@ -196,7 +196,7 @@ class PatchSelectionModel(FeatureNetworkMixin, PatchSelectionPreTrainedModel):
             if indices is not None:
                 indices = torch.where(is_random, others, indices)
             else:
-                indicators = torch.where(is_random[..., None], indicators_of(others, shape[1]), indicators)
+                indicators = torch.where(is_random[..., None], indicators_of(others, shape[1]), indicators)  # pyright: ignore[reportCallIssue]
         return indices, indicators
 
     def extract(
@@ -206,7 +206,7 @@ class PatchSelectionModel(FeatureNetworkMixin, PatchSelectionPreTrainedModel):
         grid, patch = self.config.grid(images.shape[-2], images.shape[-1]), pair(self.config.patch_size)
         if indicators is None:
             indicators = indicators_of(indices, grid[0] * grid[1])
-            return hard_patches(images, indices, patch, grid), indices, indicators
+            return hard_patches(images, indices, patch, grid), indices, indicators  # pyright: ignore[reportReturnType]
         weights = indicators.unflatten(2, grid)
         if self.training and self.config.patch_dropout:
             kept = weights.new_ones(weights.shape[0], 1, *grid)

@@ -58,7 +58,7 @@ class HipMAEForPreTraining(PretrainingMethod, HipForPreTraining):
             mask: boolean (batch, height * width), True where a pixel is hidden; None as in `HipForPreTraining`.
         """
         check_pixel_values(pixel_values, self.config.num_channels)
-        outputs = super().forward(pixel_values, mask, return_dict=True, **kwargs)
+        outputs = super().forward(pixel_values, mask, return_dict=True, **kwargs)  # pyright: ignore[reportCallIssue]
         return HipMAEOutput(
             loss=outputs.loss,
             logits=outputs.reconstruction[IMAGE],
@@ -79,7 +79,7 @@ class HipMAEForPreTraining(PretrainingMethod, HipForPreTraining):
         hidden = outputs.mask.unflatten(1, (side, side)).bool()
         painted = outputs.logits.transpose(1, 2).unflatten(2, (side, side))
         painted = painted.where(hidden[:, None], pixel_values)
-        positions = normalize(self.model.embeddings.modalities[IMAGE].position_embedding()[0], dim=-1)
+        positions = normalize(self.model.embeddings.modalities[IMAGE].position_embedding()[0], dim=-1)  # pyright: ignore[reportCallIssue]
         chosen = torch.linspace(0, side * side - 1, len(pixel_values) + 2)[1:-1].long()
         maps = (positions[chosen] @ positions.T).unflatten(1, (side, side))
         return [

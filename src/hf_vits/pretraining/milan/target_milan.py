@@ -20,7 +20,7 @@ class ClipAttention(LastAttention):
     num_prefix_tokens = 1
 
     def __init__(self, vision: PreTrainedModel):
-        self.layer = vision.encoder.layers[-1].self_attn
+        self.layer = vision.encoder.layers[-1].self_attn  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
 
     def __enter__(self) -> "ClipAttention":
         self.handles = [
@@ -57,7 +57,7 @@ def make_target(config: MILANConfig) -> PreTrainedModel | None:
         return None
     if config.target_config.model_type == CLIP:
         clip_class = CLIPVisionModelWithProjection if config.project_target else AutoModel
-        from_config = getattr(clip_class, "_from_config", None) or clip_class.from_config
+        from_config = getattr(clip_class, "_from_config", None) or clip_class.from_config  # pyright: ignore[reportAttributeAccessIssue]
         network = from_config(config.target_config)
         if config.target_config.hidden_act == "quick_gelu":
             for layer in getattr(network, "vision_model", network).encoder.layers:
@@ -94,13 +94,13 @@ def describe(
         ValueError: the network's patches are not those of the encoder.
     """
     config = network.config
-    if config.model_type == CLIP or isinstance(network, ViTModel):
-        sides = [cells * side for cells, side in zip(grid, pair(config.patch_size), strict=True)]
+    if config.model_type == CLIP or isinstance(network, ViTModel):  # pyright: ignore[reportAttributeAccessIssue]
+        sides = [cells * side for cells, side in zip(grid, pair(config.patch_size), strict=True)]  # pyright: ignore[reportAttributeAccessIssue]
         if sides != list(pixel_values.shape[-2:]):
             resized = nn.functional.interpolate(pixel_values.float(), sides, mode="bicubic", antialias=True)
             pixel_values = resized.to(pixel_values.dtype)
     with torch.no_grad():
-        clip = config.model_type == CLIP
+        clip = config.model_type == CLIP  # pyright: ignore[reportAttributeAccessIssue]
         features, importance = (clip_features if clip else encoder_features)(network, pixel_values, attention)
     if features.shape[1] - grid[0] * grid[1] not in (0, 1):
         raise ValueError(

@@ -42,7 +42,7 @@ class CaptionedClips(Dataset):
         with ClipReader(self.split.inputs[index].path) as reader:
             info = reader.info
             indices = draw(info.num_frames, info.fps, video.num_frames, video.sampling_rate, video.convention)
-            return reader.read_clip(indices.reshape(-1), sound.max_length / sound.sampling_rate, sound.sampling_rate)
+            return reader.read_clip(indices.reshape(-1), sound.max_length / sound.sampling_rate, sound.sampling_rate)  # pyright: ignore[reportAttributeAccessIssue]
 
     def heard(self, waveform: Tensor | None) -> dict[str, Tensor]:
         """Return the model's inputs for a waveform (samples,), or for none."""

@@ -94,7 +94,7 @@ class Progress(TrainerCallback):
     def on_step_end(self, args, state, control, model=None, **kwargs):
         for module in unwrapped(model).modules():
             if hasattr(module, "set_progress"):
-                module.set_progress(state.global_step / state.max_steps)
+                module.set_progress(state.global_step / state.max_steps)  # pyright: ignore[reportCallIssue]
 
 
 class FrozenLastLayer(TrainerCallback):

@@ -72,7 +72,7 @@ def predict_some(run: FinishedRun) -> Iterator[Prediction]:
             outputs = model(**inputs)
         if hasattr(model, "patch_boxes"):
             pixel_values = inputs["pixel_values"]
-            boxes = model.patch_boxes(outputs.indices, pixel_values.shape[-2], pixel_values.shape[-1])
+            boxes = model.patch_boxes(outputs.indices, pixel_values.shape[-2], pixel_values.shape[-1])  # pyright: ignore[reportCallIssue]
             image = outline(denormalized(pixel_values, run.processor)[0], boxes[0].cpu().numpy())
         probabilities = class_probabilities(model.config, outputs.logits[0].float())
         yield Prediction(image=image, **described(model.config, probabilities, test.labels[index], class_names))

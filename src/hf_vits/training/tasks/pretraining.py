@@ -62,8 +62,8 @@ class Pretraining(Task):
             masks = MaskedPatches(recipe.masks, recipe.views.num_global, square_grid(num_patches(model, size), size))
         if recipe.priors is not None:
             maps = load_priors(recipe.priors, split, mode)
-            model.set_priors(maps)
-            priors = PriorsOfViews(maps, size, model.patch_grid(size))
+            model.set_priors(maps)  # pyright: ignore[reportCallIssue]
+            priors = PriorsOfViews(maps, size, model.patch_grid(size))  # pyright: ignore[reportCallIssue]
         return Views(split, recipe.views, processor, size, mode, masks, model.needs_view_boxes, priors)
 
     def evaluation_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> EvaluationImages:
