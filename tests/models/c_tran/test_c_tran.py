@@ -9,7 +9,7 @@ from hf_vits.analysis.label_attention import label_attention
 from hf_vits.data.known_labels import known_states
 from hf_vits.figures.labels import draw_label_attention
 from hf_vits.models.c_tran import resnet_c_tran
-from tests.models.c_tran.forms import TINY
+from tests.models.c_tran.forms import FORMS, TINY
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 
@@ -113,6 +113,18 @@ def test_a_resnet_of_transformers_is_the_backbone(images):
     model = CTranModel(CTranConfig(**TINY)).eval()
     model.initialize_from(resnet)
     torch.testing.assert_close(model.embeddings.backbone(images)[0], resnet(images).last_hidden_state)
+
+
+@torch.no_grad()
+def test_recording_does_not_change_what_a_backbone_returns():
+    """See findings/backbone_in_recording_model.sh."""
+    (form,) = (form for form in FORMS if form.name == "CTranBackbone")
+    torch.manual_seed(0)
+    model = CTranForImageClassification(CTranConfig(**form.config, num_labels=3)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    right = model(images).logits
+    torch.testing.assert_close(model(images, output_hidden_states=True, output_attentions=True).logits, right)
+    torch.testing.assert_close(model(images).logits, right)
 
 
 def test_label_attention_is_drawn(model, images, tmp_path):

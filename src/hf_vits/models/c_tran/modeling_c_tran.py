@@ -292,7 +292,8 @@ class CTranModel(CTranPreTrainedModel):
     def record_without_backbone(self) -> None:
         """Install the hooks that record outputs, except in the backbone, which has hooks of its own.
 
-        transformers 5.24 otherwise installs those a second time, and the backbone gets each of its maps twice.
+        transformers 5.24 otherwise installs those a second time, and the backbone returns the maps of other stages
+        (findings/backbone_in_recording_model.sh).
         """
         backbone, self.embeddings.backbone = self.embeddings.backbone, nn.Identity()
         maybe_install_capturing_hooks(self)
