@@ -7,11 +7,11 @@ Methods (--method):
                  the validation images, or on the training images if there are no others
   knn            k nearest neighbours among the features of training images, as in DINO
   linear         a linear classifier on frozen features, as in DINO or, with --probe mae, as in MAE
+  low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
   clusters       k-means of patch tokens, whose clusters are matched with the classes of masks: mean IoU, as in Leopart
   foreground     patches in the foreground, by clusters inside the class token's attention, as in Leopart
   communities    segments without labels: communities of clusters of the foreground, as in Leopart
   segmentation   a linear or FCN head on frozen patch tokens, as in Leopart
-  low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
   propagate      labels of the first frame of videos, propagated by the similarity of features: masks of objects
                  (J&F as DAVIS computes it), parts (mIoU, as VIP) or keypoints (PCK, as JHMDB), as in CRW and SFC
 
