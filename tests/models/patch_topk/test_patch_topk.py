@@ -148,7 +148,7 @@ def test_parts_of_nts_net_are_trained_like_the_image():
     torch.manual_seed(0)
     built = NtsNetForImageClassification(NtsNetConfig(**PARTS, num_labels=3)).eval()
     outputs = built(images(2, 64), labels=LABELS_OF_TWO)
-    losses = [F.cross_entropy(*with_labels(logits, LABELS_OF_TWO)) for logits in outputs.auxiliary_logits]
+    losses = [F.cross_entropy(*with_labels(logits, LABELS_OF_TWO)) for logits, _ in built.further_logits(outputs)]
     expected = F.cross_entropy(outputs.logits, LABELS_OF_TWO) + sum(losses) + outputs.auxiliary_loss.mean()
     torch.testing.assert_close(outputs.loss, expected)
     parts = built(images(2, 64), labels=LABELS_OF_TWO, num_items_in_batch=4).loss
