@@ -123,6 +123,8 @@ def pretraining_batch(inputs: tuple[str, ...], config, size: int) -> dict[str, t
             batch |= {"global_boxes": boxes, "crop_boxes": (boxes * part).transpose(1, 2)}
         elif name == "view_boxes":
             batch[name] = torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(size, 1, 1)
+        elif name == "priors":
+            batch[name] = torch.rand(size, 2, config.num_regions, rows, columns)
         elif name == "patch_masks":
             batch["bool_masked_pos"] = torch.rand(size, 2, rows * columns) < 0.3
         elif name == "corrupted_views":

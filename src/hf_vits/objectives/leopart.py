@@ -167,7 +167,7 @@ class LeopartLoss(nn.Module):
         expected = [(batch, num_global, num_crops, 4), (batch, num_crops, num_global, 4)]
         if [tuple(global_boxes.shape), tuple(crop_boxes.shape)] != expected:
             raise ValueError(
-                f"boxes of {num_crops} crops, {num_global} of them global, of {batch} images must be "
+                f"global_boxes and crop_boxes of {num_crops} crops, {num_global} of them global, of {batch} images must be "
                 f"{expected[0]} and {expected[1]}, got {tuple(global_boxes.shape)} and {tuple(crop_boxes.shape)}"
             )
         total = student[0].new_zeros((), dtype=torch.float32)

@@ -155,6 +155,20 @@ def test_parts_of_nts_net_are_trained_like_the_image():
     torch.testing.assert_close(parts, expected / 2)
 
 
+@pytest.mark.parametrize("size", [(1, 300), (9, 70)])
+def test_nts_net_takes_images_smaller_than_a_cell(size):
+    """Below the image is padding, as where the image is padded first; features of the whole image differ."""
+    built = NtsNetForImageClassification(NtsNetConfig(**PARTS, num_labels=3)).eval()
+    small = torch.rand(2, 3, *size)
+    assert built(small).logits.isfinite().all()
+    weights = torch.zeros(2, 1, 1, 3)
+    weights[..., 1] = 1.0
+    padded = F.pad(small, (0, 96 - min(size[1], 96), 0, 32 - size[0]))[..., :96]
+    expected = padded[:, None, :, 10:22, 39:57]
+    patches = soft_patches(small[..., :96], weights, (12, 18), (32, 32), (-10, -7))
+    torch.testing.assert_close(patches, expected)
+
+
 @pytest.mark.parametrize("communication", ["none", "squeeze_excite_x", "transformer"])
 def test_nts_net_communicates_between_maps(communication):
     torch.manual_seed(0)
