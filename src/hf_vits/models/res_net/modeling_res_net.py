@@ -50,10 +50,11 @@ class ResNetEmbeddings(nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Map (batch, num_channels, height, width) to (batch, stem_hidden_size, height / 4, width / 4), rounded up."""
         check_pixel_values(pixel_values, self.num_channels)
-        if min(pixel_values.shape[-2:]) < self.smallest_side:
+        height, width = pixel_values.shape[-2:]
+        if min(height, width) < self.smallest_side:
             raise ValueError(
-                f"pixel_values must have height and width of at least {self.smallest_side} pixels, as "
-                f"padding_mode='reflect' mirrors a row within the last map, got shape {tuple(pixel_values.shape)}"
+                f"an image of {height}x{width} pixels is too small: padding_mode='reflect' mirrors a row within the "
+                f"last map, which needs height and width of at least {self.smallest_side}"
             )
         first: Any = self.convolution[0]
         return self.pooling(self.convolution(pixel_values.to(first.weight.dtype)))
