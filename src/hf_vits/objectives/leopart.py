@@ -168,7 +168,8 @@ class LeopartLoss(nn.Module):
         if [tuple(global_boxes.shape), tuple(crop_boxes.shape)] != expected:
             raise ValueError(
                 f"global_boxes and crop_boxes of {batch} images with {num_crops} crops, {num_global} of them global, "
-                f"must be {expected[0]} and {expected[1]}, got {tuple(global_boxes.shape)} and {tuple(crop_boxes.shape)}"
+                f"must be {expected[0]} and {expected[1]}, got {tuple(global_boxes.shape)} and "
+                f"{tuple(crop_boxes.shape)}"
             )
         total = student[0].new_zeros((), dtype=torch.float32)
         for target in range(num_global):

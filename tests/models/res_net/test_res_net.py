@@ -12,6 +12,6 @@ def test_mirrored_rows_need_maps_of_two():
     smallest = 4 * torch.tensor(plain.config.strides).prod().item() + 1
     for size in ((1, 40), (40, smallest - 1)):
         plain(torch.rand(1, 3, *size))
-        with pytest.raises(ValueError, match=f"height and width of at least {smallest} pixels"):
+        with pytest.raises(ValueError, match=f"height and width of at least {smallest}"):
             mirrored(torch.rand(1, 3, *size))
     mirrored(torch.rand(1, 3, 40, smallest))
