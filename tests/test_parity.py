@@ -41,8 +41,8 @@ NOT_USED: dict[tuple[str, str], str] = {
     ("patch_topk", "use_iterative_extraction"): "both ways of extraction give the same patches",
     ("detection", "yaml|config"): "the original's file; sizes of its backbone are read from the checkpoint",
 }
-# Cases of no conversion of their own, which tests/parity runs through others.
-COMBINED = ("detection",)
+# Cases of no conversion of their own: analyses, and models that tests/parity runs through other conversions.
+COMBINED = ("detection", "vit_analysis", "vit_vs_cnn")
 
 
 def pytest_generate_tests(metafunc):
