@@ -12,8 +12,8 @@ from PIL.Image import Resampling
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
-from hf_vits.models.early_conv_vit.configuration_early_conv_vit import EarlyConvViTConfig
-from hf_vits.models.early_conv_vit.modeling_early_conv_vit import EarlyConvViTForImageClassification
+from hf_vits.models.continual.configuration_early_conv_vit import EarlyConvViTConfig
+from hf_vits.models.continual.modeling_early_conv_vit import EarlyConvViTForImageClassification
 from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification
 
@@ -88,7 +88,7 @@ def transforms(config: EarlyConvViTConfig | ViTConfig) -> list:
     embeddings = "model.embeddings."
     last = len(config.stem_hidden_sizes)
     names = {
-        r"^model\.model\.pos_embedding$": f"{embeddings}position_table",
+        r"^model\.model\.pos_embedding$": f"{embeddings}positions.table",
         r"^model\.model\.cls_token$": f"{embeddings}class_token",
         r"^model\.model\.conv_layers\.(\d+)\.0\.": rf"{embeddings}stem.\1.",
         r"^model\.model\.conv_layers\.conv_1x1\.": f"{embeddings}stem.{last}.",

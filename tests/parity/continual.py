@@ -179,7 +179,9 @@ def original_names(model) -> dict[str, str]:
     """{the original's key below the network: our parameter} of the encoder."""
     names = {}
     for ours, _ in model.model.named_parameters():
-        key = ours.replace("embeddings.class_token", "cls_token").replace("embeddings.position_table", "pos_embedding")
+        key = ours.replace("embeddings.class_token", "cls_token").replace(
+            "embeddings.positions.table", "pos_embedding"
+        )
         if key.startswith("embeddings.stem."):
             index, kind = key.removeprefix("embeddings.stem.").split(".")
             is_last = int(index) == len(model.config.stem_hidden_sizes)

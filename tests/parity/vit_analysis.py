@@ -18,12 +18,6 @@ from .golden import Case
 from .record import eager_attentions
 from .self_supervision import tensors
 
-IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
-HALF, CLIP = (
-    torch.full((2, 3), 0.5),
-    torch.tensor([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]]),
-)
-
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     name = case.path.stem
@@ -189,10 +183,9 @@ def compute_cka(case: Case) -> dict[str, torch.Tensor]:
 
 def scaled_cka(first, second, sizes) -> torch.Tensor:
     measure = measures.MinibatchCKA("scaled")
-    for batch in zip(
-        *(zip(*(x.double().split(sizes) for x in side), strict=True) for side in (first, second)), strict=True
-    ):
-        measure.add(*batch)
+    parts = [[feature.double().split(sizes) for feature in side] for side in (first, second)]
+    for index in range(len(sizes)):
+        measure.add(*([feature[index] for feature in side] for side in parts))
     return measure.result()
 
 

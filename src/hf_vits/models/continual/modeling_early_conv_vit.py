@@ -45,6 +45,18 @@ class EarlyConvViTStem(nn.Sequential):
         return -(-height // stride), -(-width // stride)
 
 
+class EarlyConvViTPositions(nn.Module):
+    """Table of positions, of which a sequence takes the first rows."""
+
+    def __init__(self, num_positions: int, hidden_size: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, num_positions, hidden_size))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Add positions to tokens (batch, tokens, hidden_size)."""
+        return tokens + self.table[:, : tokens.shape[1]]
+
+
 class EarlyConvViTEmbeddings(nn.Module):
     """Class token and the cells of the stem's map, with the first rows of the position table."""
 
@@ -53,7 +65,8 @@ class EarlyConvViTEmbeddings(nn.Module):
         self.num_channels = config.num_channels
         self.stem = EarlyConvViTStem(config)
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
-        self.position_table = nn.Parameter(torch.zeros(1, config.num_positions, config.hidden_size))
+        self.num_positions = config.num_positions
+        self.positions = EarlyConvViTPositions(config.num_positions, config.hidden_size)
         self.dropout = nn.Dropout(config.embedding_dropout_prob)
         self.check_positions(pair(config.image_size))
 
@@ -64,10 +77,10 @@ class EarlyConvViTEmbeddings(nn.Module):
     def check_positions(self, size: Sequence[int]) -> None:
         """Raise ValueError unless the table has a position for each token of an image of `size` (height, width)."""
         rows, columns = self.grid(*size)
-        if 1 + rows * columns > self.position_table.shape[1]:
+        if 1 + rows * columns > self.num_positions:
             raise ValueError(
                 f"an image of {size[0]}x{size[1]} pixels has {1 + rows * columns} tokens, and num_positions is "
-                f"{self.position_table.shape[1]}: take smaller images, or a model with more positions"
+                f"{self.num_positions}: take smaller images, or a model with more positions"
             )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -76,7 +89,7 @@ class EarlyConvViTEmbeddings(nn.Module):
         self.check_positions(pixel_values.shape[-2:])
         tokens = self.stem(pixel_values.to(self.class_token.dtype)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        return self.dropout(tokens + self.position_table[:, : tokens.shape[1]])
+        return self.dropout(self.positions(tokens))
 
 
 class EarlyConvViTAttention(SelfAttention):
@@ -103,7 +116,8 @@ class EarlyConvViTPreTrainedModel(VitsPreTrainedModel):
         """Initialise as the original: PyTorch's defaults, class token and positions standard normal."""
         if isinstance(module, EarlyConvViTEmbeddings):
             init.normal_(module.class_token)
-            init.normal_(module.position_table)
+        elif isinstance(module, EarlyConvViTPositions):
+            init.normal_(module.table)
         elif isinstance(module, nn.Linear | nn.Conv2d):
             init_as_torch(module)
         else:
