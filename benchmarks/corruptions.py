@@ -1,6 +1,6 @@
 """The 15 corruptions of ImageNet-C beside the imagecorruptions package, in interleaved rounds of two processes.
 
-imagecorruptions 1.1.2 does not run with today's NumPy, scikit-image and setuptools and needs an environment of its own:
+imagecorruptions 1.1.2 does not run with today's NumPy, scikit-image and setuptools. An environment of its own for it:
 
   python3.11 -m venv old && old/bin/pip install "numpy<1.25" "scipy<1.11" "setuptools<70" numba \\
       "scikit-image<0.22" opencv-python-headless && old/bin/pip install --no-deps imagecorruptions==1.1.2
@@ -24,6 +24,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class Original:
         self.result = folder / "result.npy"
         np.save(folder / "images.npy", images.permute(0, 2, 3, 1).numpy())
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             [python, "-c", ORIGINAL, str(folder / "images.npy"), str(self.result)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -86,7 +87,6 @@ class Original:
 
     def __call__(self, name: str, severity: int) -> float:
         """Corrupt all images and return the seconds that it took."""
-        assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps([name, severity]) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()

@@ -35,7 +35,7 @@ class Normalised:
 
 
 def gradient_of(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the gradient of the cross-entropy with respect to the images; the model's own gradients stay as they are."""
+    """Return the gradient of the cross-entropy by the images; the model's own gradients stay as they are."""
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         return torch.autograd.grad(F.cross_entropy(classifier(images), labels, reduction="sum"), images)[0]
