@@ -410,8 +410,11 @@ def pixelate(images: Tensor, severity: int, generator: Generator | None) -> Tens
     small = (images @ columns.T * 255 + 0.5).floor() / 255
     small = (rows @ small * 255 + 0.5).floor() / 255
     for axis, size in zip((-2, -1), sizes, strict=True):
-        nearest = (torch.arange(size, device=images.device, dtype=torch.float64) + 0.5) * small.shape[axis] / size
-        small = small.index_select(axis, nearest.long())
+        step = small.shape[axis] / size
+        steps = torch.full((size,), step, dtype=torch.float64, device="cpu")
+        steps[0] = step / 2
+        nearest = steps.cumsum(0)  # Pillow adds step by step, which decides where two cells are equally near
+        small = small.index_select(axis, nearest.long().to(images.device))
     return small
 
 
