@@ -272,7 +272,7 @@ def ice_textures(count: int = 5, size: int = 512, seed: int = 0) -> Tensor:
     pictures = []
     for index in range(count):
         needles = draw_needles(size, 60 + 25 * index, generator)
-        ice = 0.32 + 0.3 * film[index, 0] + 0.5 * needles
+        ice = 0.3 + 0.25 * film[index, 0] + 0.4 * needles
         tint = torch.tensor([0.86, 0.97, 1.06]) + 0.04 * torch.rand(1, generator=generator)
         pictures.append(ice * tint[:, None, None])
     return torch.stack(pictures).clamp(0, 1)
