@@ -94,15 +94,14 @@ def test_bad_arguments_are_refused(images, call, message):
 
 @torch.no_grad()
 def test_parts_are_taken_out_only_inside_the_context(model, images):
-    clean, layers = model(images).logits, model.model.layers
-    with interventions.skipped(layers, is_layer=True):
+    clean = model(images).logits
+    with interventions.skipped(model, range(3)):
         tokens = model.model.embeddings(images)
         expected = model.model.norm(tokens)
         assert torch.allclose(model.model(images).last_hidden_state, expected)
-        # A classifier computes only prefix tokens in the last layer.
         logits = (model.classifier(expected[:, 0]) + model.distillation_classifier(expected[:, 1])) / 2
         assert torch.allclose(model(images).logits, logits, atol=1e-6)
-    with interventions.dropped_tokens(layers[1], torch.arange(25), num_prefix=2):
+    with interventions.dropped_tokens(model, 1, torch.arange(25)):
         assert not torch.allclose(model(images).logits, clean)
     with interventions.restricted_attention(model, interventions.near_mask((5, 5), 4, num_prefix=2)):
         assert torch.allclose(model(images).logits, clean, atol=1e-5)  # nothing is farther away
@@ -112,9 +111,13 @@ def test_parts_are_taken_out_only_inside_the_context(model, images):
     assert torch.equal(model(images).logits, clean)
 
 
-def test_a_model_without_the_attention_interface_is_refused(model, images):
-    allowed = interventions.near_mask((5, 5), 1)
-    with pytest.raises(ValueError, match="nothing was restricted"), interventions.restricted_attention(model, allowed):
+def test_restrictions_that_do_not_fit_are_refused(model, images):
+    allowed = interventions.near_mask((5, 5), 1)  # one prefix token, where the model has two
+    with pytest.raises(ValueError, match="allowed is for"), interventions.restricted_attention(model, allowed):
+        model(images)
+    with pytest.raises(ValueError, match="no attention of"), interventions.restricted_attention(model, allowed):
+        pass
+    with pytest.raises(ValueError, match="has layers 0 to 2, got 3"), interventions.skipped(model, [3]):
         pass
 
 

@@ -95,7 +95,7 @@ def compute_feature_drop(case: Case, model: DeiTForImageClassification) -> dict[
     config.unused("numpy_seed")  # of the rows, which are stored
     rows = inputs["rows"]
     assert len(rows) == count
-    with interventions.dropped_tokens(encoder.layers[index], rows, prefix):
+    with interventions.dropped_tokens(model, index, rows):
         outputs = model(inputs["image"], output_hidden_states=True)
         logits = interventions.layer_logits(model, inputs["image"])
         states = list(encoder(inputs["image"], output_hidden_states=True).hidden_states[1:])

@@ -119,11 +119,15 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
     size = inputs["fine"].shape[-2:]
     coarse = torch.nn.functional.interpolate(inputs["coarse"], size, mode="bilinear", align_corners=False)
     pixel_values = coarse + inputs["fine"]
-    layers, grid = encoder.layers, encoder.embeddings.grid(*size)
+    grid = encoder.embeddings.grid(*size)
 
-    def without(modules, is_layer=False) -> torch.Tensor:
-        with interventions.skipped(modules, is_layer):
-            return model(pixel_values).logits
+    def without(part: str, count: int = 1) -> torch.Tensor:
+        """Of `count` layers from each one on."""
+        logits = []
+        for first in range(built.num_hidden_layers - count + 1):
+            with interventions.skipped(model, range(first, first + count), part):
+                logits.append(model(pixel_values).logits)
+        return torch.stack(logits)
 
     def restricted(distance: str) -> torch.Tensor:
         logits = []
@@ -135,10 +139,10 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
     states = encoder(pixel_values, output_hidden_states=True).hidden_states
     computed = {
         "logits": model(pixel_values).logits,
-        "logits_without_block": torch.stack([without([layer], True) for layer in layers]),
-        "logits_without_attn": torch.stack([without([layer.attention]) for layer in layers]),
-        "logits_without_mlp": torch.stack([without([layer.mlp]) for layer in layers]),
-        "logits_without_pairs": torch.stack([without(layers[i : i + 2], True) for i in range(len(layers) - 1)]),
+        "logits_without_block": without("layer"),
+        "logits_without_attn": without("attention"),
+        "logits_without_mlp": without("mlp"),
+        "logits_without_pairs": without("layer", 2),
         **{
             f"logits_restricted_{distance}": restricted(distance)
             for distance in ("chebyshev", "manhattan", "euclidean")

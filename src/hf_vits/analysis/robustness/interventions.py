@@ -12,10 +12,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from transformers import PreTrainedModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from hf_vits.layers.attention import eager_attention_forward
+from ..taps import count_prefix_tokens, find_blocks, tapped
 
 Distance = Literal["chebyshev", "manhattan", "euclidean"]
 
@@ -49,19 +47,30 @@ def edited_input(module: nn.Module, edit: Callable[[Tensor], Tensor]) -> Iterato
         handle.remove()
 
 
-def dropped_tokens(layer: nn.Module, rows: Tensor, num_prefix: int = 1):
-    """Set patch tokens to zero at the input of a layer of tokens, the same for the whole batch.
+def dropped_tokens(model: nn.Module, layer: int, rows: Tensor):
+    """Set patch tokens to zero at the input of a layer, the same for the whole batch, while the context lasts.
 
-    Example: `with dropped_tokens(model.layers[4], draw_rows(197, 0.5)): model(pixel_values)`.
+    Example: `with dropped_tokens(model, 4, draw_rows(197, 0.5)): model(pixel_values)`.
 
     Args:
+        model: any with layers of tokens, see `analysis.taps`.
+        layer: counted from 0.
         rows: patches, counted without prefix tokens.
     """
+    prefix = count_prefix_tokens(model)
 
     def edit(tokens: Tensor) -> Tensor:
-        return tokens.index_fill(1, rows.to(tokens.device) + num_prefix, 0.0)
+        return tokens.index_fill(1, rows.to(tokens.device) + prefix, 0.0)
 
-    return edited_input(layer, edit)
+    return edited_input(block(model, layer), edit)
+
+
+def block(model: nn.Module, layer: int) -> nn.Module:
+    """Return a layer of a model, counted from 0; ValueError with the number of layers if there is none."""
+    blocks = find_blocks(model)
+    if not -len(blocks) <= layer < len(blocks):
+        raise ValueError(f"{type(model).__name__} has layers 0 to {len(blocks) - 1}, got {layer}")
+    return blocks[layer]
 
 
 @contextmanager
@@ -169,22 +178,40 @@ def layer_logits(model: Any, pixel_values: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def skipped(modules: Sequence[nn.Module], is_layer: bool = False) -> Iterator[None]:
-    """Leave out layers or branches while the context lasts: nothing is rescaled.
+def skipped(
+    model: nn.Module, layers: Sequence[int], part: Literal["layer", "attention", "mlp"] = "layer"
+) -> Iterator[None]:
+    """Leave out layers, or one of their residual branches, while the context lasts; nothing is rescaled.
+
+    Example: `with skipped(model, [3], "attention"): logits = model(pixel_values).logits`.
 
     Args:
-        modules: layers, whose input is then passed on, or attentions or MLPs of residual branches, which then add
-            nothing. The tokens must be the first argument, and the first output of those that return several.
-        is_layer: whether the modules are whole layers.
+        model: any with layers of tokens, see `analysis.taps`.
+        layers: counted from 0.
+        part: "layer" passes on the layer's input; "attention" and "mlp" add nothing in their place.
+
+    Raises:
+        ValueError: a layer changes the number of tokens or channels, so that its input cannot take its output's
+            place, or the part is unknown.
     """
+    if part not in ("layer", "attention", "mlp"):
+        raise ValueError(f'part must be "layer", "attention" or "mlp", got {part!r}')
+    if part != "layer":
+        edits = {f"{part}_branches": lambda branch, layer: torch.zeros_like(branch)}
+        with tapped(model, layers=layers, edits=edits):
+            yield
+        return
 
-    def hook(_, arguments, output):
+    def hook(module: nn.Module, arguments: tuple, output: Any) -> Any:
         result = output[0] if isinstance(output, tuple) else output
-        # A last layer may compute the first tokens alone.
-        left = arguments[0][:, : result.shape[1]] if is_layer else torch.zeros_like(result)
-        return (left, *output[1:]) if isinstance(output, tuple) else left
+        if result.shape != arguments[0].shape:
+            raise ValueError(
+                f"a {type(module).__name__} turns {tuple(arguments[0].shape)} into {tuple(result.shape)} and cannot "
+                "be left out"
+            )
+        return (arguments[0], *output[1:]) if isinstance(output, tuple) else arguments[0]
 
-    handles = [module.register_forward_hook(hook) for module in modules]
+    handles = [block(model, layer).register_forward_hook(hook) for layer in layers]
     try:
         yield
     finally:
@@ -193,35 +220,29 @@ def skipped(modules: Sequence[nn.Module], is_layer: bool = False) -> Iterator[No
 
 
 @contextmanager
-def restricted_attention(model: PreTrainedModel, allowed: Tensor) -> Iterator[None]:
+def restricted_attention(model: nn.Module, allowed: Tensor) -> Iterator[None]:
     """Mask attention before the softmax in every layer while the context lasts.
 
     Args:
-        model: whose attention goes through transformers' attention interface.
-        allowed: booleans (tokens, tokens), such as from `near_mask`.
+        model: any with softmax attention over all tokens, see `analysis.taps`.
+        allowed: booleans (tokens, tokens), such as from `near_mask`; each token must be allowed something.
 
     Raises:
-        ValueError: the model has not attended through the interface, so nothing was masked.
+        ValueError: attention has other tokens than `allowed`, or nothing has attended.
     """
-    before, name, calls = model.config._attn_implementation, "hf_vits_restricted", 0
-    attention = ALL_ATTENTION_FUNCTIONS.get_interface(before, eager_attention_forward)
+    calls = 0
 
-    def attend(module, query, key, value, attention_mask, **kwargs):
+    def edit(scores: Tensor, layer: int) -> Tensor:
         nonlocal calls
         calls += 1
-        rows = allowed.to(query.device)[: query.shape[2]]
-        bias = torch.zeros_like(rows, dtype=query.dtype).masked_fill(~rows, torch.finfo(query.dtype).min / 2)
-        bias = bias[None, None] if attention_mask is None else attention_mask + bias
-        return attention(module, query, key, value, bias, **kwargs)
+        if scores.shape[-1] != allowed.shape[-1] or scores.shape[-2] > allowed.shape[-2]:
+            raise ValueError(
+                f"allowed is for {tuple(allowed.shape)} tokens, layer {layer} attends from {scores.shape[-2]} to "
+                f"{scores.shape[-1]}"
+            )
+        return scores.masked_fill(~allowed.to(scores.device)[: scores.shape[-2]], -torch.inf)
 
-    ALL_ATTENTION_FUNCTIONS[name] = attend
-    model.set_attn_implementation(name)
-    try:
+    with tapped(model, edits={"attention_scores": edit}):
         yield
-    finally:
-        model.set_attn_implementation(before)
-        del ALL_ATTENTION_FUNCTIONS[name]
     if not calls:
-        raise ValueError(
-            f"{type(model).__name__} does not attend through transformers' attention interface: nothing was restricted"
-        )
+        raise ValueError(f"no attention of {type(model).__name__} was computed inside the context")
