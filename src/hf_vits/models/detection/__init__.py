@@ -1,0 +1,10 @@
+"""Detectors over any backbone: RetinaNet, Mask R-CNN and Cascade R-CNN (arXiv 1708.02002, 1703.06870, 1712.00726)."""
+
+from hf_vits.architecture import DETECTION, architecture
+
+BOXES, MASKS = {"AutoModelForObjectDetection": "ForObjectDetection"}, "AutoModelForInstanceSegmentation"
+
+ARCHITECTURES = [
+    architecture(__name__, "RetinaNet", BOXES, DETECTION, name="retina_net"),
+    architecture(__name__, "MaskRcnn", BOXES | {MASKS: "ForInstanceSegmentation"}, DETECTION, name="mask_rcnn"),
+]
