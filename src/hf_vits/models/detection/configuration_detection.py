@@ -69,6 +69,11 @@ class DetectorConfig(VitsConfig):
         return getattr(self.backbone_config, "num_channels", 3)
 
     @property
+    def image_size(self) -> int | list[int] | tuple[int, int]:
+        """Size of the images for which the backbone is made; a detector takes others."""
+        return getattr(self.backbone_config, "image_size", 224)
+
+    @property
     def level_strides(self) -> list[int]:
         """Distance in pixels of neighbouring cells of each level of the pyramid."""
         last = self.feature_strides[-1]
