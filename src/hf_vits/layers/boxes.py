@@ -112,26 +112,28 @@ def match(
 
 
 def sample(
-    labels: torch.Tensor, count: int, positive_fraction: float, background: int
+    labels: torch.Tensor, count: int, positive_fraction: float, background: int, training: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw indices of positive and of negative candidates, together `count` or, where there are fewer, all.
 
     Args:
         labels: (candidates,), -1 for candidates that are never drawn, `background` for negative ones.
         positive_fraction: largest fraction of positive ones; negative ones fill up.
+        training: whether each call draws others; if not, the same labels give the same indices.
     """
+    generator = None if training else torch.Generator(labels.device).manual_seed(0)
     positive = torch.nonzero((labels != -1) & (labels != background)).squeeze(1)
     negative = torch.nonzero(labels == background).squeeze(1)
     num_positive = min(positive.numel(), int(count * positive_fraction))
     num_negative = min(negative.numel(), count - num_positive)
-    positive = positive[torch.randperm(positive.numel(), device=labels.device)[:num_positive]]
-    negative = negative[torch.randperm(negative.numel(), device=labels.device)[:num_negative]]
+    positive = positive[torch.randperm(positive.numel(), generator=generator, device=labels.device)[:num_positive]]
+    negative = negative[torch.randperm(negative.numel(), generator=generator, device=labels.device)[:num_negative]]
     return positive, negative
 
 
 def suppress(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, threshold: float) -> torch.Tensor:
     """Return the indices that non-maximum suppression within each group keeps, by falling score."""
-    return batched_nms(boxes.float(), scores, groups, threshold)
+    return batched_nms(boxes.float(), scores.float(), groups, threshold)
 
 
 def l1_loss(predicted: torch.Tensor, target: torch.Tensor, beta: float) -> torch.Tensor:

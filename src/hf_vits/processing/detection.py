@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
@@ -99,9 +100,9 @@ class VitsDetectionProcessor(VitsImageProcessor):
             height, width = image.shape[-2:]
             if height > target[0] or width > target[1]:
                 raise ValueError(f"pad_size={target} is smaller than an image of {(height, width)} pixels")
-            padding = [0, 0, target[1] - width, target[0] - height]
-            pixels.append(tvF.pad(image, padding))
-            masks.append(tvF.pad(torch.ones(height, width, dtype=torch.int64, device=image.device), padding))
+            padding = (0, target[1] - width, 0, target[0] - height)
+            pixels.append(pad(image, padding))
+            masks.append(pad(torch.ones(height, width, dtype=torch.int64, device=image.device), padding))
         return BatchFeature(data={"pixel_values": pixels, "pixel_mask": masks}, tensor_type=return_tensors)
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
@@ -329,7 +330,7 @@ def fit_objects(objects: dict[str, torch.Tensor], size: list[int], padded: tuple
             masks = tvF.resize(masks.to(torch.uint8), list(size), tvF.InterpolationMode.NEAREST).bool()
         elif not len(masks):
             masks = masks.new_zeros(0, *size)
-        fitted["masks"] = torch.nn.functional.pad(masks, (0, padded[1] - size[1], 0, padded[0] - size[0]))
+        fitted["masks"] = pad(masks, (0, padded[1] - size[1], 0, padded[0] - size[0]))
     return fitted
 
 

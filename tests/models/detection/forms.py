@@ -14,7 +14,13 @@ SWIN = {
     "shift_like": "image_size",
     "out_features": ["stage1", "stage2"],
 }
-BACKBONE = {"backbone_config": SWIN, "feature_strides": [4, 8], "pyramid_size": 8, "max_detections": 10}
+BACKBONE = {
+    "backbone_config": SWIN,
+    "feature_strides": [4, 8],
+    "pyramid_size": 8,
+    "max_detections": 10,
+    "score_threshold": 0.0,
+}
 DENSE = {**BACKBONE, "anchor_sizes": [[8, 12], [16, 20], [24, 32], [40, 48]], "head_num_layers": 1}
 REGIONS = {
     **BACKBONE,

@@ -2,9 +2,11 @@
 
 from hf_vits.architecture import DETECTION, architecture
 
-BOXES, MASKS = {"AutoModelForObjectDetection": "ForObjectDetection"}, "AutoModelForInstanceSegmentation"
+BOXES = {"AutoModelForObjectDetection": "ForObjectDetection"}
+# The second is the class by which the pipeline loads its models.
+MASKS = dict.fromkeys(("AutoModelForInstanceSegmentation", "AutoModelForImageSegmentation"), "ForInstanceSegmentation")
 
 ARCHITECTURES = [
     architecture(__name__, "RetinaNet", BOXES, DETECTION, name="retina_net"),
-    architecture(__name__, "MaskRcnn", BOXES | {MASKS: "ForInstanceSegmentation"}, DETECTION, name="mask_rcnn"),
+    architecture(__name__, "MaskRcnn", BOXES | MASKS, DETECTION, name="mask_rcnn"),
 ]

@@ -99,6 +99,14 @@ class DetectorPreTrainedModel(VitsPreTrainedModel):
         sizes = [list(row) for row in config.anchor_sizes]
         self.anchors = Anchors(sizes, list(config.anchor_ratios), config.level_strides)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the backbone's embedding of patches."""
+        return self.backbone.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the backbone's embedding of patches."""
+        self.backbone.model.set_input_embeddings(value)
+
     def image_sizes(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
         """Return (batch, 2): height and width of each image without padding.
 
@@ -107,7 +115,7 @@ class DetectorPreTrainedModel(VitsPreTrainedModel):
         """
         if pixel_mask is None:
             size = torch.tensor(pixel_values.shape[-2:], device=pixel_values.device)
-            return size.expand(len(pixel_values), 2)
+            return size.repeat(len(pixel_values), 1)
         expected = (pixel_values.shape[0], *pixel_values.shape[-2:])
         if tuple(pixel_mask.shape) != expected:
             raise ValueError(

@@ -222,7 +222,7 @@ class MaskRcnnForObjectDetection(DetectorPreTrainedModel):
         """Return for each anchor whether it is POSITIVE or NEGATIVE, if it was drawn, else IGNORED, and its box."""
         config = self.config
         matches, kinds = match(overlaps(boxes, anchors), *config.anchor_thresholds, keep_best=True)
-        positive, negative = sample(kinds, config.anchors_per_image, config.positive_anchors, NEGATIVE)
+        positive, negative = sample(kinds, config.anchors_per_image, config.positive_anchors, NEGATIVE, self.training)
         drawn = torch.full_like(kinds, IGNORED)
         drawn[positive], drawn[negative] = POSITIVE, NEGATIVE
         return drawn, boxes[matches] if len(boxes) else torch.zeros_like(anchors)
@@ -300,7 +300,9 @@ class MaskRcnnForObjectDetection(DetectorPreTrainedModel):
         """Draw regions for the loss from an image's proposals (n, 4) and from its objects' own boxes."""
         config = self.config
         regions = self.label_regions(torch.cat([proposals, objects["boxes"]]), objects, 0)
-        drawn = torch.cat(sample(regions.labels, config.regions_per_image, config.positive_regions, self.num_labels))
+        drawn = torch.cat(
+            sample(regions.labels, config.regions_per_image, config.positive_regions, self.num_labels, self.training)
+        )
         return Regions(*(part[drawn] for part in regions))
 
     @torch.no_grad()
