@@ -18,7 +18,7 @@ from .image import VitsImageProcessor, VitsImageProcessorKwargs, _resized_size
 class VitsDetectionProcessorKwargs(VitsImageProcessorKwargs, total=False):
     """Keyword arguments of `VitsImageProcessor`, and one more, see `VitsDetectionProcessor`."""
 
-    size_divisor: int
+    size_divisor: int | None
 
 
 class VitsDetectionProcessor(VitsImageProcessor):
@@ -51,7 +51,7 @@ class VitsDetectionProcessor(VitsImageProcessor):
         Args:
             annotations: for each image {"image_id": number, "annotations": objects} as in COCO's files: `bbox` (x, y,
                 width, height) in pixels, `category_id`, the index of the class, and optionally `iscrowd`, `area`, and
-                `segmentation`: polygons, a run-length encoding (both need pycocotools), or an array (height, width).
+                `segmentation`: polygons (which need pycocotools), a run-length encoding, or an array (height, width).
             kwargs: override the processor's fields.
         """
         if annotations is None:
@@ -107,7 +107,7 @@ class VitsDetectionProcessor(VitsImageProcessor):
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) to which an image is resized."""
-        return _resized_size(height, width, SizeDict(**self.size), self.convention)
+        return _resized_size(height, width, self.size, self.convention)
 
     def post_process_object_detection(
         self, outputs: Any, threshold: float = 0.5, target_sizes: Any = None
@@ -280,41 +280,53 @@ def read_mask(segmentation: Any, size: tuple[int, int]) -> torch.Tensor:
         mask = torch.as_tensor(segmentation).bool()
     else:
         try:
-            from pycocotools import mask as coco
+            runs = runs_of_polygons(segmentation, size) if isinstance(segmentation, list) else runs_of(segmentation)
         except ImportError as error:
-            raise ImportError("polygons and run-length encodings need pycocotools: pip install pycocotools") from error
-        try:
-            if isinstance(segmentation, Mapping) and not isinstance(segmentation["counts"], list):
-                encoded = dict(segmentation)
-            else:
-                parts = coco.frPyObjects(segmentation, *size)
-                encoded = coco.merge(parts) if isinstance(parts, list) else parts
-            if list(encoded["size"]) != list(size):
-                raise ValueError(f"its size is {list(encoded['size'])}, that of the image {list(size)}")
-            if sum(lengths(encoded)) != size[0] * size[1]:
-                raise ValueError(f"its runs have {sum(lengths(encoded))} pixels, the image {size[0] * size[1]}")
-            mask = torch.from_numpy(coco.decode(encoded)).bool()
-        except Exception as error:  # the parser raises nearly every type
+            raise ImportError("polygons need pycocotools: pip install pycocotools") from error
+        except Exception as error:  # of odd values, any type
             raise ValueError(
                 f"segmentation must be polygons or a run-length encoding, got {segmentation!r:.80}: {error}"
             ) from error
+        recorded = list(size if isinstance(segmentation, list) else segmentation["size"])
+        if recorded != list(size) or min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+            raise ValueError(
+                f"a run-length encoding must have the {size[0] * size[1]} pixels of an image of size {list(size)}, "
+                f"got {sum(runs)} pixels and size {recorded}"
+            )
+        values = np.repeat(np.arange(len(runs)) % 2, runs).reshape(size[1], size[0]).T
+        mask = torch.from_numpy(values.astype(bool))
     if tuple(mask.shape) != tuple(size):
         raise ValueError(f"a mask must have the size of the image, {tuple(size)}, got {tuple(mask.shape)}")
     return mask
 
 
-def lengths(encoded: Mapping) -> list[int]:
-    """Return the lengths of the runs in COCO's compressed run-length encoding (cocoapi, common/maskApi.c)."""
-    counts = encoded["counts"]
-    text, runs, place = counts.encode() if isinstance(counts, str) else counts, [], 0
+def runs_of_polygons(polygons: list, size: tuple[int, int]) -> list[int]:
+    """Return the lengths of the runs of the pixels in any of some polygons, as pycocotools draws them."""
+    from pycocotools import mask as coco
+
+    return runs_of(coco.merge(coco.frPyObjects(polygons, *size)))
+
+
+def runs_of(encoded: Mapping) -> list[int]:
+    """Return the lengths of the runs of 0 and 1, column by column, of COCO's run-length encoding.
+
+    The lengths are listed, or compressed to text: five bits to a character from "0" on, and from the third on the
+    difference to the length before the last (cocoapi, common/maskApi.c, rleFrString).
+    """
+    counts, runs, place = encoded["counts"], [], 0
+    if isinstance(counts, list):
+        return [int(count) for count in counts]
+    text = counts.encode() if isinstance(counts, str) else counts
     while place < len(text):
         value, shift, more = 0, 0, True
         while more:
             part = text[place] - 48
+            if not 0 <= part < 64:
+                raise ValueError(f"character {place} is {text[place : place + 1]!r}")
             value |= (part & 31) << shift
             more, place, shift = bool(part & 32), place + 1, shift + 5
-            if not more and part & 16:
-                value |= -1 << shift
+        if part & 16:
+            value -= 1 << shift
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
     return runs
 
