@@ -254,7 +254,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
 def rebuild_array(data: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, axes=None) -> np.ndarray:
     """Return a contiguous array, which the fifth version of pickles holds as bytes; `axes` order its axes."""
-    array = np.frombuffer(data, dtype).reshape(shape, order="C" if order == "K" else order)
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
     return array if axes is None else array.transpose(axes)
 
 

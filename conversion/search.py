@@ -180,7 +180,8 @@ def distance(inferred: dict, fields: dict, config_class: type) -> float:
     for field, value in inferred.items():
         own = fields.get(field, getattr(config_class, field, None))
         if isinstance(value, dict) and isinstance(own, dict):
-            total += distance(value, own, CONFIG_MAPPING[own["model_type"]] if "model_type" in own else config_class)
+            part_class = CONFIG_MAPPING[own["model_type"]] if "model_type" in own else config_class
+            total += distance(value, own, part_class)
             continue
         pairs = zip(value, own, strict=False) if all_lists(value, own) else [(value, own)]
         for one, other in pairs:

@@ -54,10 +54,10 @@ class RegionPooling(nn.Module):
         pooled = levels[0].new_zeros(len(regions), levels[0].shape[1], self.size, self.size)
         for index, (level, stride) in enumerate(zip(levels, self.strides, strict=True)):
             (rows,) = torch.nonzero(indices == index, as_tuple=True)
-            part = roi_align(
-                level, regions[rows].to(level.dtype), self.size, 1 / stride, sampling_ratio=0, aligned=True
-            )
-            pooled = pooled.index_put((rows,), part)
+            # torchvision has no kernel for half precision on the CPU.
+            values = level.float() if level.dtype in (torch.float16, torch.bfloat16) else level
+            part = roi_align(values, regions[rows].to(values.dtype), self.size, 1 / stride, 0, aligned=True)
+            pooled = pooled.index_put((rows,), part.to(pooled.dtype))
         return pooled
 
 

@@ -57,15 +57,15 @@ class VitsDetectionProcessor(VitsImageProcessor):
         if annotations is None:
             return super().preprocess(images, **kwargs)
         if isinstance(annotations, Mapping):
-            images, annotations = [images], [annotations]
-        images = [images] if not isinstance(images, list | tuple) else list(images)
-        opened = [self.process_image(image, do_convert_rgb=True) for image in self.fetch_images(images)]
+            annotations = [annotations]
+        given: Any = [images] if not isinstance(images, list | tuple) else list(images)
+        opened = [self.process_image(image, do_convert_rgb=True) for image in self.fetch_images(given)]
         if len(opened) != len(annotations):
             raise ValueError(f"annotations must be {len(opened)}, one for each image, got {len(annotations)}")
         wanted = kwargs.pop("return_tensors", "pt")
         if wanted != "pt":
             raise ValueError(f'annotations become torch tensors, return_tensors="pt", got {wanted!r}')
-        batch = super().preprocess(images, return_tensors="pt", **kwargs)
+        batch = super().preprocess(given, return_tensors="pt", **kwargs)
         padded = tuple(batch["pixel_values"].shape[-2:])
         sizes = torch.stack([batch["pixel_mask"][:, :, 0].sum(1), batch["pixel_mask"][:, 0].sum(1)], dim=1)
         labels = []

@@ -277,3 +277,39 @@ def test_strides_that_are_not_the_backbones_are_refused(images):
         make("masks", feature_strides=[8, 16])(images)
     with pytest.raises(ValueError, match="2 feature maps"):
         make("masks", feature_strides=[4, 8, 16], anchor_sizes=[[8]] * 4)
+
+
+class DensePart(torch.nn.Module):
+    """Pyramid and heads of RetinaNet, without the selection of detections."""
+
+    def __init__(self, model: RetinaNetForObjectDetection):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        return [self.model.classes(level) for level in self.model.backbone(pixel_values)]
+
+
+@torch.no_grad()
+def test_pyramid_and_heads_export_as_one_graph(images):
+    dense = DensePart(make("dense"))
+    exported = torch.export.export(dense, (images,))
+    torch.testing.assert_close(exported.module()(images), dense(images))
+
+
+@pytest.mark.parametrize("kind", ["dense", "masks"])
+def test_half_precision_trains_and_detects(kind, images):
+    model = make(kind)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.train()(images, labels=[objects(), nothing()]).loss
+        loss.backward()
+        assert model.eval()(images).scores.shape == (2, 10)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(model.bfloat16()(images.bfloat16()).scores.float()).all()
+
+
+def test_code_on_the_hub_needs_the_package_for_its_own_backbones_alone():
+    assert make("masks").needs_package
+    swin = {"model_type": "swin", "image_size": 32, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2]}
+    swin |= {"window_size": 4, "out_features": ["stage1", "stage2"]}
+    assert not make("masks", backbone_config=swin).needs_package

@@ -94,10 +94,15 @@ class DetectorPreTrainedModel(VitsPreTrainedModel):
 
     def make_pyramid(self, config: DetectorConfig, coarser: str) -> None:
         """Make the parts that every detector has."""
-        self.num_labels = config.num_labels
+        self.num_labels: int = len(config.id2label or {})
         self.backbone = PyramidBackbone(config, coarser)
         sizes = [list(row) for row in config.anchor_sizes]
         self.anchors = Anchors(sizes, list(config.anchor_ratios), config.level_strides)
+
+    @property
+    def needs_package(self) -> bool:
+        """Return whether its code on the Hub needs hf_vits: where the backbone is one of hf_vits."""
+        return self.config.backbone_config.model_type.startswith("hf_vits_")
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the backbone's embedding of patches."""
@@ -215,6 +220,7 @@ class LossNormalizer(nn.Module):
     """
 
     initial_value, momentum = 100.0, 0.9
+    value: torch.Tensor
 
     def __init__(self):
         super().__init__()

@@ -45,7 +45,7 @@ class RetinaNetForObjectDetection(DetectorPreTrainedModel):
     def __init__(self, config: RetinaNetConfig):
         super().__init__(config)
         self.make_pyramid(config, "convolutions")
-        self.classes = RetinaNetBranch(config, config.num_anchors * config.num_labels, config.prior_probability)
+        self.classes = RetinaNetBranch(config, config.num_anchors * self.num_labels, config.prior_probability)
         self.boxes = RetinaNetBranch(config, config.num_anchors * 4)
         self.loss_normalizer = LossNormalizer()
         self.post_init()
