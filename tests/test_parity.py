@@ -19,7 +19,6 @@ LARGE = 60_000_000  # parameters; CI leaves such cases out
 
 # Outputs that are left out: {(system, regular expression for the whole name): why they are not compared}.
 NOT_COMPARED: dict[tuple[str, str], str] = {
-    ("detection", "(?!backbone_).+"): "necks and heads of detectors have no model here yet",
     ("vatt", "float32_.+"): "the original solves for the spline in single precision; exact_ is the same in double",
 }
 # Fields of a configuration that change nothing that is compared: {(system, regular expression): reason}.
@@ -38,7 +37,6 @@ NOT_USED: dict[tuple[str, str], str] = {
     ("patch_topk", "log_.*|.*_every_steps|do_eval_only|debug"): "of what the original logs, saves and evaluates",
     ("patch_topk", "part_dropout|downsample_input_factor"): "nothing in the original reads it",
     ("patch_topk", "use_iterative_extraction"): "both ways of extraction give the same patches",
-    ("detection", "yaml|config"): "the original's file; sizes of its backbone are read from the checkpoint",
 }
 
 
