@@ -95,10 +95,10 @@ def tiled_features(
         encode: maps windows to features (layers, windows, rows, columns, channels).
     """
     rows, columns = (side // patch_size for side in tiles.image.shape[:2])
-    whole, empty = None, torch.ones(rows, columns, dtype=torch.bool)
+    whole, empty = torch.empty(0), torch.ones(rows, columns, dtype=torch.bool)
     for start in range(0, len(tiles.windows), batch_size):
         found = encode(tiles.windows[start : start + batch_size])
-        if whole is None:
+        if not whole.numel():
             whole = found.new_zeros(len(found), rows, columns, found.shape[-1])
         for (top, left), features in zip(tiles.origins[start : start + batch_size], found.unbind(1), strict=True):
             place = (

@@ -80,7 +80,7 @@ class MapRegularization(nn.Module):
         """
         if len(new) != len(old) or not len(new):
             raise ValueError(f"new and old need the maps of the same layers, got {len(new)} and {len(old)} of them")
-        total = sum(self.of_layer(*maps) for maps in zip(new, old, strict=True))
+        total = torch.stack([self.of_layer(*maps) for maps in zip(new, old, strict=True)]).sum()
         count = (self.num_layers or len(new)) * (2 if self.sparsity else 1)
         return total / count, {}
 
@@ -126,8 +126,8 @@ class JensenShannonRegularization(nn.Module):
         for pair in zip(new, old, strict=True):
             first, second = (scores.abs() / scores.abs().sum(dim=2, keepdim=True) for scores in pair)
             middle = (first + second) / 2
-            parts = (part * (part / middle + self.EPSILON).log() for part in (first, second))
-            total = total + (sum(parts) / 2).sum(dim=2).mean()
+            parts = [part * (part / middle + self.EPSILON).log() for part in (first, second)]
+            total = total + ((parts[0] + parts[1]) / 2).sum(dim=2).mean()
         return total, {}
 
 
