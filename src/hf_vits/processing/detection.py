@@ -125,7 +125,7 @@ class VitsDetectionProcessor(VitsImageProcessor):
         """
         return [
             {name: found[name] for name in ("scores", "labels", "boxes")}
-            for found in self._detections(outputs, threshold, target_sizes)
+            for found in self.detections(outputs, threshold, target_sizes)
         ]
 
     def post_process_instance_segmentation(
@@ -159,7 +159,7 @@ class VitsDetectionProcessor(VitsImageProcessor):
         if getattr(outputs, "pred_masks", None) is None:
             raise ValueError("outputs have no pred_masks: use a model for instance segmentation")
         results = []
-        for found in self._detections(outputs, threshold, target_sizes):
+        for found in self.detections(outputs, threshold, target_sizes):
             masks = paste_masks(found["masks"], found["boxes"], found["size"], mask_threshold)
             if return_coco_annotation or return_binary_maps:
                 numbers = list(range(len(masks)))
@@ -180,8 +180,13 @@ class VitsDetectionProcessor(VitsImageProcessor):
             results.append({"segmentation": segmentation, "segments_info": info})
         return results
 
-    def _detections(self, outputs: Any, threshold: float, target_sizes: Any) -> list[dict[str, Any]]:
-        """Return the detections of each image, with boxes in the original's pixels, its masks and its size."""
+    def detections(self, outputs: Any, threshold: float, target_sizes: Any) -> list[dict[str, Any]]:
+        """Return the detections of each image with a score above `threshold`.
+
+        Returns:
+            For each image `scores` (n,), `labels` (n,), `boxes` (n, 4) in the original's pixels, `masks` (n, rows,
+            columns), probabilities in each box or None, and `size`, (height, width) of the original.
+        """
         scores, seen = outputs.scores, outputs.image_sizes.tolist()
         sizes = seen if target_sizes is None else [[int(side) for side in size] for size in target_sizes]
         if len(sizes) != len(scores):
@@ -234,6 +239,19 @@ def run_lengths(mask: torch.Tensor) -> list[int]:
     values = np.asarray(mask.cpu(), dtype=np.int8).T.ravel()
     ends = np.flatnonzero(np.diff(np.concatenate([[0], values, [1 - values[-1]]])))
     return np.diff(np.concatenate([[0], ends])).tolist()
+
+
+def compressed_runs(mask: torch.Tensor) -> bytes:
+    """Return COCO's compressed run-length encoding of a mask (height, width); inverse of `runs_of`."""
+    runs, text = run_lengths(mask), bytearray()
+    for place, run in enumerate(runs):
+        value, more = run - (runs[place - 2] if place > 2 else 0), True
+        while more:
+            part = value & 31
+            value >>= 5
+            more = value != (-1 if part & 16 else 0)
+            text.append((part | 32 if more else part) + 48)
+    return bytes(text)
 
 
 def read_objects(annotation: Mapping, size: tuple[int, int]) -> dict[str, torch.Tensor]:

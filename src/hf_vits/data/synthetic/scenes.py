@@ -6,17 +6,20 @@ are at hand. Each scan is in scenes of one split alone, so that held-out scenes 
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from huggingface_hub import cached_assets_path
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from tqdm import tqdm
 
 from hf_vits.folders import temporary_folder
+from hf_vits.processing.detection import compressed_runs
 
 BACKGROUND = "background"
 DIGITS = tuple(f"digit {number}" for number in range(10))
@@ -84,6 +87,11 @@ def _garment_names() -> tuple[str, ...]:
     return CLASSES
 
 
+@cache
+def _digits() -> list[np.ndarray]:
+    return _objects(DIGITS, None)
+
+
 def _objects(classes: Sequence[str], garments: Path | None) -> list[np.ndarray]:
     """Return the scans of each class, (number, height, width) of uint8."""
     digits: Any = load_digits()
@@ -131,12 +139,29 @@ def draw_scene(
         objects: scans (number, height, width) of each class; class 1 is the first.
         held_out: whether scans of the test split are shown, the last fifth of each class, or others.
     """
+    image, kinds, masks = draw_objects(random, size, objects, held_out)
+    labels = np.zeros((size, size), np.uint8)
+    for kind, mask in zip(kinds, masks, strict=True):
+        labels[mask] = kind + 1
+    return image, labels
+
+
+def draw_objects(
+    random: np.random.Generator, size: int, objects: Sequence[np.ndarray], held_out: bool = False
+) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Return an image (size, size, 3), the class of each of its one to three objects, from 0, and their masks.
+
+    Masks are booleans (objects, size, size) of what is visible: later objects cover earlier ones.
+
+    Args:
+        objects, held_out: see `draw_scene`.
+    """
     photograph = _photographs()[random.integers(len(_photographs()))]
     side = int(random.uniform(0.3, 1.0) * min(photograph.size))
     left, top = (int(random.integers(length - side + 1)) for length in photograph.size)
     image = np.array(photograph.crop((left, top, left + side, top + side)).resize((size, size)))
-    mask = np.zeros((size, size), np.uint8)
-    for _ in range(random.integers(1, 4)):
+    kinds, masks = [], np.zeros((int(random.integers(1, 4)), size, size), bool)
+    for mask in masks:
         kind = int(random.integers(len(objects)))
         first = int(len(objects[kind]) * (1 - _HELD_OUT))
         scan = objects[kind][random.integers(first, len(objects[kind])) if held_out else random.integers(first)]
@@ -147,5 +172,52 @@ def draw_scene(
         colour = random.integers(64, 256, size=3) * (pixels[shown][:, None] / 255)
         place = np.s_[row : row + extent, column : column + extent]
         image[place][shown] = colour.astype(np.uint8)
-        mask[place][shown] = kind + 1
-    return image, mask
+        masks[: len(kinds), row : row + extent, column : column + extent][:, shown] = False
+        mask[place][shown] = True
+        kinds.append(kind)
+    return image, kinds, masks
+
+
+@dataclass(frozen=True)
+class ObjectScenes:
+    """Scenes of digits with the box and mask of each, drawn when they are asked for.
+
+    Attributes:
+        count: number of scenes.
+        size: height and width in pixels.
+        held_out: whether they show the scans of the test split.
+        seed: random seed; the same seed gives the same scenes.
+    """
+
+    count: int
+    size: int
+    held_out: bool = False
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def draw(self, index: int) -> tuple[np.ndarray, list[int], np.ndarray]:
+        """Draw a scene, see `draw_objects`; IndexError beyond the last."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"scene {index} of {self.count}")
+        random = np.random.default_rng((self.seed, self.held_out, index))
+        return draw_objects(random, self.size, _digits(), self.held_out)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.fromarray(self.draw(index)[0])
+
+    def label(self, index: int) -> dict[str, Any]:
+        """Return the objects of a scene as COCO's annotations, without those that are covered."""
+        _, kinds, masks = self.draw(index)
+        objects = []
+        for kind, mask in zip(kinds, masks, strict=True):
+            if not mask.any():
+                continue
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
+            objects.append(
+                {"bbox": [int(side) for side in box], "category_id": kind, "area": int(mask.sum()), "iscrowd": 0}
+                | {"segmentation": {"size": list(mask.shape), "counts": compressed_runs(torch.from_numpy(mask))}}
+            )
+        return {"image_id": index, "annotations": objects}

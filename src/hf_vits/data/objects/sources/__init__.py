@@ -1,0 +1,1 @@
+"""Sources of images with objects, one per module."""
