@@ -357,7 +357,7 @@ def plot_heads(maps: Tensor, marked: list[OffsetHead] | None = None, label: str 
     for layer, row in enumerate(figure.subplots(layers, heads, squeeze=False)):
         row[0].set_ylabel(f"{label} {layer + 1}", fontsize=7)
         for head, axes in enumerate(row):
-            axes.imshow(maps[layer, head].float().cpu(), cmap="viridis")
+            axes.imshow(maps[layer, head].float().cpu().numpy(), cmap="viridis")
             axes.set(xticks=[], yticks=[])
             if layer == 0:
                 axes.set_title(f"head {head + 1}", fontsize=7)

@@ -426,7 +426,7 @@ def plot_similarity(similarity: Tensor, labels: tuple[str, str] = ("block", "blo
     axes = figure.subplots()
     rows, columns = similarity.shape
     image = axes.imshow(
-        similarity.float().cpu(),
+        similarity.float().cpu().numpy(),
         origin="lower",
         cmap="magma",
         vmin=0,
@@ -445,7 +445,7 @@ def plot_receptive_fields(fields: Tensor) -> Figure:
         zip(figure.subplots(1, len(fields), squeeze=False)[0], fields, strict=True)
     ):
         values = values / values.max().clamp(min=torch.finfo(values.dtype).tiny)
-        axes.imshow((values + 1e-3).log10().cpu(), cmap="magma")
+        axes.imshow((values + 1e-3).log10().cpu().numpy(), cmap="magma")
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"block {layer + 1}", fontsize=8)
     return figure
