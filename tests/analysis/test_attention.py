@@ -1,77 +1,70 @@
-"""Attention measured on heads that are known."""
+"""Measures of attention by heads whose behaviour is known, and the pictures of them."""
 
 import pytest
 import torch
+from transformers import ViTConfig, ViTModel
 
-from hf_vits.analysis import attention as heads
+from hf_vits.analysis import attention as attending
+from hf_vits.analysis.taps import record
 
 SIDE = 5
 
 
-def looking(down: int, right: int) -> torch.Tensor:
-    """A head whose patches look at the neighbour at an offset, or at themselves where there is none."""
+def head_of(rows: int, columns: int, to_class: float = 0.0) -> torch.Tensor:
+    """A head (tokens, tokens) whose patches attend to the neighbour at an offset, clamped at the border."""
     attention = torch.zeros(1 + SIDE**2, 1 + SIDE**2)
     attention[0, 0] = 1
     for row in range(SIDE):
         for column in range(SIDE):
-            inside = 0 <= row + down < SIDE and 0 <= column + right < SIDE
-            key = (row + down) * SIDE + column + right if inside else row * SIDE + column
-            attention[1 + row * SIDE + column, 1 + key] = 1
+            target = min(max(row + rows, 0), SIDE - 1) * SIDE + min(max(column + columns, 0), SIDE - 1)
+            attention[1 + row * SIDE + column, 1 + target] += 1 - to_class
+            attention[1 + row * SIDE + column, 0] += to_class
     return attention
 
 
-def test_offset_heads_are_found():
-    uniform = torch.full_like(looking(0, 0), 1 / (1 + SIDE**2))
-    to_class = torch.zeros_like(uniform)
-    to_class[:, 0] = 1
-    maps = heads.aligned_attention(torch.stack([looking(0, 1), looking(-1, 0), looking(0, 0), uniform, to_class]))
-    assert heads.offset_heads(maps).tolist() == [True, True, False, False, False]
-    offsets = heads.attention_offsets(maps)
-    assert offsets.x[0] > 0.1
-    assert offsets.y[1] < -0.1
-    assert offsets.distance[2:].abs().max() < 1e-6
+@pytest.fixture(scope="module")
+def heads():
+    """(images, layers, heads, tokens, tokens): right neighbour, itself, two down, uniform."""
+    uniform = torch.full((26, 26), 1 / 26)
+    return torch.stack([head_of(0, 1), head_of(0, 0), head_of(2, 0, 0.5), uniform])[None, None]
 
 
-def test_distance_in_both_conventions():
-    right = looking(0, 1)
-    steps = (SIDE - 1) / SIDE  # of the last column none goes right
-    assert heads.attention_distance(right) == pytest.approx(steps / (SIDE - 1))
-    assert heads.attention_distance(right, convention="pixel", patch_size=8) == pytest.approx(8 * steps)
-    half = right / 2
-    half[:, 0] += 0.5
-    assert heads.attention_distance(half) == pytest.approx(steps / (SIDE - 1))
-    assert heads.attention_distance(half, convention="pixel", patch_size=8) == pytest.approx(4 * steps)
+def test_offset_heads_are_found_with_their_offset(heads):
+    found = attending.offset_heads(attending.aligned_attention(heads).mean(dim=0))
+    assert [(head.head, head.offset) for head in found] == [(0, (0, 1)), (2, (2, 0))]
+    assert found[0].mass == pytest.approx(1)
 
 
-def test_grids_that_are_no_square_must_be_given():
-    attention = torch.rand(7, 7)
-    with pytest.raises(ValueError, match=r"does not fit a grid of 2 x 2 patches: give grid"):
-        heads.attention_distance(attention)
-    assert heads.attention_distance(attention, grid=(2, 3)).isfinite()
-    assert heads.aligned_attention(attention, grid=(2, 3)).shape == (3, 5)
+def test_distances_in_both_conventions(heads):
+    pixels = attending.attention_distance(heads, "pixels", patch_size=16)[0, 0]
+    unit = attending.attention_distance(heads)[0, 0]
+    assert pixels[0] == pytest.approx(16 * 4 / 5)  # the last column attends to itself
+    assert unit[0] == pytest.approx(0.25 * 4 / 5)
+    assert pixels[1] == unit[1] == 0
+    # Half of the attention goes to the class token, which only "pixels" leaves in the sum.
+    assert pixels[2] == pytest.approx(unit[2].item() * 4 * 16 / 2)
+    with pytest.raises(ValueError, match="convention must be"):
+        attending.attention_distance(heads, "metres")
 
 
-def test_attention_on_tokens_sums_to_one():
-    attention = torch.rand(2, 3, 10, 10).softmax(dim=-1)
-    for queries in ("all", "patches", "patches_only", "class"):
-        on_tokens = heads.attention_on_tokens(attention, queries)
-        torch.testing.assert_close(on_tokens.sum(dim=-1), torch.ones(2, 3))
-    assert heads.attention_on_tokens(attention, "patches_only")[..., 0].abs().max() == 0
-    with pytest.raises(ValueError, match="queries must be"):
-        heads.attention_on_tokens(attention, "centre")
+def test_a_recording_gives_what_its_tensors_give():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    model = ViTModel(ViTConfig(**sizes, image_size=(24, 40), patch_size=8))
+    seen = record(model, torch.randn(2, 3, 24, 40), "attentions")
+    distances = attending.attention_distance(seen)
+    assert distances.shape == (2, 2, 2)
+    stacked = torch.stack(seen.attentions, dim=1)
+    torch.testing.assert_close(distances, attending.attention_distance(stacked, grid=(3, 5)))
+    torch.testing.assert_close(attending.rollout(seen)[-1].sum(dim=-1), torch.ones(2, 16))
+    assert attending.aligned_attention(seen).shape == (2, 2, 2, 5, 9)
+    with pytest.raises(ValueError, match="4 x 4 patches"):
+        attending.attention_distance(stacked, grid=(4, 4))
 
 
-def test_rollout_of_uniform_attention_stays_a_distribution():
-    rolled = heads.rollout(torch.rand(4, 2, 3, 9, 9).softmax(dim=-1))
-    assert rolled.shape == (4, 2, 9, 9)
-    torch.testing.assert_close(rolled.sum(dim=-1), torch.ones(4, 2, 9))
-
-
-def test_saliency_masks_hold_the_mass():
-    attention = torch.zeros(1, 10, 10)
-    attention[0, 0, 1:] = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.1, 0, 0, 0, 0])
-    mask = heads.saliency_masks(attention, mass=0.6)
-    assert mask[0].flatten().tolist() == [True, True] + [False] * 7
-    region = torch.zeros(3, 3)
-    region[0, 0] = 1
-    assert heads.mask_overlap(mask, region).tolist() == [0.5]
+def test_pictures_have_a_map_per_head_and_a_point_per_head(heads):
+    aligned = attending.aligned_attention(heads).mean(dim=0)
+    figure = attending.plot_heads(aligned, attending.offset_heads(aligned))
+    assert len(figure.axes) == 4
+    figure = attending.plot_attention_distance(attending.attention_distance(heads).mean(dim=0))
+    assert len(figure.axes[0].lines[0].get_ydata()) == 4
