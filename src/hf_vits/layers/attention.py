@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+RECORDED = "hf_vits_recorded"  # name of the attention implementation of `recorded_attention`
+
 
 def eager_attention_forward(
     module: nn.Module,

@@ -7,6 +7,13 @@ from hf_vits.objectives.classification import (
     FrequencyBalancedCrossEntropy,
     SigmoidCrossEntropy,
 )
+from hf_vits.objectives.continual import (
+    ElasticWeightConsolidation,
+    IncrementalCriterion,
+    JensenShannonLoss,
+    PathIntegral,
+    PooledDistillationLoss,
+)
 from hf_vits.objectives.contrastive import MomentumContrastLoss, NTXentLoss
 from hf_vits.objectives.dino import DINOLoss
 from hf_vits.objectives.distillation import DistillationLoss
@@ -30,10 +37,13 @@ __all__ = [
     "CrossEntropy",
     "DINOLoss",
     "DistillationLoss",
+    "ElasticWeightConsolidation",
     "EsViTLoss",
     "FeatureRegression",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
+    "IncrementalCriterion",
+    "JensenShannonLoss",
     "LeopartLoss",
     "MaskedLabelLoss",
     "MaskedPatchRegression",
@@ -41,6 +51,8 @@ __all__ = [
     "MomentumSiTLoss",
     "MultiHeadCrossEntropy",
     "NTXentLoss",
+    "PathIntegral",
+    "PooledDistillationLoss",
     "PriorAttentionLoss",
     "SiTLoss",
     "SigmoidCrossEntropy",
