@@ -70,12 +70,19 @@ def forward_transfer(accuracy: np.ndarray, untrained: Sequence[float]) -> float:
     return float((accuracy[later - 1, later] - np.asarray(untrained)[1:]).mean()) if len(later) else 0.0
 
 
-def summary(accuracy: np.ndarray, class_counts: Sequence[int], untrained: Sequence[float]) -> dict[str, float]:
-    """Return the measures after the last task, of one accuracy matrix (tasks, tasks)."""
-    return {
+def summary(
+    accuracy: np.ndarray, class_counts: Sequence[int], untrained: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Return the measures after the last task, of one accuracy matrix (tasks, tasks).
+
+    Args:
+        class_counts: number of classes of each task.
+        untrained: accuracies before training; None leaves out forward transfer, which needs a known task.
+    """
+    measures = {
         "average": float(averages(accuracy)[-1]),
         "weighted_average": float(averages(accuracy, class_counts)[-1]),
         "forgetting": final_forgetting(accuracy),
         "backward_transfer": backward_transfer(accuracy),
-        "forward_transfer": forward_transfer(accuracy, untrained),
     }
+    return measures if untrained is None else measures | {"forward_transfer": forward_transfer(accuracy, untrained)}

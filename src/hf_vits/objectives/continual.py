@@ -76,7 +76,8 @@ class PooledDistillationLoss(nn.Module):
     Args:
         pooling: see `pool_maps` (`--pool-along`).
         symmetric: the symmetric form (`--sym`).
-        after_norm: whether the asymmetric form compares normalised maps (`--after-norm`; always in `olwf_asympost.py`).
+        after_norm: whether the asymmetric form compares normalised maps (`--after-norm`; always on in
+            `olwf_asympost.py`).
         normalize: whether the symmetric form normalises (`normalize` of `olwf_asympost.py`).
         reverse: whether the asymmetric form counts relu(new - old) instead (`--reverse-relu`).
         weight: factor mu on the loss (`--plast_mu`).

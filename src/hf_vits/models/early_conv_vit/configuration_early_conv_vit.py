@@ -61,8 +61,8 @@ class EarlyConvViTConfig(VitsBackboneConfig):
         if rows * columns + 1 > self.max_position_embeddings:
             raise ValueError(
                 f"an image of {height}x{width} pixels gives {rows}x{columns} tokens and the class token, more than "
-                f"the max_position_embeddings={self.max_position_embeddings} rows of the position table: take a smaller "
-                "image, or build the model with more rows"
+                f"the max_position_embeddings={self.max_position_embeddings} rows of the position table: take a "
+                "smaller image, or build the model with more rows"
             )
         return rows, columns
 
