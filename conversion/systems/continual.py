@@ -18,18 +18,16 @@ from hf_vits.models.vit.configuration_vit import ViTConfig
 from hf_vits.models.vit.modeling_vit import ViTForImageClassification
 
 from ..shared.inference import count, found, num_labels, size
-from ..shared.timm_vit import infer_vit, vit_fields, vit_renamings
+from ..shared.timm_vit import infer_image_size, infer_vit, vit_fields, vit_renamings
 
 VARIANTS = {
     "Early_conv_vit": {"head_dim": 64, "num_labels": 300},
-    "OVit_tiny_16_augreg_224": {
-        **vit_fields(192, 12, 3),
-        "hidden_act": "gelu",
-        "position_interpolation": "bicubic",
-        "num_labels": 100,
+    **{
+        name: vit_fields(192, 12, 3, hidden_act="gelu", position_interpolation="bicubic", num_labels=100)
+        for name in ("OVit_tiny_16_augreg_224", "Vit_tiny_16_augreg_224")
     },
 }
-ENCODER, HEAD = r"^model\.(?:model|ovit)\.", re.compile(r"heads\.(\d+)\.(weight|bias)")
+ENCODER, HEAD = r"^model\.(?:model|ovit|vit)\.", re.compile(r"heads\.(\d+)\.(weight|bias)")
 # datasets/dataset_config.py: mean and deviation of imagenet_32_reduced and of cifar100_224
 STATISTICS = {
     EarlyConvViTConfig: ([0.481, 0.457, 0.408], [0.260, 0.253, 0.268]),
@@ -49,6 +47,8 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
         if match := HEAD.fullmatch(key):
             found_heads.setdefault(match[2], {})[int(match[1])] = tensor
     for kind, parts in found_heads.items():
+        if sorted(parts) != list(range(len(parts))):
+            raise ValueError(f"the checkpoint does not fit: heads must be numbered from 0, found {sorted(parts)}")
         prepared[f"head.{kind}"] = torch.cat([parts[task] for task in sorted(parts)])
     for key in tensors:
         if key.endswith(".fn.to_qkv.weight") and key.replace("to_qkv", "to_out.0") not in tensors:
@@ -61,7 +61,9 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     if "head_dim" not in fields:
         ovit = {re.sub(ENCODER, "", key): tensor for key, tensor in tensors.items()}
-        return infer_vit(ovit) | {"num_labels": num_labels(tensors)}
+        inferred = infer_vit(ovit)
+        inferred |= infer_image_size(ovit, "", 1, inferred.get("patch_size", 16))
+        return inferred | {"num_labels": num_labels(tensors)}
     stem = [
         size(tensors, f"model.model.conv_layers.{index}.0.weight", 0, 4)
         for index in range(count(tensors, "model.model.conv_layers.") or 0)

@@ -17,7 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from .files import reading
 from .layers.arguments import check_flags, check_tensors, with_range
-from .layers.attention import Attention, SplitHeads
+from .layers.attention import RECORDED, Attention, SplitHeads
 from .layers.constants import Constants
 from .layers.convolution import PointwiseLinear
 from .layers.multi_label import binary_cross_entropy
@@ -138,8 +138,9 @@ def only_pooled_is_read(model: PreTrainedModel, last_layer: nn.Module, kwargs: d
     Where the class token is pooled, the other tokens of the last layer are keys and values for it and nothing more, so
     that the layer can leave out their queries, output projection and MLP. For a ViT-Ti/16 or ViT-S/16 at 224 pixels,
     computing them costs 6.5 % more floating-point operations, in inference and training.
-    They are read, and therefore computed, where arguments or configuration ask for hidden states or attentions, and
-    where a forward hook on the last layer, or on a part of it, sees its output, as Grad-CAM's does.
+    They are read, and therefore computed, where arguments or configuration ask for hidden states or attentions, where
+    attention is recorded (`layers.recorded_attention`), and where a forward hook on the last layer, or on a part of
+    it, sees its output, as Grad-CAM's does.
 
     Args:
         model: whose `_can_record_outputs` names the states that can be asked for.
@@ -148,6 +149,8 @@ def only_pooled_is_read(model: PreTrainedModel, last_layer: nn.Module, kwargs: d
     """
     flags = (f"output_{name}" for name in model._can_record_outputs)
     if any(kwargs.get(flag, getattr(model.config, flag, False)) for flag in flags):
+        return False
+    if model.config._attn_implementation == RECORDED:
         return False
     return not any(part._forward_hooks for part in last_layer.modules())
 

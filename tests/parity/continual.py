@@ -1,173 +1,113 @@
-"""Golden cases of srvCodes/continual_learning_with_vit and francesco-p/off-the-shelf-cl: losses, networks, metrics."""
+"""Golden cases of srvCodes/continual_learning_with_vit and francesco-p/off-the-shelf-cl."""
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+import torch.nn.functional as F
 
 from hf_vits.conversion import convert
-from hf_vits.evaluation import continual as measures
-from hf_vits.layers.attention import attention_scores, attention_values
-from hf_vits.objectives.continual import (
-    POOLINGS,
-    ContinualCrossEntropy,
+from hf_vits.data.class_splits import class_split
+from hf_vits.evaluation.continual import averages, final_forgetting, forgetting, hits
+from hf_vits.evaluation.prototypes import class_means, classify, distances
+from hf_vits.layers.recorded_attention import Attended, recording_attention
+from hf_vits.objectives import (
     ElasticWeightConsolidation,
-    JensenShannonRegularization,
-    LwfDistillation,
-    MapRegularization,
+    IncrementalCriterion,
+    JensenShannonLoss,
     PathIntegral,
-    fisher_information,
-    pod_factor,
-    sampled_classes,
+    PooledDistillationLoss,
 )
+from hf_vits.objectives.continual import add_fisher, distill_logits, fisher_labels, pod_weight
+from hf_vits.training.continual.parameters import head_rows_kept
 
-from .golden import Case, fill
+from .golden import Case, Config, fill
 from .self_supervision import tensors
 
-ATTENTION = {
-    "sym": {"symmetric": True},
-    "asym_default": {"after_norm": False},
-    "asym_after_norm": {},
-}
-FUNCTIONAL = {"sym": {"symmetric": True}, "asym": {}}
+# The original's keys of a backbone, in a state dict without the network's own prefix, and ours.
+EARLY_CONV = (
+    ("cls_token", "embeddings.class_token"),
+    ("pos_embedding", "embeddings.positions.table"),
+    ("transformer.layers.", "layers."),
+    (".0.norm.", ".attention_norm."),
+    (".0.fn.to_qkv.", ".attention.qkv."),
+    (".0.fn.to_out.0.", ".attention.projection."),
+    (".1.norm.", ".mlp_norm."),
+    (".1.fn.net.0.", ".mlp.up."),
+    (".1.fn.net.3.", ".mlp.down."),
+)
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
+    """Compute a case by what it measures: some file names tell it, networks are told by their fields."""
     name = case.path.stem
-    return next(run for start, run in COMPUTE.items() if name.startswith(start))(case)
+    function = next((function for part, function in COMPUTE.items() if part in name), compute_network)
+    return function(case)
 
 
-def with_gradient(loss: MapRegularization, new: torch.Tensor, old: torch.Tensor, name: str) -> dict[str, torch.Tensor]:
-    new = new.clone().requires_grad_()
-    with torch.enable_grad():
-        value, _ = loss(new.unbind(0), old.unbind(0))
-        (gradient,) = torch.autograd.grad(value, new)
-    return {name: value, f"{name}_grad": gradient}
-
-
-def compute_losses(case: Case) -> dict[str, torch.Tensor]:
-    config, given = case.config, tensors(case)
-    config.check(
-        layers=len(given["new_scores"]),
-        heads=given["new_scores"].shape[2],
-        tokens=given["new_scores"].shape[3],
-        head_dim=given["new_context"].shape[-1],
-    )
-    config.unused("asym_penalty")  # the original's permissive form changes nothing
-    weight = config["plast_mu"]
-    maps = {kind: (given[f"new_{kind}"], given[f"old_{kind}"]) for kind in ("scores", "context")}
-    computed = {}
-    for pooling in POOLINGS:
-        for kind, (of, forms) in {"attention": ("scores", ATTENTION), "functional": ("context", FUNCTIONAL)}.items():
-            for form, options in forms.items():
-                loss = MapRegularization(pooling, weight=weight, **options)
-                computed |= with_gradient(loss, *maps[of], f"{kind}_{form}_{pooling}")
-    factor = pod_factor(config["n_classes"], config["task_size"], config["pod_spatial_factor"])
-    sparse = config["sparse_factor"]
-    special = {
-        "permissive": {},
-        "permissive_before": {"after_norm": False},
-        "reverse": {"reverse": True},
-        "reverse_before": {"reverse": True, "after_norm": False},
-        "pod_factor": {"symmetric": True, "weight": factor},
-        "sparse": {"sparsity": sparse},
-        "sparse_sym": {"sparsity": sparse, "symmetric": True},
-        "int_layer": {"num_layers": 1},
-    }
-    for form, options in special.items():
-        loss = MapRegularization("spatial", **{"weight": weight, **options})
-        computed |= with_gradient(loss, *maps["scores"], f"attention_{form}")
-    for form, options in FUNCTIONAL.items():
-        for suffix, more in (("unnormalised_{}", {"normalize": False}), ("pod_factor_{}", {"weight": factor})):
-            loss = MapRegularization("spatial", **{"weight": weight, **options, **more})
-            computed |= with_gradient(loss, *maps["context"], f"functional_{suffix.format(form)}")
-    computed["functional_pod_factor"] = computed["functional_pod_factor_sym"]
-    return computed
-
-
-def compute_jensen_shannon(case: Case) -> dict[str, torch.Tensor]:
-    given = tensors(case)
-    old, new = given["old_scores"], given["new_scores"]
-    case.config.check(layers=len(new), heads=new.shape[2], tokens=new.shape[3])
-    return {"jensen_shannon": JensenShannonRegularization()(new.unbind(0), old.unbind(0))[0]}
-
-
-def heads_of(case: Case) -> tuple[list[int], int, int]:
-    """The classes of each task, and the first and the last class of the current task."""
-    counts, task = case.config["head_sizes"], case.config["task"]
-    start = sum(counts[:task])
-    return counts, start, start + counts[task]
-
-
-def compute_lwf(case: Case) -> dict[str, torch.Tensor]:
-    config, given = case.config, tensors(case)
-    counts, start, stop = heads_of(case)
-    logits, old, targets = given["logits"], given["old_logits"], given["targets"].long()
-    distillation = LwfDistillation(config["T"])(logits[:, :start], old[:, :start])[0]
-    weighted = config["lamb"] * distillation
-    computed = {
-        "distillation": distillation,
-        "distillation_no_temperature": LwfDistillation(1)(logits[:, :start], old[:, :start])[0],
-        "criterion": weighted + ContinualCrossEntropy(start, stop)(logits, targets)[0],
-        "criterion_with_exemplars": weighted + ContinualCrossEntropy(0, sum(counts))(logits, targets)[0],
-        "criterion_first_task": ContinualCrossEntropy(0, counts[0])(logits, torch.ones_like(targets))[0],
-    }
-    for name, per_head in (("joint", False), ("multi", True)):
-        found = measures.hits(logits, given["any_targets"].long(), counts, per_head)
-        for kind, right in zip(("aware", "agnostic"), found, strict=True):
-            computed[f"hits_task_{kind}_{name}"] = right.float()
-    return computed
+def our_key(key: str) -> str:
+    """Return our parameter of a backbone's, such as "model.cls_token" (without the wrapper's "model.")."""
+    key = key.removeprefix("model.")
+    for theirs, ours in EARLY_CONV:
+        key = key.replace(theirs, ours)
+    if key.startswith("conv_layers."):
+        number, *_, leaf = key.removeprefix("conv_layers.").split(".")
+        key = f"embeddings.stem.{4 if number == 'conv_1x1' else number}.{leaf}"
+    return f"model.{key}"
 
 
 def network(case: Case, checkpoint: dict | None = None):
-    """The network of a case's checkpoint, or of another one, checked against the case's configuration."""
-    config = case.config
-    is_early = "dim" in config
-    variant = "Early_conv_vit" if is_early else "OVit_tiny_16_augreg_224"
-    options = {"num_attention_heads": config["heads"]}
-    if "image_size" in config:
-        options["image_size"] = config["image_size"]
-    if not is_early:
-        options["layer_norm_eps"] = config["layer_norm_eps"]
-    model = convert("continual", variant, case.checkpoint() if checkpoint is None else checkpoint, **options)
-    built = model.config
-    if is_early:
+    """Convert a case's network, with the options that a file does not record."""
+    config, checkpoint = case.config, case.checkpoint() if checkpoint is None else checkpoint
+    if any(".qkv." in key for key in checkpoint):
+        names = {
+            "heads": "num_attention_heads",
+            "num_heads": "num_attention_heads",
+            "layer_norm_eps": "layer_norm_eps",
+        }
+        model = convert("continual", "OVit_tiny_16_augreg_224", checkpoint, **config.renamed(names))
         config.check(
-            dim=built.hidden_size,
-            depth=built.num_hidden_layers,
-            mlp_dim=built.intermediate_size,
-            dim_head=built.head_dim,
-            stem_channels=[built.num_channels, *built.stem_hidden_sizes],
-            position_slots=built.num_positions,
+            image_size=model.config.image_size,
+            patch=model.config.patch_size,
+            embed_dim=model.config.hidden_size,
+            depth=model.config.num_hidden_layers,
+            mlp_ratio=model.config.intermediate_size / model.config.hidden_size,
+            qkv_bias=model.config.qkv_bias,
         )
-    else:
-        config.check(
-            patch=built.patch_size,
-            embed_dim=built.hidden_size,
-            depth=built.num_hidden_layers,
-            qkv_bias=built.qkv_bias,
-        )
+        return model
+    names = {"dim_head": "head_dim", "heads": "num_attention_heads", "pool": "pooling", "image_size": "image_size"}
+    fields = config.renamed(names)
+    if "pooling" in fields:
+        fields["pooling"] = {"cls": "token", "mean": "mean"}[fields["pooling"]]
+    model = convert("continual", "Early_conv_vit", checkpoint, **fields)
+    ours = model.config
+    config.check(
+        dim=ours.hidden_size,
+        depth=ours.num_hidden_layers,
+        mlp_dim=ours.intermediate_size,
+        channels=ours.num_channels,
+        stem_channels=[ours.num_channels, *ours.stem_hidden_sizes],
+        position_slots=ours.num_positions,
+    )
     return model
 
 
-def seen(model, pixel_values: torch.Tensor):
-    """The model's outputs, its attention scores and the heads' results of every layer."""
-    states = {f"output_{name}_states": True for name in ("query", "key", "value")}
-    outputs = model(pixel_values, **states)
-    queries, keys, values = (outputs[f"{name}_states"] for name in ("query", "key", "value"))
-    scores = [attention_scores(*pair) for pair in zip(queries, keys, strict=True)]
-    context = [attention_values(*three) for three in zip(queries, keys, values, strict=True)]
-    return outputs, scores, context
+def head_sizes(case: Case, model) -> list[int]:
+    sizes = list(case.config["head_sizes"])
+    assert sum(sizes) == model.config.num_labels
+    return sizes
 
 
 def compute_network(case: Case) -> dict[str, torch.Tensor]:
     model = network(case)
-    assert sum(case.config["head_sizes"]) == model.config.num_labels
-    images = tensors(case)["pixel_values"]
-    outputs, scores, context = seen(model, images)
+    head_sizes(case, model)
+    pixel_values = tensors(case)["pixel_values"]
+    with recording_attention(model, Attended.scores) as scores:
+        logits = model(pixel_values).logits
+    with recording_attention(model, lambda attended: attended.output) as context:
+        features = model.base_model(pixel_values).pooler_output
     scores = torch.stack(scores)
     return {
-        "logits": outputs.logits,
-        "features": model.model(images).pooler_output,
+        "logits": logits,
+        "features": features,
         "scores": scores,
         "scores_query_mean": scores.mean(dim=3),
         "scores_key_mean": scores.mean(dim=4),
@@ -175,206 +115,310 @@ def compute_network(case: Case) -> dict[str, torch.Tensor]:
     }
 
 
-def original_names(model) -> dict[str, str]:
-    """{the original's key below the network: our parameter} of the encoder."""
-    names = {}
-    for ours, _ in model.model.named_parameters():
-        key = ours.replace("embeddings.class_token", "cls_token").replace(
-            "embeddings.positions.table", "pos_embedding"
-        )
-        if key.startswith("embeddings.stem."):
-            index, kind = key.removeprefix("embeddings.stem.").split(".")
-            is_last = int(index) == len(model.config.stem_hidden_sizes)
-            key = f"conv_layers.{'conv_1x1' if is_last else f'{index}.0'}.{kind}"
-        if key.startswith("layers."):
-            key = f"transformer.{key}"
-        for end, theirs in {
-            "attention_norm": "0.norm",
-            "attention.qkv": "0.fn.to_qkv",
-            "attention.projection": "0.fn.to_out.0",
-            "mlp_norm": "1.norm",
-            "mlp.up": "1.fn.net.0",
-            "mlp.down": "1.fn.net.3",
-        }.items():
-            key = key.replace(f".{end}.", f".{theirs}.")
-        names[f"model.{key}"] = ours
-    return names
+def options(config: Config, **fixed) -> dict:
+    """Return the arguments of `PooledDistillationLoss` for the original's options, those that are given."""
+    names = {"pool_along": "pooling", "sym": "symmetric", "after_norm": "after_norm", "reverse_relu": "reverse"}
+    chosen = {"after_norm": False, **config.renamed(names), **fixed}
+    chosen["weight"] = config.get("plast_mu", 1.0)
+    if config.get("use_pod_factor"):
+        factor = config.get("pod_spatial_factor", 3.0)
+        chosen["weight"] = pod_weight(config["n_classes"], config["task_size"], factor)
+    if config.get("sparse"):
+        chosen["sparsity"] = config.get("sparse_factor", 1.0)
+    if config.get("int_layer"):
+        chosen["divisor"] = len(config["pool_layers"])
+    config.unused("pool_layers", "sparse_factor", "perm_relu", "asym_penalty", "n_classes", "task_size")
+    config.unused("pod_spatial_factor")
+    return chosen
 
 
-def named(values: dict, model, prefix: str) -> dict[str, torch.Tensor]:
-    """Tensors by our parameters' names, under the original's."""
-    return {
-        f"{prefix}/{theirs}": values[ours].clone() for theirs, ours in original_names(model).items() if ours in values
+def compute_losses(case: Case) -> dict[str, torch.Tensor]:
+    """Every loss that is stored; its name is the kind of maps, the form or an option, the pooling."""
+    config, inputs = case.config, tensors(case)
+    for maps in inputs.values():
+        config.check(layers=len(maps), heads=maps.shape[2], tokens=maps.shape[3])
+    if "old_context" in inputs:
+        config.check(head_dim=inputs["old_context"].shape[4])
+    config.unused("head_dim")
+    outputs = {}
+    for name in case.meta["outputs"]:
+        if not name.endswith("_grad"):
+            outputs |= loss_and_gradient(name, config, inputs)
+    # Whatever the options of the losses that are stored, these are all that there are.
+    config.unused("plast_mu", "asym_penalty", "pod_spatial_factor", "n_classes", "task_size", "sparse_factor")
+    config.unused("pool_layers")
+    return outputs
+
+
+@torch.enable_grad()
+def loss_and_gradient(name: str, config: Config, inputs: dict) -> dict[str, torch.Tensor]:
+    kind, _, form = name.partition("_")
+    pooling = next((pooling for pooling in ("spatial", "gap", "width", "height", "pixel") if pooling in form), None)
+    chosen = {
+        "pooling": pooling or config.get("pool_along", "spatial"),
+        "symmetric": any(part in form for part in ("sym_", "pod", "unnormalised_sym")) and "asym" not in form,
+        "after_norm": "before" not in form and "default" not in form,
+        "weight": config["plast_mu"],
     }
+    if "unnormalised" in form:
+        chosen |= {"normalize": False, "after_norm": False}
+    if form.startswith("reverse"):
+        chosen["reverse"] = True
+    if "pod" in form:
+        chosen["weight"] = pod_weight(config["n_classes"], config["task_size"], config["pod_spatial_factor"])
+    for option, values in SPECIAL.items():
+        if option in form:
+            chosen |= values(config)
+    maps = "scores" if kind == "attention" else "context"
+    new = inputs[f"new_{maps}"].detach().clone().requires_grad_()
+    loss, _ = PooledDistillationLoss(**chosen)(inputs[f"old_{maps}"].unbind(), new.unbind())
+    (gradient,) = torch.autograd.grad(loss, new)
+    return {name: loss.detach(), f"{name}_grad": gradient}
 
 
+SPECIAL = {
+    "sparse": lambda config: {"sparsity": config["sparse_factor"]},
+    "int_layer": lambda config: {"divisor": len(config.get("pool_layers", [1]))},
+}
+
+
+@torch.enable_grad()
+def compute_jensen_shannon(case: Case) -> dict[str, torch.Tensor]:
+    inputs = tensors(case)
+    layers, _, heads, count = inputs["new_scores"].shape[:4]
+    case.config.check(layers=layers, heads=heads, tokens=count)
+    new = inputs["new_scores"].requires_grad_()
+    loss, _ = JensenShannonLoss(case.config.get("jsd_factor", 1.0))(inputs["old_scores"].unbind(), new.unbind())
+    (gradient,) = torch.autograd.grad(loss, new)
+    return {"jensen_shannon": loss.detach(), "jensen_shannon_grad": gradient}
+
+
+def compute_lwf(case: Case) -> dict[str, torch.Tensor]:
+    config, inputs = case.config, tensors(case)
+    sizes, task, temperature = list(config["head_sizes"]), config["task"], config["T"]
+    logits, old = inputs["logits"], inputs["old_logits"]
+    criterion = IncrementalCriterion(sizes, config["lamb"], temperature)
+    labels, start = inputs["targets"].long(), sum(sizes[:task])
+    first = torch.ones_like(labels)
+    outputs = {
+        "distillation": distill_logits(logits[:, :start], old[:, :start], temperature),
+        "distillation_no_temperature": distill_logits(logits[:, :start], old[:, :start], 1),
+        "criterion": criterion(logits, labels, task, old)[0],
+        "criterion_with_exemplars": criterion(logits, labels, task, old, all_heads=True)[0],
+        "criterion_first_task": criterion(logits, first, 0)[0],
+    }
+    for per_head, name in ((False, "joint"), (True, "multi")):
+        found = hits(logits, inputs["any_targets"].long(), sizes, per_head)
+        for kind, values in zip(("aware", "agnostic"), found, strict=True):
+            outputs[f"hits_task_{kind}_{name}"] = values.float()
+    return outputs
+
+
+@torch.enable_grad()
 def compute_step(case: Case) -> dict[str, torch.Tensor]:
-    """One step of training with LwF and the regularisation of maps."""
-    config, given = case.config, tensors(case)
-    counts, start, stop = heads_of(case)
+    """One step of SGD on the backbone and the newest head, with the regulariser."""
+    config, inputs = case.config, tensors(case)
+    checkpoint = case.checkpoint()
     model = network(case).train()
-    last = f"heads.{len(counts) - 1}."
-    older = {
-        key: 0.75 * value + 0.25 * fill(f"old.{key}", list(value.shape))
-        for key, value in case.checkpoint().items()
-        if not key.startswith(last)
-    }
-    old_model = network(case, older)
-    is_attention = "attention" in case.path.stem
-    regularization = MapRegularization(
-        config["pool_along"],
-        symmetric=config.get("sym", False),
-        after_norm=config.get("after_norm", not is_attention),
-        reverse=config.get("reverse_relu", False),
-        weight=config["plast_mu"],
-        sparsity=config.get("sparse_factor", 0.0) if config.get("sparse", False) else 0.0,
+    sizes, task = head_sizes(case, model), config["task"]
+    last = f"heads.{len(sizes) - 1}."
+    old = network(
+        case,
+        {
+            k: 0.75 * v + 0.25 * fill(f"old.{k}", list(v.shape))
+            for k, v in checkpoint.items()
+            if not k.startswith(last)
+        },
+    ).requires_grad_(False)
+    functional = "functional" in case.path.stem or "asympost" in case.meta["file"]
+    fixed = {"after_norm": True} if functional else {}
+    objective = PooledDistillationLoss(**options(config, **fixed))
+
+    def pool(attended: Attended) -> torch.Tensor:
+        if functional:
+            return objective.pool(attended.output)
+        return objective.pool_scores(attended.query, attended.key, attended.scaling)
+
+    pixel_values = inputs["pixel_values"]
+    with torch.no_grad(), recording_attention(old, pool) as before:
+        old_logits = old(pixel_values).logits
+    with recording_attention(model, pool) as now:
+        logits = model(pixel_values).logits
+    plasticity, _ = objective.compare(before, now)
+    if config.get("jsd"):
+        with torch.no_grad(), recording_attention(old, Attended.scores) as old_scores:
+            old(pixel_values)
+        with recording_attention(model, Attended.scores) as new_scores:
+            model(pixel_values)
+        plasticity = plasticity + JensenShannonLoss(config.get("jsd_factor", 1.0))(old_scores, new_scores)[0]
+    config.unused("jsd_factor")
+    criterion, _ = IncrementalCriterion(sizes, config.get("lamb", 1.0), config.get("T", 2))(
+        logits, inputs["targets"].long(), task, old_logits
     )
-    images, targets = given["pixel_values"], given["targets"].long()
-    old_outputs, *old_maps = seen(old_model, images)
-    with torch.enable_grad():
-        outputs, *maps = seen(model, images)
-        which = 0 if is_attention else 1
-        plasticity, _ = regularization(maps[which], old_maps[which])
-        distillation, _ = LwfDistillation(config["T"])(outputs.logits[:, :start], old_outputs.logits[:, :start])
-        criterion = ContinualCrossEntropy(start, stop)(outputs.logits, targets)[0] + config["lamb"] * distillation
-        (criterion + plasticity).backward()
-    after = {}
-    for name, parameter in model.named_parameters():
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
-        if name.startswith("classifier."):
-            gradient[:start] = 0  # without a memory of samples only the newest head is trained
-        after[name] = parameter - config["lr"] * gradient
-    computed = {"plasticity": plasticity, "criterion": criterion}
-    encoder = {name.removeprefix("model."): value for name, value in after.items() if name.startswith("model.")}
-    computed |= {key.replace("/", "/model.", 1): value for key, value in named(encoder, model, "after").items()}
-    for kind in ("weight", "bias"):
-        for task, part in enumerate(after[f"classifier.{kind}"].split(counts)):
-            computed[f"after/heads.{task}.{kind}"] = part
-    return computed
+    (criterion + plasticity).backward()
+    step(model, config, sizes, task)
+    return {"plasticity": plasticity.detach(), "criterion": criterion.detach(), **parameters_after(case, model, sizes)}
 
 
-def encoder_parameters(model) -> dict[str, torch.Tensor]:
-    return dict(model.model.named_parameters())
+def step(model, config: Config, sizes: list[int], task: int) -> None:
+    """Take a step of SGD that leaves the heads of earlier tasks as they are."""
+    settings = {"momentum": config.get("momentum", 0.0), "weight_decay": config.get("wd", 0.0)}
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.get("clipgrad", 10000))
+    optimizer = torch.optim.SGD(model.parameters(), config["lr"], **settings)
+    with head_rows_kept(model, range(sum(sizes[:task]))):
+        optimizer.step()
+    optimizer.zero_grad()
 
 
-def gradients_of(model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: p.grad.clone() for name, p in model.model.named_parameters() if p.grad is not None}
+def parameters_after(case: Case, model, sizes: list[int]) -> dict[str, torch.Tensor]:
+    state, outputs = dict(model.named_parameters()), {}
+    for name in case.meta["outputs"]:
+        kind, _, key = name.partition("/")
+        if kind != "after":
+            continue
+        if key.startswith("heads."):
+            _, number, leaf = key.split(".")
+            start = sum(sizes[: int(number)])
+            outputs[name] = state[f"classifier.{leaf}"][start : start + sizes[int(number)]].detach()
+        else:
+            outputs[name] = state[
+                our_key(key.removeprefix("model.") if key.startswith("model.model.") else key)
+            ].detach()
+    return outputs
 
 
+def backbone(model) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in model.named_parameters() if name.startswith("model.")}
+
+
+def named(case: Case, kind: str, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the values that a case stores as kind/KEY."""
+    names = (name for name in case.meta["outputs"] if name.startswith(f"{kind}/"))
+    return {name: values[our_key(name.removeprefix(f"{kind}/"))] for name in names}
+
+
+@torch.enable_grad()
 def compute_ewc(case: Case) -> dict[str, torch.Tensor]:
-    config, given = case.config, tensors(case)
-    counts, start, stop = heads_of(case)
+    config, inputs = case.config, tensors(case)
     model = network(case).train()
-    batches, targets = given["pixel_values"], given["targets"].long()
-    found = []
-    with torch.enable_grad():
-        for images, labels in zip(batches, targets, strict=True):
-            logits = model(images).logits
-            chosen = sampled_classes(logits.detach(), labels, config["sampling"])
-            found.append((gradients_of(model, F.cross_entropy(logits, chosen)), len(images)))
-    fisher = fisher_information(found, batches.shape[0] * batches.shape[1])
-    alpha = None if config["alpha"] == -1 else config["alpha"]
-    ewc = ElasticWeightConsolidation(encoder_parameters(model), config["lamb"], alpha)
-    for importance in ewc.held("importance").values():
-        importance.fill_(0.01)
-    ewc.merge(fisher, start / stop)
-    computed = named(fisher, model, "fisher") | named(ewc.held("importance"), model, "merged")
-    parameters = encoder_parameters(model)
-    for theirs, ours in original_names(model).items():
-        step = fill(f"step.{theirs}", list(parameters[ours].shape))
-        parameters[ours].data.add_(torch.from_numpy(step), alpha=0.1)
-    logits, last = model(batches[0]).logits, given["last_targets"].long()
-    cross_entropy, _ = ContinualCrossEntropy(start, stop)(logits, last)
-    first, _ = ContinualCrossEntropy(0, counts[0])(logits, torch.zeros_like(last))
-    loss = cross_entropy + ewc(parameters)[0]
-    return computed | {"loss": loss, "cross_entropy": cross_entropy, "loss_first_task": first}
+    sizes, task = head_sizes(case, model), config["task"]
+    batches = inputs["pixel_values"]
+    num_samples = batches.shape[0] * batches.shape[1]
+    fisher: dict[str, torch.Tensor] = {}
+    for pixel_values, labels in zip(batches, inputs["targets"].long(), strict=True):
+        logits = model(pixel_values).logits
+        loss = F.cross_entropy(logits, fisher_labels(logits, labels, config["sampling"]))
+        parameters = backbone(model)
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        gradients = {name: value for name, value in zip(parameters, found, strict=True) if value is not None}
+        add_fisher(fisher, gradients, len(labels), num_samples)
+    alpha = config["alpha"]
+    objective = ElasticWeightConsolidation(config["lamb"], None if alpha == -1 else alpha)
+    objective.importance = {name: torch.full_like(value, 0.01) for name, value in fisher.items()}
+    objective.consolidate(backbone(model), fisher, sum(sizes[:task]) / sum(sizes))
+    criterion = IncrementalCriterion(sizes)
+    labels = inputs["last_targets"].long()
+    with torch.no_grad():
+        for name, value in theirs(case).items():
+            backbone(model)[our_key(name)] += 0.1 * torch.from_numpy(fill(f"step.{name}", list(value)))
+    first = criterion(model(batches[0]).logits, torch.zeros_like(labels), 0)[0].detach()
+    cross_entropy = criterion(model(batches[0]).logits, labels, task)[0].detach()
+    moved = objective(backbone(model))[0].detach() + cross_entropy
+    outputs = {"loss": moved, "cross_entropy": cross_entropy, "loss_first_task": first}
+    return outputs | named(case, "fisher", fisher) | named(case, "merged", objective.importance)
 
 
+def theirs(case: Case) -> dict[str, list[int]]:
+    """Return {key within the backbone: shape}, such as "model.cls_token"."""
+    keys = case.meta["keys"]
+    return {key.removeprefix("model."): shape for key, shape in keys.items() if key.startswith("model.")}
+
+
+@torch.enable_grad()
 def compute_path_integral(case: Case) -> dict[str, torch.Tensor]:
-    config, given = case.config, tensors(case)
-    _, start, stop = heads_of(case)
+    config, inputs = case.config, tensors(case)
     model = network(case).train()
-    criterion = ContinualCrossEntropy(start, stop)
-    penalty = PathIntegral(encoder_parameters(model), config["lamb"], config["damping"])
-    for theirs, ours in original_names(model).items():
-        anchor = penalty.held("anchor")[ours]
-        anchor.add_(torch.from_numpy(fill(f"older.{theirs}", list(anchor.shape))), alpha=0.1)
-        penalty.held("importance")[ours].fill_(0.05)
-    batches, targets = given["pixel_values"], given["targets"].long()
-    for images, labels in zip(batches, targets, strict=True):
-        parameters = encoder_parameters(model)
-        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        with torch.enable_grad():
-            loss, _ = criterion(model(images).logits, labels)
-            plain = gradients_of(model, loss)
-            loss = criterion(model(images).logits, labels)[0] + penalty(parameters)[0]
-            model.zero_grad()
-            loss.backward()
-        for name, parameter in model.named_parameters():
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
-            if name.startswith("classifier."):
-                gradient[:start] = 0
-            parameter.data.sub_(gradient, alpha=config["lr"])
-        penalty.accumulate(plain, before, parameters)
-    computed = named(penalty.held("path"), model, "w") | named(encoder_parameters(model), model, "after")
-    loss = criterion(model(batches[0]).logits, targets[0])[0] + penalty(encoder_parameters(model))[0]
-    penalty.finish_task(encoder_parameters(model))
-    return computed | named(penalty.held("importance"), model, "importance") | {"loss": loss}
+    sizes, task = head_sizes(case, model), config["task"]
+    objective = PathIntegral(config["lamb"], config["damping"])
+    values = backbone(model)
+    objective.importance = {name: torch.full_like(value, 0.05) for name, value in values.items()}
+    moved = {our_key(name): torch.from_numpy(fill(f"older.{name}", shape)) for name, shape in theirs(case).items()}
+    objective.keep({name: value.detach() + 0.1 * moved[name] for name, value in values.items()})
+    criterion = IncrementalCriterion(sizes)
+    for pixel_values, labels in zip(inputs["pixel_values"], inputs["targets"].long(), strict=True):
+        before = {name: value.detach().clone() for name, value in backbone(model).items()}
+        loss, _ = criterion(model(pixel_values).logits, labels, task)
+        found = torch.autograd.grad(loss, list(values.values()), retain_graph=True)
+        (loss + objective(backbone(model))[0]).backward()
+        step(model, config, sizes, task)
+        objective.accumulate(dict(zip(values, found, strict=True)), before, backbone(model))
+    loss = criterion(model(inputs["pixel_values"][0]).logits, inputs["targets"][0].long(), task)[0]
+    loss = loss + objective(backbone(model))[0] if task else loss
+    outputs = {"loss": loss.detach(), **named(case, "w", objective.path), **parameters_after(case, model, sizes)}
+    objective.consolidate(backbone(model))
+    return outputs | named(case, "importance", objective.importance)
 
 
 def compute_metrics(case: Case) -> dict[str, torch.Tensor]:
-    given = case.inputs()
-    counts = given["classes_per_task"]
+    inputs, outputs = case.inputs(), {}
+    counts = inputs["classes_per_task"].tolist()
     case.config.check(tasks=len(counts))
-    computed = {}
-    for kind in ("task_aware", "task_agnostic"):
-        accuracy = given[f"acc_{kind}"].astype(np.float64)
-        found = {
-            "forgetting": measures.forgetting(accuracy),
-            "average": measures.seen_average(accuracy),
-            "weighted_average": measures.seen_average(accuracy, counts),
-            "final_forgetting": np.array(measures.summary(accuracy, counts)["forgetting"]),
+    for kind in ("aware", "agnostic"):
+        if (accuracy := inputs.get(f"acc_task_{kind}")) is None:
+            continue
+        accuracy = np.asarray(accuracy, dtype=np.float64)
+        name = f"task_{kind}"
+        outputs |= {
+            f"{name}_forgetting": forgetting(accuracy),
+            f"{name}_average": averages(accuracy),
+            f"{name}_weighted_average": averages(accuracy, counts),
+            f"{name}_final_forgetting": np.asarray(final_forgetting(accuracy)),
         }
-        computed |= {f"{kind}_{name}": torch.from_numpy(np.asarray(value)) for name, value in found.items()}
-    return computed
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in outputs.items()}
 
 
 def compute_split(case: Case) -> dict[str, torch.Tensor]:
-    config, given = case.config, case.inputs()
-    order = given["class_order"].astype(int).tolist()
-    config.check(classes=len(order))
-    counts = measures.classes_per_task(len(order), config["tasks"], config.get("nc_first_task"))
-    tasks, positions = measures.split_classes(given["labels"].astype(int), order, counts)
-    kept = np.flatnonzero(tasks >= 0)
-    kept = kept[np.argsort(tasks[kept], kind="stable")]
-    rows = np.stack([kept, tasks[kept], positions[kept]], axis=1)
-    starts = np.cumsum([0, *counts])[:-1]
-    found = {"classes_per_task": np.array(counts), "first_label_of_task": starts, "task_of_sample": rows}
-    return {name: torch.from_numpy(value.astype(np.float32)) for name, value in found.items()}
+    config, inputs = case.config, case.inputs()
+    order = [int(label) for label in inputs["class_order"]]
+    labels = inputs["labels"].astype(np.int64)
+    config.unused("classes")
+    split = class_split(max(order) + 1, config["tasks"], config.get("nc_first_task"), order)
+    tasks, positions = split.tasks(labels), split.positions(labels)
+    rows = [
+        (index, task, positions[index]) for task in range(len(split.sizes)) for index in np.flatnonzero(tasks == task)
+    ]
+    return {
+        "classes_per_task": torch.tensor(split.sizes),
+        "first_label_of_task": torch.tensor(split.offsets),
+        "task_of_sample": torch.tensor(np.array(rows)),
+    }
 
 
 def compute_prototypes(case: Case) -> dict[str, torch.Tensor]:
-    given = tensors(case)
-    labels, classes = given["labels"].long(), case.config["classes"]
-    centres = measures.prototypes(given["centers"][labels] + given["features"], labels, classes)
-    far = measures.distances(given["centers"][given["query_labels"].long()] + given["queries"], centres)
-    predictions = far.argmin(dim=1)
-    accuracy = (predictions == given["query_labels"]).float().mean()
-    return {"prototypes": centres, "distances": far, "predictions": predictions.float(), "accuracy": accuracy}
+    inputs = tensors(case)
+    labels = inputs["labels"].long()
+    features = inputs["centers"][labels] + inputs["features"]
+    prototypes = class_means(features, labels, case.config["classes"])
+    queries = inputs["queries"]
+    queries = queries + inputs["centers"][inputs["query_labels"].long()]
+    predictions = classify(queries, prototypes)
+    return {
+        "prototypes": prototypes,
+        "distances": distances(queries, prototypes),
+        "predictions": predictions,
+        "accuracy": (predictions == inputs["query_labels"].long()).double().mean(),
+    }
 
 
 COMPUTE = {
-    "attention_functional_losses": compute_losses,
+    "functional_losses": compute_losses,
+    "attention_losses": compute_losses,
     "jensen_shannon": compute_jensen_shannon,
     "lwf": compute_lwf,
-    "early_conv_vit": compute_network,
-    "ovit": compute_network,
     "step": compute_step,
     "ewc": compute_ewc,
     "path_integral": compute_path_integral,
-    "incremental_metrics": compute_metrics,
-    "class_split": compute_split,
-    "off_the_shelf": compute_prototypes,
+    "metrics": compute_metrics,
+    "split": compute_split,
+    "prototypes": compute_prototypes,
 }

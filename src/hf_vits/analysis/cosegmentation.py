@@ -25,6 +25,7 @@ from .descriptors import IMAGENET_MEAN, IMAGENET_STD, cosine_similarity, descrip
 MAX_CLUSTERS = 14
 SALIENCY_STRIDE = 8  # of low-resolution saliency, in pixels
 CROP = 0.95  # side of a crop augmentation, as a fraction of the image's
+DEFAULT_CRF = CRF()
 
 
 @dataclass(frozen=True)
@@ -358,7 +359,7 @@ def cosegment_parts(
     num_crops: int = 0,
     three_stages: bool = False,
     second_elbow: float = 0.94,
-    crf: CRF | None = CRF(),
+    crf: CRF | None = DEFAULT_CRF,
 ) -> PartCosegmentation:
     """Segment the parts of the object that images have in common, with a progress bar.
 

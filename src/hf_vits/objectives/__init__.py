@@ -8,12 +8,11 @@ from hf_vits.objectives.classification import (
     SigmoidCrossEntropy,
 )
 from hf_vits.objectives.continual import (
-    ContinualCrossEntropy,
     ElasticWeightConsolidation,
-    JensenShannonRegularization,
-    LwfDistillation,
-    MapRegularization,
+    IncrementalCriterion,
+    JensenShannonLoss,
     PathIntegral,
+    PooledDistillationLoss,
 )
 from hf_vits.objectives.contrastive import MomentumContrastLoss, NTXentLoss
 from hf_vits.objectives.dino import DINOLoss
@@ -34,7 +33,6 @@ __all__ = [
     "AsymmetricLoss",
     "BinaryCrossEntropy",
     "CoSubLoss",
-    "ContinualCrossEntropy",
     "CorrespondenceLoss",
     "CrossEntropy",
     "DINOLoss",
@@ -44,10 +42,9 @@ __all__ = [
     "FeatureRegression",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
-    "JensenShannonRegularization",
+    "IncrementalCriterion",
+    "JensenShannonLoss",
     "LeopartLoss",
-    "LwfDistillation",
-    "MapRegularization",
     "MaskedLabelLoss",
     "MaskedPatchRegression",
     "MomentumContrastLoss",
@@ -55,6 +52,7 @@ __all__ = [
     "MultiHeadCrossEntropy",
     "NTXentLoss",
     "PathIntegral",
+    "PooledDistillationLoss",
     "PriorAttentionLoss",
     "SiTLoss",
     "SigmoidCrossEntropy",

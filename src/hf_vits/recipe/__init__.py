@@ -8,6 +8,7 @@ from .augmentation import (
     SpecAugmentRecipe,
     VideoRecipe,
 )
+from .continual import ContinualRecipe
 from .data import DataRecipe, SpeechRecipe
 from .descriptions import field_descriptions
 from .loading import flat, load_recipe
@@ -20,6 +21,7 @@ __all__ = [
     "AffineRecipe",
     "AudioRecipe",
     "AugmentationRecipe",
+    "ContinualRecipe",
     "DataRecipe",
     "InitializationRecipe",
     "MaskRecipe",

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from .augmentation import AudioRecipe, AugmentationRecipe, VideoRecipe
+from .continual import ContinualRecipe
 from .data import DataRecipe
 from .fields import positive
 from .model import ModelRecipe, TeacherRecipe, TokenizerRecipe
@@ -54,6 +55,7 @@ class Recipe:
     priors: spatial priors of the heads' attention, for SPAN. None: for all other methods.
     momentum_teacher: teacher of a self-distillation method. None: for methods without a teacher.
     neighbours: k-nearest-neighbour classifier at every evaluation of a pretraining run. None: off.
+    continual: stream of tasks, for continual-image-classification. None: for all other tasks.
     schedule: learning rate over the run.
     """
 
@@ -74,6 +76,7 @@ class Recipe:
     priors: PriorsRecipe | None = None
     momentum_teacher: MomentumTeacherRecipe | None = None
     neighbours: NeighboursRecipe | None = None
+    continual: ContinualRecipe | None = None
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
 
     def validate_randaugment(self):
@@ -86,6 +89,13 @@ class Recipe:
             raise ValueError(
                 f"objective.distillation is {self.objective.distillation}, and there is "
                 f"{'no' if self.teacher is None else 'a'} teacher: distillation needs both"
+            )
+
+    def validate_continual(self):
+        if (self.continual is None) == (self.task == "continual-image-classification"):
+            raise ValueError(
+                f"the section continual and the task continual-image-classification go together, got task {self.task}"
+                f"{' without it' if self.continual is None else ''}"
             )
 
     def to_dict(self) -> dict[str, Any]:

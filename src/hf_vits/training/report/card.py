@@ -19,6 +19,7 @@ _LISTED_SECTIONS = (
     "views",
     "masks",
     "momentum_teacher",
+    "continual",
     "objective",
     "optimizer",
     "schedule",
