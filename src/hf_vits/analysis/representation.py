@@ -404,16 +404,11 @@ def best_layers(scores: Mapping[str, Sequence[float]], higher_is_better: bool = 
     Args:
         scores: {model: a score per layer}.
     """
-    choose = np.argmax if higher_is_better else np.argmin
-    return [
-        {
-            "model": name,
-            "best_layer": int(choose(values)) + 1,
-            "num_layers": len(values),
-            "score": values[choose(values)],
-        }
-        for name, values in scores.items()
-    ]
+    rows = []
+    for name, values in scores.items():
+        best = int(np.argmax(values) if higher_is_better else np.argmin(values))
+        rows.append({"model": name, "best_layer": best + 1, "num_layers": len(values), "score": values[best]})
+    return rows
 
 
 def plot_similarity(similarity: Tensor, labels: tuple[str, str] = ("block", "block")) -> Figure:
