@@ -76,6 +76,10 @@ def compute_model(case: Case) -> dict[str, torch.Tensor]:
         **{f"tokens_block{i}": encoder.norm(state) for i, state in enumerate(base.hidden_states[1:])},
     }
     image = inputs.get("image_attn", image)
+    patch = config["patch_size"]
+    # The original means to cut both sides to whole patches, but cuts the height to what is left of the width.
+    image = image[:, :, : image.shape[3] // patch * patch]
+    image = image[..., : image.shape[2] // patch * patch, : image.shape[3] // patch * patch]
     attention = eager_attentions(encoder, pixel_values=image)[-1]
     grid, prefix = encoder.embeddings.grid(*image.shape[-2:]), model.config.num_prefix_tokens
     for row, token in enumerate(("class", "shape")[:prefix]):
