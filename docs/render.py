@@ -35,7 +35,10 @@ ROOMS = {
     "data": ("Data", "Where the inputs and labels of a run come from; `data.synthetic` makes its own."),
     "optim": ("Optimizers", "Optimizers, learning-rate schedules and weight averaging."),
     "evaluation": ("Evaluation", "A trained model measured on labelled data: accuracy, k-NN, linear probe, low-shot."),
-    "analysis": ("Analysis", "What a trained model has learned: attention, label propagation, branch weights, robustness."),
+    "analysis": (
+        "Analysis",
+        "What a trained model has learned: attention, label propagation, branch weights, robustness.",
+    ),
     "figures": ("Figures", "Every picture that a run, an evaluation or an analysis draws."),
     "training": ("Training", "The training run: tasks, augmented inputs, Trainers and reports."),
     "recipe": ("Recipe", "Reading a recipe. Its keys are described [on their own page](../recipe-keys.md)."),

@@ -2,9 +2,8 @@
 # imagecorruptions 1.1.2, the newest release: with today's setuptools it cannot be imported, with today's scikit-image
 # its Gaussian and glass blurs fail.
 #
-# It imports pkg_resources, which setuptools 82 removed, and
-# passes multichannel to skimage.filters.gaussian, which scikit-image removed. Its repository has mended the last,
-# without a release.
+# It imports pkg_resources, which setuptools 82 removed, and passes multichannel to skimage.filters.gaussian, which
+# scikit-image 0.21 no longer takes. Its repository has mended the latter, without a release.
 #
 # Expected: `from imagecorruptions import corrupt`, and blurred images. Seen: the errors below.
 # Instead: pins of its time, see benchmarks/corruptions.py.
