@@ -37,7 +37,7 @@ ROOMS = {
     "evaluation": ("Evaluation", "A trained model measured on labelled data: accuracy, k-NN, linear probe, low-shot."),
     "analysis": (
         "Analysis",
-        "What a trained model has learned: attention, label propagation, branch weights, robustness.",
+        "What a trained model has learned: attention, label propagation, robustness.",
     ),
     "figures": ("Figures", "Every picture that a run, an evaluation or an analysis draws."),
     "training": ("Training", "The training run: tasks, augmented inputs, Trainers and reports."),

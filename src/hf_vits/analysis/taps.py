@@ -514,10 +514,13 @@ def record(
     size = (images.shape[-2], images.shape[-1]) if images.ndim == 4 else None
     was_training = model.training
     try:
-        with torch.set_grad_enabled(gradients), tapped(model.eval(), wanted, layers) as taps:
-            with without_masking(model, images) as extra:
-                positional = [inputs] if isinstance(inputs, Tensor) else []
-                output = model(*positional, **{**extra, **keywords})
+        with (
+            torch.set_grad_enabled(gradients),
+            tapped(model.eval(), wanted, layers) as taps,
+            without_masking(model, images) as extra,
+        ):
+            positional = [inputs] if isinstance(inputs, Tensor) else []
+            output = model(*positional, **{**extra, **keywords})
         return taps.recording(model, size, output)
     finally:
         model.train(was_training)
