@@ -42,11 +42,7 @@ NOT_USED: dict[tuple[str, str], str] = {
     ("detection", "yaml|config"): "the original's file; sizes of its backbone are read from the checkpoint",
 }
 # Cases of no conversion of their own, which tests/parity runs through others.
-<<<<<<< HEAD
-COMBINED = ("detection", "vit_robustness")
-=======
-COMBINED = ("detection", "vit_analysis", "vit_vs_cnn")
->>>>>>> ana
+COMBINED = ("detection", "vit_analysis", "vit_robustness", "vit_vs_cnn")
 
 
 def pytest_generate_tests(metafunc):
