@@ -17,19 +17,22 @@ from .deit import SMALL, TINY, model_class, prepare, transforms
 IMAGE_SIZE = 224
 
 
-def shape_fields(sizes: tuple[int, int, int], patch_size: int = 16, **more) -> dict:
+def shape_fields(
+    hidden_size: int, num_hidden_layers: int, num_attention_heads: int, patch_size: int = 16, **more
+) -> dict:
     """Return the fields of a DeiT of this system, for images of 224 x 224 whether patches fill them or not."""
     border = {"ignore_border": True} if IMAGE_SIZE % patch_size else {}
-    return vit_fields(*sizes, patch_size, position_interpolation="bicubic_scale", **border, **more)
+    sizes = hidden_size, num_hidden_layers, num_attention_heads, patch_size
+    return vit_fields(*sizes, position_interpolation="bicubic_scale", **border, **more)
 
 
 VARIANTS = {
-    "deit_t_sin": shape_fields(TINY),
-    "deit_t_sin_dist": shape_fields(TINY, distilled=True),
-    "deit_s_sin": shape_fields(SMALL),
-    "deit_s_sin_dist": shape_fields(SMALL, distilled=True),
-    "no_pos_deit_t": shape_fields(TINY, position_embedding_type="none"),
-    **{f"patch_{size}_deit_t": shape_fields(TINY, patch_size=size) for size in (22, 28, 32, 38)},
+    "deit_t_sin": shape_fields(*TINY),
+    "deit_t_sin_dist": shape_fields(*TINY, distilled=True),
+    "deit_s_sin": shape_fields(*SMALL),
+    "deit_s_sin_dist": shape_fields(*SMALL, distilled=True),
+    "no_pos_deit_t": shape_fields(*TINY, position_embedding_type="none"),
+    **{f"patch_{size}_deit_t": shape_fields(*TINY, patch_size=size) for size in (22, 28, 32, 38)},
 }
 
 

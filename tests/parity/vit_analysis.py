@@ -1,324 +1,379 @@
-"""Golden cases of mwalmer-umd/vit_analysis: metrics of attention and features, and whole models under them."""
+"""Golden cases of mwalmer-umd/vit_analysis: attention metrics, CKA, object features, retrieval, keypoints, videos."""
+
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate, normalize, one_hot
 
-from hf_vits.analysis import attention as attending
-from hf_vits.analysis.branches import norm_ratio
-from hf_vits.analysis.objects import object_features, token_masks, union_mask
-from hf_vits.analysis.propagation import label_maps, neighbourhood, normalize_masks, propagate_video
-from hf_vits.analysis.representation import MinibatchCKA, Tokens, cluster_scores, gram, hsic, select_tokens
-from hf_vits.analysis.taps import record
-from hf_vits.analysis.tiles import tile_origins, tiled_features, tiled_size
+from hf_vits.analysis import attention as heads
+from hf_vits.analysis import objects
+from hf_vits.analysis import representation as measures
 from hf_vits.conversion import convert
-from hf_vits.evaluation.keypoints import pad_keypoints, transfer_keypoints, transferred_correctly
-from hf_vits.evaluation.neighbours import top_accuracy, vote
-from hf_vits.evaluation.retrieval import rank, retrieve
-from hf_vits.metrics.clustering import adjusted_rand_index, normalized_mutual_information, purity
+from hf_vits.evaluation import davis, keypoints, neighbours, retrieval
+from hf_vits.processing.image import VitsImageProcessor
 
 from .golden import Case
+from .record import eager_attentions
 from .self_supervision import tensors
-
-TOKENS: dict[str, Tokens] = {"all": "all", "cls": "class", "spat": "patches"}
-QUERIES = {"": "all", "spc-": "patches", "spcpure-": "patches_renormalized", "cls-": "class"}
-SALIENCY = {"cls": "class", "spc": "patches", "center": "center"}
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FIRST_PATCH = 1  # which the original reads as the class token
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
     name = case.path.stem
-    return next((run for start, run in COMPUTE.items() if name.startswith(start)), compute_model)(case)
+    return next(run for start, run in COMPUTE.items() if name.startswith(start) or name.endswith(start))(case)
 
 
-def attentions_of(case: Case) -> torch.Tensor:
-    inputs = tensors(case)
-    return inputs["attention"] if "attention" in inputs else inputs["attention_logits"].softmax(dim=-1)
+def doubled(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.double() if value.is_floating_point() else value for name, value in given.items()}
 
 
-def metrics(attention: torch.Tensor, batches: int) -> dict[str, torch.Tensor]:
-    """Every metric of attentions (images, layers, heads, tokens, tokens), fed in so many batches."""
-    aligned = attending.aligned_attention(attention).sum(dim=0) / batches
-    offset = attending.attention_offset(aligned)
-    return {
-        "avg-att-dist": attending.attention_distance(attention),
-        "spatial-cls-att": attending.attention_to_token(attention, FIRST_PATCH),
-        "stdev-over-token-pos": attending.position_deviation(attention),
-        "stdev-over-head": attending.head_deviation(attention),
-        **{
-            f"avg-{name}att-on-token": attending.attention_on_tokens(attention, queries).mean(dim=0)
-            for name, queries in QUERIES.items()
-        },
-        "avg-aligned-att-on-token": aligned,
-        **dict(zip(("avg-att-offset", "avg-x-offset", "avg-y-offset"), offset, strict=True)),
-    }
+@dataclass
+class States:
+    """What a ViT computed in every layer: the addends (skip, branch) of its residual sums, norms, and its output."""
+
+    attention: list = field(default_factory=list)
+    mlp: list = field(default_factory=list)
+    norms: list = field(default_factory=list)
+    blocks: list = field(default_factory=list)
 
 
-def compute_metrics(case: Case) -> dict[str, torch.Tensor]:
-    config, attention = case.config, attentions_of(case)
-    batches = config["batches"]
-    config.check(grid=round((attention.shape[-1] - 1) ** 0.5), layers=attention.shape[1])
-    if "heads" in config:
-        heads = config["heads"]
-        assert (heads if isinstance(heads, int) else len(heads)) == attention.shape[2]
-    assert sum(batches) == len(attention), f"batches {batches} of {len(attention)} images"
-    computed = metrics(attention, len(batches))
-    if "num_class" in config:
-        labels = tensors(case)["labels"]
-        means = attending.class_means(attending.attention_on_tokens(attention), labels)
-        assert len(means) == config["num_class"], "the original needs an image of each class"
-        computed |= {
-            "avg-att-on-token-per-class": means,
-            "stdev-over-class": attending.class_deviation(means)[None],
-        }
-    return computed
+def states_of(model, pixel_values: torch.Tensor) -> States:
+    """Run a plain ViT and keep what its layers computed."""
+    states, handles = States(), []
+    kept: dict[str, torch.Tensor] = {}
+    for layer in model.layers:
+
+        def before(module, arguments, output):
+            kept["skip"] = arguments[0]
+            states.norms.append(output)
+
+        def after_attention(module, arguments, output):
+            kept["branch"] = output[0]
+            states.attention.append((kept["skip"], output[0]))
+
+        def after_mlp(module, arguments, output):
+            states.mlp.append((kept["skip"], output))
+
+        def after(module, arguments, output):
+            states.blocks.append(output)
+
+        handles += [
+            layer.attention_norm.register_forward_hook(before),
+            layer.attention.register_forward_hook(after_attention),
+            layer.mlp_norm.register_forward_hook(before),
+            layer.mlp.register_forward_hook(after_mlp),
+            layer.register_forward_hook(after),
+        ]
+    try:
+        model(pixel_values)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states
 
 
-def compute_saliency(case: Case) -> dict[str, torch.Tensor]:
-    config, attention = case.config, attentions_of(case)
-    side, mass = config["grid"], config["mass"]
-    region = (tensors(case)["object_mask"] > 0).flatten()
-    computed = {}
-    for name, queries in SALIENCY.items():
-        for merged in (False, True):
-            maps = attending.saliency(attention, queries, merged)
-            # The original normalises the maps of these modes in place, one after another.
-            after = attending.saliency(attention, queries, merged, normalize_heads=name != "spc")
-            key = f"{name}-merge" if merged else name
-            mask = attending.attended_region(maps, mass)
-            computed |= {
-                f"mask_{key}": mask.to(torch.int8).unflatten(-1, (side, side)),
-                f"iou_{key}": attending.region_overlap(maps, region, mass),
-                f"pipeline_iou_{key}": attending.region_overlap(after, region, mass),
-            }
-    return computed
-
-
-def similarity(first: list[torch.Tensor], second: list[torch.Tensor], tokens: Tokens, batches: list[int]):
-    """The original's CKA of features (images, tokens, channels) of each layer."""
-    measured = MinibatchCKA("range")
-    sides = [[select_tokens(features, tokens).split(batches) for features in side] for side in (first, second)]
-    for number in range(len(batches)):
-        measured.update(*([parts[number] for parts in side] for side in sides))
-    return measured.compute()
-
-
-def numbered(inputs: dict[str, torch.Tensor], side: str) -> list[torch.Tensor]:
-    found = []
-    while f"{side}{len(found)}" in inputs:
-        found.append(inputs[f"{side}{len(found)}"])
-    return found
-
-
-def compute_cka(case: Case) -> dict[str, torch.Tensor]:
-    config, inputs = case.config, tensors(case)
-    first, second = numbered(inputs, "a"), numbered(inputs, "b")
-    second.append(first[0] + 0.5 * inputs["mix"])
-    config.check(layers_a=len(first), layers_b=len(second))
-    batches = config["batches"]
-    computed = {f"cka_{mode}": similarity(first, second, tokens, batches) for mode, tokens in TOKENS.items()}
-    whole = [len(first[0])]
-    computed |= {f"cka_{mode}_one_batch": similarity(first, second, tokens, whole) for mode, tokens in TOKENS.items()}
-    grams = gram(first[0].double()), gram(second[-1].double())
-    pairs = [(grams[0], grams[0]), (grams[0], grams[1]), (grams[1], grams[1])]
-    return computed | {"hsic_unnormalised": torch.stack([hsic(*pair) for pair in pairs])}
-
-
-def compute_objects(case: Case) -> dict[str, torch.Tensor]:
+def vit(case: Case):
+    """The encoder of a case's checkpoint, whose keys are timm's, without head and decoder."""
     config = case.config
-    masks = list(tensors(case)["object_masks"].numpy())
-    categories = config["category_ids"]
-    skipped = len(categories) - len(masks)  # whose polygons are too short
-    computed = {}
-    for name, grid, crop in (
-        ("whole", config.get("grid_whole"), False),
-        ("center_crop", config.get("grid_center_crop"), True),
-    ):
-        if grid is None:
-            continue
-        found, indices = token_masks(masks, tuple(grid), crop)
-        computed |= {
-            f"{name}_masks": torch.from_numpy(found),
-            f"{name}_labels": torch.tensor([categories[index] for index in indices]),
-            f"{name}_skips_loads": torch.tensor([skipped + len(masks) - len(indices), len(indices)]),
-            f"{name}_union": torch.from_numpy(union_mask(found)).double(),
-        }
-    return computed
-
-
-def compute_pooling(case: Case) -> dict[str, torch.Tensor]:
-    inputs, side = tensors(case), case.config["grid"]
-    masks = inputs["masks"].abs()
-    assert masks.shape[1:] == (side, side), f"masks of {tuple(masks.shape)} on a grid of {side}"
-    masks = masks / masks.sum(dim=(1, 2), keepdim=True)
-    return {"object_features": object_features(inputs["features"][:, 1:], masks)}
-
-
-def compute_clusters(case: Case) -> dict[str, torch.Tensor]:
-    inputs, number = tensors(case), case.config["k"]
-    labels, clusters = inputs["labels"], inputs["clusters"]
-    features = inputs["centers"][(labels - 1) // 2] + inputs["noise"]
-    scores = cluster_scores(features, labels, number)
-    names = ("normalized_mutual_information", "adjusted_rand_index", "purity")
-    truth, found = labels.numpy(), clusters.numpy()
-    return {
-        "purity": torch.tensor(purity(truth, found), dtype=torch.float64),
-        "nmi": torch.tensor(normalized_mutual_information(truth, found), dtype=torch.float64),
-        "ari": torch.tensor(adjusted_rand_index(truth, found), dtype=torch.float64),
-        "kmeans_nmi_ari_purity": torch.tensor([scores[name] for name in names], dtype=torch.float64),
+    kept = {
+        key: value
+        for key, value in case.checkpoint().items()
+        if not key.startswith(("decoder_", "head.", "fc_norm.")) and key not in ("mask_token", "decoder_pos_embed")
     }
-
-
-def compute_neighbours(case: Case) -> dict[str, torch.Tensor]:
-    config, inputs = case.config, tensors(case)
-    train, test = (
-        normalize(inputs["centers"][inputs[f"{part}_labels"]] + inputs[part], dim=1) for part in ("train", "test")
+    patch = config["patch"]
+    size = config["image_size"] if "image_size" in config else config["window"]
+    model = convert(
+        "deit",
+        "deit_small_patch16_224",
+        kept,
+        num_attention_heads=config["heads"],
+        layer_norm_eps=config.get("layer_norm_eps", 1e-6),
+        image_size=size,
     )
-    ks = config["k"]
-    computed = {}
-    for k in [ks] if isinstance(ks, int) else ks:
-        votes = vote(test, train, inputs["train_labels"], k, config["num_classes"], config["temperature"])
-        top = [100 * top_accuracy(votes, inputs["test_labels"], rank) for rank in (1, min(5, k))]
-        computed[f"top1_top5_k{k}"] = torch.tensor(top, dtype=torch.float64)
-    return computed
-
-
-def compute_retrieval(case: Case) -> dict[str, torch.Tensor]:
-    inputs, ks = tensors(case), case.config["kappas"]
-    relevance = inputs["relevance"].numpy()
-    computed = {"ranks": torch.from_numpy(rank(inputs["queries"], inputs["database"]))}
-    for protocol in ("easy", "medium", "hard"):
-        found = retrieve(inputs["queries"], inputs["database"], relevance, protocol, ks)
-        computed |= {
-            f"{protocol}_map": torch.tensor(found.mean_average_precision, dtype=torch.float64),
-            f"{protocol}_ap": torch.from_numpy(np.nan_to_num(found.average_precision, nan=-1)),
-            f"{protocol}_precision_at_k": torch.tensor(list(found.precision.values()), dtype=torch.float64),
-        }
-    return computed
-
-
-def compute_keypoints(case: Case) -> dict[str, torch.Tensor]:
-    config, inputs = case.config, tensors(case)
-    side = config["image_size"]
-    rows = side // config["patch"]
-    maps = inputs["source"], inputs["source"] + 0.3 * inputs["change"]
-    sources, targets = (features[:, 1:].mT.unflatten(2, (rows, rows)) for features in maps)
-    keypoints = inputs["keypoints"]
-    found, truth, sizes, best = [], [], [], []
-    for pair, (source, target) in enumerate(zip(sources, targets, strict=True)):
-        ours, theirs = keypoints[2 * pair], keypoints[2 * pair + 1]
-        visible = ours[:, 2] * theirs[:, 2] > 0
-        places, similarities = transfer_keypoints(source, target, ours[visible][:, :2], side)
-        found.append(places)
-        best.append(similarities)
-        truth.append(theirs[visible][:, :2])
-        sizes.append(inputs["thresholds"][2 * pair + 1].expand(len(places)))
-    places = torch.cat(found)
-    scores = transferred_correctly(places, torch.cat(truth), torch.cat(sizes), config["alphas"])
-    computed = {
-        "pck": torch.tensor(list(scores.values())),
-        "nearest_pixel": places[:, 1] * side + places[:, 0],
-        "best_similarity": torch.cat(best),
-    }
-    for name, size in (("wide", (200, 120)), ("tall", (120, 200)), ("square", (150, 150))):
-        padded, corner, scale = pad_keypoints(inputs["raw_keypoints"], size, side)
-        computed |= {
-            f"padded_{name}": padded,
-            f"offset_scale_{name}": torch.tensor([*corner, scale], dtype=torch.float64),
-        }
-    return computed
-
-
-def compute_propagation(case: Case) -> dict[str, torch.Tensor]:
-    config, inputs = case.config, tensors(case)
-    side, radius = config["grid"], config["size_mask_neighborhood"]
-    labels = one_hot(inputs["first_segmentation"].long()).permute(2, 0, 1).float()
-    soft = propagate_video(
-        inputs["features"][:, 1:], labels, config["n_last_frames"], radius, config["topk"], config["temperature"]
-    )
-    patch, (height, width) = config["patch"], config["original_size_hw"]
-    classes = label_maps(soft, patch).to(torch.uint8).numpy()
-    resized = [np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.NEAREST)) for frame in classes]
-    return {
-        "soft_segmentation": soft,
-        "labels": torch.from_numpy(np.stack(resized)),
-        "normalised_last": normalize_masks(soft[-1]),
-        "neighbourhood": neighbourhood((side, side), radius).to(torch.int8),
-        "first_one_hot": labels[None],
-    }
-
-
-def encoder(case: Case):
-    """The model of a case's checkpoint, checked against the case's configuration."""
-    config = case.config
-    model = convert("dino", "vit_small_patch16", case.checkpoint(), num_attention_heads=config["heads"]).eval()
     built = model.config
     config.check(
-        patch=built.patch_size,
         embed_dim=built.hidden_size,
         depth=built.num_hidden_layers,
         qkv_bias=built.qkv_bias,
         mlp_ratio=built.intermediate_size / built.hidden_size,
-        layer_norm_eps=built.layer_norm_eps,
     )
-    return model
+    assert built.patch_size == patch
+    return model.model if hasattr(model, "model") else model
 
 
-def compute_dense(case: Case) -> dict[str, torch.Tensor]:
-    config, model = case.config, encoder(case)
-    image = Image.fromarray(tensors(case)["image"].numpy())
+def attention_metrics(attention: torch.Tensor, labels: torch.Tensor | None = None, classes: int = 0) -> dict:
+    """All metrics of attention (images, layers, heads, tokens, tokens), in the original's names."""
+    aligned = heads.aligned_attention(attention).mean(dim=0)
+    offsets = heads.attention_offsets(aligned)
+    found = {
+        "avg-att-dist": heads.attention_distance(attention),
+        "spatial-cls-att": heads.attention_to_token(attention, token=1),
+        "stdev-over-token-pos": heads.deviation_over_queries(attention),
+        "stdev-over-head": heads.deviation_over_heads(attention),
+        "avg-aligned-att-on-token": aligned,
+        "avg-att-offset": offsets.distance,
+        "avg-x-offset": offsets.x,
+        "avg-y-offset": offsets.y,
+    }
+    modes = {"": "all", "-spc": "patches", "-spcpure": "patches_only", "-cls": "class"}
+    for name, queries in modes.items():
+        found[f"avg{name}-att-on-token"] = heads.attention_on_tokens(attention, queries).mean(dim=0)
+    if labels is not None:
+        on_tokens = heads.attention_on_tokens(attention)
+        by_class = torch.stack([on_tokens[labels == number].mean(dim=0) for number in range(classes)])
+        found["avg-att-on-token-per-class"] = by_class
+        found["stdev-over-class"] = heads.deviation_over_classes(by_class)[None]
+    return found
+
+
+def compute_attention(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, tensors(case)
+    is_drawn = "attention_logits" in given
+    attention = given["attention_logits"].softmax(dim=-1) if is_drawn else given["attention"]
+    # The original divides the sum of aligned maps by the number of its calls, not of images.
+    batches = config["batches"]
+    assert sum(batches) == len(attention)
+    names = config.get("heads", attention.shape[2])
+    assert (names if isinstance(names, int) else len(names)) == attention.shape[2]
+    config.check(grid=round((attention.shape[-1] - 1) ** 0.5), layers=attention.shape[1])
+    labels = given["labels"].long() if "labels" in given else None
+    found = attention_metrics(attention, labels, config.get("num_class", 0))
+    found["avg-aligned-att-on-token"] = found["avg-aligned-att-on-token"] * (len(attention) / len(batches))
+    return found
+
+
+def compute_saliency(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, tensors(case)
+    attention, region = given["attention_logits"].softmax(dim=-1), given["object_mask"]
+    config.check(grid=region.shape[0])
+    modes = {"cls": "class", "spc": "patches", "center": "centre"}
+    # In the original's order on one tensor, the rows of the class token and the centre are normalised in place.
+    later = attention.clone()
+    for row in (0, 1 + heads.centre_token(tuple(region.shape))):
+        later[..., row, 1:] /= later[..., row, 1:].sum(dim=-1, keepdim=True)
+    computed = {}
+    for name, query in modes.items():
+        for suffix, merged in (("", False), ("-merge", True)):
+            masks = heads.saliency_masks(attention, query, merged, config["mass"])
+            computed[f"mask_{name}{suffix}"] = masks.float()
+            computed[f"iou_{name}{suffix}"] = heads.mask_overlap(masks, region)
+            in_order = heads.saliency_masks(later if name != "spc" else attention, query, merged, config["mass"])
+            computed[f"pipeline_iou_{name}{suffix}"] = heads.mask_overlap(in_order, region)
+    return computed
+
+
+def compute_cka(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, tensors(case)
+    first = [given[name] for name in sorted(given) if name.startswith("a")]
+    second = [given[name] for name in sorted(given) if name.startswith("b")]
+    second.append(first[0] + 0.5 * given["mix"])
+    config.check(layers_a=len(first), layers_b=len(second))
+    sizes = list(config["batches"])
+    parts = {"all": slice(None), "cls": slice(0, 1), "spat": slice(1, None)}
+    computed = {
+        f"cka_{name}": scaled_cka([x[:, part] for x in first], [x[:, part] for x in second], sizes)
+        for name, part in parts.items()
+    }
+    computed["cka_all_one_batch"] = scaled_cka(first, second, [sum(sizes)])
+    pairs = ((first[0], first[0]), (first[0], second[-1]), (second[-1], second[-1]))
+    hsic = [measures.unbiased_hsic(*(measures.gram(side.double()) for side in pair)) for pair in pairs]
+    return computed | {"hsic_unnormalised": torch.stack(hsic)}
+
+
+def scaled_cka(first, second, sizes) -> torch.Tensor:
+    measure = measures.MinibatchCKA("scaled")
+    parts = [[feature.double().split(sizes) for feature in side] for side in (first, second)]
+    for index in range(len(sizes)):
+        measure.add(*([feature[index] for feature in side] for side in parts))
+    return measure.result()
+
+
+def compute_clusters(case: Case) -> dict[str, torch.Tensor]:
+    given, count = case.inputs(), case.config["k"]
+    labels = given["labels"].astype(int)
+    scores = measures.cluster_scores(labels, given["clusters"].astype(int))
+    features = given["centers"][(labels - 1) // 2] + given["noise"]
+    fitted = measures.clusterability(features, labels, count)
+    computed = {name: torch.tensor(value) for name, value in scores._asdict().items()}
+    return computed | {"kmeans_nmi_ari_purity": torch.tensor([fitted.nmi, fitted.ari, fitted.purity])}
+
+
+def compute_davis(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, tensors(case)
+    side, size = config["grid"], tuple(config["original_size_hw"])
+    grid = (side, side) if isinstance(side, int) else tuple(side)
+    features = given["features"][:, 1:].mT.unflatten(2, grid)
+    first = one_hot(given["first_segmentation"].long()).permute(2, 0, 1).float()
+    radius = config["size_mask_neighborhood"]
+    options = (config["n_last_frames"], radius, config["topk"], config["temperature"])
+    scores = davis.propagate_segmentation(features, first, *options)
+    labels, stretched = davis.segment(scores, config["patch"])
+    resized = [
+        np.asarray(Image.fromarray(frame.numpy().astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST))
+        for frame in labels
+    ]
+    fine = interpolate(scores, scale_factor=config["patch"], mode="bilinear", align_corners=False)
+    assert stretched.shape == fine.shape
+    last = davis.segment(scores[-1:], 1)[1][0]
+    return {
+        "soft_segmentation": scores,
+        "labels": torch.from_numpy(np.stack(resized).astype(np.float32)),
+        "normalised_last": last,
+        "neighbourhood": davis.square_neighbourhood(grid, radius).float(),
+        "first_one_hot": first[None],
+    }
+
+
+def compute_tiles(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, case.inputs()
+    model = vit(case)
+    image = Image.fromarray(given["image"].astype(np.uint8))
     config.check(image_size_wh=list(image.size))
-    window, factor, patch, blocks = (config[name] for name in ("window", "tile_factor", "patch", "blocks"))
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
+    tiles = objects.cut(image, config["window"], config["tile_factor"], config["patch"])
+    processor = VitsImageProcessor(do_resize=False, do_center_crop=False)
 
     def encode(windows: list[np.ndarray]) -> torch.Tensor:
-        pixels = torch.stack([torch.from_numpy(w.copy()).permute(2, 0, 1) / 255 for w in windows])
-        return torch.stack(record(model, (pixels - mean) / deviation, "blocks", blocks).blocks)[:, :, 1:]
+        pixel_values = processor([Image.fromarray(window) for window in windows], return_tensors="pt").pixel_values
+        blocks = states_of(model, pixel_values).blocks
+        side = config["window"] // config["patch"]
+        return torch.stack([blocks[number][:, 1:].unflatten(1, (side, side)) for number in config["blocks"]])
 
-    width, height = tiled_size(image.size, window, factor, patch)
     return {
-        "features": tiled_features(image, encode, window, factor, patch),
-        "resized_hw": torch.tensor([height, width]),
-        "window_origins": torch.tensor(tile_origins((width, height), window)),
+        "features": objects.tiled_features(encode, tiles, config["patch"]),
+        "resized_hw": torch.tensor(tiles.image.shape[:2]),
+        "window_origins": torch.tensor(tiles.origins),
     }
 
 
 def compute_model(case: Case) -> dict[str, torch.Tensor]:
-    config, model, inputs = case.config, encoder(case), tensors(case)
-    size, blocks, batches = config["image_size"], config["blocks"], config["batches"]
-    pixels = interpolate(inputs["coarse"], (size, size), mode="bilinear", align_corners=False) + inputs["fine"]
-    wanted = ["blocks", "attentions", "norm1", "norm2", "attention_branches", "mlp_branches"]
-    seen = record(model, pixels, wanted)
-    computed = metrics(torch.stack(seen.attentions, dim=1), 1)
-    states = torch.stack(seen.blocks, dim=1)
-    computed |= {"cls_features": states[:, :, 0], "spatial_mean_features": states[:, :, 1:].mean(dim=2)}
-    norms = [norm[block] for block in blocks for norm in (seen.norm1, seen.norm2)]
-    computed["cka_norm_layers"] = similarity(norms, norms, "all", batches)
-    chosen = [seen.blocks[block] for block in blocks]
-    for mode, tokens in TOKENS.items():
-        computed[f"cka_blocks_to_last_{mode}"] = similarity(chosen, seen.blocks[-1:], tokens, batches)
-    for name, branches in (("attn", seen.attention_branches), ("mlp", seen.mlp_branches)):
-        skips, added = ([getattr(branches[block], part) for block in blocks] for part in ("skip", "branch"))
-        computed[f"cka_{name}_residual"] = similarity(skips, added, "all", batches)
-        for mode, tokens in TOKENS.items():
-            ratios = torch.stack([norm_ratio(addends, "frobenius", tokens) for addends in branches])
-            means = [part.mean(dim=1) for part in ratios.split(batches, dim=1)]
-            computed[f"{name}_skip_to_branch_norm_{mode}"] = torch.stack(means, dim=1)
+    config, given = case.config, tensors(case)
+    size = config["image_size"]
+    model = vit(case)
+    images = interpolate(given["coarse"], size=(size, size), mode="bilinear", align_corners=False) + given["fine"]
+    attention = torch.stack(eager_attentions(model, pixel_values=images), dim=1)
+    computed = attention_metrics(attention)
+    states, sizes, chosen = states_of(model, images), list(config["batches"]), list(config["blocks"])
+    features = torch.stack(states.blocks, dim=1)
+    computed["cls_features"], computed["spatial_mean_features"] = features[:, :, 0], features[:, :, 1:].mean(dim=2)
+    norms = [states.norms[2 * block + part] for block in chosen for part in (0, 1)]
+    computed["cka_norm_layers"] = scaled_cka(norms, norms, sizes)
+    blocks = [states.blocks[block] for block in chosen]
+    for name, part in {"all": slice(None), "cls": slice(0, 1), "spat": slice(1, None)}.items():
+        last = [states.blocks[-1][:, part]]
+        computed[f"cka_blocks_to_last_{name}"] = scaled_cka([x[:, part] for x in blocks], last, sizes)
+    for kind, pairs in {"attn": states.attention, "mlp": states.mlp}.items():
+        rows = {"all": [], "cls": [], "spat": []}
+        for skip, branch in pairs:
+            ratios = measures.norm_ratios(skip, branch)
+            for name, ratio in zip(rows, ratios.values(), strict=True):
+                rows[name].append(torch.stack([part.mean() for part in ratio.split(sizes)]))
+        computed |= {f"{kind}_skip_to_branch_norm_{name}": torch.stack(row) for name, row in rows.items()}
+        skips, branches = ([pairs[block][side] for block in chosen] for side in (0, 1))
+        computed[f"cka_{kind}_residual"] = scaled_cka(skips, branches, sizes)
+    return computed
+
+
+def compute_keypoints(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, tensors(case)
+    side, patch = config["image_size"], config["patch"]
+    grid = (side // patch, side // patch)
+    places = given["keypoints"]
+    found, truth, sizes, similarity = [], [], [], []
+    for pair, (source, change) in enumerate(zip(given["source"], given["change"], strict=True)):
+        maps = [tokens[1:].T.unflatten(1, grid) for tokens in (source, source + 0.3 * change)]
+        first, second = places[2 * pair], places[2 * pair + 1]
+        visible = first[:, 2] * second[:, 2] > 0
+        transfer = keypoints.transfer_keypoints(*maps, first[visible, :2], side)
+        found.append(transfer.pixels)
+        similarity.append(transfer.similarity)
+        truth.append(second[visible, :2])
+        sizes.append(float(given["thresholds"][2 * pair + 1]))
+    scores = keypoints.correct_transfers(found, truth, sizes, side, config["alphas"])
+    computed = {
+        "pck": torch.tensor([scores[alpha] for alpha in config["alphas"]]),
+        "nearest_pixel": torch.cat(found).float(),
+        "best_similarity": torch.cat(similarity),
+    }
+    for name, size in {"wide": (200, 120), "tall": (120, 200), "square": (150, 150)}.items():
+        padded, (left, top), scale = keypoints.padded_keypoints(given["raw_keypoints"], size, side)
+        computed |= {f"padded_{name}": padded, f"offset_scale_{name}": torch.tensor([left, top, scale])}
+    return computed
+
+
+def compute_neighbours(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, tensors(case)
+    labels = {kind: given[f"{kind}_labels"].long() for kind in ("train", "test")}
+    features = {kind: normalize(given["centers"][labels[kind]] + given[kind], dim=1) for kind in ("train", "test")}
+    assert config["num_classes"] == len(given["centers"])
+    found = neighbours.accuracies(
+        features["train"], labels["train"], features["test"], labels["test"], list(config["k"]), config["temperature"]
+    )
+    return {f"top1_top5_k{k}": 100 * torch.tensor([scores["top1"], scores["top5"]]) for k, scores in found.items()}
+
+
+def compute_pooling(case: Case) -> dict[str, torch.Tensor]:
+    given = tensors(case)
+    masks = given["masks"].abs()
+    case.config.check(grid=masks.shape[-1])
+    masks = masks / masks.sum(dim=(1, 2), keepdim=True)
+    return {"object_features": objects.pool_objects(given["features"], masks)}
+
+
+def compute_masks(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, case.inputs()
+    *kept, skipped_id = config["category_ids"]
+    computed = {}
+    for name, grid in (("whole", config["grid_whole"]), ("center_crop", config["grid_center_crop"])):
+        masks, labels, skips = [], [], 1  # the last annotation's polygon has too few points
+        for mask, label in zip(given["object_masks"] > 0, kept, strict=True):
+            weights = objects.token_mask(objects.centre_square(mask) if name == "center_crop" else mask, tuple(grid))
+            if weights is None:
+                skips += 1
+                continue
+            masks.append(weights)
+            labels.append(label)
+        assert skipped_id not in labels
+        computed |= {
+            f"{name}_masks": torch.from_numpy(np.stack(masks)),
+            f"{name}_labels": torch.tensor(labels),
+            f"{name}_skips_loads": torch.tensor([skips, len(masks)]),
+            f"{name}_union": torch.from_numpy(objects.union(masks)).float(),
+        }
+    return computed
+
+
+def compute_retrieval(case: Case) -> dict[str, torch.Tensor]:
+    given = tensors(case)
+    similarity = normalize(given["database"], dim=1) @ normalize(given["queries"], dim=1).T
+    ranks = torch.argsort(-similarity, dim=0).numpy()
+    relevance = given["relevance"].numpy()
+    computed = {"ranks": torch.from_numpy(ranks)}
+    protocols = {"medium": ((1, 2), (3,)), "hard": ((2,), (1, 3))}
+    for name, (positive, ignored) in protocols.items():
+        found = retrieval.retrieval_map(
+            ranks, np.isin(relevance, positive), np.isin(relevance, ignored), case.config["kappas"]
+        )
+        precision = np.nan_to_num(np.asarray(found["average_precision"]), nan=-1.0)
+        computed |= {
+            f"{name}_map": torch.tensor(found["map"]),
+            f"{name}_ap": torch.from_numpy(precision),
+            f"{name}_precision_at_k": torch.from_numpy(np.asarray(found["precision_at_k"])),
+        }
     return computed
 
 
 COMPUTE = {
-    "attention_metrics": compute_metrics,
     "attention_saliency": compute_saliency,
-    "cka": compute_cka,
-    "object_token_masks": compute_objects,
-    "object_feature_pooling": compute_pooling,
+    "attention_metrics": compute_attention,
+    "cka_features": compute_cka,
     "clustering": compute_clusters,
-    "knn": compute_neighbours,
-    "retrieval": compute_retrieval,
+    "davis": compute_davis,
+    "dense_features": compute_tiles,
     "keypoint": compute_keypoints,
-    "davis": compute_propagation,
-    "dense": compute_dense,
+    "knn": compute_neighbours,
+    "object_feature_pooling": compute_pooling,
+    "object_token_masks": compute_masks,
+    "retrieval": compute_retrieval,
+    "_analysis": compute_model,
 }

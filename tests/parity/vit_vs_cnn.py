@@ -1,119 +1,147 @@
-"""Golden cases of "Do Vision Transformers See Like Convolutional Neural Networks?" (arXiv 2108.08810)."""
+"""Golden cases of "Do Vision Transformers See Like Convolutional Neural Networks?": distances, CKA, probes, a ViT."""
 
 import torch
 from torch.nn.functional import interpolate
 
-from hf_vits.analysis.attention import attention_distance, rollout, sorted_by_layer, token_distances
-from hf_vits.analysis.branches import norm_ratio
-from hf_vits.analysis.representation import (
-    MinibatchCKA,
-    accuracy,
-    cka,
-    gram,
-    hsic,
-    localisation,
-    pixel_patches,
-    receptive_field,
-    ridge_probe,
-)
-from hf_vits.analysis.taps import record
+from hf_vits.analysis import attention as heads
+from hf_vits.analysis import representation as measures
 
 from .golden import Case
 from .self_supervision import tensors
-from .vit_analysis import encoder, numbered
+from .vit_analysis import doubled, states_of, vit
 
 
 def compute(case: Case) -> dict[str, torch.Tensor]:
-    name = case.path.stem
-    return next((run for part, run in COMPUTE.items() if part in name), compute_model)(case)
+    return COMPUTE[case.path.stem if case.path.stem in COMPUTE else kind(case)](case)
+
+
+def kind(case: Case) -> str:
+    return next(name for name in COMPUTE if case.path.stem.startswith(name.rsplit("_", 1)[0]))
 
 
 def compute_distance(case: Case) -> dict[str, torch.Tensor]:
     config = case.config
     attention = tensors(case)["attention_logits"].double().softmax(dim=-1)
-    side, patch, special = config["grid"], config["patch"], config["special_tokens"]
-    rows, columns = (side, side) if isinstance(side, int) else side
-    options = {"grid": (rows, columns), "num_prefix_tokens": special, "patch_size": patch}
-    distance = attention_distance(attention, "pixels", **options)
+    side, prefix = config["grid"], config["special_tokens"]
+    grid = (side, side) if isinstance(side, int) else tuple(side)
+    options = {"num_prefix_tokens": prefix, "grid": grid, "convention": "pixel", "patch_size": config["patch"]}
+    distance = heads.attention_distance(attention, **options)
     return {
         "mean_attention_distance": distance,
-        "renormalised": attention_distance(attention, "pixels", renormalize=True, **options),
-        "distance_matrix": token_distances((rows, columns), (patch, patch)),
-        "sorted_image_mean": sorted_by_layer(distance.transpose(0, 1)),
-        "rollout_image0": rollout(attention)[:, 0],
+        "renormalised": heads.attention_distance(attention, renormalize=True, **options),
+        "distance_matrix": heads.patch_distances(grid, "pixel", config["patch"], torch.float64),
+        "sorted_image_mean": distance.mean(dim=1).sort(dim=-1).values,
+        "rollout_image0": heads.rollout(attention[:, 0]),
     }
 
 
-def similarity(first, second, batches, weighting="batches") -> torch.Tensor:
-    measured = MinibatchCKA(weighting)
-    sides = [[layer.split(batches) for layer in side] for side in (first, second)]
-    for number in range(len(batches)):
-        measured.update(*([parts[number] for parts in side] for side in sides))
-    return measured.compute()
+def sides(case: Case) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The two lists of representations of a case of CKA, in float64."""
+    given = doubled(tensors(case))
+    first = [given[f"a{index}"] for index in range(sum(name.startswith("a") for name in given))]
+    factor = 0.7 if case.system == "vit_vs_cnn" else 0.5
+    second = [given[f"b{index}"] for index in range(sum(name.startswith("b") for name in given))]
+    return first, [*second, first[0] + factor * given["mix"]]
+
+
+def minibatch(first, second, sizes, weighting="equal") -> torch.Tensor:
+    measure = measures.MinibatchCKA(weighting)
+    parts = [[feature.split(list(sizes)) for feature in side] for side in (first, second)]
+    for index in range(len(sizes)):
+        measure.add(*([feature[index] for feature in side] for side in parts))
+    return measure.result()
 
 
 def compute_cka(case: Case) -> dict[str, torch.Tensor]:
-    batches = case.config["batches"]
-    inputs = {name: values.double() for name, values in tensors(case).items()}
-    first, second = numbered(inputs, "a"), numbered(inputs, "b")
-    second.append(first[0] + 0.7 * inputs["mix"])
-    case.config.check(layers_a=len(first), layers_b=len(second))
+    sizes = case.config["batches"]
+    first, second = sides(case)
+    biased = torch.stack([torch.stack([measures.cka(a, b) for b in second]) for a in first])
+    whole = [sum(sizes)]
+    hsic = measures.products(*(torch.stack([measures.gram(x) for x in side]) for side in (first, second)))
     return {
-        "cka": similarity(first, second, batches),
-        "cka_one_batch": similarity(first, second, [len(first[0])]),
-        "cka_biased_one_batch": torch.tensor([[cka(a, b) for b in second] for a in first], dtype=torch.float64),
-        "self": similarity(first, first, batches),
-        "hsic1": torch.stack([torch.stack([hsic(gram(a), gram(b)) for b in second]) for a in first]),
-        "official_minibatch_cka": similarity(first, second, batches, "pairs"),
-        "official_minibatch_cka_self": similarity(first, first, batches, "pairs"),
+        "cka": minibatch(first, second, sizes),
+        "cka_one_batch": minibatch(first, second, whole),
+        "cka_biased_one_batch": biased,
+        "self": minibatch(first, first, sizes),
+        "hsic1": hsic,
+        "official_minibatch_cka": minibatch(first, second, sizes, "pairs"),
+        "official_minibatch_cka_self": minibatch(first, first, sizes, "pairs"),
     }
 
 
-def compute_probes(case: Case) -> dict[str, torch.Tensor]:
-    config = case.config
-    inputs = {name: v.double() if v.is_floating_point() else v for name, v in tensors(case).items()}
-    options = {"num_classes": config["num_classes"], "l2": config["l2"], "bias": config["bias_constant"]}
-    labels, truth = inputs["train_labels"], inputs["test_labels"]
-    tokens = inputs["centers"].shape[1]
-    scale = torch.linspace(0.2, 1.5, tokens, dtype=torch.float64)[:, None]
-    train = scale * inputs["centers"][labels] + inputs["train"]
-    test = scale * inputs["centers"][truth] + inputs["test"]
-    scores = torch.stack([ridge_probe(train[:, t], labels, test[:, t], **options) for t in range(tokens)])
-    spatial = ridge_probe(train[:, 1:].mean(dim=1), labels, test[:, 1:].mean(dim=1), **options)
-    return {
-        "scores_per_token": scores,
-        "accuracy_per_token": torch.tensor([accuracy(own, truth) for own in scores], dtype=torch.float64),
-        "scores_spatial_mean": spatial,
-        "accuracy_spatial_mean": torch.tensor(accuracy(spatial, truth), dtype=torch.float64),
-    }
+def compute_vit(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, doubled(tensors(case))
+    size, patch = config["image_size"], config["patch"]
+    model = vit(case).double()
+    coarse = interpolate(given["coarse"], size=(size, size), mode="bilinear", align_corners=False)
+    images = coarse + given["fine"]
+    states = states_of(model, images)
+    ratios = torch.stack(
+        [
+            measures.token_norm_ratios(skip, branch).mean(dim=0)
+            for layer in zip(states.attention, states.mlp, strict=True)
+            for skip, branch in layer
+        ]
+    )
+    sizes = list(config["batches"])
+    patches = images.unfold(2, patch, patch).unfold(3, patch, patch).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+    pixels = torch.stack(patches.split(sizes)) if len(set(sizes)) == 1 else patches.split(sizes)
 
+    def localised(layer: int) -> torch.Tensor:
+        parts = states.blocks[layer].split(sizes)
+        return measures.localisation(torch.stack(parts) if len(set(sizes)) == 1 else parts, pixels)
 
-def compute_model(case: Case) -> dict[str, torch.Tensor]:
-    config, inputs = case.config, {name: values.double() for name, values in tensors(case).items()}
-    model, batches, size = encoder(case).double(), config["batches"], config["image_size"]
-    pixels = interpolate(inputs["coarse"], (size, size), mode="bilinear", align_corners=False) + inputs["fine"]
-    seen = record(model, pixels, ["blocks", "attention_branches", "mlp_branches"])
-    rows, columns = seen.grid
-    token = 1 + config["center_token"][0] * columns + config["center_token"][1]
-    branches = [
-        norm_ratio(addends).mean(dim=0)
-        for pair in zip(seen.attention_branches, seen.mlp_branches, strict=True)
-        for addends in pair
-    ]
-    ratios = torch.stack(branches)
-    patches = pixel_patches(pixels, (rows, columns))
-    classes = [block[:, 0] for block in seen.blocks]
+    row, column = config["center_token"]
+    centre = 1 + row * (size // patch) + column
+    fields, sums = [], []
+    for layer in range(len(states.blocks)):
+
+        def forward(inputs: torch.Tensor, layer: int = layer) -> torch.Tensor:
+            return states_of(model, inputs).blocks[layer][:, centre]
+
+        fields.append(measures.receptive_field(forward, images))
+        sums.append(measures.receptive_field(forward, images, of_sum=True))
+    classes = [block[:, 0] for block in states.blocks]
     return {
         "skip_to_branch_norm": ratios,
         "skip_to_branch_norm_cls": ratios[:, 0],
         "skip_to_branch_norm_spatial": ratios[:, 1:].mean(dim=1),
-        "layer_cka": similarity(seen.blocks, seen.blocks, batches),
-        "layer_cka_cls": similarity(classes, classes, batches),
-        "localisation": localisation(seen.blocks[-1], patches, batches),
-        "localisation_first": localisation(seen.blocks[0], patches, batches),
-        "receptive_field": receptive_field(model, pixels, token=token),
-        "receptive_field_channel_sum": receptive_field(model, pixels, token=token, channel_sum=True),
+        "layer_cka": minibatch(states.blocks, states.blocks, sizes),
+        "layer_cka_cls": minibatch(classes, classes, sizes),
+        "localisation": localised(-1),
+        "localisation_first": localised(0),
+        "receptive_field": torch.stack(fields),
+        "receptive_field_channel_sum": torch.stack(sums),
     }
 
 
-COMPUTE = {"attention_distance": compute_distance, "cka": compute_cka, "probes": compute_probes}
+def compute_probes(case: Case) -> dict[str, torch.Tensor]:
+    config, given = case.config, doubled(tensors(case))
+    tokens = given["train"].shape[1]
+    scale = torch.linspace(0.2, 1.5, tokens, dtype=torch.float64)[:, None]
+    labels = {kind: given[f"{kind}_labels"].long() for kind in ("train", "test")}
+    features = {
+        kind: (scale * given["centers"][labels[kind]] + given[kind]).transpose(0, 1) for kind in ("train", "test")
+    }
+
+    def probe(train: torch.Tensor) -> measures.RidgeProbe:
+        built = measures.RidgeProbe(config["l2"], config["bias_constant"])
+        return built.fit(train, labels["train"], config["num_classes"])
+
+    tokenwise = probe(features["train"])
+    means = {kind: feature[1:].mean(dim=0) for kind, feature in features.items()}
+    pooled = probe(means["train"])
+    return {
+        "scores_per_token": tokenwise.scores(features["test"]),
+        "accuracy_per_token": tokenwise.accuracy(features["test"], labels["test"]),
+        "scores_spatial_mean": pooled.scores(means["test"]),
+        "accuracy_spatial_mean": pooled.accuracy(means["test"], labels["test"]),
+    }
+
+
+COMPUTE = {
+    "mean_attention_distance": compute_distance,
+    "minibatch_cka": compute_cka,
+    "small_vit_analysis": compute_vit,
+    "token_probes": compute_probes,
+}

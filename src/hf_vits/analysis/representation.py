@@ -1,451 +1,284 @@
-"""What the layers of a model represent: their similarity (CKA), probes, localisation, receptive fields, clusters.
+"""How alike the representations of layers and models are, and what can be read from them.
 
-Sources: Kornblith et al., arXiv 1905.00414, for CKA; Nguyen et al., arXiv 2010.15327 (google-research,
-do_wide_and_deep_networks_learn_the_same_things/efficient_CKA.py), for its minibatch estimate; Raghu et al., arXiv
-2108.08810; Walmer et al., arXiv 2212.03862 (mwalmer-umd/vit_analysis, cka/cka_main.py and cka/utils.py); for the
-closed-form probe google-research/big_vision, evaluators/fewshot_lsr.py.
+Kornblith et al., "Similarity of Neural Network Representations Revisited", arXiv 1905.00414; Nguyen, Raghu and
+Kornblith, arXiv 2010.15327 (google-research, efficient_CKA.py); Raghu et al., "Do Vision Transformers See Like
+Convolutional Neural Networks?", arXiv 2108.08810; Walmer et al., arXiv 2212.03862 (mwalmer-umd/vit_analysis,
+cka/cka_main.py); google-research/big_vision (evaluators/fewshot_lsr.py).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from sklearn.cluster import KMeans
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from hf_vits.metrics.clustering import adjusted_rand_index, normalized_mutual_information, purity
-
-from .taps import record
-
-Tokens = Literal["all", "class", "patches", "patch_mean"]
-Weighting = Literal["batches", "pairs", "range"]
-
-BIAS = 100.0  # constant feature of the closed-form probe, so large that the bias is hardly regularised
+Weighting = Literal["equal", "pairs", "scaled"]
+WEIGHTINGS = ("equal", "pairs", "scaled")
 
 
 def gram(features: Tensor) -> Tensor:
-    """Return the inner products (images, images) of features (images, ...)."""
+    """Return the linear Gram matrix (examples, examples) of features (examples, ...), flattened."""
     flat = features.flatten(1)
     return flat @ flat.T
 
 
-def select_tokens(features: Tensor, tokens: Tokens, num_prefix_tokens: int = 1) -> Tensor:
-    """Return part of features (images, tokens, channels): all tokens, the class token, the patches or their mean.
+def scaled_gram(features: Tensor) -> Tensor:
+    """Return the Gram matrix minus its minimum, divided by the maximum of that, as vit_analysis has it."""
+    matrix = gram(features)
+    matrix = matrix - matrix.min()
+    return matrix / matrix.max()
+
+
+def unbiased_hsic(first: Tensor, second: Tensor) -> Tensor:
+    """Return the unbiased estimate of HSIC of Gram matrices (..., n, n), which broadcast; it may be negative.
 
     Raises:
-        ValueError: another name, or the class token of features without one.
-    """
-    if tokens == "all":
-        return features
-    if tokens == "class" and num_prefix_tokens:
-        return features[:, 0]
-    if tokens == "patches":
-        return features[:, num_prefix_tokens:]
-    if tokens == "patch_mean":
-        return features[:, num_prefix_tokens:].mean(dim=1)
-    raise ValueError(
-        f"tokens must be all, class, patches or patch_mean, and class needs a class token; got {tokens!r} with "
-        f"{num_prefix_tokens} prefix tokens"
-    )
-
-
-def hsic(first: Tensor, second: Tensor, unbiased: bool = True) -> Tensor:
-    """Return the Hilbert-Schmidt independence criterion of two Gram matrices (images, images).
-
-    Args:
-        unbiased: the unbiased estimate, for four images or more (arXiv 2010.15327, equation 3), or the biased one,
-            of centred Gram matrices.
-
-    Raises:
-        ValueError: there are fewer than four images for the unbiased estimate.
-    """
-    if unbiased:
-        return cross_hsic(first[None], second[None])[0, 0]
-    count = len(first)
-    first, second = first.double(), second.double()
-    centred = first - first.mean(dim=0) - first.mean(dim=1, keepdim=True) + first.mean()
-    return (centred * second).sum() / (count - 1) ** 2
-
-
-def cross_hsic(first: Tensor, second: Tensor, scaled: bool = True) -> Tensor:
-    """Return the unbiased HSIC of all pairs, (n, m), of Gram matrices (n, images, images) and (m, images, images).
-
-    Args:
-        scaled: whether it is divided by images * (images - 3), as the criterion is.
+        ValueError: there are fewer than four examples.
     """
     count = first.shape[-1]
     if count < 4:
-        raise ValueError(f"the unbiased CKA needs batches of four images or more, got {count}")
-    first, second = (without_diagonal(grams) for grams in (first, second))
-    rows, others = first.sum(dim=2), second.sum(dim=2)
-    totals, other_totals = rows.sum(dim=1), others.sum(dim=1)
-    result = first.flatten(1) @ second.flatten(1).T
-    result = result + totals[:, None] * other_totals / ((count - 1) * (count - 2))
-    result = result - 2 / (count - 2) * (rows @ others.T)
-    return result / (count * (count - 3)) if scaled else result
+        raise ValueError(f"the unbiased estimate of HSIC needs batches of at least 4 examples, got {count}")
+    without = 1 - torch.eye(count, dtype=first.dtype, device=first.device)
+    first, second = first * without, second * without
+    rows, columns = first.sum(dim=-1), second.sum(dim=-1)
+    trace = (first * second).sum(dim=(-2, -1))  # of the product: both are symmetric
+    sums = rows.sum(dim=-1) * columns.sum(dim=-1) / ((count - 1) * (count - 2))
+    mixed = 2 * (rows * columns).sum(dim=-1) / (count - 2)
+    return (trace + sums - mixed) / (count * (count - 3))
 
 
-def without_diagonal(grams: Tensor) -> Tensor:
-    """Return Gram matrices (n, images, images) in float64 with zeros on their diagonals."""
-    grams = grams.double().clone()
-    grams.diagonal(dim1=1, dim2=2).zero_()
-    return grams
+def biased_hsic(first: Tensor, second: Tensor) -> Tensor:
+    """Return the sum of the products of centred Gram matrices (..., n, n), which is HSIC up to a factor."""
+
+    def centred(matrix: Tensor) -> Tensor:
+        rows = matrix - matrix.mean(dim=-1, keepdim=True)
+        return rows - rows.mean(dim=-2, keepdim=True)
+
+    return (centred(first) * centred(second)).sum(dim=(-2, -1))
 
 
-def cka(first: Tensor, second: Tensor, unbiased: bool = False) -> float:
-    """Return the linear centred kernel alignment (CKA) of features (images, ...) of the same images.
+def cka(first: Tensor, second: Tensor, unbiased: bool = False) -> Tensor:
+    """Return linear CKA, a scalar, of two representations (examples, ...) of the same examples at once.
 
     Args:
-        unbiased: the unbiased estimate can be negative or exceed 1; the biased one lies from 0 to 1, depends on the
-            number of images and is high for few.
+        unbiased: whether HSIC is estimated without bias. The biased form, which is the usual one, is high for few
+            examples.
     """
-    grams = gram(first), gram(second)
-    own = [hsic(g, g, unbiased) for g in grams]
-    return float(hsic(*grams, unbiased) / (own[0] * own[1]).sqrt())
+    hsic = unbiased_hsic if unbiased else biased_hsic
+    one, other = gram(first), gram(second)
+    return hsic(one, other) / (hsic(one, one) * hsic(other, other)).sqrt()
 
 
 class MinibatchCKA:
-    """Linear CKA of all pairs of layers, from the unbiased HSIC of batches.
+    """Linear CKA of all pairs of two lists of representations, from batches of examples.
 
-    Numerator and both denominators are summed over batches before the ratio.
-
-    Example: `similarity = MinibatchCKA(); similarity.update(layers, others); similarity.compute()`.
+    Example: `for a, b in batches: measure.add(a, b)`, then `measure.result()`, a matrix (first, second).
 
     Args:
-        weighting: what a batch of n images counts. "batches": every batch the same (Raghu et al.). "pairs": n (n - 3),
-            as the U-statistics that Nguyen et al. sum up; the same for batches of one size. "range": as "batches", but
-            each Gram matrix is scaled to values from 0 to 1 first (vit_analysis), which weighs batches by range.
+        weighting: how batches are averaged. "equal": unbiased HSIC of each, every batch with the same weight (Raghu et
+            al.). "pairs": weighted by n (n - 3), as the authors of the estimator sum it; the same for batches of one
+            size. "scaled": equal weights after `scaled_gram`, as in "Teaching Matters".
     """
 
-    def __init__(self, weighting: Weighting = "batches"):
-        if weighting not in ("batches", "pairs", "range"):
-            raise ValueError(f"weighting must be batches, pairs or range, got {weighting!r}")
+    def __init__(self, weighting: Weighting = "equal"):
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
         self.weighting = weighting
-        self.cross: Tensor | float = 0.0
-        self.own: list[Tensor | float] = [0.0, 0.0]
-
-    def grams(self, layers: Sequence[Tensor]) -> Tensor:
-        """Return the Gram matrices (layers, images, images) of features (images, ...)."""
-        grams = torch.stack([gram(features).double() for features in layers])
-        if self.weighting == "range":
-            grams = grams - grams.amin(dim=(1, 2), keepdim=True)
-            grams = grams / grams.amax(dim=(1, 2), keepdim=True)
-        return grams
+        self.total: Tensor | None = None
+        self.own: list[Tensor] = []
+        self.weight = 0.0
 
     @torch.no_grad()
-    def update(self, first: Sequence[Tensor], second: Sequence[Tensor] | None = None) -> None:
-        """Add a batch: features (images, ...) of each layer on both sides; None: both sides are the same.
+    def add(self, first: Sequence[Tensor], second: Sequence[Tensor] | None = None) -> None:
+        """Add the representations (batch, ...) of a batch; without `second`, the first are compared with themselves.
 
         Raises:
-            ValueError: there are fewer than four images.
+            ValueError: a batch has fewer than four examples.
         """
-        scaled = self.weighting != "pairs"
-        grams = self.grams(first)
-        if second is None:
-            cross = cross_hsic(grams, grams, scaled)
-            own = [cross.diagonal(), cross.diagonal()]
+        of = scaled_gram if self.weighting == "scaled" else gram
+        ones = torch.stack([of(features) for features in first])
+        others = ones if second is None else torch.stack([of(features) for features in second])
+        count = ones.shape[-1]
+        weight = float(count * (count - 3)) if self.weighting == "pairs" else 1.0
+        crossed = products(ones, others) * weight
+        own = [unbiased_hsic(matrices, matrices) * weight for matrices in (ones, others)]
+        if self.total is None:
+            self.total, self.own = crossed, own
         else:
-            others = self.grams(second)
-            cross = cross_hsic(grams, others, scaled)
-            own = [own_hsic(g, scaled) for g in (grams, others)]
-        self.cross = self.cross + cross
-        self.own = [total + value for total, value in zip(self.own, own, strict=True)]
+            self.total = self.total + crossed
+            self.own = [before + more for before, more in zip(self.own, own, strict=True)]
+        self.weight += weight
 
-    def compute(self) -> Tensor:
-        """Return the CKA (layers of the first side, layers of the second), float64.
-
-        Raises:
-            ValueError: there was no batch.
-        """
-        if isinstance(self.cross, float):
-            raise ValueError("expected at least one batch of features, got none")
-        first, second = (torch.as_tensor(own) for own in self.own)
-        return self.cross / (first[:, None].sqrt() * second.sqrt())
+    def result(self) -> Tensor:
+        """Return CKA (first, second); a value may be negative or exceed 1, as the estimate is unbiased."""
+        if self.total is None:
+            raise ValueError("no batch was added")
+        first, second = self.own
+        return self.total / (first[:, None].sqrt() * second.sqrt())
 
 
-def own_hsic(grams: Tensor, scaled: bool) -> Tensor:
-    """Return the unbiased HSIC (n,) of Gram matrices (n, images, images) with themselves."""
-    count = grams.shape[-1]
-    grams = without_diagonal(grams)
-    rows = grams.sum(dim=2)
-    result = grams.square().sum(dim=(1, 2)) + rows.sum(dim=1).square() / ((count - 1) * (count - 2))
-    result = result - 2 / (count - 2) * rows.square().sum(dim=1)
-    return result / (count * (count - 3)) if scaled else result
+def products(first: Tensor, second: Tensor) -> Tensor:
+    """Return `unbiased_hsic` of every pair of Gram matrices (a, n, n) and (b, n, n), (a, b), by matrix products."""
+    count = first.shape[-1]
+    if count < 4:
+        raise ValueError(f"the unbiased estimate of HSIC needs batches of at least 4 examples, got {count}")
+    without = 1 - torch.eye(count, dtype=first.dtype, device=first.device)
+    first, second = first * without, second * without
+    rows, others = first.sum(dim=-1), second.sum(dim=-1)
+    trace = first.flatten(1) @ second.flatten(1).T
+    sums = torch.outer(rows.sum(dim=-1), others.sum(dim=-1)) / ((count - 1) * (count - 2))
+    return (trace + sums - 2 * (rows @ others.T) / (count - 2)) / (count * (count - 3))
 
 
 def compare_layers(
-    model: nn.Module,
-    batches: Iterable[Any],
-    other: nn.Module | None = None,
-    layers: Sequence[int] | None = None,
-    facet: str = "blocks",
-    tokens: Tokens = "all",
-    weighting: Weighting = "batches",
+    batches: Iterable[tuple[Sequence[Tensor], Sequence[Tensor] | None]], weighting: Weighting = "equal"
 ) -> Tensor:
-    """Return the CKA between layers of one model or of two, (layers, layers), with a progress bar.
-
-    Example: `plot_similarity(compare_layers(dino, loader, mae, tokens="patches"))`.
-
-    Args:
-        batches: pixel_values, or dictionaries with pixel_values, of the same images for both models.
-        other: the model of the columns; None: the same model.
-        layers: indices of blocks in both models; None for all.
-        facet: what is compared, see `taps.FACETS`, such as "blocks" or "norm1".
-        tokens: see `select_tokens`.
-        weighting: see `MinibatchCKA`.
-    """
-    similarity = MinibatchCKA(weighting)
-    for batch in tqdm(batches, desc="CKA", unit="batch", leave=False, disable=None):
-        pixels = batch["pixel_values"] if isinstance(batch, Mapping) else batch
-        sides = []
-        for encoder in (model, other):
-            if encoder is None:
-                continue
-            seen = record(encoder, pixels, facet, layers)
-            sides.append([select_tokens(f, tokens, seen.num_prefix_tokens) for f in getattr(seen, facet)])
-        similarity.update(*sides)
-    return similarity.compute()
+    """Return CKA (first layers, second layers) over batches of representations, with a progress bar."""
+    measure = MinibatchCKA(weighting)
+    for first, second in tqdm(batches, desc="CKA", unit="batch", leave=False, disable=None):
+        measure.add(first, second)
+    return measure.result()
 
 
-def features_by_layer(
-    model: nn.Module, batches: Iterable[Any], tokens: Tokens = "class", layers: Sequence[int] | None = None
-) -> list[Tensor]:
-    """Return features (images, ...) of each block over a data loader, with a progress bar.
+def norm_ratios(skip: Tensor, branch: Tensor, num_prefix_tokens: int = 1) -> dict[str, Tensor]:
+    """Return how large the skip input of a residual sum is beside its branch, per image (batch,) of three parts.
+
+    Frobenius norms over tokens and channels, of "all" tokens, the "class" token, and the "patches" ("Teaching
+    Matters"); `token_norm_ratios` has the ratio per token.
 
     Args:
-        batches: pixel_values, or dictionaries with pixel_values.
-        tokens: see `select_tokens`.
+        skip, branch: (batch, tokens, channels), the two addends of a residual sum.
     """
-    parts: list[list[Tensor]] = []
-    for batch in tqdm(batches, desc="Features", unit="batch", leave=False, disable=None):
-        pixels = batch["pixel_values"] if isinstance(batch, Mapping) else batch
-        seen = record(model, pixels, "blocks", layers)
-        parts.append([select_tokens(block, tokens, seen.num_prefix_tokens) for block in seen.blocks])
-    if not parts:
-        raise ValueError("expected at least one batch of images, got none")
-    return [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
+    parts = {"all": slice(None), "class": slice(0, 1), "patches": slice(num_prefix_tokens, None)}
+    return {name: skip[:, part].norm(dim=(1, 2)) / branch[:, part].norm(dim=(1, 2)) for name, part in parts.items()}
 
 
-def localisation(tokens: Tensor, patches: Tensor, batches: Sequence[int] | None = None) -> Tensor:
-    """Return the CKA over images between each token's state and the pixels of each patch, (tokens, patches).
+def token_norm_ratios(skip: Tensor, branch: Tensor) -> Tensor:
+    """Return the ratio of norms of skip input and branch (batch, tokens, channels) per token, (batch, tokens)."""
+    return skip.norm(dim=-1) / branch.norm(dim=-1)
+
+
+def localisation(states: Tensor, patches: Tensor) -> Tensor:
+    """Return how much each token's state is about each input patch: CKA over images, (tokens, patches).
 
     Args:
-        tokens: (images, tokens, channels).
-        patches: pixels (images, patches, values), see `pixel_patches`.
-        batches: sizes of the batches of the minibatch estimate; None: one batch.
+        states: (batches, batch, tokens, channels), of one layer.
+        patches: (batches, batch, patches, values), pixels of the input patches.
     """
-    similarity = MinibatchCKA()
-    sizes = [len(tokens)] if batches is None else list(batches)
-    for own, pixels in zip(tokens.split(sizes), patches.split(sizes), strict=True):
-        similarity.update(own.unbind(1), pixels.unbind(1))
-    return similarity.compute()
+    measure = MinibatchCKA()
+    for state, pixels in zip(states, patches, strict=True):
+        measure.add(state.unbind(1), pixels.unbind(1))
+    return measure.result()
 
 
-def pixel_patches(pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the pixels of each patch, (images, patches, values), of images (images, channels, height, width)."""
-    size = pixel_values.shape[2] // grid[0], pixel_values.shape[3] // grid[1]
-    return nn.functional.unfold(pixel_values, size, stride=size).mT
-
-
-@torch.enable_grad()
 def receptive_field(
-    model: nn.Module,
-    pixel_values: Tensor,
-    layers: Sequence[int] | None = None,
-    token: int | None = None,
-    channel_sum: bool = False,
+    forward: Callable[[Tensor], Tensor], pixel_values: Tensor, of_sum: bool = False, at_once: int = 16
 ) -> Tensor:
-    """Return the effective receptive field of a token by block, (layers, height, width), with a progress bar.
-
-    It is the absolute gradient of each channel of the token after the block with respect to the pixels, averaged over
-    the token's channels, the images and the colours.
+    """Return the effective receptive field (height, width): mean absolute gradient of a state by the pixels.
 
     Args:
-        token: index of the token; None for the one in the centre of each block's grid.
-        channel_sum: take the gradient of the sum of all channels, with one backward pass instead of one for each.
-            It is another quantity, in which channels cancel each other out.
+        forward: maps pixel_values to the states (batch, channels) of the unit, such as the centre token of a layer.
+        pixel_values: (batch, colours, height, width); the mean is over images and colours.
+        of_sum: whether one gradient of the sum over channels is taken, which is another, cheaper quantity: there
+            channels can cancel.
+        at_once: channels whose gradients are computed in one batched backward pass.
     """
-    pixel_values = pixel_values.detach().clone().requires_grad_()
-    seen = record(model, pixel_values, "blocks", layers, gradients=True)
-    fields = []
-    for block, grid in tqdm(list(zip(seen.blocks, seen.grids, strict=True)), desc="receptive fields", disable=None):
-        if token is None and grid is None:
-            raise ValueError("the tokens of a block are no grid: name the token")
-        place = token
-        if place is None:
-            rows, columns = grid or (1, 1)
-            place = seen.num_prefix_tokens + (rows - 1) // 2 * columns + (columns - 1) // 2
-        state = block[:, place].sum(dim=0)
-        targets = [state.sum()] if channel_sum else list(state)
-        total = torch.zeros_like(pixel_values[0, 0])
-        for target in targets:
-            (gradient,) = torch.autograd.grad(target, pixel_values, retain_graph=True)
-            total += gradient.abs().mean(dim=(0, 1))
-        fields.append(total / len(targets))
-    return torch.stack(fields).detach()
-
-
-@torch.no_grad()
-def ridge_probe(
-    train: Tensor, labels: Tensor, test: Tensor, num_classes: int | None = None, l2: float = 1024.0, bias: float = BIAS
-) -> Tensor:
-    """Return the scores (test images, classes) of a linear probe that is fitted in closed form, by ridge regression.
-
-    Features are standardised with the mean and deviation of the training images, and the constant `bias` is appended.
-    The targets are 1 for the class of an image and -1 for the others. Where there are more features than images the
-    dual form is solved, whose result is the same.
-
-    Args:
-        train, test: features (images, channels).
-        labels: classes of the training images, from 0.
-        num_classes: None: one more than the largest label.
-        l2: weight of the squared weights.
-
-    Raises:
-        ValueError: features that are not (images, channels), or of another number than labels.
-    """
-    if train.ndim != 2 or test.ndim != 2 or len(train) != len(labels):
-        raise ValueError(
-            f"features must be (images, channels) with a label each, got {tuple(train.shape)} and {tuple(test.shape)} "
-            f"with {len(labels)} labels"
-        )
-    train, test = train.double(), test.double()
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0) + 1e-5
-    train, test = (nn.functional.pad((features - mean) / deviation, (0, 1), value=bias) for features in (train, test))
-    num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
-    targets = 2 * nn.functional.one_hot(labels.long(), num_classes).double() - 1
-    if train.shape[1] > len(train):
-        kernel = train @ train.T + l2 * torch.eye(len(train), dtype=train.dtype, device=train.device)
-        weights = train.T @ torch.linalg.solve(kernel, targets)
-    else:
-        covariance = train.T @ train + l2 * torch.eye(train.shape[1], dtype=train.dtype, device=train.device)
-        weights = torch.linalg.solve(covariance, train.T @ targets)
-    return test @ weights
-
-
-def linear_probe(
-    train: Tensor, labels: Tensor, test: Tensor, num_classes: int | None = None, l2: float = 1.0, iterations: int = 100
-) -> Tensor:
-    """Return the scores (test images, classes) of logistic regression on standardised features, fitted with L-BFGS.
-
-    Args:
-        train, labels, test, num_classes: as in `ridge_probe`.
-        l2: weight of half the squared weights beside the summed loss; the bias has none.
-    """
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0) + 1e-5
-    train, test = ((features - mean).float() / deviation for features in (train, test))
-    num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
-    classifier = nn.Linear(train.shape[1], num_classes, device=train.device)
-    nn.init.zeros_(classifier.weight)
-    nn.init.zeros_(classifier.bias)
-    optimizer = torch.optim.LBFGS(classifier.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        error = nn.functional.cross_entropy(classifier(train), labels.long(), reduction="sum")
-        value = (error + l2 / 2 * classifier.weight.square().sum()) / len(train)
-        value.backward()
-        return value
-
     with torch.enable_grad():
-        optimizer.step(loss)
-    return classifier(test).detach()
+        inputs = pixel_values.detach().clone().requires_grad_()
+        states = forward(inputs)
+        if of_sum:
+            (gradient,) = torch.autograd.grad(states.sum(), inputs)
+            return gradient.abs().mean(dim=(0, 1))
+        channels = states.shape[1]
+        total = inputs.new_zeros(inputs.shape[-2:])
+        sums = states.sum(dim=0)
+        for start in range(0, channels, at_once):
+            chosen = torch.eye(channels, dtype=sums.dtype, device=sums.device)[start : start + at_once]
+            (gradients,) = torch.autograd.grad(
+                sums, inputs, chosen, retain_graph=start + at_once < channels, is_grads_batched=True
+            )
+            total += gradients.abs().mean(dim=(1, 2)).sum(dim=0)
+    return total / channels
 
 
-def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Return the fraction of images whose highest score is their class's."""
-    return float((scores.argmax(dim=-1) == labels).double().mean())
+class RidgeProbe:
+    """Closed-form linear probe: ridge regression on targets of -1 and +1 (big_vision, fewshot_lsr.py).
 
-
-def probe_layers(
-    train: Sequence[Tensor],
-    labels: Tensor,
-    test: Sequence[Tensor],
-    test_labels: Tensor,
-    kind: Literal["ridge", "linear"] = "ridge",
-    **kwargs,
-) -> list[float]:
-    """Return the accuracy of a probe of each layer.
-
-    Example: `probe_layers(features_by_layer(model, train), labels, features_by_layer(model, test), test_labels)`.
-
-    Args:
-        train, test: features (images, channels) of each layer.
-        kwargs: of `ridge_probe` or `linear_probe`.
-    """
-    probe = {"ridge": ridge_probe, "linear": linear_probe}[kind]
-    return [
-        accuracy(probe(own, labels, tested, **kwargs), test_labels) for own, tested in zip(train, test, strict=True)
-    ]
-
-
-def cluster_scores(features: Tensor, labels: Tensor, num_clusters: int, seed: int = 0) -> dict[str, float]:
-    """Return normalized_mutual_information, adjusted_rand_index and purity of k-means clusters of features.
+    Features are standardised by the mean and the population standard deviation of the training set, and `bias` is
+    appended, so large that the regression hardly shrinks it.
 
     Args:
-        features: (images, channels).
-        labels: true classes (images,), any integers.
+        l2: strength of the ridge.
+        bias: constant feature.
+        epsilon: added to the standard deviation.
     """
-    clusters = KMeans(n_clusters=num_clusters, random_state=seed, n_init=10).fit_predict(features.cpu().numpy())
-    truth = labels.cpu().numpy()
-    return {
-        "normalized_mutual_information": normalized_mutual_information(truth, clusters),
-        "adjusted_rand_index": adjusted_rand_index(truth, clusters),
-        "purity": purity(truth, clusters),
-    }
+
+    def __init__(self, l2: float = 1024.0, bias: float = 100.0, epsilon: float = 1e-5):
+        self.l2, self.bias, self.epsilon = l2, bias, epsilon
+
+    def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> "RidgeProbe":
+        """Fit to features (..., examples, channels) and labels (examples,); leading axes are probes of their own."""
+        self.mean = features.mean(dim=-2, keepdim=True)
+        self.deviation = features.std(dim=-2, correction=0, keepdim=True) + self.epsilon
+        inputs = self.prepared(features)
+        targets = torch.nn.functional.one_hot(labels, num_classes).to(features.dtype) * 2 - 1
+        examples, channels = inputs.shape[-2:]
+        # The dual form gives the same weights, and is the smaller system where features outnumber examples.
+        if channels <= examples:
+            identity = torch.eye(channels, dtype=inputs.dtype, device=inputs.device)
+            self.weight = torch.linalg.solve(inputs.mT @ inputs + self.l2 * identity, inputs.mT @ targets)
+        else:
+            identity = torch.eye(examples, dtype=inputs.dtype, device=inputs.device)
+            targets = targets.expand(*inputs.shape[:-2], -1, -1)
+            self.weight = inputs.mT @ torch.linalg.solve(inputs @ inputs.mT + self.l2 * identity, targets)
+        return self
+
+    def prepared(self, features: Tensor) -> Tensor:
+        standardised = (features - self.mean) / self.deviation
+        return torch.cat([standardised, torch.full_like(standardised[..., :1], self.bias)], dim=-1)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the scores (..., examples, classes) of features (..., examples, channels)."""
+        return self.prepared(features) @ self.weight
+
+    def accuracy(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the fraction (...) of examples whose class has the highest score."""
+        return (self.scores(features).argmax(dim=-1) == labels).double().mean(dim=-1)
 
 
-def best_layers(scores: Mapping[str, Sequence[float]], higher_is_better: bool = True) -> list[dict[str, Any]]:
-    """Return the best layer of each model as rows {model, best_layer, num_layers, score}; layers count from 1.
+class ClusterScores(NamedTuple):
+    """Agreement of clusters with classes: normalised mutual information, adjusted Rand index and purity."""
 
-    Args:
-        scores: {model: a score per layer}.
-    """
-    choose = np.argmax if higher_is_better else np.argmin
-    return [
-        {
-            "model": name,
-            "best_layer": int(choose(values)) + 1,
-            "num_layers": len(values),
-            "score": values[choose(values)],
-        }
-        for name, values in scores.items()
-    ]
+    nmi: float
+    ari: float
+    purity: float
 
 
-def plot_similarity(similarity: Tensor, labels: tuple[str, str] = ("block", "block")) -> Figure:
-    """Draw a CKA matrix (layers, layers), the first layer at the lower left.
+def cluster_scores(labels: np.ndarray, clusters: np.ndarray) -> ClusterScores:
+    """Return how well clusters (examples,) agree with classes (examples,)."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics.cluster import contingency_matrix
 
-    Args:
-        labels: names of rows and columns, such as the two models.
-    """
-    figure = Figure(figsize=(4.6, 4), layout="constrained")
-    axes = figure.subplots()
-    rows, columns = similarity.shape
-    image = axes.imshow(
-        similarity.float().cpu(),
-        origin="lower",
-        cmap="magma",
-        vmin=0,
-        vmax=1,
-        extent=(0.5, columns + 0.5, 0.5, rows + 0.5),
+    counts = contingency_matrix(labels, clusters)
+    return ClusterScores(
+        float(normalized_mutual_info_score(labels, clusters)),
+        float(adjusted_rand_score(labels, clusters)),
+        float(counts.max(axis=0).sum() / counts.sum()),
     )
-    axes.set(ylabel=labels[0], xlabel=labels[1])
-    figure.colorbar(image, ax=axes, label="CKA")
-    return figure
 
 
-def plot_receptive_fields(fields: Tensor) -> Figure:
-    """Draw receptive fields (layers, height, width) side by side, each on its own logarithmic scale."""
-    figure = Figure(figsize=(1.6 * len(fields), 1.9), layout="constrained")
-    for layer, (axes, values) in enumerate(
-        zip(figure.subplots(1, len(fields), squeeze=False)[0], fields, strict=True)
-    ):
-        values = values / values.max().clamp(min=torch.finfo(values.dtype).tiny)
-        axes.imshow((values + 1e-3).log10().cpu(), cmap="magma")
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(f"block {layer + 1}", fontsize=8)
-    return figure
+def clusterability(features: np.ndarray, labels: np.ndarray, num_clusters: int, starts: int = 10) -> ClusterScores:
+    """Return the scores of k-means clusters of features (examples, channels), of scikit-learn with seed 0."""
+    from sklearn.cluster import KMeans
+
+    found = KMeans(n_clusters=num_clusters, random_state=0, n_init=starts).fit(features)
+    return cluster_scores(labels, found.labels_)
+
+
+def best_layers(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, int]]:
+    """Return {model: {task: layer with the highest score, counted from 1}} from the scores of each layer."""
+    return {
+        model: {task: int(np.argmax(values)) + 1 for task, values in tasks.items()} for model, tasks in scores.items()
+    }

@@ -1,10 +1,10 @@
-"""Tracking of keypoints through a video, their transfer between images, and the percentage of correct ones (PCK).
+"""Tracking of keypoints through a video by label propagation, and the percentage of correct keypoints (PCK).
 
-The transfer is that of Walmer et al., arXiv 2212.03862 (mwalmer-umd/vit_analysis, run_kp_analysis.py); the tracking of
 ajabri/videowalk (code/utils/test_utils.py, `process_pose`; code/eval/eval_pck.py), with which SFC measures JHMDB.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -121,60 +121,79 @@ def correct_keypoints(
     }
 
 
-def pad_keypoints(keypoints: Tensor, size: tuple[int, int], side: int) -> tuple[Tensor, tuple[int, int], float]:
-    """Return keypoints in the pixels of a square image, which the original fills along its longer side.
+def padded_keypoints(keypoints: Tensor, size: tuple[int, int], side: int) -> tuple[Tensor, tuple[int, int], float]:
+    """Return keypoints of an image that is resized to fit a square of `side` pixels and padded around its middle.
+
+    The SPair-71k protocol of mwalmer-umd/vit_analysis (run_kp_analysis.py).
 
     Args:
-        keypoints: (keypoints, 3): x and y in pixels, and whether the keypoint is visible (1 or 0).
-        size: (width, height) of the original image.
-        side: of the square image.
+        keypoints: (keypoints, 3): x, y in pixels, and 1 where visible; invisible ones become 0.
+        size: (width, height) of the image in pixels.
 
     Returns:
-        The keypoints, all zero where they are not visible; the (x, y) of the image's corner; the scale.
+        Keypoints (keypoints, 3) in the square, the offset (x, y) of the image in it, and the scale.
     """
     width, height = size
     scale = side / max(width, height)
-    corner = tuple(int((side - round(side * own / max(size))) / 2) for own in (width, height))
-    places = keypoints[:, :2] * scale + torch.tensor(corner, dtype=keypoints.dtype)
-    visible = keypoints[:, 2:]
-    return torch.cat([places, visible], dim=1) * visible, (corner[0], corner[1]), scale
+    left = int((side - int(np.around(side * width / height))) / 2) if width < height else 0
+    top = int((side - int(np.around(side * height / width))) / 2) if height < width else 0
+    moved = keypoints.clone()
+    moved[:, :2] = moved[:, :2] * scale + torch.tensor([left, top], dtype=moved.dtype)
+    return moved * keypoints[:, 2:], (left, top), scale
 
 
-@torch.no_grad()
-def transfer_keypoints(source: Tensor, target: Tensor, keypoints: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return the most similar pixel of another image for each keypoint, and its similarity.
+class Transfer(NamedTuple):
+    """Keypoints of a source image found in a target image.
 
-    Features are normalised on the grid, then resized to pixels without normalising again.
+    Attributes:
+        pixels: (keypoints,), row * side + column in the target image.
+        similarity: (keypoints,), cosine similarity there.
+    """
+
+    pixels: Tensor
+    similarity: Tensor
+
+
+def transfer_keypoints(source: Tensor, target: Tensor, keypoints: Tensor, side: int) -> Transfer:
+    """Find the most similar pixels of a target image for keypoints of a source image (SPair-71k).
+
+    Features are normalised on the grid, then interpolated to pixels and not normalised again. The pixel of a keypoint
+    is its x rounded down and its y rounded to the nearest, as in the original.
 
     Args:
-        source, target: patch features (channels, rows, columns) of both images.
-        keypoints: x and y in the source's pixels, (keypoints, 2); y is rounded, x is cut.
-        side: height and width of the images in pixels.
-
-    Returns:
-        x and y in the target's pixels, (keypoints, 2) of int64; similarities (keypoints,).
+        source, target: features (channels, rows, columns).
+        keypoints: (keypoints, 2), x and y in pixels of the square image of `side` pixels.
     """
     fine = [
         torch.nn.functional.interpolate(
-            torch.nn.functional.normalize(features[None], dim=1),
-            scale_factor=side / features.shape[1],
-            mode="bilinear",
-        )[0]
-        for features in (source, target)
+            torch.nn.functional.normalize(maps, dim=0)[None], size=(side, side), mode="bilinear"
+        )[0].flatten(1)
+        for maps in (source, target)
     ]
-    x, y = keypoints[:, 0].int().long(), keypoints[:, 1].round().long()
-    found = (fine[0][:, y, x].T @ fine[1].flatten(1)).max(dim=1)
-    return torch.stack([found.indices % side, found.indices // side], dim=1), found.values
+    places = side * keypoints[:, 1].round().long() + keypoints[:, 0].long()
+    similarity, pixels = (fine[0][:, places].T @ fine[1]).max(dim=1)
+    return Transfer(pixels, similarity)
 
 
-def transferred_correctly(
-    predicted: Tensor, truth: Tensor, sizes: Tensor, alphas: Sequence[float] = (0.1, 0.05, 0.01)
+def correct_transfers(
+    found: Sequence[Tensor],
+    truth: Sequence[Tensor],
+    sizes: Sequence[float],
+    side: int,
+    alphas: Sequence[float] = (0.1, 0.05, 0.01),
 ) -> dict[float, float]:
-    """Return PCK by alpha: the fraction of keypoints that are nearer than alpha times the object's size.
+    """Return PCK by alpha: the fraction of all keypoints that lie nearer than alpha times the size of the object.
 
     Args:
-        predicted, truth: (keypoints, 2), x and y in pixels.
-        sizes: of each keypoint's object, the longer side of its box in pixels, (keypoints,).
+        found: pixels (keypoints,) of each pair, from `transfer_keypoints`.
+        truth: (keypoints, 2) of each pair, x and y in the target image.
+        sizes: of the target's object in pixels, the longer side of its box, for each pair.
     """
-    errors = (predicted - truth).norm(dim=-1)
-    return {alpha: float((errors < alpha * sizes).double().mean()) for alpha in alphas}
+    distances = []
+    for pixels, places, size in zip(found, truth, sizes, strict=True):
+        predicted = torch.stack([pixels % side, pixels // side], dim=1)
+        distances.append((predicted - places).norm(dim=1) / size)
+    joined = torch.cat(distances)
+    if not len(joined):
+        raise ValueError("no keypoint is visible in both images of any pair")
+    return {alpha: float((joined < alpha).float().mean()) for alpha in alphas}

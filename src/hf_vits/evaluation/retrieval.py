@@ -1,8 +1,7 @@
-"""Retrieval by the similarity of embeddings: among clips, sounds and texts, and of images by the ROxford protocol."""
+"""Retrieval among clips, sounds and texts by the similarity of their embeddings."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -52,71 +51,51 @@ def recall(queries: Tensor, items: Tensor, groups: np.ndarray) -> float:
     return float((torch.stack(found) == right).float().mean())
 
 
-@dataclass
-class Retrieved:
-    """Measures of retrieval over queries.
+def ranked_average_precision(ranks: np.ndarray, positives: np.ndarray, ignored: np.ndarray) -> float:
+    """Return the average precision of a query, by trapezoids under precision over recall; NaN without positives.
 
-    mean_average_precision: over the queries that have positives, from 0 to 1.
-    average_precision: (queries,), NaN for those without positives.
-    precision: {k: mean fraction of positives among the first k}.
-    """
-
-    mean_average_precision: float
-    average_precision: np.ndarray
-    precision: dict[int, float]
-
-
-PROTOCOLS = {"easy": ((1,), (2, 3)), "medium": ((1, 2), (3,)), "hard": ((2,), (1, 3))}
-
-
-def rank(queries: Tensor, database: Tensor) -> np.ndarray:
-    """Return the database's indices in order of falling similarity, (images, queries)."""
-    return (-similarities(database, queries)).argsort(dim=0).cpu().numpy()
-
-
-def retrieve(
-    queries: Tensor, database: Tensor, relevance: np.ndarray, protocol: str = "medium", ks: Sequence[int] = (1, 5, 10)
-) -> Retrieved:
-    """Measure image retrieval as on the revisited Oxford and Paris sets (Radenovic et al., arXiv 1803.11285).
+    The protocol of revisited Oxford and Paris (Radenovic et al., arXiv 1803.11285): ignored images ahead of a positive
+    do not count in its rank.
 
     Args:
-        queries, database: features (images, channels).
-        relevance: (queries, images) of 0 for negatives, 1 for easy and 2 for hard positives, 3 for junk.
-        protocol: "easy": easy images are positives; "medium": easy and hard ones; "hard": hard ones, easy ones are
-            junk. Junk images are skipped in the ranking.
-
-    Raises:
-        ValueError: another protocol.
+        ranks: (images,), indices of the images, the most similar first.
+        positives, ignored: (images,) bool, by image.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    positive, junk = (np.isin(relevance, kinds) for kinds in PROTOCOLS[protocol])
-    return ranked(rank(queries, database), positive, junk, ks)
+    if not positives.any():
+        return float("nan")
+    kept = ranks[~ignored[ranks]]
+    places = np.flatnonzero(positives[kept])
+    numbers = np.arange(len(places))
+    before = np.where(places == 0, 1.0, numbers / np.maximum(places, 1))
+    after = (numbers + 1) / (places + 1)
+    return float(((before + after) / 2).sum() / positives.sum())
 
 
-def ranked(ranks: np.ndarray, positive: np.ndarray, junk: np.ndarray, ks: Collection[int] = (1, 5, 10)) -> Retrieved:
-    """Measure rankings (images, queries) of a database's indices.
+def precision_at(ranks: np.ndarray, positives: np.ndarray, ignored: np.ndarray, k: int) -> float:
+    """Return the precision among the first k images, or up to the last positive where that is earlier; NaN without."""
+    if not positives.any():
+        return float("nan")
+    places = np.flatnonzero(positives[ranks[~ignored[ranks]]]) + 1
+    last = min(places.max(), k)
+    return float((places <= last).sum() / last)
 
-    The average precision is the area under the curve of precision by recall, by trapezoids. A query without positives
-    does not count.
+
+def retrieval_map(
+    ranks: np.ndarray, positives: np.ndarray, ignored: np.ndarray, ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, float | np.ndarray]:
+    """Return `map`, `average_precision` (queries,) and `precision_at_k` (ks,) of many queries.
+
+    Queries without positives are NaN and left out of the means.
 
     Args:
-        positive, junk: booleans (queries, images).
+        ranks: (images, queries), see `ranked_average_precision`.
+        positives, ignored: (queries, images) bool.
     """
-    average = np.full(len(positive), np.nan)
-    precision = np.full((len(positive), len(ks)), np.nan)
-    for query, order in enumerate(ranks.T):
-        if not positive[query].any():
-            continue
-        found = positive[query][order[~junk[query][order]]]
-        places = np.flatnonzero(found)
-        before = np.arange(len(places))
-        lower = np.where(places == 0, 1.0, before / np.maximum(places, 1))
-        average[query] = ((lower + (before + 1) / (places + 1)) / 2).sum() / positive[query].sum()
-        for column, k in enumerate(ks):
-            seen = min(places.max() + 1, k)
-            precision[query, column] = (places < seen).sum() / seen
-    counted = ~np.isnan(average)
-    mean = float(average[counted].mean()) if counted.any() else float("nan")
-    means = precision[counted].mean(axis=0) if counted.any() else np.full(len(ks), np.nan)
-    return Retrieved(mean, average, {k: float(value) for k, value in zip(ks, means, strict=True)})
+    columns = list(zip(ranks.T, positives, ignored, strict=True))
+    precision = np.array([ranked_average_precision(*column) for column in columns])
+    at = np.array([[precision_at(*column, k) for k in ks] for column in columns])
+    return {
+        "map": float(np.nanmean(precision)),
+        "average_precision": precision,
+        "precision_at_k": np.nanmean(at, axis=0),
+    }
