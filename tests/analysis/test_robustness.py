@@ -7,6 +7,7 @@ from sklearn.metrics import roc_curve
 
 from hf_vits import DeiTConfig, DeiTForImageClassification
 from hf_vits.analysis.robustness import adversarial, interventions, occlusion, scores
+from hf_vits.analysis.robustness.categories import SHAPE_CATEGORIES
 from hf_vits.metrics import load_metric
 from hf_vits.metrics.calibration_error import adaptive_error, expected_error
 from tests.support.forms import SIZES
@@ -238,6 +239,13 @@ def test_accuracy_of_corrupted_images_falls_with_severity():
     accuracy = scores.corruption_accuracy(darker, [(images, torch.zeros(8))], ["brightness", "contrast"], [1, 5])
     assert accuracy[1].tolist() == [1, 1]
     assert accuracy[0, 0] > accuracy[0, 1]
+
+
+def test_the_categories_of_cue_conflicts_share_no_class():
+    classes = [number for members in SHAPE_CATEGORIES.values() for number in members]
+    assert len(SHAPE_CATEGORIES) == 16
+    assert len(set(classes)) == len(classes) == 207
+    assert SHAPE_CATEGORIES["bear"] == [294, 295, 296, 297]
 
 
 def test_categories_are_means_of_their_classes():

@@ -1,4 +1,4 @@
-"""`evaluate` modules that live in the package: `top_k_accuracy`, `confusion_matrix`, `clustering` and others."""
+"""`evaluate` modules of the package: `top_k_accuracy`, `calibration_error`, `corruption_error` and others, by name."""
 
 import uuid
 from importlib import resources

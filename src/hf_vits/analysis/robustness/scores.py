@@ -32,11 +32,13 @@ def unknown_scores(logits: Tensor, kind: Literal["max_softmax", "max_logit", "en
     raise ValueError(f'kind must be "max_softmax", "max_logit" or "energy", got {kind!r}')
 
 
-def category_probabilities(logits: Tensor, members: Sequence[Sequence[int]]) -> Tensor:
+def category_probabilities(logits: Tensor, members: Iterable[Sequence[int]]) -> Tensor:
     """Return the probabilities (inputs, categories) of categories, each the mean over its classes.
 
-    bethgelab/model-vs-human (decision_mappings.py), for shape bias: its 16 categories have 1 to about 50 of ImageNet's
-    classes each, and a mean favours none for their number.
+    bethgelab/model-vs-human (decision_mappings.py), for shape bias: a mean favours no category for its number of
+    classes.
+
+    Example: `category_probabilities(logits, SHAPE_CATEGORIES.values())` (`categories.SHAPE_CATEGORIES`).
 
     Args:
         logits: (inputs, classes).
