@@ -23,9 +23,9 @@ from .crf import CRF, dense_crf
 from .descriptors import IMAGENET_MEAN, IMAGENET_STD, cosine_similarity, descriptors, prepare, saliency
 
 MAX_CLUSTERS = 14
+PUBLISHED = CRF()
 SALIENCY_STRIDE = 8  # of low-resolution saliency, in pixels
 CROP = 0.95  # side of a crop augmentation, as a fraction of the image's
-DEFAULT_CRF = CRF()
 
 
 @dataclass(frozen=True)
@@ -359,7 +359,7 @@ def cosegment_parts(
     num_crops: int = 0,
     three_stages: bool = False,
     second_elbow: float = 0.94,
-    crf: CRF | None = DEFAULT_CRF,
+    crf: CRF | None = PUBLISHED,
 ) -> PartCosegmentation:
     """Segment the parts of the object that images have in common, with a progress bar.
 
