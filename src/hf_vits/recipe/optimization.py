@@ -124,7 +124,10 @@ class ScheduleRecipe:
 class TrainRecipe:
     """Length, batches, precision and checkpoints of the run.
 
-    length: duration of the run, such as "300 epochs" or "10000 steps".
+    length: duration of the run, such as "300 epochs" or "10000 steps". It may be made longer when the run is started
+        again, after its end too; the run goes on from its last checkpoint, by the schedule of the new length.
+    early_stopping: number of evaluations in a row without a better value of output.best after which the run ends.
+        None: never.
     batch_size: inputs per optimizer step, over all processes and accumulation steps.
     accumulation: number of forward and backward passes, on each process, for one optimizer step.
     seed: random seed of the initial weights, the order of inputs, augmentation and dropout.
@@ -136,6 +139,8 @@ class TrainRecipe:
     evaluate_every: duration between evaluations on the validation split. None: never during training.
     save_every: duration between checkpoints, from which an interrupted run resumes. None: no checkpoints.
     log_every: duration between log entries of the loss and learning rate.
+    report_to: trackers that the log goes to, by transformers' names, such as [tensorboard], [wandb], [trackio] or
+        [mlflow].
     evaluation_batch_size: inputs per evaluation step on each process.
     workers: number of worker processes that load inputs, for each process; 0: the process itself.
     activation_checkpointing: recompute activations in the backward pass, to save memory.
@@ -144,6 +149,7 @@ class TrainRecipe:
     """
 
     length: str = duration()
+    early_stopping: int | None = positive(default=None)
     batch_size: int = positive()
     accumulation: int = positive(default=1)
     seed: int = seed(default=0)
@@ -155,6 +161,7 @@ class TrainRecipe:
     evaluate_every: str | None = duration(default="1 epoch")
     save_every: str | None = duration(default="1 epoch")
     log_every: str = duration(default="50 steps")
+    report_to: list[str] = field(default_factory=list)
     evaluation_batch_size: int = positive(default=128)
     workers: int = not_negative(default=0)
     activation_checkpointing: bool = False

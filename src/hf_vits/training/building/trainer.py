@@ -1,10 +1,15 @@
 """From a recipe to its trainer: batches, data sets, objective, teacher, callbacks, and transformers' arguments."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 from transformers.utils import is_torch_bf16_gpu_available
 
 from hf_vits.data.splits import Splits
@@ -20,7 +25,9 @@ from ..report.output import CHECKPOINTS
 from ..task import Task
 
 
-def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor: Any, splits: Splits) -> RecipeTrainer:
+def assemble_trainer(
+    recipe: Recipe, task: Task, model: PreTrainedModel, processor: Any, splits: Splits
+) -> RecipeTrainer:
     """Return the recipe's trainer, ready to train on `splits`."""
     train = recipe.train
     steps_per_epoch = len(splits.train) // train.batch_size
@@ -102,8 +109,24 @@ def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArgument
         seed=train.seed,
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to="none",
+        report_to=trackers(train.report_to),
     )
+
+
+def trackers(names: Sequence[str]) -> list[str] | str:
+    """Return the trackers of a recipe as transformers' argument `report_to`.
+
+    Raises:
+        ValueError: transformers has no such tracker.
+        ImportError: its package is not installed.
+    """
+    available = get_available_reporting_integrations() if names else []
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise ValueError(f"train.report_to: {name!r} is none of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}")
+        if name not in available:
+            raise ImportError(f"train.report_to: {name} is not installed: pip install {name.replace('_', '-')}")
+    return list(names) or "none"
 
 
 def use_bfloat16(train: TrainRecipe) -> bool:
