@@ -166,10 +166,12 @@ def suggestion(rates: Sequence[float], losses: Sequence[float]) -> float:
         ValueError: the loss does not fall.
     """
     lowest = int(np.argmin(losses))
-    if lowest < 2:
+    window = max(len(losses) // 8, 3)  # in which a line is fitted, since single steps are noisy
+    if lowest < window:
         raise ValueError("the loss falls at no learning rate from 1e-6 to 1: look at the data and the model first")
-    slopes = np.gradient(np.asarray(losses[: lowest + 1]), np.log(rates[: lowest + 1]))
-    return float(rates[int(np.argmin(slopes[:-1]))])
+    parts = np.lib.stride_tricks.sliding_window_view(np.asarray(losses[: lowest + 1]), window)
+    slopes = parts @ (np.arange(window) - (window - 1) / 2)  # rates are evenly spaced by their logarithms
+    return float(rates[int(np.argmin(slopes)) + window // 2])
 
 
 def peak_memory() -> int:

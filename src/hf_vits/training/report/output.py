@@ -43,7 +43,7 @@ _FREE_KEYS = (
 
 
 def check_directory(recipe: Recipe) -> bool:
-    """Return whether the output directory holds a shorter run of this recipe, which goes on to its length.
+    """Return whether the output directory holds a shorter run of this recipe, which is to go on.
 
     A run that saved neither a checkpoint nor results does not occupy its directory.
 
