@@ -4,8 +4,10 @@ from hf_vits.objectives.classification import (
     BinaryCrossEntropy,
     CoSubLoss,
     CrossEntropy,
+    FocalLoss,
     FrequencyBalancedCrossEntropy,
     SigmoidCrossEntropy,
+    balanced_weights,
 )
 from hf_vits.objectives.contrastive import MomentumContrastLoss, NTXentLoss
 from hf_vits.objectives.dino import DINOLoss
@@ -32,6 +34,7 @@ __all__ = [
     "DistillationLoss",
     "EsViTLoss",
     "FeatureRegression",
+    "FocalLoss",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
     "LeopartLoss",
@@ -45,4 +48,5 @@ __all__ = [
     "SiTLoss",
     "SigmoidCrossEntropy",
     "UncertaintyWeighting",
+    "balanced_weights",
 ]

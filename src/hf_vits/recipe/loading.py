@@ -117,6 +117,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return _as_float(value)
         if member == list[float] and isinstance(value, list):
             return [_as_float(v) for v in value]
+        if member == dict[str, float] and isinstance(value, dict):
+            return {str(key): _as_float(v) for key, v in value.items()}
         if member is str and isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
     return value

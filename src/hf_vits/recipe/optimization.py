@@ -17,13 +17,18 @@ class ObjectiveRecipe:
 
     loss: `cross_entropy`, softmax cross-entropy; `binary`, binary cross-entropy, mean over classes, with targets made
         0 or 1 (DeiT III); `sigmoid`, binary cross-entropy, sum over classes, with soft targets (big_vision);
+        `focal`, cross-entropy in which what is classified well counts less (arXiv 1708.02002);
         `asymmetric`, for inputs with several labels (arXiv 2009.14119); `masked`, for models that take known labels:
         binary cross-entropy, sum over the labels that are not known (C-Tran). With several labels of each input
         (data.columns.labels) all but cross_entropy are possible, and unknown labels count in none.
     known_fraction: with loss masked, the largest fraction of an input's labels that are known in training; their
         number is drawn uniformly from 0 to it.
     evaluated_fraction: with loss masked, the fraction of an input's labels that are known in evaluations.
-    label_smoothing: label smoothing of cross_entropy, 0 to 1; 0: off.
+    label_smoothing: label smoothing of cross_entropy and focal, 0 to 1; 0: off.
+    focal_gamma: exponent of the focal loss; 0: cross-entropy.
+    class_weights: weights of the classes in cross_entropy and focal: `balanced`, inversely proportional to their numbers
+        of training inputs, or {class: weight}, in which other classes have 1. None: all alike. For imbalanced data,
+        see also data.sampler.
     cosub: co-train two submodels on every batch (arXiv 2212.04884), with loss binary or sigmoid.
     distillation: form of distillation from `teacher` (arXiv 2012.12877): its class probabilities (`soft`), its most
         probable class (`hard`), or `none`.
@@ -31,18 +36,36 @@ class ObjectiveRecipe:
     temperature: softmax temperature of soft distillation.
     """
 
-    loss: Literal["cross_entropy", "binary", "sigmoid", "asymmetric", "masked"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "binary", "sigmoid", "asymmetric", "masked"] = "cross_entropy"
     known_fraction: float = fraction(default=0.75)
     evaluated_fraction: float = fraction(default=0.0)
     label_smoothing: float = fraction(default=0.0)
+    focal_gamma: float = not_negative(default=2.0)
+    class_weights: str | dict[str, float] | None = None
     cosub: bool = False
     distillation: Literal["none", "soft", "hard"] = "none"
     alpha: float = fraction(default=0.5)
     temperature: float = positive(default=1.0)
 
     def validate_smoothing(self):
-        if self.label_smoothing and self.loss != "cross_entropy":
-            raise ValueError(f"label smoothing goes with loss: cross_entropy, not {self.loss}")
+        if self.label_smoothing and self.loss not in ("cross_entropy", "focal"):
+            raise ValueError(f"label smoothing goes with loss: cross_entropy or focal, not {self.loss}")
+
+    def validate_class_weights(self):
+        if self.class_weights is None:
+            return
+        if self.loss not in ("cross_entropy", "focal") or self.distillation != "none":
+            raise ValueError(
+                "objective.class_weights goes with loss: cross_entropy or focal and without distillation, "
+                f"got loss: {self.loss}, distillation: {self.distillation}"
+            )
+        if isinstance(self.class_weights, str):
+            if self.class_weights != "balanced":
+                raise ValueError(
+                    f"objective.class_weights is balanced or {{class: weight}}, got {self.class_weights!r}"
+                )
+        elif not all(0 <= weight < math.inf for weight in self.class_weights.values()):
+            raise ValueError(f"objective.class_weights must be finite and not negative, got {self.class_weights}")
 
     def validate_known(self):
         if self.evaluated_fraction and self.loss != "masked":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
@@ -13,6 +14,7 @@ from transformers.integrations.integration_utils import (
 from transformers.utils import is_torch_bf16_gpu_available
 
 from hf_vits.data.splits import Splits
+from hf_vits.objectives import CrossEntropy, balanced_weights
 from hf_vits.optim.averaging import WeightAverage
 from hf_vits.optim.schedules import cosine
 from hf_vits.recipe import Recipe, TrainRecipe
@@ -50,7 +52,7 @@ def assemble_trainer(
         evaluation_collator=task.evaluation_collator(processor),
         batches=batches,
         processor=processor,
-        objective=task.objective(recipe),
+        objective=weighted(task.objective(recipe), recipe, splits),
         teacher=load_teacher(recipe.teacher, processor, splits.class_names) if recipe.teacher else None,
         average=WeightAverage(model, train.ema_decay) if train.ema_decay is not None else None,
     )
@@ -58,6 +60,29 @@ def assemble_trainer(
         trainer.add_callback(callback)
     task.attach(trainer, splits)
     return trainer
+
+
+def weighted(objective: nn.Module, recipe: Recipe, splits: Splits) -> nn.Module:
+    """Return the objective with the class weights of the recipe.
+
+    Raises:
+        ValueError: the inputs do not have one class each, or a class that is named does not exist.
+    """
+    wanted = recipe.objective.class_weights
+    if wanted is None:
+        return objective
+    if not isinstance(objective, CrossEntropy) or not splits.has_one_class:
+        raise ValueError("objective.class_weights is for inputs of one class each, of which a classifier is trained")
+    if isinstance(wanted, str):
+        objective.class_weights = balanced_weights(torch.from_numpy(splits.train.labels), len(splits.class_names))
+        return objective
+    if unknown := [name for name in wanted if name not in splits.class_names]:
+        raise ValueError(
+            f"objective.class_weights: the data have no class {', '.join(unknown)}, only "
+            f"{', '.join(splits.class_names[:20])}{', ...' if len(splits.class_names) > 20 else ''}"
+        )
+    objective.class_weights = torch.tensor([wanted.get(name, 1.0) for name in splits.class_names])
+    return objective
 
 
 def step_callbacks(recipe: Recipe, total_steps: int) -> list[TrainerCallback]:

@@ -13,6 +13,7 @@ import yaml
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_vits.evaluation.accuracy import scores_of_classes
 from hf_vits.files import read_json, writing
 from hf_vits.folders import abandoned, temporary_folder
 from hf_vits.parsing import parse_yaml
@@ -23,6 +24,7 @@ RECIPE = "recipe.yaml"
 RESULTS = "results.json"
 HISTORY = "history.jsonl"
 CONFUSION = "confusion_matrix.csv"
+CLASSES = "classes.csv"
 LABELS = "labels.csv"
 CHECKPOINTS = "checkpoints"
 CARD = "README.md"
@@ -48,7 +50,7 @@ def check_directory(recipe: Recipe) -> bool:
     A run that saved neither a checkpoint nor results does not occupy its directory.
 
     Raises:
-        ValueError: the directory holds the run of another recipe, or a finished run without a checkpoint to go on from.
+        ValueError: the directory holds the run of another recipe, or a finished run that kept no checkpoint to go on.
     """
     directory = Path(recipe.output.directory)
     finished, started = (directory / RESULTS).is_file(), last_checkpoint(directory) is not None
@@ -119,12 +121,18 @@ def write_labels(directory: Path, rows: Sequence[dict[str, float]], class_names:
 
 
 def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str]) -> None:
-    """Write a confusion matrix (classes, classes) as CSV, a row per true class, a column per predicted class."""
+    """Write a confusion matrix (classes, classes) as CSV, a row per true class, and the scores of each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["true", *class_names])
     writer.writerows([name, *row] for name, row in zip(class_names, matrix, strict=True))
     write_text(directory / CONFUSION, text.getvalue())
+    scores = scores_of_classes(matrix)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", *scores[0]])
+    writer.writerows([name, *row.values()] for name, row in zip(class_names, scores, strict=True))
+    write_text(directory / CLASSES, text.getvalue())
 
 
 def remove_leftovers(directory: Path) -> None:
