@@ -6,6 +6,7 @@ augmented examples, takes three steps for their time and memory, and stops; --fi
 rates for a hundred steps, draws their losses and suggests one. On several processes or machines:
 `accelerate launch --num_processes 2 -m hf_vits.training RECIPE [key=value ...]`.
 
+  hf-vits train demo_digits
   hf-vits train recipes/demo_digits.yaml
   hf-vits train recipes/demo_digits.yaml train.length="5 epochs" output.directory=runs/short
   hf-vits train recipes/demo_digits.yaml --check
@@ -18,7 +19,9 @@ from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="YAML file, or the name of a recipe that `hf-vits recipes` lists"
+    )
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="keys of the recipe, such as train.seed=1")
     trial = parser.add_mutually_exclusive_group()
     trial.add_argument("--check", action="store_true", help="build everything, draw examples, take three steps, stop")

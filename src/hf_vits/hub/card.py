@@ -50,7 +50,7 @@ class TrainingSummary:
         metrics: {name: value} on the evaluation data; timings and what is no number are left out.
         history: one {name: value} per evaluation, in order, such as {"epoch": 1, "loss": 0.3, "eval_accuracy": 0.9}.
         figures: image files (curves, confusion matrix) shown in the card, each under its name in words.
-        samples: rows {name: value} of a table, some inputs and what the model made of them, or the scores of each class.
+        samples: rows {name: value} of a table: some inputs with outputs, or the scores of each class.
         dataset_id: the data's id on the Hub, if it is there.
         split: evaluation split.
         task: the Hub's identifier of the task, by default the task of the model's class.

@@ -11,12 +11,37 @@ from huggingface_hub.errors import StrictDataclassError
 
 from hf_vits.parsing import check_plain, parse_yaml
 
+from . import library
 from .recipe import Recipe
 
 # {former name of a key: its present name}, each from the top of the recipe.
 RENAMED = {
     "audio.spec_augment.time_share": "audio.spec_augment.time_fraction",
     "augmentation.mix_switch": "augmentation.cutmix_probability",
+}
+
+# {name that other libraries use: keys of a recipe}
+_USUAL_NAMES = {
+    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs", "max_steps", "steps"), ["train.length"]),
+    **dict.fromkeys(("lr", "base_lr"), ["optimizer.learning_rate"]),
+    **dict.fromkeys(("batch", "bs", "per_device_train_batch_size", "train_batch_size"), ["train.batch_size"]),
+    **dict.fromkeys(("wd", "decay"), ["optimizer.weight_decay"]),
+    **dict.fromkeys(("warmup_epochs", "warmup_steps", "num_warmup_steps"), ["schedule.warmup"]),
+    **dict.fromkeys(("min_lr", "lr_min"), ["schedule.min_learning_rate"]),
+    **dict.fromkeys(("clip_grad", "gradient_clipping", "grad_clip"), ["train.max_grad_norm"]),
+    **dict.fromkeys(("accum_iter", "gradient_accumulation_steps", "grad_accum"), ["train.accumulation"]),
+    **dict.fromkeys(("num_workers", "dataloader_num_workers"), ["train.workers"]),
+    **dict.fromkeys(("smoothing",), ["objective.label_smoothing"]),
+    **dict.fromkeys(("fp16", "amp", "mixed_precision"), ["train.precision"]),
+    **dict.fromkeys(("output_dir", "save_dir", "out_dir"), ["output.directory"]),
+    **dict.fromkeys(("dataset", "data_dir", "root"), ["data.source", "data.path"]),
+    **dict.fromkeys(("arch", "architecture", "backbone"), ["model.system", "model.variant"]),
+    **dict.fromkeys(("scheduler", "lr_scheduler_type"), ["schedule.kind"]),
+    **dict.fromkeys(("opt", "optim"), ["optimizer.name"]),
+    **dict.fromkeys(("ema", "model_ema"), ["train.ema_decay"]),
+    **dict.fromkeys(("patience",), ["train.early_stopping"]),
+    **dict.fromkeys(("mean", "std", "image_mean", "image_std"), ["model.processor"]),
+    **dict.fromkeys(("img_size", "input_size", "image_size"), ["model.config"]),
 }
 
 
@@ -32,7 +57,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[str] = ()) -> Recipe:
-    """Read a recipe from a YAML file or a dict and apply overrides such as `"train.batch_size=64"`.
+    """Read a recipe from a YAML file, by the name of one of the package's, or from a dict, and apply overrides such as `"train.batch_size=64"`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -42,8 +67,10 @@ def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[
     if isinstance(recipe, dict):
         values, name = recipe, "recipe"
     else:
-        name = str(recipe)
-        values = parse_yaml(Path(recipe).read_bytes(), name)
+        name, path = str(recipe), Path(recipe)
+        if isinstance(recipe, str) and not path.is_file() and path.name == recipe and not path.suffix:
+            path = library.find(recipe)
+        values = parse_yaml(path.read_bytes(), name)
     for override in overrides:
         values = _override(values, override, name)
     check_plain(values, name)
@@ -87,7 +114,7 @@ def _build(cls: type, values: Any, where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=2)
+            near = _USUAL_NAMES.get(str(key), []) or difflib.get_close_matches(str(key), fields, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"{where}: there is no key {key!r}{hint} The keys are: {', '.join(fields)}.")
     missing = [
