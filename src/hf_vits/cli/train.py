@@ -19,9 +19,7 @@ from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "recipe", metavar="RECIPE", help="YAML file, or the name of a recipe that `hf-vits recipes` lists"
-    )
+    parser.add_argument("recipe", metavar="RECIPE", help="file, or the name of a recipe that `hf-vits recipes` lists")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="keys of the recipe, such as train.seed=1")
     trial = parser.add_mutually_exclusive_group()
     trial.add_argument("--check", action="store_true", help="build everything, draw examples, take three steps, stop")

@@ -3,11 +3,13 @@
 import difflib
 import re
 import shutil
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 from hf_vits.parsing import parse_yaml
 
+_LONGEST = 250  # characters of a summary
 SCHEMA = "recipe.schema.json"
 # First line of a recipe, by which editors find the keys and their descriptions.
 SCHEMA_LINE = f"# yaml-language-server: $schema={SCHEMA}"
@@ -67,7 +69,7 @@ def describe(name: str) -> ShippedRecipe:
     values = parse_yaml(text.encode(), str(path))
     lines = [line for line in text.splitlines() if line.startswith("#") and line != SCHEMA_LINE]
     comment = " ".join(line.lstrip("# ") for line in lines)
-    summary = re.split(r"(?<=[.)]) (?=Source|Training|Learning|[A-Z][a-z]+ing |The |With |In )", comment)[0]
+    summary = textwrap.shorten(re.split(r"(?<=[.)]) (?=[A-Z])", comment.partition(" Source: ")[0])[0], _LONGEST)
     model = values["model"]
     return ShippedRecipe(
         name=name,

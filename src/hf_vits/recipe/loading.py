@@ -20,28 +20,103 @@ RENAMED = {
     "augmentation.mix_switch": "augmentation.cutmix_probability",
 }
 
-# {name that other libraries use: keys of a recipe}
+# {keys of a recipe: names that other libraries use for them}
 _USUAL_NAMES = {
-    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs", "max_steps", "steps"), ["train.length"]),
-    **dict.fromkeys(("lr", "base_lr"), ["optimizer.learning_rate"]),
-    **dict.fromkeys(("batch", "bs", "per_device_train_batch_size", "train_batch_size"), ["train.batch_size"]),
-    **dict.fromkeys(("wd", "decay"), ["optimizer.weight_decay"]),
-    **dict.fromkeys(("warmup_epochs", "warmup_steps", "num_warmup_steps"), ["schedule.warmup"]),
-    **dict.fromkeys(("min_lr", "lr_min"), ["schedule.min_learning_rate"]),
-    **dict.fromkeys(("clip_grad", "gradient_clipping", "grad_clip"), ["train.max_grad_norm"]),
-    **dict.fromkeys(("accum_iter", "gradient_accumulation_steps", "grad_accum"), ["train.accumulation"]),
-    **dict.fromkeys(("num_workers", "dataloader_num_workers"), ["train.workers"]),
-    **dict.fromkeys(("smoothing",), ["objective.label_smoothing"]),
-    **dict.fromkeys(("fp16", "amp", "mixed_precision"), ["train.precision"]),
-    **dict.fromkeys(("output_dir", "save_dir", "out_dir"), ["output.directory"]),
-    **dict.fromkeys(("dataset", "data_dir", "root"), ["data.source", "data.path"]),
-    **dict.fromkeys(("arch", "architecture", "backbone"), ["model.system", "model.variant"]),
-    **dict.fromkeys(("scheduler", "lr_scheduler_type"), ["schedule.kind"]),
-    **dict.fromkeys(("opt", "optim"), ["optimizer.name"]),
-    **dict.fromkeys(("ema", "model_ema"), ["train.ema_decay"]),
-    **dict.fromkeys(("patience",), ["train.early_stopping"]),
-    **dict.fromkeys(("mean", "std", "image_mean", "image_std"), ["model.processor"]),
-    **dict.fromkeys(("img_size", "input_size", "image_size"), ["model.config"]),
+    ("train.length",): (
+        "epochs",
+        "num_epochs",
+        "num_train_epochs",
+        "max_steps",
+        "steps",
+    ),
+    ("optimizer.learning_rate",): (
+        "lr",
+        "base_lr",
+    ),
+    ("train.batch_size",): (
+        "batch",
+        "bs",
+        "per_device_train_batch_size",
+        "train_batch_size",
+    ),
+    ("optimizer.weight_decay",): (
+        "wd",
+        "decay",
+    ),
+    ("schedule.warmup",): (
+        "warmup_epochs",
+        "warmup_steps",
+        "num_warmup_steps",
+    ),
+    ("schedule.min_learning_rate",): (
+        "min_lr",
+        "lr_min",
+    ),
+    ("train.max_grad_norm",): (
+        "clip_grad",
+        "gradient_clipping",
+        "grad_clip",
+    ),
+    ("train.accumulation",): (
+        "accum_iter",
+        "gradient_accumulation_steps",
+        "grad_accum",
+    ),
+    ("train.workers",): (
+        "num_workers",
+        "dataloader_num_workers",
+    ),
+    ("objective.label_smoothing",): ("smoothing",),
+    ("train.precision",): (
+        "fp16",
+        "amp",
+        "mixed_precision",
+    ),
+    ("output.directory",): (
+        "output_dir",
+        "save_dir",
+        "out_dir",
+    ),
+    (
+        "data.source",
+        "data.path",
+    ): (
+        "dataset",
+        "data_dir",
+        "root",
+    ),
+    (
+        "model.system",
+        "model.variant",
+    ): (
+        "arch",
+        "architecture",
+        "backbone",
+    ),
+    ("schedule.kind",): (
+        "scheduler",
+        "lr_scheduler_type",
+    ),
+    ("optimizer.name",): (
+        "opt",
+        "optim",
+    ),
+    ("train.ema_decay",): (
+        "ema",
+        "model_ema",
+    ),
+    ("train.early_stopping",): ("patience",),
+    ("model.processor",): (
+        "mean",
+        "std",
+        "image_mean",
+        "image_std",
+    ),
+    ("model.config",): (
+        "img_size",
+        "input_size",
+        "image_size",
+    ),
 }
 
 
@@ -57,7 +132,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[str] = ()) -> Recipe:
-    """Read a recipe from a YAML file, by the name of one of the package's, or from a dict, and apply overrides such as `"train.batch_size=64"`.
+    """Read a recipe from a YAML file, a dict or, by its name, from the package, and apply overrides.
+
+    An override is a text such as `"train.batch_size=64"`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -114,7 +191,8 @@ def _build(cls: type, values: Any, where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            near = _USUAL_NAMES.get(str(key), []) or difflib.get_close_matches(str(key), fields, n=2)
+            usual = next((keys for keys, usual in _USUAL_NAMES.items() if key in usual), None)
+            near = usual or difflib.get_close_matches(str(key), fields, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"{where}: there is no key {key!r}{hint} The keys are: {', '.join(fields)}.")
     missing = [

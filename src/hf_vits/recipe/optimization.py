@@ -26,9 +26,9 @@ class ObjectiveRecipe:
     evaluated_fraction: with loss masked, the fraction of an input's labels that are known in evaluations.
     label_smoothing: label smoothing of cross_entropy and focal, 0 to 1; 0: off.
     focal_gamma: exponent of the focal loss; 0: cross-entropy.
-    class_weights: weights of the classes in cross_entropy and focal: `balanced`, inversely proportional to their numbers
-        of training inputs, or {class: weight}, in which other classes have 1. None: all alike. For imbalanced data,
-        see also data.sampler.
+    class_weights: weights of the classes in cross_entropy and focal: `balanced`, inversely proportional to their
+        numbers of training inputs, or {class: weight}, in which other classes have 1. None: all alike. For imbalanced
+        data, see also data.sampler.
     cosub: co-train two submodels on every batch (arXiv 2212.04884), with loss binary or sigmoid.
     distillation: form of distillation from `teacher` (arXiv 2012.12877): its class probabilities (`soft`), its most
         probable class (`hard`), or `none`.

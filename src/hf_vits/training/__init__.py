@@ -27,8 +27,9 @@ def train(
 
     Returns:
         The content of results.json: numbers of steps, processes, inputs and parameters, and the metrics of `test`, and
-        of `validation` if it is another split; for classifiers loss, accuracy, balanced_accuracy, macro_f1 and, of six classes or more, top5_accuracy. The output directory
-        holds the model and its processor for `from_pretrained`, README.md (the model card) with figures,
+        of `validation` if it is another split; for classifiers loss, accuracy, balanced_accuracy, macro_f1 and, of six
+        classes or more, top5_accuracy. The output directory holds the model and its processor for `from_pretrained`,
+        README.md (the model card) with figures,
         history.jsonl, results.json, recipe.yaml, checkpoints to resume from, and tables such as confusion_matrix.csv.
 
     Raises:

@@ -123,7 +123,7 @@ class Classification(Task):
         return results, confusion(rankings, prediction.label_ids, len(splits.class_names), heads)
 
     def write_report(self, run: FinishedRun) -> None:
-        """Write confusion_matrix.csv and classes.csv, and README.md with curves, confusion matrix and predictions as figures.
+        """Write confusion_matrix.csv, classes.csv, and README.md with curves, confusion matrix and predictions.
 
         Where several classes of an input may be true, labels.csv and the average precision of each are in their place.
         """
