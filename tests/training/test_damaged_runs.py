@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from hf_vits.files import reading
 from hf_vits.recipe import load_recipe
 from hf_vits.training import tasks, train
-from hf_vits.training.building import build_model, build_trainer
+from hf_vits.training.building import assemble_trainer, build_model
 from hf_vits.training.report import output
 
 from ..support.training import tiny_recipe
@@ -34,7 +34,7 @@ def trainer_in(directory: Path):
     task = tasks.load(recipe.task)
     splits = task.load_splits(recipe.data)
     model, processor = build_model(recipe.model, task.head_fields(recipe, splits), task)
-    return build_trainer(recipe, task, model, processor, splits)
+    return assemble_trainer(recipe, task, model, processor, splits)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,7 @@ def test_a_damaged_checkpoint_is_refused_by_its_file(checkpoint, resuming, tmp_p
 )
 def test_a_damaged_folder_of_a_run_is_refused_by_its_file(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
+    (tmp_path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
     with pytest.raises(ValueError, match=message):
         train(recipe_in(tmp_path))
 

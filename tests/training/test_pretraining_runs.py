@@ -13,7 +13,7 @@ from hf_vits.pretraining.dino.modeling_dino import DINOForPreTraining
 from hf_vits.pretraining.method import Column
 from hf_vits.recipe import load_recipe
 from hf_vits.training import tasks, train
-from hf_vits.training.building import build_model, build_trainer
+from hf_vits.training.building import assemble_trainer, build_model
 from hf_vits.training.examples.batches import SampleKey
 from tests.support.paths import RECIPES, ROOT
 
@@ -109,7 +109,7 @@ def trainer_of(recipe):
     task = tasks.load(recipe.task)
     splits = task.load_splits(recipe.data)
     model, processor = build_model(recipe.model, {}, task)
-    return build_trainer(recipe, task, model, processor, splits)
+    return assemble_trainer(recipe, task, model, processor, splits)
 
 
 @pytest.mark.parametrize("method", MODELS)

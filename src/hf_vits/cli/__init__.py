@@ -19,6 +19,7 @@ COMMANDS = {
     "list": ("listing", "list the architectures and their published variants"),
     "info": ("info", "class, size, cost, labels, preprocessing and configuration of a model"),
     "convert": ("convert", "convert an original checkpoint to a model that from_pretrained loads"),
+    "recipes": ("recipes", "list the recipes that come with the package, or copy one"),
     "train": ("train", "run the training that a recipe describes"),
     "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
     "predict": ("predict", "classes of images, videos and recordings, text of speech"),
@@ -97,6 +98,9 @@ def build_parser(wanted: Sequence[str]) -> Parser:
         epilog="`hf-vits COMMAND --help` explains a command. Results go to stdout, progress and messages to stderr; "
         "with --json a result is JSON. Exit code: 0 for success, 2 for wrong usage or input, 1 for any other failure.",
     )
+    from hf_vits import __version__
+
+    parser.add_argument("--version", action="version", version=f"hf-vits {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, summary) in COMMANDS.items():
         command = commands.add_parser(

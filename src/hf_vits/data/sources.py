@@ -10,7 +10,7 @@ from pathlib import Path
 from hf_vits.recipe import DataRecipe
 
 # Settings that have a meaning for every source.
-_COMMON = {"source", "validation_fraction", "test_fraction", "split_seed", "num_classes"}
+_COMMON = {"source", "validation_fraction", "test_fraction", "sampler", "split_seed", "num_classes"}
 
 
 class Sources:

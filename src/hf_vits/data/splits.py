@@ -89,6 +89,11 @@ class Splits:
     head_sizes: Sequence[int] = ()
 
     @property
+    def has_one_class(self) -> bool:
+        """Return whether every input has one class; labels are then integers (inputs,)."""
+        return bool(self.class_names) and self.train.labels.ndim == 1 and self.train.labels.dtype.kind == "i"
+
+    @property
     def is_multi_label(self) -> bool:
         """Return whether several classes of an input may be true; labels are then floats (inputs, classes)."""
         return is_multi_label(self.train.labels)

@@ -30,11 +30,11 @@ def rank(
         labels: (batch,), or (batch, heads) positions among all classes.
 
     Returns:
-        The five best classes (batch, <= 5), or combinations of classes, best first; and the cross-entropy of each
-        input (batch,), averaged over heads.
+        The five best classes (batch, 5), best first, or of up to five classes the best one (batch, 1), or
+        combinations of classes (batch, <= 5); and the cross-entropy of each input (batch,), averaged over heads.
     """
     if not heads:
-        ranking = logits.topk(min(_RANKS, logits.shape[1]), dim=1).indices
+        ranking = logits.topk(_RANKS if logits.shape[1] > _RANKS else 1, dim=1).indices
         return ranking, F.cross_entropy(logits.float(), labels, reduction="none")
     logits, sizes = logits.float(), list(heads.values())
     scores = joint_scores(logits, sizes)
@@ -47,7 +47,10 @@ def rank(
 
 
 def accuracy_metrics(prediction: EvalPrediction, heads: Mapping[str, int] = _ONE_HEAD) -> dict[str, float]:
-    """Return loss, accuracy and top5_accuracy of a split, whose predictions are the results of `rank`.
+    """Return loss, accuracy, top5_accuracy, balanced_accuracy and macro_f1 of a split, predicted by `rank`.
+
+    There is no top5_accuracy of fewer than six classes. balanced_accuracy is the mean recall, and macro_f1 the mean
+    F1, of the classes that occur in the split; they do not exist where inputs have several labels.
 
     With several heads an input is right if all its labels are; `<head>_accuracy` is the accuracy of one head.
     """
@@ -59,8 +62,33 @@ def accuracy_metrics(prediction: EvalPrediction, heads: Mapping[str, int] = _ONE
         of_each_head = {f"{name}_accuracy": float(column.mean()) for name, column in zip(heads, right.T, strict=True)}
         labels = combined(labels, list(heads.values()))
     metric = load_metric("top_k_accuracy")
-    scores: Any = metric.compute(predictions=rankings, references=labels, k=(1, _RANKS))
+    ranks = (1, _RANKS) if heads or rankings.shape[1] == _RANKS else (1,)
+    scores: Any = metric.compute(predictions=rankings, references=labels, k=ranks)
+    if not heads:
+        rows = scores_of_classes(confusion(rankings, labels, int(max(rankings.max(), labels.max())) + 1))
+        present = [row for row in rows if row["inputs"]]
+        scores |= {
+            name: float(np.mean([row[key] for row in present]))
+            for name, key in (("balanced_accuracy", "recall"), ("macro_f1", "f1"))
+        }
     return {"loss": float(losses.mean()), **scores, **of_each_head}
+
+
+def scores_of_classes(matrix: np.ndarray) -> list[dict[str, float]]:
+    """Return number of inputs, precision, recall and F1 of each class from a confusion matrix.
+
+    A quotient of zero by zero counts as 0.
+    """
+    right, predicted, inputs = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    return [
+        {
+            "inputs": int(true),
+            "precision": float(hits / max(taken, 1)),
+            "recall": float(hits / max(true, 1)),
+            "f1": float(2 * hits / max(taken + true, 1)),
+        }
+        for hits, taken, true in zip(right, predicted, inputs, strict=True)
+    ]
 
 
 def confusion(

@@ -39,6 +39,7 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
     _plot(loss, history, "loss", "training", _TRAIN)
     _plot(loss, history, "eval_loss", "validation", _EVALUATION)
     _plot(measure, history, "eval_accuracy", "top-1", _EVALUATION)
+    _plot(measure, history, "eval_balanced_accuracy", "mean of classes", _EVALUATION, linestyle="--")
     _plot(measure, history, "eval_top5_accuracy", "top-5", _EVALUATION, linestyle=":")
     _plot(measure, history, "eval_knn_accuracy", "k-NN", _EVALUATION)
     _plot(measure, history, "eval_mAP", "mAP", _EVALUATION)

@@ -50,7 +50,7 @@ class TrainingSummary:
         metrics: {name: value} on the evaluation data; timings and what is no number are left out.
         history: one {name: value} per evaluation, in order, such as {"epoch": 1, "loss": 0.3, "eval_accuracy": 0.9}.
         figures: image files (curves, confusion matrix) shown in the card, each under its name in words.
-        samples: some inputs and what the model made of them, one {name: value} for each.
+        samples: rows {name: value} of a table: some inputs with outputs, or the scores of each class.
         dataset_id: the data's id on the Hub, if it is there.
         split: evaluation split.
         task: the Hub's identifier of the task, by default the task of the model's class.
@@ -295,7 +295,8 @@ def _training(
         sections.append(f"![{plain(figure.stem.replace('_', ' ').capitalize())}]({quote(figure.name)})")
     if summary.samples:
         rows = [row.values() for row in summary.samples]
-        sections.append("### Samples\n\n" + plain_table(list(summary.samples[0]), rows))
+        heading = "Classes" if "class" in summary.samples[0] else "Samples"
+        sections.append(f"### {heading}\n\n" + plain_table(list(summary.samples[0]), rows))
     if summary.history:
         names = list(dict.fromkeys(name for row in summary.history for name in row))
         rows = ([row.get(name, "") for name in names] for row in _thinned(summary.history))

@@ -4,8 +4,10 @@ from hf_vits.objectives.classification import (
     BinaryCrossEntropy,
     CoSubLoss,
     CrossEntropy,
+    FocalLoss,
     FrequencyBalancedCrossEntropy,
     SigmoidCrossEntropy,
+    balanced_weights,
 )
 from hf_vits.objectives.continual import (
     ElasticWeightConsolidation,
@@ -40,6 +42,7 @@ __all__ = [
     "ElasticWeightConsolidation",
     "EsViTLoss",
     "FeatureRegression",
+    "FocalLoss",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
     "IncrementalCriterion",
@@ -57,4 +60,5 @@ __all__ = [
     "SiTLoss",
     "SigmoidCrossEntropy",
     "UncertaintyWeighting",
+    "balanced_weights",
 ]

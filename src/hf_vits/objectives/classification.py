@@ -25,17 +25,62 @@ class CrossEntropy(nn.Module):
     """Softmax cross-entropy, averaged over the batch, with optional label smoothing.
 
     Smoothing mixes the targets with the uniform distribution over classes (Szegedy et al. 2016, section 7). Smoothing
-    targets mixed by MixUp or CutMix gives the same as mixing smoothed targets.
+    targets mixed by MixUp or CutMix gives the same as mixing smoothed targets. Class weights multiply the terms of the
+    classes; the mean is over samples, not over weights, so that parts of a batch add up.
+
+    Attributes:
+        class_weights: (classes,), or None for equal weights.
     """
 
-    def __init__(self, label_smoothing: float = 0.0):
+    class_weights: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
+        self.register_buffer("class_weights", class_weights)
 
     def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing), {}
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing), {}
+        return self.weighted(logits.log_softmax(1), labels), {}
+
+    def weighted(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean over samples of the weighted, smoothed targets times negative log-probabilities."""
+        num_classes = log_probabilities.shape[1]
+        targets = as_distribution(labels, num_classes).to(log_probabilities.dtype)
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / num_classes
+        if self.class_weights is not None:
+            targets = targets * self.class_weights.to(log_probabilities)
+        return -(targets * log_probabilities).sum(1).mean()
+
+
+class FocalLoss(CrossEntropy):
+    """Softmax cross-entropy whose terms are multiplied by (1 - probability) ** gamma (arXiv 1708.02002).
+
+    Samples that the model classifies well count less, rare and hard ones more.
+    """
+
+    def __init__(self, gamma: float = 2.0, label_smoothing: float = 0.0, class_weights: Tensor | None = None):
+        super().__init__(label_smoothing, class_weights)
+        if gamma < 0:
+            raise ValueError(f"gamma must not be negative, got {gamma}")
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        logs = logits.log_softmax(1)
+        # The derivative of 0 ** gamma is not finite below gamma 1, where the probability rounds to 1.
+        return self.weighted((-torch.expm1(logs)).clamp(min=1e-8) ** self.gamma * logs, labels), {}
+
+
+def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Return weights (classes,) inversely proportional to the classes' frequencies, whose mean over samples is 1.
+
+    Classes without a sample have the weight of a class with one.
+    """
+    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
+    return len(labels) / (num_classes * counts.to(torch.get_default_dtype()))
 
 
 class BinaryCrossEntropy(nn.Module):

@@ -1,6 +1,7 @@
 """Sections of a recipe: the data to train and test on."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -64,6 +65,8 @@ class DataRecipe:
         the source has no validation split. With 0 the test split is used for validation.
     test_fraction: fraction of the training inputs, of every class alike, that is held out for testing where the source
         has no test split. With 0 the validation split is used for testing.
+    sampler: order of the training inputs: `shuffled`, each once in an epoch, or `balanced`, drawn at random so that
+        every class is as frequent as every other, for imbalanced data.
     split_seed: random seed of the held-out fractions.
     num_classes: number of classes that the data must have; another number is an error. None: any number.
     skip_unreadable: leave out files that cannot be decoded, in place of refusing to start.
@@ -83,6 +86,7 @@ class DataRecipe:
     splits: dict[str, str] = field(default_factory=dict)
     validation_fraction: float = fraction(default=0.1)
     test_fraction: float = fraction(default=0.0)
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
     split_seed: int = seed(default=0)
     num_classes: int | None = positive(default=None)
     skip_unreadable: bool = False

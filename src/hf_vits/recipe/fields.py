@@ -17,6 +17,14 @@ def steps_of(duration: str, steps_per_epoch: int) -> int:
     return round(float(amount) * (steps_per_epoch if unit.startswith("epoch") else 1))
 
 
+def is_longer(duration: str, other: str) -> bool:
+    """Return whether a duration is longer than another one in the same unit; False where the units differ."""
+    found, other_found = (_DURATION.fullmatch(text) for text in (duration, other))
+    if found is None or other_found is None or found[2].rstrip("s") != other_found[2].rstrip("s"):
+        return False
+    return float(found[1]) > float(other_found[1])
+
+
 @as_validated_field
 def duration(value: str | None):
     if value is None:

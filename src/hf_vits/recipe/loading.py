@@ -11,12 +11,112 @@ from huggingface_hub.errors import StrictDataclassError
 
 from hf_vits.parsing import check_plain, parse_yaml
 
+from . import library
 from .recipe import Recipe
 
 # {former name of a key: its present name}, each from the top of the recipe.
 RENAMED = {
     "audio.spec_augment.time_share": "audio.spec_augment.time_fraction",
     "augmentation.mix_switch": "augmentation.cutmix_probability",
+}
+
+# {keys of a recipe: names that other libraries use for them}
+_USUAL_NAMES = {
+    ("train.length",): (
+        "epochs",
+        "num_epochs",
+        "num_train_epochs",
+        "max_steps",
+        "steps",
+    ),
+    ("optimizer.learning_rate",): (
+        "lr",
+        "base_lr",
+    ),
+    ("train.batch_size",): (
+        "batch",
+        "bs",
+        "per_device_train_batch_size",
+        "train_batch_size",
+    ),
+    ("optimizer.weight_decay",): (
+        "wd",
+        "decay",
+    ),
+    ("schedule.warmup",): (
+        "warmup_epochs",
+        "warmup_steps",
+        "num_warmup_steps",
+    ),
+    ("schedule.min_learning_rate",): (
+        "min_lr",
+        "lr_min",
+    ),
+    ("train.max_grad_norm",): (
+        "clip_grad",
+        "gradient_clipping",
+        "grad_clip",
+    ),
+    ("train.accumulation",): (
+        "accum_iter",
+        "gradient_accumulation_steps",
+        "grad_accum",
+    ),
+    ("train.workers",): (
+        "num_workers",
+        "dataloader_num_workers",
+    ),
+    ("objective.label_smoothing",): ("smoothing",),
+    ("train.precision",): (
+        "fp16",
+        "amp",
+        "mixed_precision",
+    ),
+    ("output.directory",): (
+        "output_dir",
+        "save_dir",
+        "out_dir",
+    ),
+    (
+        "data.source",
+        "data.path",
+    ): (
+        "dataset",
+        "data_dir",
+        "root",
+    ),
+    (
+        "model.system",
+        "model.variant",
+    ): (
+        "arch",
+        "architecture",
+        "backbone",
+    ),
+    ("schedule.kind",): (
+        "scheduler",
+        "lr_scheduler_type",
+    ),
+    ("optimizer.name",): (
+        "opt",
+        "optim",
+    ),
+    ("train.ema_decay",): (
+        "ema",
+        "model_ema",
+    ),
+    ("train.early_stopping",): ("patience",),
+    ("model.processor",): (
+        "mean",
+        "std",
+        "image_mean",
+        "image_std",
+    ),
+    ("model.config",): (
+        "img_size",
+        "input_size",
+        "image_size",
+    ),
 }
 
 
@@ -32,7 +132,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[str] = ()) -> Recipe:
-    """Read a recipe from a YAML file or a dict and apply overrides such as `"train.batch_size=64"`.
+    """Read a recipe from a YAML file, a dict or, by its name, from the package, and apply overrides.
+
+    An override is a text such as `"train.batch_size=64"`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -42,8 +144,10 @@ def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[
     if isinstance(recipe, dict):
         values, name = recipe, "recipe"
     else:
-        name = str(recipe)
-        values = parse_yaml(Path(recipe).read_bytes(), name)
+        name, path = str(recipe), Path(recipe)
+        if isinstance(recipe, str) and not path.is_file() and path.name == recipe and not path.suffix:
+            path = library.find(recipe)
+        values = parse_yaml(path.read_bytes(), name)
     for override in overrides:
         values = _override(values, override, name)
     check_plain(values, name)
@@ -87,7 +191,8 @@ def _build(cls: type, values: Any, where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=2)
+            usual = next((keys for keys, usual in _USUAL_NAMES.items() if key in usual), None)
+            near = usual or difflib.get_close_matches(str(key), fields, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ValueError(f"{where}: there is no key {key!r}{hint} The keys are: {', '.join(fields)}.")
     missing = [
@@ -117,6 +222,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return _as_float(value)
         if member == list[float] and isinstance(value, list):
             return [_as_float(v) for v in value]
+        if member == dict[str, float] and isinstance(value, dict):
+            return {str(key): _as_float(v) for key, v in value.items()}
         if member is str and isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
     return value

@@ -17,13 +17,18 @@ class ObjectiveRecipe:
 
     loss: `cross_entropy`, softmax cross-entropy; `binary`, binary cross-entropy, mean over classes, with targets made
         0 or 1 (DeiT III); `sigmoid`, binary cross-entropy, sum over classes, with soft targets (big_vision);
+        `focal`, cross-entropy in which what is classified well counts less (arXiv 1708.02002);
         `asymmetric`, for inputs with several labels (arXiv 2009.14119); `masked`, for models that take known labels:
         binary cross-entropy, sum over the labels that are not known (C-Tran). With several labels of each input
         (data.columns.labels) all but cross_entropy are possible, and unknown labels count in none.
     known_fraction: with loss masked, the largest fraction of an input's labels that are known in training; their
         number is drawn uniformly from 0 to it.
     evaluated_fraction: with loss masked, the fraction of an input's labels that are known in evaluations.
-    label_smoothing: label smoothing of cross_entropy, 0 to 1; 0: off.
+    label_smoothing: label smoothing of cross_entropy and focal, 0 to 1; 0: off.
+    focal_gamma: exponent of the focal loss; 0: cross-entropy.
+    class_weights: weights of the classes in cross_entropy and focal: `balanced`, inversely proportional to their
+        numbers of training inputs, or {class: weight}, in which other classes have 1. None: all alike. For imbalanced
+        data, see also data.sampler.
     cosub: co-train two submodels on every batch (arXiv 2212.04884), with loss binary or sigmoid.
     distillation: form of distillation from `teacher` (arXiv 2012.12877): its class probabilities (`soft`), its most
         probable class (`hard`), or `none`.
@@ -31,18 +36,36 @@ class ObjectiveRecipe:
     temperature: softmax temperature of soft distillation.
     """
 
-    loss: Literal["cross_entropy", "binary", "sigmoid", "asymmetric", "masked"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "binary", "sigmoid", "asymmetric", "masked"] = "cross_entropy"
     known_fraction: float = fraction(default=0.75)
     evaluated_fraction: float = fraction(default=0.0)
     label_smoothing: float = fraction(default=0.0)
+    focal_gamma: float = not_negative(default=2.0)
+    class_weights: str | dict[str, float] | None = None
     cosub: bool = False
     distillation: Literal["none", "soft", "hard"] = "none"
     alpha: float = fraction(default=0.5)
     temperature: float = positive(default=1.0)
 
     def validate_smoothing(self):
-        if self.label_smoothing and self.loss != "cross_entropy":
-            raise ValueError(f"label smoothing goes with loss: cross_entropy, not {self.loss}")
+        if self.label_smoothing and self.loss not in ("cross_entropy", "focal"):
+            raise ValueError(f"label smoothing goes with loss: cross_entropy or focal, not {self.loss}")
+
+    def validate_class_weights(self):
+        if self.class_weights is None:
+            return
+        if self.loss not in ("cross_entropy", "focal") or self.distillation != "none":
+            raise ValueError(
+                "objective.class_weights goes with loss: cross_entropy or focal and without distillation, "
+                f"got loss: {self.loss}, distillation: {self.distillation}"
+            )
+        if isinstance(self.class_weights, str):
+            if self.class_weights != "balanced":
+                raise ValueError(
+                    f"objective.class_weights is balanced or {{class: weight}}, got {self.class_weights!r}"
+                )
+        elif not all(0 <= weight < math.inf for weight in self.class_weights.values()):
+            raise ValueError(f"objective.class_weights must be finite and not negative, got {self.class_weights}")
 
     def validate_known(self):
         if self.evaluated_fraction and self.loss != "masked":
@@ -124,7 +147,10 @@ class ScheduleRecipe:
 class TrainRecipe:
     """Length, batches, precision and checkpoints of the run.
 
-    length: duration of the run, such as "300 epochs" or "10000 steps".
+    length: duration of the run, such as "300 epochs" or "10000 steps". It may be made longer when the run is started
+        again, after its end too; the run goes on from its last checkpoint, by the schedule of the new length.
+    early_stopping: number of evaluations in a row without a better value of output.best after which the run ends.
+        None: never.
     batch_size: inputs per optimizer step, over all processes and accumulation steps.
     accumulation: number of forward and backward passes, on each process, for one optimizer step.
     seed: random seed of the initial weights, the order of inputs, augmentation and dropout.
@@ -136,6 +162,8 @@ class TrainRecipe:
     evaluate_every: duration between evaluations on the validation split. None: never during training.
     save_every: duration between checkpoints, from which an interrupted run resumes. None: no checkpoints.
     log_every: duration between log entries of the loss and learning rate.
+    report_to: trackers that the log goes to, by transformers' names, such as [tensorboard], [wandb], [trackio] or
+        [mlflow].
     evaluation_batch_size: inputs per evaluation step on each process.
     workers: number of worker processes that load inputs, for each process; 0: the process itself.
     activation_checkpointing: recompute activations in the backward pass, to save memory.
@@ -144,6 +172,7 @@ class TrainRecipe:
     """
 
     length: str = duration()
+    early_stopping: int | None = positive(default=None)
     batch_size: int = positive()
     accumulation: int = positive(default=1)
     seed: int = seed(default=0)
@@ -155,6 +184,7 @@ class TrainRecipe:
     evaluate_every: str | None = duration(default="1 epoch")
     save_every: str | None = duration(default="1 epoch")
     log_every: str = duration(default="50 steps")
+    report_to: list[str] = field(default_factory=list)
     evaluation_batch_size: int = positive(default=128)
     workers: int = not_negative(default=0)
     activation_checkpointing: bool = False

@@ -22,12 +22,16 @@ class OutputRecipe:
 
     directory: directory for the model, its processor, card, figures, history and checkpoints.
     keep_checkpoints: number of newest checkpoints to keep; one is enough to resume.
+    best: metric of the evaluations during training, such as accuracy, whose best weights are kept and become the
+        finished model; of names that end in loss or error_rate and of mse and mae the lowest value is the best. None:
+        the last weights.
     push_to_hub: Hub repository to push the finished model to. None: nothing is pushed.
     private: create that repository as private (true) or public (false). None: the default of the user or organisation.
     """
 
     directory: str
     keep_checkpoints: int = positive(default=1)
+    best: str | None = None
     push_to_hub: str | None = None
     private: bool | None = None
 
@@ -83,6 +87,12 @@ class Recipe:
         randaugment = self.augmentation.randaugment
         if randaugment and randaugment.policy == "scenic" and self.task != "video-classification":
             raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, but the task is {self.task}")
+
+    def validate_best(self):
+        if self.output.best is not None and self.train.evaluate_every is None:
+            raise ValueError("output.best chooses among evaluations: set train.evaluate_every")
+        if self.train.early_stopping is not None and self.output.best is None:
+            raise ValueError("train.early_stopping needs output.best, the metric to watch, such as accuracy")
 
     def validate_teacher(self):
         if (self.teacher is None) != (self.objective.distillation == "none"):

@@ -14,7 +14,7 @@ from hf_vits import objectives
 from hf_vits.data.folders import Media
 from hf_vits.data.label_groups import heads_of, most_probable
 from hf_vits.data.splits import Inputs, Split, Splits
-from hf_vits.evaluation.accuracy import confusion
+from hf_vits.evaluation.accuracy import confusion, scores_of_classes
 from hf_vits.evaluation.multi_label import best_thresholds, multi_label_metrics, of_each_class
 from hf_vits.figures.runs import draw_confusion, draw_curves, draw_precisions
 from hf_vits.folders import temporary_folder
@@ -28,6 +28,7 @@ from .report.card import training_card
 from .task import FinishedRun, Task, evaluated_splits
 
 # Ends of the names of scores where several classes of an input may be true.
+_MOST_CLASSES_ON_CARD = 50
 _SCORES = ("mAP", "P", "R", "F1", "ACC", "HA")
 
 
@@ -47,7 +48,9 @@ class Classification(Task):
         if splits.head_sizes:
             raise ValueError(f"data.columns.label must name one column for models that classify {self.noun}s")
         chosen = recipe.objective
-        if splits.is_multi_label and (chosen.loss == "cross_entropy" or chosen.cosub or chosen.distillation != "none"):
+        if splits.is_multi_label and (
+            chosen.loss in ("cross_entropy", "focal") or chosen.cosub or chosen.distillation != "none"
+        ):
             raise ValueError(
                 f"several labels of each {self.noun} (data.columns.labels) go with objective.loss: binary, sigmoid, "
                 f"asymmetric or masked, without cosub and distillation, got {chosen.loss}"
@@ -67,6 +70,7 @@ class Classification(Task):
             return objectives.CoSubLoss(binarize=chosen.loss == "binary")
         base = {
             "cross_entropy": objectives.CrossEntropy(chosen.label_smoothing),
+            "focal": objectives.FocalLoss(chosen.focal_gamma, chosen.label_smoothing),
             "binary": objectives.BinaryCrossEntropy(),
             "sigmoid": objectives.SigmoidCrossEntropy(),
             "asymmetric": objectives.AsymmetricLoss(),
@@ -105,7 +109,7 @@ class Classification(Task):
             scores = (
                 ("loss", "accuracy", "mAP", "P", "R", "F1", "ACC", "HA")
                 if splits.is_multi_label
-                else ("loss", "accuracy")
+                else ("loss", "accuracy", "macro_f1")
             )
             results[name] = {key: measured[key] for key in measured if key.removesuffix("_top3").endswith(scores)}
         predictions: Any = prediction.predictions
@@ -119,13 +123,14 @@ class Classification(Task):
         return results, confusion(rankings, prediction.label_ids, len(splits.class_names), heads)
 
     def write_report(self, run: FinishedRun) -> None:
-        """Write confusion_matrix.csv, and README.md with curves, confusion matrix and predictions as figures.
+        """Write confusion_matrix.csv, classes.csv, and README.md with curves, confusion matrix and predictions.
 
         Where several classes of an input may be true, labels.csv and the average precision of each are in their place.
         """
         several = run.splits.is_multi_label
         write = output.write_labels if several else output.write_confusion
         write(run.directory, run.details, run.splits.class_names)
+        rows = [] if several else class_rows(run.details, run.splits.class_names)
         with temporary_folder() as drawn:
             middle = "labels" if several else "confusion_matrix"
             figures = [drawn / f"{name}.png" for name in ("curves", middle, "predictions")]
@@ -133,11 +138,21 @@ class Classification(Task):
             draw_curves(run.history, curves)
             (draw_precisions if several else draw_confusion)(run.details, run.splits.class_names, matrix)
             self.draw_predictions(run, predictions)
-            write_card(training_card(run, self.noun, figures), run.directory)
+            write_card(training_card(run, self.noun, figures, rows), run.directory)
 
     @abstractmethod
     def draw_predictions(self, run: FinishedRun, path: Path) -> None:
         """Draw some test inputs with their predicted classes."""
+
+
+def class_rows(matrix: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the scores of each class as rows of a card's table; none of more than 50 classes."""
+    if len(class_names) > _MOST_CLASSES_ON_CARD:
+        return []
+    return [
+        {"class": name} | {key: round(value, 3) for key, value in row.items()}
+        for name, row in zip(class_names, scores_of_classes(matrix), strict=True)
+    ]
 
 
 def fit_thresholds(trainer: ClassificationTrainer, dataset: Dataset) -> np.ndarray:

@@ -84,9 +84,14 @@ class Task(ABC):
 
     def batches(self, recipe: Recipe, splits: Splits, **division: int) -> GlobalBatches:
         """Return the sampler of training batches; `division` are the keyword arguments of `GlobalBatches`."""
-        train = recipe.train
+        train, classes = recipe.train, None
+        if recipe.data.sampler == "balanced":
+            if not splits.has_one_class:
+                raise ValueError("data.sampler: balanced is for inputs of one class each; set it to shuffled")
+            classes = splits.train.labels
+        repeats = recipe.augmentation.repeats
         return GlobalBatches(
-            len(splits.train), train.batch_size, train.seed, repeats=recipe.augmentation.repeats, **division
+            len(splits.train), train.batch_size, train.seed, repeats=repeats, classes=classes, **division
         )
 
     def collator(self, recipe: Recipe, model: PreTrainedModel, processor: Any, splits: Splits) -> Callable | None:

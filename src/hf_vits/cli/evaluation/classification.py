@@ -33,7 +33,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     from hf_vits.data.label_columns import is_multi_label
     from hf_vits.data.label_groups import heads_of
-    from hf_vits.evaluation.accuracy import accuracy_metrics, confusion
+    from hf_vits.evaluation.accuracy import accuracy_metrics, confusion, scores_of_classes
     from hf_vits.figures.runs import draw_confusion
 
     from ..models import load_with
@@ -67,6 +67,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         f"{task.noun}s": len(labels),
         **accuracy_metrics(EvalPrediction(predictions=(rankings, losses), label_ids=labels), heads),
         "labels": names,
+        "classes": [{"class": label, **row} for label, row in zip(names, scores_of_classes(matrix), strict=True)],
         "confusion_matrix": np.asarray(matrix).tolist(),
     }
 
@@ -190,9 +191,13 @@ def show(result: dict[str, Any]) -> None:
         print_table(columns, [tuple(row.get(name, "") for name in columns) for row in result["scores"]])
         return
     labels, matrix = result["labels"], result["confusion_matrix"]
-    print_facts((name, value) for name, value in result.items() if name not in ("labels", "confusion_matrix"))
+    print_facts(
+        (name, value) for name, value in result.items() if name not in ("labels", "classes", "confusion_matrix")
+    )
     if len(labels) <= _MOST_SHOWN_CLASSES:
         rows = [(label, *counts) for label, counts in zip(labels, matrix, strict=True)]
+        columns = ("class", "inputs", "precision", "recall", "f1")
+        print_table(columns, [tuple(row[name] for name in columns) for row in result["classes"]])
         print_table(("true \\ predicted", *labels), rows, title="confusion matrix")
     elif mistakes := most_frequent_mistakes(labels, matrix):
         print_table(("class", "taken for", "times"), mistakes, title="most frequent mistakes")

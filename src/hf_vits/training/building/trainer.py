@@ -1,13 +1,20 @@
 """From a recipe to its trainer: batches, data sets, objective, teacher, callbacks, and transformers' arguments."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 from transformers.utils import is_torch_bf16_gpu_available
 
 from hf_vits.data.splits import Splits
+from hf_vits.objectives import CrossEntropy, balanced_weights
 from hf_vits.optim.averaging import WeightAverage
 from hf_vits.optim.schedules import cosine
 from hf_vits.recipe import Recipe, TrainRecipe
@@ -20,7 +27,9 @@ from ..report.output import CHECKPOINTS
 from ..task import Task
 
 
-def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor: Any, splits: Splits) -> RecipeTrainer:
+def assemble_trainer(
+    recipe: Recipe, task: Task, model: PreTrainedModel, processor: Any, splits: Splits
+) -> RecipeTrainer:
     """Return the recipe's trainer, ready to train on `splits`."""
     train = recipe.train
     steps_per_epoch = len(splits.train) // train.batch_size
@@ -43,7 +52,7 @@ def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor:
         evaluation_collator=task.evaluation_collator(processor),
         batches=batches,
         processor=processor,
-        objective=task.objective(recipe),
+        objective=weighted(task.objective(recipe), recipe, splits),
         teacher=load_teacher(recipe.teacher, processor, splits.class_names) if recipe.teacher else None,
         average=WeightAverage(model, train.ema_decay) if train.ema_decay is not None else None,
     )
@@ -51,6 +60,29 @@ def build_trainer(recipe: Recipe, task: Task, model: PreTrainedModel, processor:
         trainer.add_callback(callback)
     task.attach(trainer, splits)
     return trainer
+
+
+def weighted(objective: nn.Module, recipe: Recipe, splits: Splits) -> nn.Module:
+    """Return the objective with the class weights of the recipe.
+
+    Raises:
+        ValueError: the inputs do not have one class each, or a class that is named does not exist.
+    """
+    wanted = recipe.objective.class_weights
+    if wanted is None:
+        return objective
+    if not isinstance(objective, CrossEntropy) or not splits.has_one_class:
+        raise ValueError("objective.class_weights is for inputs of one class each, of which a classifier is trained")
+    if isinstance(wanted, str):
+        objective.class_weights = balanced_weights(torch.from_numpy(splits.train.labels), len(splits.class_names))
+        return objective
+    if unknown := [name for name in wanted if name not in splits.class_names]:
+        raise ValueError(
+            f"objective.class_weights: the data have no class {', '.join(unknown)}, only "
+            f"{', '.join(splits.class_names[:20])}{', ...' if len(splits.class_names) > 20 else ''}"
+        )
+    objective.class_weights = torch.tensor([wanted.get(name, 1.0) for name in splits.class_names])
+    return objective
 
 
 def step_callbacks(recipe: Recipe, total_steps: int) -> list[TrainerCallback]:
@@ -102,8 +134,24 @@ def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArgument
         seed=train.seed,
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to="none",
+        report_to=trackers(train.report_to),
     )
+
+
+def trackers(names: Sequence[str]) -> list[str] | str:
+    """Return the trackers of a recipe as transformers' argument `report_to`.
+
+    Raises:
+        ValueError: transformers has no such tracker.
+        ImportError: its package is not installed.
+    """
+    available = get_available_reporting_integrations() if names else []
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise ValueError(f"train.report_to: {name!r} is none of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}")
+        if name not in available:
+            raise ImportError(f"train.report_to: {name} is not installed: pip install {name.replace('_', '-')}")
+    return list(names) or "none"
 
 
 def use_bfloat16(train: TrainRecipe) -> bool:

@@ -44,6 +44,8 @@ class GlobalBatches(Sampler):
         num_samples: size of the training split.
         batch_size: number of samples of a global batch.
         seed: of the recipe.
+        classes: class of each input (inputs,), for epochs in which every class is as frequent as every other. None:
+            each input once.
         repeats: number of augmented versions of an input in a row of an epoch's order. Within a batch they are far
             apart, as on the different processes of facebookresearch/deit, samplers.py.
         accumulation: number of parts that this process takes of each global batch, one after the other.
@@ -61,6 +63,7 @@ class GlobalBatches(Sampler):
         batch_size: int,
         seed: int,
         *,
+        classes: np.ndarray | None = None,
         repeats: int = 1,
         accumulation: int = 1,
         processes: int = 1,
@@ -78,6 +81,7 @@ class GlobalBatches(Sampler):
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
+        self.classes = classes
         self.repeats = min(repeats, num_samples)  # more repeats than samples change nothing
         self.accumulation = accumulation
         self.processes = processes
@@ -118,9 +122,13 @@ class GlobalBatches(Sampler):
                 yield [self._key(order, int(positions[place]), mix_seed) for place in places]
 
     def _order(self) -> np.ndarray:
-        shuffled = np.random.default_rng(seed_at(self.seed, RandomStream.ORDER, self.epoch)).permutation(
-            self.num_samples
-        )
+        random = np.random.default_rng(seed_at(self.seed, RandomStream.ORDER, self.epoch))
+        if self.classes is None:
+            shuffled = random.permutation(self.num_samples)
+        else:
+            _, position, counts = np.unique(self.classes, return_inverse=True, return_counts=True)
+            frequency = 1 / (len(counts) * counts[position])
+            shuffled = random.choice(self.num_samples, self.num_samples, p=frequency)
         return np.repeat(shuffled, self.repeats)[: self.num_samples]
 
     def _spread(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
+from tqdm import tqdm
 from transformers import EvalPrediction, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
@@ -27,6 +29,7 @@ from hf_vits.recipe import Recipe
 from ..examples.batches import GlobalBatches
 from ..examples.randomness import PartOfBatch, RandomStream, seed_at, seed_everything
 from ..report.output import INCOMPLETE
+from .best import has_stopped
 from .teacher import Teacher
 
 
@@ -98,10 +101,16 @@ class RecipeTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs) -> TrainOutput:
-        """Train; from a checkpoint of the last step only load it, since Trainer would take one step more."""
+        """Train; from a checkpoint of the last step only load it, since Trainer would take one step more.
+
+        So is the checkpoint of a run that train.early_stopping ended.
+        """
         if resume_from_checkpoint is not None:
             state = self._checked_state(Path(resume_from_checkpoint))
-            if state.global_step >= self.args.max_steps:
+            stopped = has_stopped(state.log_history, self.recipe.output.best, self.recipe.train.early_stopping)
+            if self.is_world_process_zero() and not stopped and state.global_step < self.args.max_steps:
+                tqdm.write(f"resuming from step {state.global_step:,} of {self.args.max_steps:,}", file=sys.stderr)
+            if stopped or state.global_step >= self.args.max_steps:
                 self._load_from_checkpoint(resume_from_checkpoint)
                 if self.average:
                     self.average.load(resume_from_checkpoint)

@@ -30,6 +30,7 @@ _MEASURES = (
     "eval_loss",
     "eval_accuracy",
     "eval_top5_accuracy",
+    "eval_balanced_accuracy",
     "eval_mAP",
     "eval_CF1",
     "eval_OF1",

@@ -13,15 +13,18 @@ import yaml
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_vits.evaluation.accuracy import scores_of_classes
 from hf_vits.files import read_json, writing
 from hf_vits.folders import abandoned, temporary_folder
 from hf_vits.parsing import parse_yaml
 from hf_vits.recipe import Recipe, flat
+from hf_vits.recipe.fields import is_longer
 
 RECIPE = "recipe.yaml"
 RESULTS = "results.json"
 HISTORY = "history.jsonl"
 CONFUSION = "confusion_matrix.csv"
+CLASSES = "classes.csv"
 LABELS = "labels.csv"
 CHECKPOINTS = "checkpoints"
 CARD = "README.md"
@@ -35,30 +38,48 @@ _FREE_KEYS = (
     "train.evaluate_every",
     "train.evaluation_batch_size",
     "train.log_every",
+    "train.report_to",
     "train.save_every",
     "train.workers",
 )
 
 
-def check_directory(recipe: Recipe) -> None:
-    """Raise ValueError if the output directory holds the run of another recipe."""
+def check_directory(recipe: Recipe) -> bool:
+    """Return whether the output directory holds a shorter run of this recipe, which is to go on.
+
+    A run that saved neither a checkpoint nor results does not occupy its directory.
+
+    Raises:
+        ValueError: the directory holds the run of another recipe, or a finished run that kept no checkpoint to go on.
+    """
     directory = Path(recipe.output.directory)
-    if not (directory / RECIPE).is_file():
-        return
+    finished, started = (directory / RESULTS).is_file(), last_checkpoint(directory) is not None
+    if not (directory / RECIPE).is_file() or not (finished or started):
+        return False
     stored = parse_yaml((directory / RECIPE).read_bytes(), str(directory / RECIPE))
     if not isinstance(stored, dict):
         raise ValueError(f"{directory / RECIPE} is damaged: expected keys and values, got {stored!r}")
     before, now = flat(stored), flat(recipe.to_dict())
+    longer = is_longer(recipe.train.length, str(before.get("train.length")))
+    free = (*_FREE_KEYS, *(["train.length"] if longer else []))
     changes = [
         f"{key}: {before.get(key)} there, {now.get(key)} here"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith("output.") and key not in _FREE_KEYS
+        if before.get(key) != now.get(key) and not key.startswith("output.") and key not in free
     ]
+    if before.get("output.best") != recipe.output.best:
+        changes.append(f"output.best: {before.get('output.best')} there, {recipe.output.best} here")
     if changes:
         raise ValueError(
-            f"{directory} holds a run of another recipe ({'; '.join(changes)}); "
-            "choose another output.directory, or remove it"
+            f"{directory} holds a run of another recipe ({'; '.join(changes)}); choose another output.directory, or "
+            "remove it. Of the length only a longer one in the same unit goes on"
         )
+    if longer and not started:
+        raise ValueError(
+            f"{directory} holds a finished run without a checkpoint, which cannot go on to train.length "
+            f"{recipe.train.length}: choose another output.directory, or remove it"
+        )
+    return longer
 
 
 def write_recipe(recipe: Recipe) -> None:
@@ -71,6 +92,11 @@ def last_checkpoint(directory: Path) -> str | None:
     """Return the latest checkpoint, or None. Checkpoints get their name once they are complete."""
     checkpoints = directory / CHECKPOINTS
     return get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+
+
+def reopen(directory: Path) -> None:
+    """Make a finished run unfinished, so that it goes on to a new length even if it is interrupted before its end."""
+    (directory / RESULTS).unlink(missing_ok=True)
 
 
 def stored_results(directory: Path) -> dict[str, Any] | None:
@@ -95,12 +121,18 @@ def write_labels(directory: Path, rows: Sequence[dict[str, float]], class_names:
 
 
 def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str]) -> None:
-    """Write a confusion matrix (classes, classes) as CSV, a row per true class, a column per predicted class."""
+    """Write a confusion matrix (classes, classes) as CSV, a row per true class, and the scores of each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["true", *class_names])
     writer.writerows([name, *row] for name, row in zip(class_names, matrix, strict=True))
     write_text(directory / CONFUSION, text.getvalue())
+    scores = scores_of_classes(matrix)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", *scores[0]])
+    writer.writerows([name, *row.values()] for name, row in zip(class_names, scores, strict=True))
+    write_text(directory / CLASSES, text.getvalue())
 
 
 def remove_leftovers(directory: Path) -> None:
