@@ -1,7 +1,10 @@
-"""Weights of the attention and MLP branches in each layer of a Branchformer (arXiv 2207.02971)."""
+"""Residual branches: their norm beside the skip input's in any transformer, their weights in a Branchformer.
+
+Sources: Raghu et al., arXiv 2108.08810, and Walmer et al., arXiv 2212.03862, for norms; arXiv 2207.02971 for weights.
+"""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -10,7 +13,60 @@ from transformers import PreTrainedModel
 
 from hf_vits.models.branchformer.merging_branchformer import FixedAverageMerge, LearnedAverageMerge, SingleBranch
 
+from .taps import Addends
+
 BRANCHES = ("attention", "MLP")
+
+
+def norm_ratio(
+    addends: Addends,
+    definition: Literal["frobenius", "token"] = "token",
+    tokens: Literal["all", "class", "patches"] = "all",
+    num_prefix_tokens: int = 1,
+) -> torch.Tensor:
+    """Return the norm of the skip input over the norm of the branch, for each image.
+
+    Two definitions are in use. "token" (Raghu et al.): the ratio of each token's vectors. "frobenius" (vit_analysis):
+    the ratio of the norms over tokens and channels together.
+
+    Example: `torch.stack([norm_ratio(a).mean(0) for a in record(model, images, "mlp_branches").mlp_branches])`.
+
+    Args:
+        addends: of a residual sum, from `taps.record`.
+        tokens: which count; the class token is token 0.
+
+    Returns:
+        (images, tokens) of the "token" definition, (images,) of "frobenius".
+
+    Raises:
+        ValueError: an unknown definition, or unknown tokens.
+    """
+    if tokens not in ("all", "class", "patches") or definition not in ("frobenius", "token"):
+        raise ValueError(
+            f"tokens must be all, class or patches and definition frobenius or token, got {tokens!r}, {definition!r}"
+        )
+    part = {"all": slice(None), "class": slice(1), "patches": slice(num_prefix_tokens, None)}[tokens]
+    skip, branch = (addend[:, part] for addend in addends)
+    dim = (1, 2) if definition == "frobenius" else (2,)
+    return torch.linalg.vector_norm(skip, dim=dim) / torch.linalg.vector_norm(branch, dim=dim)
+
+
+def plot_norm_ratios(ratios: Mapping[str, torch.Tensor]) -> Figure:
+    """Plot the norm of the skip input over the branch's by depth, on a logarithmic scale.
+
+    Args:
+        ratios: {name of a line, such as "attention, class token": a ratio per block}.
+    """
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for name, values in ratios.items():
+        axes.plot(range(1, len(values) + 1), values.tolist(), marker="o", markersize=4, label=name)
+    axes.axhline(1, color="gray", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="block", ylabel="norm of skip / norm of branch", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
 
 
 @torch.no_grad()

@@ -183,7 +183,8 @@ def extract_facet(
         raise ValueError(f"facet must be one of {', '.join(FACETS)}, got {facet!r}")
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
     with strided(model, size, stride) as (grid, forward):
-        recording = record(model, pixel_values, FACETS[facet], [layer], **forward)
+        inputs = {"pixel_values": pixel_values, **forward} if forward else pixel_values
+        recording = record(model, inputs, FACETS[facet], [layer])
     value = getattr(recording, FACETS[facet])[0]
     prefix = recording.num_prefix_tokens
     if value.shape[-2] != prefix + math.prod(grid):

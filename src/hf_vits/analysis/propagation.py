@@ -65,3 +65,39 @@ def normalize_masks(masks: Tensor) -> Tensor:
     """Rescale each of the soft masks (classes, rows, columns) to values from 0 to 1; empty masks stay unchanged."""
     low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax(dim=(1, 2), keepdim=True)
     return torch.where(high > 0, (masks - low) / (high - low), masks)
+
+
+def propagate_video(
+    features: Tensor,
+    labels: Tensor,
+    num_context: int = 7,
+    radius: int = 12,
+    num_neighbours: int = 5,
+    temperature: float = 0.1,
+) -> Tensor:
+    """Return the labels of all later frames of a video, (frames - 1, classes, rows, columns).
+
+    The context of a frame is the first frame and the `num_context` frames before it.
+
+    Args:
+        features: (frames, patches, channels).
+        labels: probabilities of the first frame, (classes, rows, columns).
+        radius, num_neighbours, temperature: as in `propagate_labels`.
+    """
+    known = [labels]
+    for frame in range(1, len(features)):
+        context = [0, *range(max(1, frame - num_context), frame)]
+        sources = torch.stack([known[index] for index in context])
+        known.append(
+            propagate_labels(features[frame], features[context], sources, radius, num_neighbours, temperature)
+        )
+    return torch.stack(known[1:])
+
+
+def label_maps(labels: Tensor, patch_size: int) -> Tensor:
+    """Return the class of each pixel, (frames, height, width), of soft labels (frames, classes, rows, columns).
+
+    Labels are upsampled by the patch size and rescaled per class from 0 to 1 before the largest is taken.
+    """
+    fine = torch.nn.functional.interpolate(labels, scale_factor=patch_size, mode="bilinear", align_corners=False)
+    return torch.stack([normalize_masks(frame).argmax(dim=0) for frame in fine])

@@ -1,5 +1,6 @@
-"""Tracking of keypoints through a video by label propagation, and the percentage of correct keypoints (PCK).
+"""Tracking of keypoints through a video, their transfer between images, and the percentage of correct ones (PCK).
 
+The transfer is that of Walmer et al., arXiv 2212.03862 (mwalmer-umd/vit_analysis, run_kp_analysis.py); the tracking of
 ajabri/videowalk (code/utils/test_utils.py, `process_pose`; code/eval/eval_pck.py), with which SFC measures JHMDB.
 """
 
@@ -118,3 +119,62 @@ def correct_keypoints(
         threshold: float(np.mean([np.mean(np.array(found) <= threshold) for found in distances]))
         for threshold in thresholds
     }
+
+
+def pad_keypoints(keypoints: Tensor, size: tuple[int, int], side: int) -> tuple[Tensor, tuple[int, int], float]:
+    """Return keypoints in the pixels of a square image, which the original fills along its longer side.
+
+    Args:
+        keypoints: (keypoints, 3): x and y in pixels, and whether the keypoint is visible (1 or 0).
+        size: (width, height) of the original image.
+        side: of the square image.
+
+    Returns:
+        The keypoints, all zero where they are not visible; the (x, y) of the image's corner; the scale.
+    """
+    width, height = size
+    scale = side / max(width, height)
+    corner = tuple(int((side - round(side * own / max(size))) / 2) for own in (width, height))
+    places = keypoints[:, :2] * scale + torch.tensor(corner, dtype=keypoints.dtype)
+    visible = keypoints[:, 2:]
+    return torch.cat([places, visible], dim=1) * visible, (corner[0], corner[1]), scale
+
+
+@torch.no_grad()
+def transfer_keypoints(source: Tensor, target: Tensor, keypoints: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return the most similar pixel of another image for each keypoint, and its similarity.
+
+    Features are normalised on the grid, then resized to pixels without normalising again.
+
+    Args:
+        source, target: patch features (channels, rows, columns) of both images.
+        keypoints: x and y in the source's pixels, (keypoints, 2); y is rounded, x is cut.
+        side: height and width of the images in pixels.
+
+    Returns:
+        x and y in the target's pixels, (keypoints, 2) of int64; similarities (keypoints,).
+    """
+    fine = [
+        torch.nn.functional.interpolate(
+            torch.nn.functional.normalize(features[None], dim=1),
+            scale_factor=side / features.shape[1],
+            mode="bilinear",
+        )[0]
+        for features in (source, target)
+    ]
+    x, y = keypoints[:, 0].int().long(), keypoints[:, 1].round().long()
+    found = (fine[0][:, y, x].T @ fine[1].flatten(1)).max(dim=1)
+    return torch.stack([found.indices % side, found.indices // side], dim=1), found.values
+
+
+def transferred_correctly(
+    predicted: Tensor, truth: Tensor, sizes: Tensor, alphas: Sequence[float] = (0.1, 0.05, 0.01)
+) -> dict[float, float]:
+    """Return PCK by alpha: the fraction of keypoints that are nearer than alpha times the object's size.
+
+    Args:
+        predicted, truth: (keypoints, 2), x and y in pixels.
+        sizes: of each keypoint's object, the longer side of its box in pixels, (keypoints,).
+    """
+    errors = (predicted - truth).norm(dim=-1)
+    return {alpha: float((errors < alpha * sizes).double().mean()) for alpha in alphas}

@@ -1,4 +1,4 @@
-"""`evaluate` modules that live in the package: `top_k_accuracy`, `confusion_matrix` and `word_error_rate`."""
+"""`evaluate` modules that live in the package: `top_k_accuracy`, `confusion_matrix`, `clustering` and others."""
 
 import uuid
 from importlib import resources
