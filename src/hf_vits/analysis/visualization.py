@@ -35,6 +35,8 @@ class ImageModel(nn.Module):
     ):
         super().__init__()
         self.model, self.size = model, pair(size)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
