@@ -124,7 +124,7 @@ def compute_correspondences(case: Case) -> dict[str, torch.Tensor]:
     (first, grid1), (second, grid2) = (descriptors(model, p, *how) for p in pixels)
     salient = [saliency(model, p, 11, DINO_HEADS, config["stride"])[0][0] for p in pixels]
     buddies = best_buddies(first[0], second[0])
-    kept = salient_buddies(buddies, *salient, config["thresh"])
+    kept = salient_buddies(buddies, salient[0], salient[1], config["thresh"])
     mine = kept.nonzero().flatten()
     theirs = buddies.forward[mine]
     ranks = (salient[0][mine] + salient[1][theirs]) / 2
@@ -178,7 +178,10 @@ def compute_cosegmentation(case: Case) -> dict[str, torch.Tensor]:
     described = [describe(model, image, description(case)) for image in images(case)]
     inliers = list(range(len(described)))
     if config.get("remove_outliers"):
-        inliers = find_inliers(np.stack([each.class_values for each in described]), config["outliers_thresh"])[1]
+        inliers = find_inliers(
+            np.stack([each.class_values for each in described if each.class_values is not None]),
+            config["outliers_thresh"],
+        )[1]
         described = [described[index] for index in inliers]
     elif "outliers_thresh" in config:
         config.unused("outliers_thresh")

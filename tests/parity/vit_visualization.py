@@ -1,5 +1,7 @@
 """Golden cases of hamidkazemi22/vit-visualization: regularisers, augmentations, losses, optimisation, isolation."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -50,7 +52,8 @@ def square(size: int | list[int]) -> int:
 
 def vit(case: Case) -> tuple[ViTForImageClassification, int]:
     """The case's ViT, in the layout of PyTorch-Pretrained-ViT, and the side of its images."""
-    config, given = case.config, {key: torch.from_numpy(value) for key, value in case.checkpoint().items()}
+    config: Any = case.config
+    given = {key: torch.from_numpy(value) for key, value in case.checkpoint().items()}
     config.check(classifier="token")
     config.unused(*(name for name in (*OPTIONS_OF_TRAINING, "representation_size") if name in config))
     size, depth = square(config["image_size"]), config["num_layers"]
@@ -99,7 +102,8 @@ def merged(values: Tensor) -> Tensor:
 
 @torch.enable_grad()
 def compute_losses(case: Case) -> dict[str, Tensor]:
-    config, inputs = case.config, tensors(case)
+    config: Any = case.config
+    inputs = tensors(case)
     model = image_model(case)
     layer, feature = config["layer"], config["feature"]
     images = inputs["pixels"].sigmoid()
@@ -145,7 +149,8 @@ def compute_losses(case: Case) -> dict[str, Tensor]:
 
 @torch.enable_grad()
 def compute_clip(case: Case) -> dict[str, Tensor]:
-    config, given = case.config, {key: torch.from_numpy(value) for key, value in case.checkpoint().items()}
+    config: Any = case.config
+    given = {key: torch.from_numpy(value) for key, value in case.checkpoint().items()}
     size = config["image_size"]
     model = CLIPVisionModelWithProjection(
         CLIPVisionConfig(
@@ -210,7 +215,8 @@ def compute_regularisers(case: Case) -> dict[str, Tensor]:
 
 
 def compute_augmentations(case: Case) -> dict[str, Tensor]:
-    config, inputs = case.config, tensors(case)
+    config: Any = case.config
+    inputs = tensors(case)
     images, uniform, normal = inputs["images"], inputs["uniform"], inputs["normal"]
     config.check(batch=len(images), size=images.shape[-1])
     noise = vis.GaussianNoise(Given(normal=normal[1:]), config["gaussian_std"], config["gaussian_max_iter"])
@@ -241,7 +247,8 @@ def compute_augmentations(case: Case) -> dict[str, Tensor]:
 
 
 def compute_optimisation(case: Case) -> dict[str, Tensor]:
-    config, inputs = case.config, tensors(case)
+    config: Any = case.config
+    inputs = tensors(case)
     model = image_model(case)
     draws = Given(inputs["uniform"][2:], inputs["normal"][1:], inputs["offsets"].flatten())
     augmentation = vis.published_augmentation(

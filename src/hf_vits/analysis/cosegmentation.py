@@ -241,9 +241,10 @@ def refine(mask: np.ndarray, image: Image.Image) -> np.ndarray:
     state = np.full(resized.shape, cv2.GC_PR_FGD, np.uint8)
     state[sure[1] == 1] = cv2.GC_BGD
     state[sure[0] == 1] = cv2.GC_FGD
-    models = np.zeros((1, 65)), np.zeros((1, 65))
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    whole = (0, 0, image.width, image.height)  # not read where a mask is given
     try:
-        cv2.grabCut(np.array(image), state, None, *models, 5, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(np.array(image), state, whole, background, foreground, 5, cv2.GC_INIT_WITH_MASK)
     except cv2.error:
         return resized
     return (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)

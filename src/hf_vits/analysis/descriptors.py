@@ -183,7 +183,8 @@ def extract_facet(
         raise ValueError(f"facet must be one of {', '.join(FACETS)}, got {facet!r}")
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
     with strided(model, size, stride) as (grid, forward):
-        recording = record(model, pixel_values, FACETS[facet], [layer], **forward)
+        inputs = {"pixel_values": pixel_values, **forward} if forward else pixel_values
+        recording = record(model, inputs, FACETS[facet], [layer])
     value = getattr(recording, FACETS[facet])[0]
     prefix = recording.num_prefix_tokens
     if value.shape[-2] != prefix + math.prod(grid):
@@ -366,7 +367,7 @@ def well_spread(pairs: np.ndarray, ranks: np.ndarray, count: int, seed: int = 0)
         Indices of the chosen pairs, and the clusters of all pairs.
     """
     normalised = pairs / np.linalg.norm(pairs, axis=1, keepdims=True)
-    clusters = KMeans(min(count, len(pairs)), random_state=seed).fit(normalised).labels_
+    clusters = KMeans(min(count, len(pairs)), random_state=seed).fit_predict(normalised)
     best = [int(np.argmax(np.where(clusters == cluster, ranks, -np.inf))) for cluster in np.unique(clusters)]
     return np.array(best), clusters
 
@@ -418,7 +419,7 @@ def find_correspondences(
     (first, grid1), (second, grid2) = (descriptors(model, p, layer, facet, stride, bins) for p in pixels)
     salient = [saliency(model, p, saliency_layer, heads, stride)[0][0] for p in pixels]
     buddies = best_buddies(first[0], second[0])
-    mine = salient_buddies(buddies, *salient, threshold).nonzero().flatten()
+    mine = salient_buddies(buddies, salient[0], salient[1], threshold).nonzero().flatten()
     if not len(mine):
         raise ValueError(f"no mutual neighbours are more salient than {threshold}: choose a lower threshold")
     theirs = buddies.forward[mine]

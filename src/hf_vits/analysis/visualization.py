@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from hf_vits.configuration import pair
 
-from .taps import count_prefix_tokens, find_blocks, fused_attention, is_attention, vision_encoder
+from .taps import count_prefix_tokens, find_blocks, is_attention, tapped, vision_encoder
 
 SCORE_SCALE = 10_000
 Augmentation = Callable[[Tensor], Tensor]
@@ -36,6 +35,8 @@ class ImageModel(nn.Module):
     ):
         super().__init__()
         self.model, self.size = model, pair(size)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -547,29 +548,6 @@ def most_activating(
     return best
 
 
-class _Restriction(TorchFunctionMode):
-    """Lets class tokens and patches attend only among themselves while a block runs."""
-
-    def __init__(self, prefix: int):
-        super().__init__()
-        self.prefix, self.active = prefix, False
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if self.active and func is nn.functional.scaled_dot_product_attention:
-            query, key, value, *rest = args
-            names = ("attn_mask", "dropout_p", "is_causal")
-            kwargs |= dict(zip(names, rest, strict=False))
-            queries, keys = (torch.arange(tensor.shape[-2], device=key.device) for tensor in (query, key))
-            allowed = (queries < self.prefix)[:, None] == (keys < self.prefix)
-            mask = kwargs.get("attn_mask")
-            if mask is not None:
-                allowed = mask & allowed if mask.dtype == torch.bool else mask.masked_fill(~allowed, -torch.inf)
-            kwargs["attn_mask"] = allowed
-            return func(query, key, value, **kwargs)
-        return func(*args, **kwargs)
-
-
 @contextmanager
 def isolated(model: nn.Module, layers: Iterable[int]) -> Iterator[None]:
     """Keep class tokens and patches from attending to each other in the blocks `layers`, inside the context.
@@ -580,29 +558,16 @@ def isolated(model: nn.Module, layers: Iterable[int]) -> Iterator[None]:
     Raises:
         ValueError: a layer that does not exist, a model without class token.
     """
-    blocks, chosen, prefix = find_blocks(model), list(layers), count_prefix_tokens(model)
-    if out := [layer for layer in chosen if not -len(blocks) <= layer < len(blocks)]:
-        raise ValueError(f"the model has blocks 0 to {len(blocks) - 1}, got {out}")
+    prefix = count_prefix_tokens(model)
     if not prefix:
         raise ValueError(f"{type(model).__name__} has no class token to isolate")
-    restriction = _Restriction(prefix)
 
-    def switch(active: bool) -> Callable:
-        def hook(*arguments) -> None:
-            restriction.active = active
+    def isolate(scores: Tensor, layer: int) -> Tensor:
+        queries, keys = (torch.arange(side, device=scores.device) < prefix for side in scores.shape[-2:])
+        return scores.masked_fill(queries[:, None] != keys, -torch.inf)
 
-        return hook
-
-    handles = []
-    for layer in chosen:
-        handles.append(blocks[layer].register_forward_pre_hook(switch(True)))
-        handles.append(blocks[layer].register_forward_hook(switch(False)))
-    try:
-        with fused_attention(model), restriction:
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with tapped(model, layers=list(layers), edits={"attention_scores": isolate}):
+        yield
 
 
 def read_out(model: nn.Module, pixel_values: Tensor, tokens: str | int = "class") -> Tensor:
