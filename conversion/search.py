@@ -186,7 +186,7 @@ def distance(inferred: dict, fields: dict, config_class: type) -> float:
             continue
         pairs = zip(value, own, strict=False) if all_lists(value, own) else [(value, own)]
         for one, other in pairs:
-            if all(isinstance(part, int | float) and part > 0 for part in (one, other)):
+            if isinstance(one, int | float) and isinstance(other, int | float) and min(one, other) > 0:
                 total += abs(math.log(one / other)) * (0.01 if field == "num_labels" else 1)
             elif one != other:
                 total += 0.01 if field == "num_labels" else 1

@@ -4,7 +4,7 @@
 whose name is the system. Without it, the small cases kept in tests/parity_cases.
 """
 
-import importlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from hf_vits.conversion import SYSTEMS
 from tests.parity.golden import Case
 from tests.support.paths import PARITY_CASES
 
@@ -62,8 +61,8 @@ def is_listed(table: dict[tuple[str, str], str], system: str, name: str) -> bool
 
 
 def test_parity(case: Case):
-    if case.system not in SYSTEMS:
-        pytest.skip(f"missing: {case.system} has no conversion yet")
+    if importlib.util.find_spec(f"tests.parity.{case.system}") is None:
+        pytest.skip(f"missing: {case.system} is not here yet")
     system = importlib.import_module(f"tests.parity.{case.system}")
     with torch.no_grad():
         computed = system.compute(case)

@@ -4,6 +4,7 @@ ajabri/videowalk (code/utils/test_utils.py, `process_pose`; code/eval/eval_pck.p
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -118,3 +119,81 @@ def correct_keypoints(
         threshold: float(np.mean([np.mean(np.array(found) <= threshold) for found in distances]))
         for threshold in thresholds
     }
+
+
+def padded_keypoints(keypoints: Tensor, size: tuple[int, int], side: int) -> tuple[Tensor, tuple[int, int], float]:
+    """Return keypoints of an image that is resized to fit a square of `side` pixels and padded around its middle.
+
+    The SPair-71k protocol of mwalmer-umd/vit_analysis (run_kp_analysis.py).
+
+    Args:
+        keypoints: (keypoints, 3): x, y in pixels, and 1 where visible; invisible ones become 0.
+        size: (width, height) of the image in pixels.
+
+    Returns:
+        Keypoints (keypoints, 3) in the square, the offset (x, y) of the image in it, and the scale.
+    """
+    width, height = size
+    scale = side / max(width, height)
+    left = int((side - int(np.around(side * width / height))) / 2) if width < height else 0
+    top = int((side - int(np.around(side * height / width))) / 2) if height < width else 0
+    moved = keypoints.clone()
+    moved[:, :2] = moved[:, :2] * scale + torch.tensor([left, top], dtype=moved.dtype)
+    return moved * keypoints[:, 2:], (left, top), scale
+
+
+class Transfer(NamedTuple):
+    """Keypoints of a source image found in a target image.
+
+    Attributes:
+        pixels: (keypoints,), row * side + column in the target image.
+        similarity: (keypoints,), cosine similarity there.
+    """
+
+    pixels: Tensor
+    similarity: Tensor
+
+
+def transfer_keypoints(source: Tensor, target: Tensor, keypoints: Tensor, side: int) -> Transfer:
+    """Find the most similar pixels of a target image for keypoints of a source image (SPair-71k).
+
+    Features are normalised on the grid, then interpolated to pixels and not normalised again. The pixel of a keypoint
+    is its x rounded down and its y rounded to the nearest, as in the original.
+
+    Args:
+        source, target: features (channels, rows, columns).
+        keypoints: (keypoints, 2), x and y in pixels of the square image of `side` pixels.
+    """
+    fine = [
+        torch.nn.functional.interpolate(
+            torch.nn.functional.normalize(maps, dim=0)[None], size=(side, side), mode="bilinear"
+        )[0].flatten(1)
+        for maps in (source, target)
+    ]
+    places = side * keypoints[:, 1].round().long() + keypoints[:, 0].long()
+    similarity, pixels = (fine[0][:, places].T @ fine[1]).max(dim=1)
+    return Transfer(pixels, similarity)
+
+
+def correct_transfers(
+    found: Sequence[Tensor],
+    truth: Sequence[Tensor],
+    sizes: Sequence[float],
+    side: int,
+    alphas: Sequence[float] = (0.1, 0.05, 0.01),
+) -> dict[float, float]:
+    """Return PCK by alpha: the fraction of all keypoints that lie nearer than alpha times the size of the object.
+
+    Args:
+        found: pixels (keypoints,) of each pair, from `transfer_keypoints`.
+        truth: (keypoints, 2) of each pair, x and y in the target image.
+        sizes: of the target's object in pixels, the longer side of its box, for each pair.
+    """
+    distances = []
+    for pixels, places, size in zip(found, truth, sizes, strict=True):
+        predicted = torch.stack([pixels % side, pixels // side], dim=1)
+        distances.append((predicted - places).norm(dim=1) / size)
+    joined = torch.cat(distances)
+    if not len(joined):
+        raise ValueError("no keypoint is visible in both images of any pair")
+    return {alpha: float((joined < alpha).float().mean()) for alpha in alphas}
