@@ -186,6 +186,8 @@ class ReadTensors(dict[str, torch.Tensor]):
         """Raise what tensors of other shapes cause as ValueError that names the tensors that were read last."""
         try:
             yield
+        except NotImplementedError:  # of tensors without values, where a conversion compares some
+            raise
         except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError) as error:
             last = [f"{key} {tuple(dict.get(self, key).shape)}" for key in list(self.read)[-4:]]
             raise ValueError(

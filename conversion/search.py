@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from operator import itemgetter
 from types import ModuleType
+from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING
@@ -178,7 +179,7 @@ def distance(inferred: dict, fields: dict, config_class: type) -> float:
     """Return how far the recorded fields are from a variant's: absolute logarithms of ratios, 1 for another value."""
     total = 0.0
     for field, value in inferred.items():
-        own = fields.get(field, getattr(config_class, field, None))
+        own: Any = fields.get(field, getattr(config_class, field, None))
         if isinstance(value, dict) and isinstance(own, dict):
             part_class = CONFIG_MAPPING[own["model_type"]] if "model_type" in own else config_class
             total += distance(value, own, part_class)

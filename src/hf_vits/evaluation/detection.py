@@ -53,6 +53,7 @@ def average_precisions(
     known = [item for index, image in enumerate(references) for item in entries(image, index, "class_labels", kind)]
     with contextlib.redirect_stdout(io.StringIO()):
         truth, result = COCO(), COCO()
+        data: Any
         for data, items in ((truth, known), (result, found)):
             data.dataset = {
                 # The size is read, but used for polygons alone.

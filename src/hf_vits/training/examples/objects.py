@@ -7,7 +7,6 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from hf_vits.data.splits import Split
-from hf_vits.processing.detection import VitsDetectionProcessor
 from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import AugmentationRecipe
 
@@ -24,11 +23,12 @@ class EvaluationObjects(Dataset):
     """Data set of images as the processor makes them: pixel_values, objects without crowds, and index.
 
     Args:
+        processor: a `VitsDetectionProcessor`.
         mode: PIL mode of the images that the model takes.
         needs_masks: whether every object must have a mask.
     """
 
-    def __init__(self, split: Split, processor: VitsDetectionProcessor, mode: str, needs_masks: bool):
+    def __init__(self, split: Split, processor: Any, mode: str, needs_masks: bool):
         self.split, self.processor, self.mode, self.needs_masks = split, processor, mode, needs_masks
 
     def __len__(self) -> int:

@@ -49,7 +49,8 @@ class DetectionTrainer(RecipeTrainer):
 
     def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return loss and scores of the images of the last evaluated data set."""
-        scores = measure(self.evaluated, self.processor, prediction, names_of(self.model.config.id2label))[0]
+        model: Any = self.model
+        scores = measure(self.evaluated, self.processor, prediction, names_of(model.config.id2label))[0]
         return {name: value for name, value in scores.items() if value == value}  # without NaN
 
 
