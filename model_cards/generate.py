@@ -14,16 +14,18 @@ gets one that consists of all blocks. The blocks are:
     licence         the section on the licence
     citation        the section with the BibTeX entries
 
-In README it is the table of architectures, between `<!-- architectures -->` and `<!-- end -->`.
+In README it is the table of architectures, between `<!-- architectures -->` and `<!-- end -->`. Beside the facts it is
+variants.json, the number of variants of each system, so that `hf-vits list` need not import them.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from hf_vits import conversion
 from hf_vits.auto import ROWS
-from hf_vits.hub.facts import FACTS, Facts
+from hf_vits.hub.facts import COUNTS, FACTS, Facts
 from hf_vits.hub.sections import citation_section, licence_section, papers, table, wrapped
 from hf_vits.hub.usage import snippet
 
@@ -53,8 +55,10 @@ def main() -> None:
 
 
 def generate() -> dict[Path, str]:
-    """Return {path: whole text} of all cards and of README, as they should be."""
+    """Return {path: whole text} of all cards, of the numbers of variants and of README, as they should be."""
     texts = {CARDS / f"{system}.md": card(system) for system in conversion.SYSTEMS}
+    counts = {system: len(conversion.variants(system)) for system in conversion.SYSTEMS}
+    texts[FACTS.folder / COUNTS] = json.dumps(counts, indent=1) + "\n"
     readme = ROOT / "README.md"
     texts[readme] = replace_block(readme.read_text(encoding="utf-8"), "architectures", architectures(), str(readme))
     return texts

@@ -1,10 +1,12 @@
 """Columns of `datasets` datasets: which hold the inputs, which their class labels."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
 
 from hf_vits.recipe import DataRecipe
 
@@ -13,17 +15,46 @@ from .sources import required_path
 from .splits import ColumnInputs, Loaded, Split, choose_splits
 from .tables import LABEL_COLUMNS, column_name, label_indices, sorted_classes
 
+# {ending of a file: module of `datasets` that reads it}
+_FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
+
 
 def load_dataset_splits(recipe: DataRecipe) -> dict[str, datasets.Dataset]:
-    """Load the dataset data.path and return the splits of it that the recipe uses, the training split among them."""
-    required_path(recipe, "the name of a dataset on the Hub or a local directory")
-    available = datasets.load_dataset(recipe.path, recipe.config)
+    """Load the dataset data.path and return the splits of it that the recipe uses, the training split among them.
+
+    It is a name on the Hub; a directory that `save_to_disk` wrote; another directory, of files that `datasets`
+    recognises, such as parquet, tar archives of webdataset, or images with metadata.csv; or one such file.
+
+    Raises:
+        OSError: the files cannot be read, with the cause.
+        ValueError: there is no training split.
+    """
+    path = required_path(recipe, "the name of a dataset on the Hub, a local directory, or a file")
+    available = _available(recipe, path)
     loaded = choose_splits(recipe, available)
     if not loaded:
         raise ValueError(
             f"{recipe.path} has no training split, only {sorted(available)}; name one by data.splits.train"
         )
     return loaded
+
+
+def _available(recipe: DataRecipe, path: Path) -> Any:
+    """Return {split: dataset} of data.path."""
+    try:
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            stored = datasets.load_from_disk(str(path))
+            return stored if isinstance(stored, datasets.DatasetDict) else {"train": stored}
+        if path.is_file():
+            if path.suffix.lower() not in _FORMATS:
+                raise ValueError(f"data.path {path}: a file of a dataset ends in {', '.join(_FORMATS)}")
+            return datasets.load_dataset(_FORMATS[path.suffix.lower()], data_files={"train": str(path)})
+        return datasets.load_dataset(recipe.path, recipe.config)
+    except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowInvalid) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise OSError(f"{recipe.path} cannot be loaded: {type(cause).__name__}: {cause}") from error
 
 
 def load_dataset_classes(recipe: DataRecipe, key: str, feature: type) -> Loaded:

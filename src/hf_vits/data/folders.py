@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,13 +115,25 @@ def _list_files(directory: Path, class_names: Sequence[str], media: Media) -> tu
     unknown = sorted({d.name for d in class_directories(directory)} - set(class_names))
     if unknown:
         raise ValueError(f"{directory} has classes that the training {media.noun}s lack: {', '.join(unknown)}")
-    found = [
-        (path, label)
-        for label, name in enumerate(class_names)
-        for path in visible_files(directory / name)
-        if path.name.lower().endswith(media.endings)
-    ]
+    every = [(path, label) for label, name in enumerate(class_names) for path in visible_files(directory / name)]
+    found = [(path, label) for path, label in every if path.name.lower().endswith(media.endings)]
+    report_left_out(directory, [path for path, _ in every if not path.name.lower().endswith(media.endings)], media)
     return [path for path, _ in found], np.asarray([label for _, label in found], dtype=np.int64)
+
+
+def report_left_out(directory: Path, paths: Sequence[Path], media: Media) -> None:
+    """Log a warning with the number of files that are not read because of their endings, by ending."""
+    if paths:
+        counts = Counter(path.suffix.lower() or "no ending" for path in paths).most_common(_NAMED_FILES)
+        listed = ", ".join(f"{count:,} {ending}" for ending, count in counts)
+        logger.warning(
+            "%s: %d files are left out, since %ss end in %s: %s",
+            directory,
+            len(paths),
+            media.noun,
+            " ".join(media.endings),
+            listed,
+        )
 
 
 def _check_classes(

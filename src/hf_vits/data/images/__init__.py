@@ -65,4 +65,10 @@ def image_problem(path: Path) -> str | None:
     return None
 
 
-IMAGES = Media("image", IMG_EXTENSIONS, image_problem)
+def image_endings() -> tuple[str, ...]:
+    """Return the endings of image files: the usual ones, and AVIF and HEIC where Pillow or a plugin reads them."""
+    readable = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    return (*IMG_EXTENSIONS, *(ending for ending in (".avif", ".heic", ".heif") if ending in readable))
+
+
+IMAGES = Media("image", image_endings(), image_problem)
