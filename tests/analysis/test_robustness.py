@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_curve
+from transformers import ViTConfig, ViTForImageClassification
 
 from hf_vits import DeiTConfig, DeiTForImageClassification
 from hf_vits.analysis.robustness import adversarial, interventions, occlusion, scores
@@ -110,6 +111,24 @@ def test_parts_are_taken_out_only_inside_the_context(model, images):
         near = model(images).logits
     assert not torch.allclose(near, clean)
     assert torch.equal(model(images).logits, clean)
+
+
+@torch.no_grad()
+def test_layers_without_both_branches_are_no_layers_also_in_a_model_of_transformers(images):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+    config = ViTConfig(**sizes, image_size=40, patch_size=8, num_channels=images.shape[1], initializer_range=0.3)
+    other = ViTForImageClassification(config).eval()
+    clean = other(images).logits
+    with interventions.skipped(other, [1], "attention"):
+        without_attention = other(images).logits
+        with interventions.skipped(other, [1], "mlp"):
+            without_both = other(images).logits
+    with interventions.skipped(other, [1]):
+        assert torch.allclose(other(images).logits, without_both, atol=1e-5)
+    assert not torch.allclose(clean, without_attention)
+    assert not torch.allclose(without_both, without_attention)
+    assert torch.equal(other(images).logits, clean)
 
 
 def test_restrictions_that_do_not_fit_are_refused(model, images):

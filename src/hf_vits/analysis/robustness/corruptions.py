@@ -181,17 +181,14 @@ def take_neighbours(images: Tensor, offsets: Tensor, reach: int) -> Tensor:
         target = own + down * width + right
         # Of pixels that have changed already the new colour is read, of all others the old one.
         is_new = changed[target] & ((down > 0) | ((down == 0) & (right > 0)))
+        # A number below `count` is the place of an old colour, one from `count` on a pixel whose new colour is taken.
         count = height * width
-        # Nodes from 0 hold old colours, those from `count` new ones; each new one points to where its colour is.
-        pointers = torch.arange(2 * count, device=images.device).expand(batch, -1).clone()
-        pointers[:, count:] -= count
-        pointers[:, count + own.flatten()] = (target + count * is_new).flatten(1)
-        while True:
-            further = pointers.gather(1, pointers)
-            if torch.equal(further, pointers):
-                break
-            pointers = further
-        source = pointers[:, None, count:].expand(-1, images.shape[1], -1)
+        pointers = places.flatten().repeat(batch, 1)
+        pointers[:, own.flatten()] = (target + count * is_new).flatten(1)
+        while (pointers >= count).any():
+            further = pointers.gather(1, (pointers - count).clamp_(min=0))
+            pointers = torch.where(pointers >= count, further, pointers)
+        source = pointers[:, None].expand(-1, images.shape[1], -1)
         images = images.flatten(2).gather(2, source).view_as(images)
     return images
 
