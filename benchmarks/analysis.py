@@ -4,7 +4,8 @@
 
 DIR has a clone of the original, DIR/mwalmer-umd/vit_analysis. A step compares all pairs of layers of two models on
 given features of 8 batches of 8 images, the original's batch size; 5,000 images are 78 such steps. The estimate is the
-same in both, with each Gram matrix scaled to values from 0 to 1. Rows as in `benchmarks.pretraining`, without a method.
+same in both, with each Gram matrix scaled to values from 0 to 1. Rows as in `benchmarks.pretraining`, without a
+method.
 """
 
 import argparse

@@ -1,8 +1,14 @@
 """Golden cases of mwalmer-umd/vit_analysis: metrics of attention and features, and whole models under them."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from PIL import Image
+from timm.layers import QuickGELU
+from timm.models.beit import Beit
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import nn
 from torch.nn.functional import interpolate, normalize, one_hot
 
 from hf_vits.analysis import attention as attending
@@ -25,6 +31,8 @@ TOKENS: dict[str, Tokens] = {"all": "all", "cls": "class", "spat": "patches"}
 QUERIES = {"": "all", "spc-": "patches", "spcpure-": "patches_renormalized", "cls-": "class"}
 SALIENCY = {"cls": "class", "spc": "patches", "center": "center"}
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NOT_ANALYSED = ("decoder_", "mask_token", "head.", "fc_norm.", "pre_logits.")
+NORMS = ("norm.", "fc_norm.")  # after the last block
 FIRST_PATCH = 1  # which the original reads as the class token
 
 
@@ -252,8 +260,14 @@ def compute_propagation(case: Case) -> dict[str, torch.Tensor]:
 
 def encoder(case: Case):
     """The model of a case's checkpoint, checked against the case's configuration."""
-    config = case.config
-    model = convert("dino", "vit_small_patch16", case.checkpoint(), num_attention_heads=config["heads"]).eval()
+    config, checkpoint = case.config, case.checkpoint()
+    if "visual.class_embedding" in checkpoint:
+        return timm_clip(case, checkpoint).eval()
+    if "blocks.0.gamma_1" in checkpoint:
+        return timm_beit(case, checkpoint).eval()
+    # MAE's decoder, and the heads of MoCo v3 and timm, are not analysed.
+    checkpoint = {key: value for key, value in checkpoint.items() if not key.startswith(NOT_ANALYSED)}
+    model = convert("dino", "vit_small_patch16", checkpoint, num_attention_heads=config["heads"]).eval()
     built = model.config
     config.check(
         patch=built.patch_size,
@@ -263,6 +277,62 @@ def encoder(case: Case):
         mlp_ratio=built.intermediate_size / built.hidden_size,
         layer_norm_eps=built.layer_norm_eps,
     )
+    return model
+
+
+def timm_sizes(case: Case, embed_dim: int, depth: int, positions: int | None) -> dict:
+    """What timm's models need, out of a case's configuration and the sizes of its checkpoint."""
+    config = case.config
+    patch = config["patch"]
+    config.check(embed_dim=embed_dim, depth=depth, mlp_ratio=4, qkv_bias=True)
+    side = config["image_size"] if positions is None else round((positions - 1) ** 0.5) * patch
+    sizes = {"img_size": side, "patch_size": patch, "embed_dim": embed_dim, "depth": depth}
+    return sizes | {"num_heads": config["heads"], "num_classes": 0}
+
+
+def count_blocks(checkpoint: dict, prefix: str) -> int:
+    return len({key.removeprefix(prefix).partition(".")[0] for key in checkpoint if key.startswith(prefix)})
+
+
+def timm_clip(case: Case, checkpoint: dict) -> VisionTransformer:
+    """CLIP's vision encoder from OpenAI's keys."""
+    positions, width = checkpoint["visual.positional_embedding"].shape
+    depth = count_blocks(checkpoint, "visual.transformer.resblocks.")
+    case.config.check(layer_norm_eps=1e-5)
+    model = VisionTransformer(
+        **timm_sizes(case, width, depth, positions),
+        pre_norm=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-5),
+        act_layer=QuickGELU,
+    )
+    weights = {key: torch.from_numpy(value) for key, value in checkpoint.items() if key != "visual.proj"}
+    model.load_state_dict(checkpoint_filter_fn(weights, model))
+    return model
+
+
+def timm_beit(case: Case, checkpoint: dict) -> Beit:
+    """BEiT, with a table of relative position biases in each block or one for all."""
+    width = checkpoint["cls_token"].shape[-1]
+    shared = checkpoint.get("rel_pos_bias.relative_position_bias_table")
+    eps = case.config.get("layer_norm_eps", 1e-6)
+    absolute = checkpoint.get("pos_embed")
+    model = Beit(
+        **timm_sizes(case, width, count_blocks(checkpoint, "blocks."), None),
+        use_rel_pos_bias=True,
+        use_abs_pos_emb=absolute is not None,
+        init_values=0.1,
+        norm_layer=partial(nn.LayerNorm, eps=eps),
+    )
+    weights = {
+        key: torch.from_numpy(value)
+        for key, value in checkpoint.items()
+        if key in model.state_dict() and "relative_position_index" not in key
+    }
+    if shared is not None:
+        tables = [key for key in model.state_dict() if key.endswith("attn.relative_position_bias_table")]
+        weights |= {key: torch.from_numpy(shared) for key in tables}
+    missing, _ = model.load_state_dict(weights, strict=False)
+    assert not [key for key in missing if "index" not in key and not key.startswith(NORMS)], f"no {missing}"
     return model
 
 

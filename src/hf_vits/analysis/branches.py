@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
@@ -63,6 +64,7 @@ def plot_norm_ratios(ratios: Mapping[str, torch.Tensor]) -> Figure:
         axes.plot(range(1, len(values) + 1), values.tolist(), marker="o", markersize=4, label=name)
     axes.axhline(1, color="gray", linewidth=0.8, linestyle="--")
     axes.set(xlabel="block", ylabel="norm of skip / norm of branch", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -429,6 +430,8 @@ def plot_similarity(similarity: Tensor, labels: tuple[str, str] = ("block", "blo
         extent=(0.5, columns + 0.5, 0.5, rows + 0.5),
     )
     axes.set(ylabel=labels[0], xlabel=labels[1])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.colorbar(image, ax=axes, label="CKA")
     return figure
 
