@@ -1,6 +1,7 @@
 """Reading of checkpoint files in every format that the originals use, without running code from them."""
 
 import argparse
+import codecs
 import pickle
 import pickletools
 import re
@@ -38,6 +39,8 @@ OTHER_FORMATS = {
     b"\x08": "an ONNX graph",
     b"TFL3": "a TFLite graph",
 }
+# What follows the first two bytes of a PyTorch file from before version 1.6: the opcode of a long number, and it.
+MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 # Nested dicts deeper than this are refused, as is a dict that contains itself.
 MAX_DEPTH = 64
 
@@ -46,10 +49,11 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """Read the weights of a checkpoint file.
 
     The format is recognised by the content, not by the file's name: PyTorch (.pth, .pt, .bin; read with
-    `weights_only=True`), the tensors of a TorchScript archive, safetensors, numpy's .npz (read with
-    `allow_pickle=False`), Flax msgpack, and TensorFlow 2's checkpoints, of which `path` is the .index file, or its
-    name without the ending. Weights below `model`, `state_dict`, `teacher` and the like are unwrapped, prefixes such
-    as `module.` are removed, and the keys of nested trees are joined by "/".
+    `weights_only=True`), a pickle of numpy arrays and nothing else (.pkl, as detectron2 writes), the tensors of a
+    TorchScript archive, safetensors, numpy's .npz (read with `allow_pickle=False`), Flax msgpack, and TensorFlow 2's
+    checkpoints, of which `path` is the .index file, or its name without the ending. Weights below `model`,
+    `state_dict`, `teacher` and the like are unwrapped, prefixes such as `module.` are removed, and the keys of nested
+    trees are joined by "/".
 
     Returns:
         {key: CPU tensor}.
@@ -137,7 +141,8 @@ def file_format(path: Path) -> str:
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "torch"  # the pickle format from before PyTorch 1.6
+        # The format from before PyTorch 1.6 begins with a pickled number.
+        return "torch" if head[2:].startswith(MAGIC) else "pickle"
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return "msgpack"  # a non-empty map
     raise ValueError(
@@ -237,6 +242,39 @@ def read_torch(path: Path):
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickler of numpy arrays in containers, as detectron2 publishes its models; it runs no other code."""
+
+    def find_class(self, module: str, name: str):
+        place = module.replace("numpy._core", "numpy.core"), name
+        if place not in ARRAYS:
+            raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
+        return ARRAYS[place]
+
+
+def rebuild_array(data: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, axes=None) -> np.ndarray:
+    """Return a contiguous array, which the fifth version of pickles holds as bytes; `axes` order its axes."""
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
+    return array if axes is None else array.transpose(axes)
+
+
+# {place of a function or class that numpy's pickles name: it}
+ARRAYS = {
+    ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+    ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
+    ("numpy.core.numeric", "_frombuffer"): rebuild_array,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): codecs.encode,
+    ("collections", "OrderedDict"): dict,
+}
+
+
+def read_pickle(path: Path):
+    with path.open("rb") as file:
+        return ArrayUnpickler(file, encoding="latin1").load()  # latin1: of strings that Python 2 wrote
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}
@@ -258,6 +296,7 @@ def read_msgpack(path: Path):
 
 READERS = {
     "torch": read_torch,
+    "pickle": read_pickle,
     "script": read_script,
     "safetensors": lambda path: safetensors.torch.load_file(path),
     "npz": read_npz,

@@ -6,6 +6,7 @@ from operator import itemgetter
 from types import ModuleType
 
 import torch
+from transformers import CONFIG_MAPPING
 
 from .checkpoint import unwrap
 from .core import HEADS, SYSTEMS, converted, reader, system, with_overrides
@@ -40,9 +41,12 @@ def nearest(name: str, tensors: Mapping[str, torch.Tensor], overrides: dict) -> 
         ValueError: the tensors are of no variant of the system.
     """
     module = reader(name, tensors)
-    found = []
+    found, seen = [], []
     for variant, fields in (module.VARIANTS or system(name).VARIANTS).items():
         fields = fields | getattr(module, "FIXED", {})
+        if fields in seen:  # another training of the same sizes, as the first
+            continue
+        seen.append(fields)
         try:
             inferred, model_class = shapes_of(module, tensors, with_overrides(fields, overrides))
         except FAILURES:
@@ -102,7 +106,10 @@ def find(state_dict: Mapping) -> tuple[str, str]:
         if fits(name, variant, tensors, assumed):
             found[name] = variant
     supervised = {name: variant for name, variant in found.items() if not pretrains(name)}
-    if (found := supervised or found) and len(found) == 1:
+    found = supervised or found
+    for name in list(found):  # whose models contain those of other systems, with fewer of the tensors
+        found = {other: found[other] for other in found if other not in getattr(system(name), "CONTAINS", ())}
+    if found and len(found) == 1:
         return next(iter(found.items()))
     if found:
         layouts = {name: reader(name, tensors) for name in found}
@@ -172,9 +179,13 @@ def distance(inferred: dict, fields: dict, config_class: type) -> float:
     total = 0.0
     for field, value in inferred.items():
         own = fields.get(field, getattr(config_class, field, None))
+        if isinstance(value, dict) and isinstance(own, dict):
+            part_class = CONFIG_MAPPING[own["model_type"]] if "model_type" in own else config_class
+            total += distance(value, own, part_class)
+            continue
         pairs = zip(value, own, strict=False) if all_lists(value, own) else [(value, own)]
         for one, other in pairs:
-            if all(isinstance(part, int | float) and part > 0 for part in (one, other)):
+            if isinstance(one, int | float) and isinstance(other, int | float) and min(one, other) > 0:
                 total += abs(math.log(one / other)) * (0.01 if field == "num_labels" else 1)
             elif one != other:
                 total += 0.01 if field == "num_labels" else 1

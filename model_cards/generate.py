@@ -35,6 +35,7 @@ WIDTH = 119
 # {task of an architecture: (tag of its modality, Auto class of the example, kind of its input)}, in README's order.
 TASKS = {
     "image-classification": ("vision", "AutoModelForImageClassification", "image"),
+    "object-detection": ("vision", "AutoModelForObjectDetection", "image"),
     "video-classification": ("vision", "AutoModelForVideoClassification", "video"),
     "audio-classification": ("audio", "AutoModelForAudioClassification", "audio"),
     "automatic-speech-recognition": ("audio", "AutoModelForCTC", "speech"),

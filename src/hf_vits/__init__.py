@@ -23,6 +23,7 @@ _MODULES = {
     "VattProcessor": ".processing.vatt",
     "VattTokenizer": ".processing.vatt",
     "VitsCtcTokenizer": ".processing.speech",
+    "VitsDetectionProcessor": ".processing.detection",
     "VitsImageProcessor": ".processing.image",
     "VitsSpectrogramFeatureExtractor": ".processing.audio",
     "VitsSpeechProcessor": ".processing.speech",

@@ -8,6 +8,7 @@ import importlib
 from typing import NamedTuple
 
 IMAGES = {"AutoImageProcessor": "image.VitsImageProcessor"}
+DETECTION = {"AutoImageProcessor": "detection.VitsDetectionProcessor"}
 VIDEOS = {"AutoVideoProcessor": "video.VitsVideoProcessor"}
 WAVEFORMS = {"AutoFeatureExtractor": "audio.VitsWaveformFeatureExtractor"}
 SPECTROGRAMS = {"AutoFeatureExtractor": "audio.VitsSpectrogramFeatureExtractor"}

@@ -34,6 +34,14 @@ ROWS = (*ARCHITECTURES, *METHODS)
 PRETRAINING = tuple(row for row in METHODS if "AutoModelForPreTraining" in row.models)
 
 
+# {Auto class: table of names into which pipelines look instead of into the Auto class}
+TABLES = {
+    "AutoModelForSpeechSeq2Seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "AutoModelForObjectDetection": "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES",
+    "AutoModelForImageSegmentation": "MODEL_FOR_IMAGE_SEGMENTATION_MAPPING_NAMES",
+}
+
+
 class LazyClass(NamedTuple):
     """A class by name, not imported yet."""
 
@@ -78,9 +86,8 @@ def register_models(modeling_auto) -> None:
             # Not by `register` of the Auto class, which reads attributes of the model class and so would import it.
             make_lazy(mapping)
             mapping.register(config_class, LazyClass(architecture.model_module(), name), exist_ok=True)
-            if auto_class == "AutoModelForSpeechSeq2Seq":
-                # The speech pipeline looks into this table, not into the Auto class, for models that write texts.
-                modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[config_class.model_type] = name
+            if auto_class in TABLES:
+                getattr(modeling_auto, TABLES[auto_class])[config_class.model_type] = name
 
 
 def processors(auto_class: str) -> Iterator[tuple[type, type]]:

@@ -127,11 +127,11 @@ class VitsConfig(PreTrainedConfig):
             if value is not None and value not in names:
                 raise ValueError(f"{name} must be one of {', '.join(names)}, got {name}={value!r}")
 
-    def check_heads(self) -> None:
-        """Raise ValueError unless `num_attention_heads` divides `hidden_size`."""
+    def check_heads(self, name: str = "hidden_size") -> None:
+        """Raise ValueError unless `num_attention_heads` divides `hidden_size`, which field `name` sets."""
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size must be a multiple of num_attention_heads, got hidden_size={self.hidden_size} and "
+                f"{name} must be a multiple of num_attention_heads, got {name}={self.hidden_size} and "
                 f"num_attention_heads={self.num_attention_heads}"
             )
 

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -19,7 +20,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, pipeline
 
 from hf_vits.data.label_groups import class_probabilities
+from hf_vits.models.detection.configuration_detection import DetectorConfig
 from hf_vits.processing.audio import VitsSpectrogramFeatureExtractor, VitsWaveformFeatureExtractor
+from hf_vits.processing.detection import VitsDetectionProcessor
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.processing.video import VitsVideoProcessor
 from tests.support.forms import FRAMES
@@ -63,6 +66,8 @@ EXAMPLES = {"pixel_values": photographs, "input_ids": sentences, "input_values":
 
 def make_image_processor(tester: ModelTester) -> VitsImageProcessor:
     side = tester.get_config().image_size
+    if issubclass(tester.config_class, DetectorConfig):
+        return VitsDetectionProcessor(size={"shortest_edge": side, "longest_edge": 2 * side}, size_divisor=8)
     return VitsImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
 
 
@@ -203,6 +208,48 @@ class AudioClassification(TextClassification):
     task = "audio-classification"
 
 
+class ObjectDetection(PipelineCheck):
+    task = "object-detection"
+    options = {"threshold": 0.0}
+
+    def get_test_pipeline(self, model, *args, **kwargs):
+        """As for all, with images of one size, since transformers does not pad those of a batch."""
+        loaded, examples = super().get_test_pipeline(model, *args, **kwargs)
+        return loaded, [image.resize((60, 45)) for image in examples]
+
+    def run_pipeline_test(self, loaded, examples: list) -> None:
+        batched = loaded(examples, batch_size=1, **self.options)
+        for example, from_batch in zip(examples, batched, strict=True):
+            inputs = loaded.image_processor(example.convert("RGB"), return_tensors="pt").to(loaded.model.dtype)
+            with torch.no_grad():
+                outputs = loaded.model(**inputs)
+            self.check(loaded, outputs, (example.height, example.width), loaded(example, **self.options))
+            self.check(loaded, outputs, (example.height, example.width), from_batch)
+
+    def check(self, loaded, outputs, size: tuple[int, int], found: list[dict]) -> None:
+        """Compare what the pipeline found in an image with the model's outputs."""
+        (expected,) = loaded.image_processor.post_process_object_detection(outputs, 0.0, [size])
+        assert found
+        assert [item["score"] for item in found] == pytest.approx(expected["scores"].tolist(), abs=1e-3)
+        boxes = [list(item["box"].values()) for item in found]
+        np.testing.assert_allclose(boxes, expected["boxes"].int().numpy(), atol=1)
+
+
+class ImageSegmentation(ObjectDetection):
+    task = "image-segmentation"
+    options = {"threshold": 0.0, "mask_threshold": 0.1}
+
+    def check(self, loaded, outputs, size: tuple[int, int], found: list[dict]) -> None:
+        processor = loaded.image_processor
+        (expected,) = processor.post_process_instance_segmentation(outputs, 0.0, 0.1, 0.5, [size])
+        assert found
+        assert [item["score"] for item in found] == pytest.approx(
+            [item["score"] for item in expected["segments_info"]], abs=1e-3
+        )
+        for number, item in enumerate(found):
+            assert np.array_equal(np.asarray(item["mask"]) > 0, (expected["segmentation"] == number).numpy())
+
+
 CHECKS = (
     FeatureExtraction,
     ImageFeatureExtraction,
@@ -210,6 +257,8 @@ CHECKS = (
     ImageClassification,
     VideoClassification,
     AudioClassification,
+    ObjectDetection,
+    ImageSegmentation,
 )
 for _check in CHECKS:
     mixins.pipelines.pipeline_test_mapping[_check.task] = {"test": f"{__name__}.{_check.__name__}"}
@@ -219,6 +268,8 @@ TASKS = {
     "pixel_values": {
         "AutoModel": "image-feature-extraction",
         "AutoModelForImageClassification": "image-classification",
+        "AutoModelForObjectDetection": "object-detection",
+        "AutoModelForInstanceSegmentation": "image-segmentation",
     },
     "input_values": {"AutoModelForAudioClassification": "audio-classification"},
     "input_features": {"AutoModelForAudioClassification": "audio-classification"},
@@ -265,9 +316,11 @@ class PipelineTests(FormTests, mixins.pipelines.PipelineTesterMixin):
         target = folder / tester.config_class.model_type / name
         torch.manual_seed(0)
         model = model_class(tester.get_config())
+        # The boxes of a detector would be far outside the image.
+        mean, std = (0.0, 0.1) if issubclass(tester.config_class, DetectorConfig) else (0.1, 0.2)
         for parameter in model.parameters():
             # Heads start at zero in some architectures, which would make all images look alike.
-            torch.nn.init.normal_(parameter, mean=0.1, std=0.2)
+            torch.nn.init.normal_(parameter, mean=mean, std=std)
         model.save_pretrained(target)
         if tester.main_input_name == "input_ids":
             make_tokenizer().save_pretrained(target)

@@ -12,6 +12,7 @@ from torch import nn
 from transformers.testing_utils import torch_device
 
 from hf_vits.auto import ARCHITECTURES
+from hf_vits.models.detection.modeling_detection import DetectorPreTrainedModel
 from tests.support.forms import Form, forms
 
 from . import mixins
@@ -25,11 +26,13 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
     test_can_init_all_missing_weights_before_2023 = True
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
-        """As in the mixin, which makes no labels for models that write texts of speech."""
+        """As in the mixin, which makes no labels for models that write texts of speech, and none for detectors."""
         inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
         if return_labels and self.model_tester.models.get("AutoModelForSpeechSeq2Seq") is model_class:
             del inputs["decoder_input_ids"]  # follows from the labels
             inputs["labels"] = torch.ones(self.model_tester.batch_size, 3, dtype=torch.long, device=torch_device)
+        if return_labels and issubclass(model_class, DetectorPreTrainedModel):
+            inputs["labels"] = [objects(self.model_tester) for _ in range(self.model_tester.batch_size)]
         return inputs
 
     def _prepare_config_headdim(self, config, requested_dim):
@@ -94,6 +97,13 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
                     batch, channels, *grid = outputs.feature_maps[-1].shape
                     assert (batch, channels) == (tester.batch_size, model.channels[-1])
                     assert prod(grid) == tester.mask_length
+                elif issubclass(model_class, DetectorPreTrainedModel):
+                    detections = (tester.batch_size, config.max_detections)
+                    assert outputs.scores.shape == outputs.pred_labels.shape == detections
+                    assert outputs.pred_boxes.shape == (*detections, 4)
+                    if model_class.needs_masks:
+                        sides = (2 * config.mask_pool_size,) * 2
+                        assert outputs.pred_masks.shape == (*detections, *sides)
                 elif auto_class == "AutoModelForPreTraining":
                     assert outputs.loss.shape == ()
                     assert [value.shape for value in outputs.reconstruction.values()] == [inputs["inputs"].shape]
@@ -119,6 +129,15 @@ class ModelTests(FormTests, mixins.common.ModelTesterMixin):
             assert outputs.video_text_embeds.shape == outputs.text_embeds.shape
             assert outputs.logits_per_video.shape == outputs.logits_per_audio.shape == (tester.batch_size,) * 2
             assert (outputs.loss is not None) == (auto_class == "AutoModelForPreTraining")
+
+
+def objects(tester: ModelTester) -> dict[str, torch.Tensor]:
+    """Two objects of an image, of which the second covers a half of it."""
+    side = tester.get_config().image_size
+    boxes = torch.tensor([[2.0, 3.0, 14.0, 12.0], [0.0, 0.0, side / 2, side]], device=torch_device)
+    masks = torch.zeros(2, side, side, dtype=torch.bool, device=torch_device)
+    masks[0, 4:12, 3:14], masks[1, :, : side // 2] = True, True
+    return {"boxes": boxes, "class_labels": torch.tensor([0, 2], device=torch_device), "masks": masks}
 
 
 class GenerativeModelTests(ModelTests, mixins.common.GenerationTesterMixin):

@@ -279,4 +279,4 @@ class FormTests:
     def setUp(self):
         self.model_tester = self.model_tester_class(self.form)
         self.config_class = self.model_tester.config_class
-        self.all_model_classes = tuple(self.model_tester.models.values())
+        self.all_model_classes = tuple(dict.fromkeys(self.model_tester.models.values()))

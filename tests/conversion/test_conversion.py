@@ -72,13 +72,17 @@ def test_wrapped_checkpoints_are_unwrapped(wrap, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".renamed"])
-@pytest.mark.parametrize("kind", ["torch", "legacy torch", "safetensors", "npz", "msgpack"])
+@pytest.mark.parametrize("kind", ["torch", "legacy torch", "pickle", "safetensors", "npz", "msgpack"])
 def test_every_format_is_read_under_every_name(kind, suffix, tmp_path):
     path, tensors = tmp_path / f"checkpoint{suffix}", deit_checkpoint()
     if kind == "torch":
         torch.save(tensors, path)
     elif kind == "legacy torch":
         torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    elif kind == "pickle":
+        protocol = 2 if suffix == ".pth" else 5
+        arrays = {key: value.numpy() for key, value in tensors.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "third-party"}, protocol))
     elif kind == "safetensors":
         save_file(tensors, path)
     elif kind == "npz":

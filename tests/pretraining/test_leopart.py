@@ -59,7 +59,7 @@ def test_the_loss_is_least_where_crops_agree_about_places():
 
 def test_boxes_of_another_number_of_crops_are_refused():
     model = leopart()
-    with pytest.raises(ValueError, match=r"boxes of 6 crops, 2 of them global, of 3 images"):
+    with pytest.raises(ValueError, match=r"crop_boxes of 3 images with 6 crops, 2 of them global"):
         model(GLOBAL, LOCAL, OVERLAPS[0][:, :, :5], OVERLAPS[1])
     with pytest.raises(ValueError, match="global_boxes and crop_boxes"):
         model(GLOBAL, LOCAL)

@@ -9,6 +9,7 @@ from transformers import AutoModelForPreTraining, CLIPVisionConfig, CLIPVisionMo
 
 from hf_vits import MILANConfig, MILANForPreTraining
 from hf_vits.conversion import convert, load_checkpoint
+from hf_vits.layers.patch import square_grid
 from hf_vits.objectives import FeatureRegression
 from hf_vits.objectives.masks import semantic_order
 from hf_vits.pretraining.milan.target_milan import describe
@@ -243,6 +244,8 @@ BAD = [
     (lambda: milan()(IMAGES, importance=torch.ones(2, 16)), "importance must be"),
     (lambda: milan(None, masking="random")(IMAGES, images(3, 9, 512)), "target_features must be"),
     (lambda: milan(LEVIT), "no class token whose attention could guide the masks"),
+    (partial(square_grid, 0, (1, 3000)), "1x3000 pixels has no grid of 0 square patches"),
+    (partial(square_grid, 5, (32, 32)), "32x32 pixels has no grid of 5 square patches"),
     (lambda: milan({"model_type": "vit"}), "convert a ViT of transformers"),
     (lambda: milan(target="pixels", backbone_config=LEVIT), "a ViT or DeiT"),
     (lambda: milan(decoder_hidden_size=18), "multiple of 4"),

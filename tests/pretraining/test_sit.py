@@ -392,6 +392,8 @@ def test_a_pretrained_backbone_is_fine_tuned(generation, tmp_path):
         (lambda: sit(3)(CLEAN), r"corrupted_pixel_values \(4, 2, 3, 32, 32\) must come with every batch, got none"),
         (lambda: sit(3)(CLEAN, CLEAN), r"corruption_mask \(4, 2, 32, 32\) must come .* got none"),
         (lambda: sit(1)(CLEAN, CLEAN, rotation_labels=torch.zeros(8)), r"rotation_labels \(4, 2\) .* shape \(8,\)"),
+        (lambda: sit(1)(CLEAN, CLEAN, rotation_labels=torch.zeros(4, 2).bool()), "rotation_labels must be int64"),
+        (lambda: sit(3)(CLEAN, CLEAN, torch.zeros(4, 2, 32, 32)), "corruption_mask must be torch.bool"),
         (lambda: sit(3)(CLEAN[:, 0]), "must be views of images"),
         (lambda: sit(3)(CLEAN[:, [0, 1, 0]]), "compares two views of each image, got 3"),
         (lambda: sit(1, backbone_config={"model_type": "hf_vits_deit", **SIZES}), "2 prefix token"),
@@ -412,7 +414,7 @@ def test_a_pretrained_backbone_is_fine_tuned(generation, tmp_path):
     ],
 )
 def test_wrong_settings_say_so(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         make()
 
 

@@ -10,6 +10,7 @@ import torch
 import tests.models
 import tests.pretraining
 from hf_vits.auto import ROWS
+from hf_vits.models.c_tran.configuration_c_tran import INCEPTION_SIDE
 from tests.support.forms import BACKBONE, FRAMES, SAMPLES, WORDS, PretrainingForm, gather
 
 LARGEST_SIDE = 64  # of the images of a batch, where a configuration is for larger ones and any size works
@@ -100,7 +101,8 @@ def sides(config, part: float = 1.0) -> tuple[int, int]:
     """Return height and width of the images that a configuration is for, or `LARGEST_SIDE`."""
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    return tuple(max(1, int(part * min(side, LARGEST_SIDE))) for side in (height, width))
+    largest = INCEPTION_SIDE if getattr(config, "backbone", None) == "inception_v3" else LARGEST_SIDE
+    return tuple(max(1, int(part * min(side, largest))) for side in (height, width))
 
 
 def pretraining_batch(inputs: tuple[str, ...], config, size: int) -> dict[str, torch.Tensor]:
@@ -123,6 +125,8 @@ def pretraining_batch(inputs: tuple[str, ...], config, size: int) -> dict[str, t
             batch |= {"global_boxes": boxes, "crop_boxes": (boxes * part).transpose(1, 2)}
         elif name == "view_boxes":
             batch[name] = torch.tensor([[0.0, 0.0, 0.8, 0.8], [0.3, 0.2, 1.0, 1.0]]).repeat(size, 1, 1)
+        elif name == "priors":
+            batch[name] = torch.rand(size, 2, config.num_regions, rows, columns)
         elif name == "patch_masks":
             batch["bool_masked_pos"] = torch.rand(size, 2, rows * columns) < 0.3
         elif name == "corrupted_views":

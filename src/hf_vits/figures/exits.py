@@ -49,5 +49,5 @@ def draw_exits(
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12, y=0.12)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     save_figure(figure, path)

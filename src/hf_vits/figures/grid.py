@@ -34,7 +34,7 @@ class ImageGrid:
 
     def add(self, row: int, column: int, image: np.ndarray, **options) -> None:
         """Draw an image (height, width[, channels]) below its title; options are those of `Axes.imshow`."""
-        left, top = self._corner(row, column)
+        left, top = self.corner(row, column)
         height, width = image.shape[:2]
         scale = min(self.width / width, self.height / height)
         width, height = scale * width, scale * height
@@ -43,10 +43,10 @@ class ImageGrid:
 
     def add_title(self, row: int, column: int, title: str, **options) -> None:
         """Write above an image; options are those of `Axes.text`."""
-        left, top = self._corner(row, column)
+        left, top = self.corner(row, column)
         self.axes.text(left + self.width / 2, top - _GAP / 2, title, ha="center", va="bottom", **options)
 
-    def _corner(self, row: int, column: int) -> tuple[float, float]:
+    def corner(self, row: int, column: int) -> tuple[float, float]:
         """Return the left and the upper end of an image in inches."""
         return _GAP + column * (self.width + _GAP), self.bottoms[row] - self.height
 

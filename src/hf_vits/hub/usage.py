@@ -22,6 +22,8 @@ class Use(NamedTuple):
 
 
 LABEL = "model.config.id2label[logits.argmax(-1).item()]"
+FOUND_BOXES = "processor.post_process_object_detection(outputs, threshold=0.5)[0]"
+FOUND_MASKS = 'processor.post_process_instance_segmentation(outputs)[0]["segments_info"]'
 USES = {
     "AutoModelForImageClassification": Use("image-classification", "logits", ".logits", LABEL),
     "AutoModelForVideoClassification": Use("video-classification", "logits", ".logits", LABEL),
@@ -32,6 +34,8 @@ USES = {
     ),
     "AutoModelForSequenceClassification": Use("text-classification", "logits", ".logits", LABEL),
     "AutoModelForMaskedImageModeling": Use("image-feature-extraction", "images", ".reconstruction", "images.shape"),
+    "AutoModelForObjectDetection": Use("object-detection", "outputs", "", FOUND_BOXES),
+    "AutoModelForInstanceSegmentation": Use("image-segmentation", "outputs", "", FOUND_MASKS),
     "AutoBackbone": Use("image-feature-extraction", "maps", ".feature_maps", "[tuple(map.shape) for map in maps]"),
 }
 IMAGE_FEATURES = Use("image-feature-extraction", "features", ".pooler_output", "features.shape")

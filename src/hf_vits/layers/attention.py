@@ -74,6 +74,16 @@ def attend(module: Any, query, key, value, attention_mask=None, **kwargs) -> tup
     )
 
 
+def attention_scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Return the scaled scores before the softmax, (batch, heads, queries, keys), from states of `SplitHeads`."""
+    return torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-2, -1))
+
+
+def attention_values(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return the results of the heads before they are joined, (batch, heads, queries, head_dim)."""
+    return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
 def padding_bias(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Return a boolean mask as an additive bias (batch, 1, queries or 1, keys) on attention scores.
 

@@ -51,8 +51,17 @@ def patch_grid(height: int, width: int, patch_size: Sequence[int]) -> tuple[int,
 
 
 def square_grid(num_patches: int, size: Sequence[int]) -> tuple[int, int]:
-    """Return (rows, columns) of `num_patches` square patches that fill an image of `size` (height, width)."""
+    """Return (rows, columns) of `num_patches` square patches that fill an image of `size` (height, width).
+
+    Raises:
+        ValueError: no rows and columns of squares fill the image with so many.
+    """
     rows = round((num_patches * size[0] / size[1]) ** 0.5)
+    if rows == 0 or num_patches % rows:
+        raise ValueError(
+            f"an image of {size[0]}x{size[1]} pixels has no grid of {num_patches} square patches: resize or pad it to "
+            "a multiple of the patch size"
+        )
     return rows, num_patches // rows
 
 

@@ -46,7 +46,9 @@ def soft_patches(
     down, right = -(-patch_size[0] // cell[0]), -(-patch_size[1] // cell[1])  # cells per patch
     high, wide = rows + down - 1, columns + right - 1
     below, after = high * cell[0] - before[0] - height, wide * cell[1] - before[1] - width
-    padded = nn.functional.pad(images, (before[1], after, before[0], below))
+    # What lies outside is padded before anything is cut away: a small image may end before the first cell's patch.
+    padded = nn.functional.pad(images, [max(0, pixels) for pixels in (before[1], after, before[0], below)])
+    padded = padded[..., max(0, -before[0]) :, max(0, -before[1]) :][..., : high * cell[0], : wide * cell[1]]
     cells = padded.unflatten(3, (wide, cell[1])).unflatten(2, (high, cell[0])).permute(0, 2, 4, 1, 3, 5)
     parts = cells.flatten(3).flatten(1, 2)
     shifted = nn.functional.pad(weights, (right - 1, right - 1, down - 1, down - 1))

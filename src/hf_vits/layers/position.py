@@ -13,13 +13,15 @@ from .frozen import FrozenParameters
 
 # How the originals resize a table to another grid: google-research/vision_transformer and big_vision by
 # scipy.ndimage.zoom(order=1), which is bilinear with aligned corners; facebookresearch/deit bicubic;
-# SHI-Labs/Compact-Transformers bilinear without aligned corners. For one axis "bilinear" means linear, for three axes
-# trilinear.
+# SHI-Labs/Compact-Transformers bilinear without aligned corners. Muzammal-Naseer/Intriguing-Properties-of-Vision-
+# Transformers scales bicubically by a factor, whose product with the old side may round down to one position too few
+# (14 * (61 / 14)): the missing row or column is zero. For one axis "bilinear" means linear, for three axes trilinear.
 INTERPOLATIONS = {
     "bilinear_aligned": {"mode": "bilinear", "align_corners": True},
     "bilinear": {"mode": "bilinear", "align_corners": False},
     "bicubic": {"mode": "bicubic", "align_corners": False},
     "bicubic_offset": {"mode": "bicubic", "align_corners": False},
+    "bicubic_scale": {"mode": "bicubic", "align_corners": False},
     "polyharmonic_spline": {},  # google-research/vatt, for one axis; see `spline_matrix`
 }
 # facebookresearch/dino and methods built on it scale the grid as if each side were this many tokens longer.
@@ -52,9 +54,14 @@ def interpolate_positions(
         options = options | {"mode": ("linear", "bilinear", "trilinear")[len(new_grid) - 1]}
     if interpolation == "bicubic_offset":
         size = {"scale_factor": [(new + OFFSET) / old for new, old in zip(new_grid, old_grid, strict=True)]}
+    elif interpolation == "bicubic_scale":
+        size = {"scale_factor": [new / old for new, old in zip(new_grid, old_grid, strict=True)]}
     else:
         size = {"size": new_grid}
     grid = nn.functional.interpolate(grid, **size, **options)
+    if interpolation == "bicubic_scale" and tuple(grid.shape[2:]) != tuple(new_grid):
+        missing = [new - side for new, side in zip(new_grid, grid.shape[2:], strict=True)]
+        grid = nn.functional.pad(grid, (0, missing[1], 0, missing[0]))
     return torch.cat([prefix, grid.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
 

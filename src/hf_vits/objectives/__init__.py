@@ -7,6 +7,14 @@ from hf_vits.objectives.classification import (
     FrequencyBalancedCrossEntropy,
     SigmoidCrossEntropy,
 )
+from hf_vits.objectives.continual import (
+    ContinualCrossEntropy,
+    ElasticWeightConsolidation,
+    JensenShannonRegularization,
+    LwfDistillation,
+    MapRegularization,
+    PathIntegral,
+)
 from hf_vits.objectives.contrastive import MomentumContrastLoss, NTXentLoss
 from hf_vits.objectives.dino import DINOLoss
 from hf_vits.objectives.distillation import DistillationLoss
@@ -26,21 +34,27 @@ __all__ = [
     "AsymmetricLoss",
     "BinaryCrossEntropy",
     "CoSubLoss",
+    "ContinualCrossEntropy",
     "CorrespondenceLoss",
     "CrossEntropy",
     "DINOLoss",
     "DistillationLoss",
+    "ElasticWeightConsolidation",
     "EsViTLoss",
     "FeatureRegression",
     "FrequencyBalancedCrossEntropy",
     "IBOTLoss",
+    "JensenShannonRegularization",
     "LeopartLoss",
+    "LwfDistillation",
+    "MapRegularization",
     "MaskedLabelLoss",
     "MaskedPatchRegression",
     "MomentumContrastLoss",
     "MomentumSiTLoss",
     "MultiHeadCrossEntropy",
     "NTXentLoss",
+    "PathIntegral",
     "PriorAttentionLoss",
     "SiTLoss",
     "SigmoidCrossEntropy",

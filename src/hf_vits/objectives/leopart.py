@@ -167,8 +167,9 @@ class LeopartLoss(nn.Module):
         expected = [(batch, num_global, num_crops, 4), (batch, num_crops, num_global, 4)]
         if [tuple(global_boxes.shape), tuple(crop_boxes.shape)] != expected:
             raise ValueError(
-                f"boxes of {num_crops} crops, {num_global} of them global, of {batch} images must be "
-                f"{expected[0]} and {expected[1]}, got {tuple(global_boxes.shape)} and {tuple(crop_boxes.shape)}"
+                f"global_boxes and crop_boxes of {batch} images with {num_crops} crops, {num_global} of them global, "
+                f"must be {expected[0]} and {expected[1]}, got {tuple(global_boxes.shape)} and "
+                f"{tuple(crop_boxes.shape)}"
             )
         total = student[0].new_zeros((), dtype=torch.float32)
         for target in range(num_global):

@@ -148,11 +148,25 @@ def test_parts_of_nts_net_are_trained_like_the_image():
     torch.manual_seed(0)
     built = NtsNetForImageClassification(NtsNetConfig(**PARTS, num_labels=3)).eval()
     outputs = built(images(2, 64), labels=LABELS_OF_TWO)
-    losses = [F.cross_entropy(*with_labels(logits, LABELS_OF_TWO)) for logits in outputs.auxiliary_logits]
+    losses = [F.cross_entropy(*with_labels(logits, LABELS_OF_TWO)) for logits, _ in built.further_logits(outputs)]
     expected = F.cross_entropy(outputs.logits, LABELS_OF_TWO) + sum(losses) + outputs.auxiliary_loss.mean()
     torch.testing.assert_close(outputs.loss, expected)
     parts = built(images(2, 64), labels=LABELS_OF_TWO, num_items_in_batch=4).loss
     torch.testing.assert_close(parts, expected / 2)
+
+
+@pytest.mark.parametrize("size", [(1, 300), (9, 70)])
+def test_nts_net_takes_images_smaller_than_a_cell(size):
+    """Below the image is padding, as where the image is padded first; features of the whole image differ."""
+    built = NtsNetForImageClassification(NtsNetConfig(**PARTS, num_labels=3)).eval()
+    small = torch.rand(2, 3, *size)
+    assert built(small).logits.isfinite().all()
+    weights = torch.zeros(2, 1, 1, 3)
+    weights[..., 1] = 1.0
+    padded = F.pad(small, (0, 96 - min(size[1], 96), 0, 32 - size[0]))[..., :96]
+    expected = padded[:, None, :, 10:22, 39:57]
+    patches = soft_patches(small[..., :96], weights, (12, 18), (32, 32), (-10, -7))
+    torch.testing.assert_close(patches, expected)
 
 
 @pytest.mark.parametrize("communication", ["none", "squeeze_excite_x", "transformer"])

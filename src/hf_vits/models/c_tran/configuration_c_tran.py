@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from ...configuration import VitsConfig
+from ...configuration import VitsConfig, nested_config
 
 # What is given may be a dict; from construction on it is a configuration, with the fields of whatever backbone.
 if TYPE_CHECKING:
@@ -74,13 +74,10 @@ class CTranConfig(VitsConfig):
     auxiliary_loss_weight: float | int = 0.0
 
     def __post_init__(self, **kwargs):
-        if isinstance(self.backbone_config, dict):
-            if "model_type" not in self.backbone_config:
-                raise ValueError(
-                    "backbone_config must name its model_type, such as 'hf_vits_deit', got only "
-                    f"{', '.join(sorted(self.backbone_config)) or 'an empty dict'}"
-                )
-            self.backbone_config = AutoConfig.for_model(**self.backbone_config)
+        if self.backbone_config is not None:
+            self.backbone_config = nested_config(
+                "backbone_config", self.backbone_config, {"model_type": "hf_vits_deit"}
+            )
         if self.problem_type is None:
             self.problem_type = "multi_label_classification"
         super().__post_init__(**kwargs)
@@ -118,8 +115,8 @@ class CTranConfig(VitsConfig):
             raise ValueError(f"auxiliary_loss_weight must not be negative, got {self.auxiliary_loss_weight}")
         if self.feature_size not in (None, self.hidden_size) and not self.feature_projection:
             raise ValueError(
-                f"hidden_size must be the {self.feature_size} channels of the feature map, or feature_projection "
-                f"True, got hidden_size={self.hidden_size}"
+                f"hidden_size must be the {self.feature_size} channels of the feature map (as embedding_size, depths "
+                f"or backbone_config make it), or feature_projection True, got hidden_size={self.hidden_size}"
             )
         if self.backbone == "resnet" and not self.depths:
             raise ValueError("depths needs a number of blocks for at least one stage, got none")

@@ -373,6 +373,11 @@ class CTranForImageClassification(CTranPreTrainedModel):
             loss=loss, logits=logits, auxiliary_logits=outputs.auxiliary_logits, **recorded_states(outputs)
         )
 
+    def further_logits(self, outputs: CTranClassifierOutput) -> list[tuple[torch.Tensor, float]]:
+        """Return the logits that are trained beside `logits`, each with the weight of its loss."""
+        weight, logits = self.config.auxiliary_loss_weight, outputs.auxiliary_logits
+        return [] if logits is None or not weight else [(logits, weight)]
+
     def as_states(self, labels: torch.Tensor) -> torch.Tensor:
         """Return labels as floats (batch, num_labels); TypeError or ValueError for other shapes."""
         num_labels = self.config.num_labels

@@ -4,7 +4,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration import LocalityConfig
+from ...configuration import LocalityConfig, pair
 from ..vit.configuration_vit import ViTConfig
 
 
@@ -16,6 +16,8 @@ class DeiTConfig(LocalityConfig, ViTConfig):
         distilled: whether a distillation token follows the class token.
         distillation_head: whether the distillation token has a separate classifier, averaged with the first.
         num_parallel_branches: number of parallel attentions and MLPs in each layer (arXiv 2203.09795).
+        ignore_border: whether pixels beyond the last whole patch are ignored (arXiv 2105.10497: 224 pixels give
+            10 x 10 patches of 22); otherwise such sizes are refused.
         stem: "patch" for plain patches, "hierarchical_mlp" for the hMLP stem of arXiv 2203.09795.
         initializer_range: standard deviation of the truncated normal of linear layers, tokens and positions.
         feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, see
@@ -27,10 +29,13 @@ class DeiTConfig(LocalityConfig, ViTConfig):
     size_fields = (*ViTConfig.size_fields, "num_parallel_branches", "squeeze_size")
 
     hidden_act: str = "gelu"
-    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset"] = "bicubic"
+    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset", "bicubic_scale"] = (
+        "bicubic"
+    )
     distilled: bool = False
     distillation_head: bool = True
     num_parallel_branches: int = 1
+    ignore_border: bool = False
     stem: Literal["patch", "hierarchical_mlp"] = "patch"
     initializer_range: float = 0.02
     squeeze_size: int = 4
@@ -39,8 +44,19 @@ class DeiTConfig(LocalityConfig, ViTConfig):
     def num_prefix_tokens(self) -> int:
         return int(self.use_class_token) + int(self.distilled)
 
+    def check_patches(self, field: str = "patch_size", cell: int = 1) -> None:
+        if not self.ignore_border:
+            super().check_patches(field, cell)
+        elif any(side < patch for side, patch in zip(pair(self.image_size), pair(self.patch_size), strict=True)):
+            raise ValueError(
+                f"image_size must be at least patch_size, got image_size={self.image_size} and "
+                f"patch_size={self.patch_size}"
+            )
+
     def check(self) -> None:
         super().check()
+        if self.ignore_border and self.stem != "patch":
+            raise ValueError(f'ignore_border=True is for plain patches: stem must be "patch", got "{self.stem}"')
         if self.distilled and self.pooling != "token":
             raise ValueError(
                 f'distilled=True reads class and distillation token: pooling must be "token", got "{self.pooling}"'

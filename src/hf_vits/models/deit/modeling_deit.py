@@ -8,12 +8,23 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
+from ...configuration import pair
 from ...layers.locality import LocalityTransformerLayer
+from ...layers.patch import PatchEmbedding, patch_grid
 from ...layers.stems import HierarchicalMLPStem
 from ...layers.transformer import ParallelTransformerLayer, TransformerLayer
 from ...modeling import DistilledImageClassification, EncoderOutput, IsotropicBackbone, VitsPreTrainedModel
 from ..vit.modeling_vit import PrefixClassification, ViTEmbeddings, ViTModel
 from .configuration_deit import DeiTConfig
+
+
+class WholePatchEmbedding(PatchEmbedding):
+    """Patch embedding that ignores the pixels beyond the last whole patch, at the bottom and on the right."""
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) in tokens for a size in pixels; ValueError where not even one patch fits."""
+        rows, columns = self.patch_size
+        return patch_grid(height - height % rows, width - width % columns, self.patch_size)
 
 
 class DeiTEmbeddings(ViTEmbeddings):
@@ -22,6 +33,8 @@ class DeiTEmbeddings(ViTEmbeddings):
     def make_patch_embedding(self, config: DeiTConfig) -> nn.Module:
         if config.stem == "hierarchical_mlp":
             return HierarchicalMLPStem(config.num_channels, config.hidden_size)
+        if config.ignore_border:
+            return WholePatchEmbedding(config.num_channels, config.hidden_size, pair(config.patch_size))
         return super().make_patch_embedding(config)
 
 

@@ -169,7 +169,7 @@ class PatchSelectionConfig(VitsConfig):
         normalization_steps(self.score_normalization)
         self.grid(*pair(self.image_size))
         if self.aggregation_method == "transformer":
-            self.check_heads()
+            self.check_heads("aggregation_size")
         if not self.has_scorer and self.inference_selection_method not in (None, "random"):
             raise ValueError(
                 'selection_method="random" has no scorer: inference_selection_method must be None or "random", got '

@@ -64,11 +64,6 @@ class NtsNetClassifierOutput(ClassifierOutput):
     entropy: torch.Tensor | None = None
     auxiliary_loss: torch.Tensor | None = None
 
-    @property
-    def auxiliary_logits(self) -> tuple[torch.Tensor, ...]:
-        """Return the logits that are trained like `logits`."""
-        return self.image_logits, self.part_logits  # pyright: ignore[reportReturnType]
-
 
 class NtsNetPreTrainedModel(PatchSelectionPreTrainedModel):
     """Base class of NTS-Net's models."""
@@ -260,6 +255,11 @@ class NtsNetForImageClassification(ForImageClassification, NtsNetPreTrainedModel
             part_logits=part_logits,
             **{name: outputs.get(name) for name in names},
         )
+
+    @staticmethod
+    def further_logits(outputs: NtsNetClassifierOutput) -> list[tuple[torch.Tensor, float]]:
+        """Return the logits that are trained beside `logits`, each with the weight of its loss."""
+        return [(logits, 1.0) for logits in (outputs.image_logits, outputs.part_logits) if logits is not None]
 
 
 __all__ = ["NtsNetForImageClassification", "NtsNetModel", "NtsNetPreTrainedModel"]

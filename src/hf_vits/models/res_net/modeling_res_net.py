@@ -4,6 +4,7 @@ He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385; tor
 weights it takes; Alxead/SFC (models/resnet.py), whose initialisation it has.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -43,10 +44,18 @@ class ResNetEmbeddings(nn.Module):
             padding_mode=config.padding_mode,
         )
         self.pooling = nn.MaxPool2d(3, stride=2, padding=1)
+        # A map of one row has none to mirror.
+        self.smallest_side = 1 if config.padding_mode == "zeros" else 4 * math.prod(config.strides) + 1
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Map (batch, num_channels, height, width) to (batch, stem_hidden_size, height / 4, width / 4), rounded up."""
         check_pixel_values(pixel_values, self.num_channels)
+        height, width = pixel_values.shape[-2:]
+        if min(height, width) < self.smallest_side:
+            raise ValueError(
+                f"an image of {height}x{width} pixels is too small: padding_mode='reflect' mirrors a row within the "
+                f"last map, which needs height and width of at least {self.smallest_side}"
+            )
         first: Any = self.convolution[0]
         return self.pooling(self.convolution(pixel_values.to(first.weight.dtype)))
 

@@ -19,7 +19,7 @@ class ViTConfig(VitsBackboneConfig):
         position_embedding_prefix: whether the table has rows for the prefix tokens (vision_transformer, DeiT) or only
             for the patches (big_vision, DeiT III).
         position_interpolation: how the table is resized: "bilinear_aligned" as in both Google originals,
-            "bicubic" as in DeiT, "bicubic_offset" as in DINO, or "bilinear".
+            "bicubic" as in DeiT, "bicubic_offset" as in DINO, "bicubic_scale" (arXiv 2105.10497), or "bilinear".
         use_class_token: whether there is a class token before the patches.
         use_mask_token: whether there is a mask token, which replaces masked patches.
         pooling: input of the classifier: the class "token", the "first" token of whatever kind, the "mean" of the
@@ -60,7 +60,9 @@ class ViTConfig(VitsBackboneConfig):
     attention_probs_dropout_prob: float | int = 0.0
     position_embedding_type: Literal["learned", "sincos2d", "none"] = "learned"
     position_embedding_prefix: bool = True
-    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset"] = "bilinear_aligned"
+    position_interpolation: Literal["bilinear_aligned", "bilinear", "bicubic", "bicubic_offset", "bicubic_scale"] = (
+        "bilinear_aligned"
+    )
     use_class_token: bool = True
     use_mask_token: bool = False
     pooling: Literal["token", "first", "mean", "map", "none"] = "token"

@@ -24,9 +24,11 @@ VIT_SMALL = {
 }
 
 
-def as_backbone_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
-    """Return a backbone's configuration from a dict of fields or a configuration; None for DINO's ViT-S/16."""
-    return nested_config("backbone_config", config, {"model_type": DeiTConfig.model_type, **VIT_SMALL})
+def as_backbone_config(
+    config: dict[str, Any] | PreTrainedConfig | None, name: str = "backbone_config"
+) -> PreTrainedConfig:
+    """Return the configuration in field `name` from a dict of fields or a configuration; None for DINO's ViT-S/16."""
+    return nested_config(name, config, {"model_type": DeiTConfig.model_type, **VIT_SMALL})
 
 
 @strict

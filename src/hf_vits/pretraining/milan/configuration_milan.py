@@ -74,7 +74,7 @@ class MILANConfig(VitsConfig):
             ViTConfig(**VIT_BASE) if self.backbone_config is None else as_backbone_config(self.backbone_config)
         )
         if self.target_config is not None:
-            self.target_config = as_backbone_config(self.target_config)
+            self.target_config = as_backbone_config(self.target_config, "target_config")
             self.target_size = feature_size(self.target_config, self.project_target)
         super().__post_init__(**kwargs)
 

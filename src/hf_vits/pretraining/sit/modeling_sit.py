@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from ...layers.arguments import check_ids
 from ...modeling import init_as_torch
 from ...models.vit.modeling_vit import ViTModel
 from ...objectives.sit import MomentumSiTLoss, SiTLoss
@@ -172,7 +173,7 @@ class SiTForPreTraining(SelfDistillationModel):
         corruption_mask: torch.Tensor | None,
         rotation_labels: torch.Tensor | None,
     ) -> None:
-        """Raise ValueError unless there are two views of each image and all arguments that the tasks need."""
+        """Raise ValueError or TypeError unless there are two views of each image and all that the tasks need."""
         batch, num_views, _, *size = pixel_values.shape
         if num_views != 2:
             raise ValueError(f"SiT compares two views of each image, got {num_views} in pixel_values")
@@ -188,6 +189,10 @@ class SiTForPreTraining(SelfDistillationModel):
                     f"{name} {tuple(shape)} must come with every batch, got {got}; "
                     "hf_vits.pretraining.sit.batches_sit.SiTBatches makes it from clean views"
                 )
+        if "rotation_labels" in given:
+            check_ids("rotation_labels", rotation_labels)
+        if "corruption_mask" in given and corruption_mask.dtype != torch.bool:
+            raise TypeError(f"corruption_mask must be torch.bool, True where corrupted, got {corruption_mask.dtype}")
 
     def reconstruct(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Reconstruct images (batch, num_channels, height, width), corrupted or not; pixels are normalised."""

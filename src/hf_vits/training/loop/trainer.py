@@ -265,7 +265,8 @@ class ClassificationTrainer(RecipeTrainer):
 
     A batch is the model's keyword arguments and `labels`: (batch,) classes or (batch, classes) distributions. The
     objective takes (logits, labels), with a teacher (logits, distillation logits, labels, teacher logits), with known
-    labels (logits, labels, known labels). The loss of a model with early exits is the sum of the losses of its exits.
+    labels (logits, labels, known labels). The loss of a model with early exits is the sum of the losses of its exits;
+    the objective of what `further_logits` of a model returns is added with its weight.
     """
 
     @staticmethod
@@ -303,8 +304,10 @@ class ClassificationTrainer(RecipeTrainer):
             self.keep_for_log(logged)
             if len(parts) > 1:
                 self.keep_for_log({f"exit{number}_loss": part.detach()})
-        for logits in getattr(outputs, "auxiliary_logits", ()):
-            loss = loss + self.objective(*with_labels(logits, labels))[0]
+        if hasattr(whole := self.accelerator.unwrap_model(model), "further_logits"):
+            known = [features["known_labels"]] if "known_labels" in features else []
+            for logits, weight in whole.further_logits(outputs):
+                loss = loss + weight * self.objective(*with_labels(logits, labels), *known)[0]
         if outputs.get("auxiliary_loss") is not None:
             loss = loss + outputs.auxiliary_loss.mean()
         return (loss, outputs) if return_outputs else loss
