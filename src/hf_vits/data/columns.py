@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow
+from datasets.exceptions import DatasetGenerationError
 
 from hf_vits.recipe import DataRecipe
 
@@ -50,7 +51,7 @@ def _available(recipe: DataRecipe, path: Path) -> Any:
                 raise ValueError(f"data.path {path}: a file of a dataset ends in {', '.join(_FORMATS)}")
             return datasets.load_dataset(_FORMATS[path.suffix.lower()], data_files={"train": str(path)})
         return datasets.load_dataset(recipe.path, recipe.config)
-    except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowInvalid) as error:
+    except (DatasetGenerationError, pyarrow.ArrowInvalid) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

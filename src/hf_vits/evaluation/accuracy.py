@@ -65,7 +65,7 @@ def accuracy_metrics(prediction: EvalPrediction, heads: Mapping[str, int] = _ONE
     ranks = (1, _RANKS) if heads or rankings.shape[1] == _RANKS else (1,)
     scores: Any = metric.compute(predictions=rankings, references=labels, k=ranks)
     if not heads:
-        rows = scores_of_classes(confusion(rankings, labels, int(max(rankings.max(), labels.max())) + 1))
+        rows = scores_of_classes(confusion(rankings, labels, int(max(rankings.max(), np.max(labels))) + 1))
         present = [row for row in rows if row["inputs"]]
         scores |= {
             name: float(np.mean([row[key] for row in present]))

@@ -141,7 +141,7 @@ class RisingRate(TrainerCallback):
         for group in optimizer.param_groups:
             group["lr"] = rate * group["initial_lr"] / self.peak
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args, state, control, logs, **kwargs):
         if "loss" not in logs:
             return
         self.losses.append(logs["loss"])
