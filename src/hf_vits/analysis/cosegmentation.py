@@ -411,6 +411,8 @@ def cosegment_parts(
             for found, each in zip(assign(parts, background, described), described, strict=True)
         ]
         common = common_parts(maps, originals, len(parts))
+        if not len(common):
+            raise ValueError("no part occurs in every image: use two stages, or more crops")
         background = np.concatenate([background, np.delete(parts, common, axis=0)])
         parts = divide([np.isin(found, common).ravel() for found in maps], second_elbow, num_parts)
     segmented = assign(parts, background, described[:originals])

@@ -258,14 +258,12 @@ def log_bins(values: Tensor, grid: tuple[int, int], levels: int = 2) -> Tensor:
     for level in range(levels):
         step = 3**level
         pooled = nn.functional.avg_pool2d(maps, step, stride=1, padding=step // 2, count_include_pad=False)
-        pooled = pooled.permute(0, 2, 3, 1).contiguous()
-        ys, xs = (torch.arange(side, device=values.device) for side in grid)
-        for down in (-step, 0, step):
-            for right in (-step, 0, step):
-                if level and down == right == 0:
+        padded = nn.functional.pad(pooled, [step] * 4, mode="replicate").permute(0, 2, 3, 1).contiguous()
+        for y in (0, step, 2 * step):
+            for x in (0, step, 2 * step):
+                if level and y == x == step:
                     continue
-                y, x = (ys + down).clamp(0, rows - 1), (xs + right).clamp(0, columns - 1)
-                binned[:, :, :, part] = pooled[:, y[:, None], x]
+                binned[:, :, :, part] = padded[:, y : y + rows, x : x + columns]
                 part += 1
     return binned.flatten(3).flatten(1, 2)
 
