@@ -142,7 +142,7 @@ class RisingRate(TrainerCallback):
             group["lr"] = rate * group["initial_lr"] / self.peak
 
     def on_log(self, args, state, control, logs, **kwargs):
-        if "loss" not in logs:
+        if logs is None or "loss" not in logs:
             return
         self.losses.append(logs["loss"])
         losses = smoothed(self.losses)
