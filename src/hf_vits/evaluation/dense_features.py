@@ -13,11 +13,10 @@ from transformers import PreTrainedModel
 from hf_vits.data.images import image_mode
 from hf_vits.data.images.masked import MaskedImages
 from hf_vits.layers.foreground import foreground_mask
-from hf_vits.layers.patch import square_grid
 from hf_vits.pretraining.class_attention import LastAttention, class_attention_layer
 from hf_vits.processing.opening import to_mode
 
-from .features import evaluating
+from .features import evaluating, token_map
 
 FRACTION = 0.65  # of the attention that is foreground, when clusters are judged by it (0.6 while Leopart trains)
 
@@ -89,12 +88,10 @@ def extract_dense(
                     tokens = model(pixel_values).last_hidden_state
             else:
                 tokens = model(pixel_values).last_hidden_state
-            tokens = tokens[:, model.config.num_prefix_tokens :].float()
-            grid = square_grid(tokens.shape[1], pixel_values.shape[-2:])
-            maps.append(tokens.mT.unflatten(2, grid))
+            maps.append(token_map(tokens.float(), model.config, pixel_values.shape[-2:]))
             masks.append(batch["mask"].to(model.device))
             if has_class_token:
-                regions.append(foreground_mask(last.of_class_token().unflatten(1, grid), fraction))
+                regions.append(foreground_mask(last.of_class_token().unflatten(1, maps[-1].shape[2:]), fraction))
     if not maps:
         raise ValueError("expected at least one batch of images, got none")
     return DenseFeatures(torch.cat(maps), torch.cat(masks), torch.cat(regions) if regions else None)

@@ -1,7 +1,7 @@
 """Features of images from a frozen encoder."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from transformers import (
 from hf_vits import conversion
 from hf_vits.hub.pull import pull
 from hf_vits.hub.weights import check_complete
+from hf_vits.layers.convolution import to_map
+from hf_vits.layers.patch import square_grid
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import layer_features
 
 
@@ -108,3 +110,15 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+def token_map(tokens: Tensor, config, size: Sequence[int]) -> Tensor:
+    """Return patch tokens as a feature map (batch, channels, rows, columns), without the prefix tokens.
+
+    Args:
+        tokens: (batch, prefix and patch tokens, channels).
+        config: the encoder's, with num_prefix_tokens.
+        size: (height, width) of the images in pixels.
+    """
+    tokens = tokens[:, config.num_prefix_tokens :]
+    return to_map(tokens, square_grid(tokens.shape[1], size))

@@ -18,9 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ..layers.convolution import to_map
-from ..layers.patch import square_grid
-from .features import evaluating
+from .features import evaluating, token_map
 from .propagation import LabelPropagation, fuse_features
 
 BACKGROUND, IGNORED = 0, 255  # values of masks; ignored pixels count for nothing
@@ -83,8 +81,7 @@ def feature_map(outputs, config, size: Sequence[int], stage: int | None = None) 
     if states[-1].ndim == 4:
         return states[last if stage is None else stage]
     tokens = outputs.last_hidden_state if stage is None else states[stage]
-    tokens = tokens[:, config.num_prefix_tokens :]
-    return to_map(tokens, square_grid(tokens.shape[1], size))
+    return token_map(tokens, config, size)
 
 
 def segment_video(
