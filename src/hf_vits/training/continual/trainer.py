@@ -255,9 +255,7 @@ class ContinualTrainer(ClassificationTrainer):
         self.model.train()
         for indices in groups:
             keys = [SampleKey(int(index), int(index), None, int(index), 0) for index in indices]
-            batch = self._prepare_inputs(
-                (self.data_collator or default_collate)([dataset[key] for key in keys])
-            )
+            batch = self._prepare_inputs((self.data_collator or default_collate)([dataset[key] for key in keys]))
             logits = self.model(**features_of(batch)).logits
             end = sum(self.split.sizes[: task + 1])
             logits = logits[:, self.order][:, :end]
