@@ -257,7 +257,9 @@ def log_bins(values: Tensor, grid: tuple[int, int], levels: int = 2) -> Tensor:
     part = 0
     for level in range(levels):
         step = 3**level
-        pooled = nn.functional.avg_pool2d(maps, step, stride=1, padding=step // 2, count_include_pad=False)
+        pooled = maps  # level 0 is the descriptors themselves
+        if level:
+            pooled = nn.functional.avg_pool2d(maps, step, stride=1, padding=step // 2, count_include_pad=False)
         padded = nn.functional.pad(pooled, [step] * 4, mode="replicate").permute(0, 2, 3, 1).contiguous()
         for y in (0, step, 2 * step):
             for x in (0, step, 2 * step):
