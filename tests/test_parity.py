@@ -42,7 +42,7 @@ NOT_USED: dict[tuple[str, str], str] = {
     ("detection", "yaml|config"): "the original's file; sizes of its backbone are read from the checkpoint",
 }
 # Cases of no conversion of their own, which tests/parity runs through others.
-COMBINED = ("detection",)
+COMBINED = ("continual", "detection")
 
 
 def pytest_generate_tests(metafunc):

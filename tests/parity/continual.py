@@ -64,7 +64,7 @@ def network(case: Case, checkpoint: dict | None = None):
             "num_heads": "num_attention_heads",
             "layer_norm_eps": "layer_norm_eps",
         }
-        model = convert("continual", "OVit_tiny_16_augreg_224", checkpoint, **config.renamed(names))
+        model = convert("early_conv_vit", "OVit_tiny_16_augreg_224", checkpoint, **config.renamed(names))
         config.check(
             image_size=model.config.image_size,
             patch=model.config.patch_size,
@@ -78,7 +78,7 @@ def network(case: Case, checkpoint: dict | None = None):
     fields = config.renamed(names)
     if "pooling" in fields:
         fields["pooling"] = {"cls": "token", "mean": "mean"}[fields["pooling"]]
-    model = convert("continual", "Early_conv_vit", checkpoint, **fields)
+    model = convert("early_conv_vit", "Early_conv_vit", checkpoint, **fields)
     ours = model.config
     config.check(
         dim=ours.hidden_size,
