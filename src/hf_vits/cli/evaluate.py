@@ -6,6 +6,7 @@ Methods (--method):
   exits          early exits (DVT): accuracy and multiply-adds of each exit, and of thresholds for 59 budgets, found on
                  the validation images, or on the training images if there are no others
   knn            k nearest neighbours among the features of training images, as in DINO
+  prototypes     the nearest class mean among frozen features, which learns new classes without training (2205.01586)
   linear         a linear classifier on frozen features, as in DINO or, with --probe mae, as in MAE
   low-shot       a logistic regression on frozen features, trained on few images, as in DINO and iBOT
   clusters       k-means of patch tokens, whose clusters are matched with the classes of masks: mean IoU, as in Leopart
@@ -15,7 +16,7 @@ Methods (--method):
   propagate      labels of the first frame of videos, propagated by the similarity of features: masks of objects
                  (J&F as DAVIS computes it), parts (mIoU, as VIP) or keypoints (PCK, as JHMDB), as in CRW and SFC
 
-knn, linear and low-shot measure the encoder of any image model, for example one that was pretrained without labels.
+knn, prototypes, linear and low-shot measure the encoder of any image model, for example one that was pretrained without labels.
 They compute the features of each image once, with the preprocessing of evaluation; a recipe with `model.probe` trains
 a linear classifier on random crops, as the originals do.
 
@@ -40,6 +41,7 @@ DATA is one of
   hf-vits evaluate runs/fashion_mnist_dvt recipes/fashion_mnist_dvt.yaml --method exits --figure exits.png
   hf-vits evaluate runs/fashion_mnist_dvt recipes/fashion_mnist_dvt.yaml --method exits --budget 0.005 --save
   hf-vits evaluate user/ibot-flowers photos --method knn --neighbours 5 20
+  hf-vits evaluate user/dino-vit-small photos --method prototypes
   hf-vits evaluate user/mae-vit-base photos --method linear --probe mae
   hf-vits evaluate user/dino-vit-base photos --method linear --layers 1 --patch-mean
   hf-vits evaluate user/dino-vit-small photos --method low-shot --shots 1 5 10%

@@ -14,6 +14,7 @@ METHODS = {
     "knn": "neighbours",
     "linear": "linear_probe",
     "low-shot": "low_shot",
+    "prototypes": "prototypes",
     "propagate": "propagation",
 }
 # Methods that measure on images with masks.

@@ -251,11 +251,9 @@ class ContinualTrainer(ClassificationTrainer):
         groups = np.split(members, range(size, len(members), size))
         generator = torch.Generator().manual_seed(seed_at(self.recipe.train.seed, RandomStream.AUGMENTATION, task))
         fisher: dict[str, Tensor] = {}
-        dataset: Any = self.train_dataset
         self.model.train()
         for indices in groups:
-            keys = [SampleKey(int(index), int(index), None, int(index), 0) for index in indices]
-            batch = self._prepare_inputs((self.data_collator or default_collate)([dataset[key] for key in keys]))
+            batch = self.training_batch(indices)
             logits = self.model(**features_of(batch)).logits
             end = sum(self.split.sizes[: task + 1])
             logits = logits[:, self.order][:, :end]
@@ -287,17 +285,20 @@ class ContinualTrainer(ClassificationTrainer):
             ]
         return herding([self.features(images) for images in members], members, self.stream.memory)
 
+    def training_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """Return a batch of training images, each always augmented in the same way."""
+        samples: Any = self.train_dataset
+        keys = [SampleKey(int(index), int(index), None, int(index), 0) for index in indices]
+        return self._prepare_inputs((self.data_collator or default_collate)([samples[key] for key in keys]))
+
     @torch.no_grad()
     def features(self, indices: np.ndarray) -> np.ndarray:
-        """Return the pooled features (images, channels) of training images, without random augmentation of order."""
+        """Return the pooled features (images, channels) of training images."""
         found = [np.zeros((0, 1))] if not len(indices) else []
-        dataset: Any = self.train_dataset
         encoder: Any = self.model.base_model
         with evaluating(self.model):
             for part in np.split(indices, range(128, len(indices), 128)):
-                keys = [SampleKey(int(index), int(index), None, int(index), 0) for index in part]
-                batch = (self.data_collator or default_collate)([dataset[key] for key in keys])
-                batch = self._prepare_inputs(batch)
+                batch = self.training_batch(part)
                 outputs = encoder(**features_of(batch))
                 pooled = outputs.pooler_output.flatten(1)
                 found.append(pooled.float().cpu().numpy())
