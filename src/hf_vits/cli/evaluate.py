@@ -16,7 +16,7 @@ Methods (--method):
   propagate      labels of the first frame of videos, propagated by the similarity of features: masks of objects
                  (J&F as DAVIS computes it), parts (mIoU, as VIP) or keypoints (PCK, as JHMDB), as in CRW and SFC
 
-knn, prototypes, linear and low-shot measure the encoder of any image model, for example one that was pretrained without labels.
+knn, prototypes, linear and low-shot measure the encoder of any image model, such as one pretrained without labels.
 They compute the features of each image once, with the preprocessing of evaluation; a recipe with `model.probe` trains
 a linear classifier on random crops, as the originals do.
 
