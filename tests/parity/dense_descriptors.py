@@ -153,6 +153,7 @@ def compute_correspondences(case: Case) -> dict[str, torch.Tensor]:
 def renumbered(clusters: np.ndarray, golden: np.ndarray) -> np.ndarray:
     """The same clusters under the golden case's numbers, where the two agree."""
     names = dict(zip(clusters.tolist(), golden.tolist(), strict=True))
+    assert len(set(names.values())) == len(names), "two clusters have one golden name"
     return np.array([names[cluster] for cluster in clusters.tolist()])
 
 
@@ -196,19 +197,16 @@ def compute_cosegmentation(case: Case) -> dict[str, torch.Tensor]:
     computed = {
         "votes": torch.from_numpy(votes),
         "salient_labels": torch.from_numpy(salient),
-        "clusters": torch.tensor(clusters),
         "inliers": torch.tensor(np.array(inliers)),
     }
     elbow = golden["sum_of_squared_distances"]
     stops = np.flatnonzero(elbow[1:] > config["elbow"] * elbow[:-1])
     assert clusters == (stops[0] + 2 if len(stops) else len(elbow)), "the elbow is elsewhere"
     assert squared_distances(every, centroids).min(axis=1).mean() <= elbow[-1] * 1.02
-    computed["sum_of_squared_distances"] = torch.from_numpy(elbow)
     coarse = [np.isin(labels, salient).reshape(each.grid) for each, labels in zip(described, stored, strict=True)]
     masks = refined(coarse, [each.image for each in described], golden)
-    for index, (each, labels) in enumerate(zip(described, stored, strict=True)):
+    for index, each in enumerate(described):
         computed |= {
-            f"labels{index}": torch.from_numpy(labels),
             f"saliency{index}": torch.from_numpy(each.saliency),
             f"num_patches{index}": torch.tensor(each.grid),
             f"coarse_mask{index}": torch.from_numpy(coarse[index].astype(np.int8)),
@@ -263,11 +261,7 @@ def compute_parts(case: Case) -> dict[str, torch.Tensor]:
     elif "elbow_second_stage" in config:
         config.unused("elbow_second_stage")
     config.check(num_parts=len(parts), num_crop_augmentations=0)
-    computed = {name: torch.from_numpy(value) for name, value in golden.items() if "centroids" in name}
-    computed |= {
-        "votes_first_stage_labels": torch.from_numpy(salient),
-        "clusters": torch.from_numpy(golden["clusters"]),
-    }
+    computed = {"votes_first_stage_labels": torch.from_numpy(salient)}
     for index, (each, (costs, part)) in enumerate(zip(described, found, strict=True)):
         computed |= {
             f"descriptors{index}": torch.from_numpy(each.values),
