@@ -60,15 +60,15 @@ from tests.support.hub import tiny_model
 assert tiny_model("toy").config.patch_size == 8
 print("works")
 
-print("== list", flush=True)
-from hf_vits.cli import main
-
-assert main(["list"]) == 0
-
 print("== cards", flush=True)
 import runpy
 
 runpy.run_module("model_cards.generate", run_name="__main__")
+
+print("== list", flush=True)
+from hf_vits.cli import main
+
+assert main(["list"]) == 0
 
 print("== tests", flush=True)
 import pytest
@@ -129,12 +129,15 @@ def test_auto_classes_build_it_conversion_works_and_the_tiny_form_is_found(print
 
 
 def test_the_command_lists_it(printed):
-    assert re.search(r"toy +Toy transformer +2 +https://github.com/owner/toy", printed["list"])
+    assert re.search(
+        r"toy +Toy transformer +2 +image-classification +apache-2.0 +https://github.com/owner/toy", printed["list"]
+    )
 
 
 def test_cards_generate(copy, printed):
-    """`make cards` writes the card and README's row, and changes nothing else."""
-    assert printed["cards"].split() == ["model_cards/toy.md", "README.md"]
+    """`make cards` writes the card, README's row and the number of variants, and changes nothing else."""
+    written = {"model_cards/toy.md", "README.md", "src/hf_vits/hub/facts/variants.json"}
+    assert set(printed["cards"].split()) == written
     card = (copy / "model_cards/toy.md").read_text(encoding="utf-8")
     for text in ("license: apache-2.0", "# Toy transformer", "`ToyBackbone`", "| `toy_tiny` | 32 |", "@misc{toy,"):
         assert text in card

@@ -18,7 +18,7 @@ from hf_vits.recipe import ModelRecipe
 from hf_vits.training import tasks
 from hf_vits.training.building import build_model
 
-from ..support.hub import TINY
+from ..support.hub import TINY, model_type
 from ..support.weights import perturb
 from .milan.forms import TINY_DECODER
 
@@ -99,14 +99,14 @@ def test_clip_is_a_target_at_the_encoders_grid(projected):
 @pytest.mark.parametrize("name", sorted(TINY.keys() - {"cmt", "levit", "patch_topk"}))
 def test_milan_trains_any_encoder(name):
     side = 32 if name == "locally_sag" else 64
-    model = milan(backbone_config={"model_type": f"hf_vits_{name}", **TINY[name]}, decoder_num_hidden_layers=1).train()
+    model = milan(backbone_config={"model_type": model_type(name), **TINY[name]}, decoder_num_hidden_layers=1).train()
     outputs = model(images(2, 3, side, side))
     outputs.loss.backward()
     assert outputs.mask.any(dim=1).all()
     assert any(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
     assert all(p.grad is None for p in model.target_network.parameters())
     exported, prefix = model.export().eval(), model.config.backbone_config.num_prefix_tokens
-    assert exported.config.model_type == f"hf_vits_{name}"
+    assert exported.config.model_type == model_type(name)
     with torch.no_grad():
         expected = model.eval().encoder(images(2, 3, 32, 32)).last_hidden_state
         assert torch.equal(exported(images(2, 3, 32, 32)).last_hidden_state, expected)

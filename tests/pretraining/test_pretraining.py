@@ -33,7 +33,7 @@ from hf_vits.pretraining.sfc.modeling_sfc import SFCForPreTraining
 from hf_vits.pretraining.sit.configuration_sit import GENERATIONS
 from hf_vits.training.loop.callbacks import ClipEachGradient, FrozenLastLayer, TeacherUpdate
 
-from ..support.hub import TINY
+from ..support.hub import TINY, model_type
 from ..support.weights import perturb
 from .test_sit import inputs as sit_inputs
 from .test_sit import sit
@@ -319,7 +319,7 @@ SIDES = {"levit": (32, 16), "cmt": (32, 32), "locally_sag": (32, 32)}
 def test_dino_trains_any_backbone(name):
     """One step, with local views of another size; nothing but the teacher's update moves the teacher."""
     side, local_side = SIDES.get(name, (64, 32))
-    model = dino(backbone_config={"model_type": f"hf_vits_{name}", **TINY[name]}).train()
+    model = dino(backbone_config={"model_type": model_type(name), **TINY[name]}).train()
     outputs = model(images(3, 2, 3, side, side), images(3, 2, 3, local_side, local_side))
     outputs.loss.backward()
     assert outputs.logits.shape == (4, 3, 12)
@@ -426,8 +426,8 @@ def test_wrong_settings_say_so(make, message):
 
 
 def test_configurations_are_found_by_name():
-    for model_type in ("hf_vits_mae", "hf_vits_milan", "hf_vits_dino", "hf_vits_ibot", "hf_vits_esvit"):
-        assert AutoConfig.for_model(model_type).model_type == model_type
+    for name in ("hf_vits_mae", "hf_vits_milan", "hf_vits_dino", "hf_vits_ibot", "hf_vits_esvit"):
+        assert AutoConfig.for_model(name).model_type == name
 
 
 def test_a_configuration_can_be_what_a_process_imports_first():

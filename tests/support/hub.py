@@ -46,6 +46,11 @@ def model_class(name: str, auto_class: str) -> type:
     return getattr(importlib.import_module(row.model_module()), row.models[auto_class])
 
 
+def model_type(name: str) -> str:
+    """The `model_type` of the encoder in a folder of architectures, which may have another name than the folder."""
+    return model_class(name, "AutoModel").config_class.model_type
+
+
 def variant_for(name: str, auto_class: str) -> str:
     """The first published variant that is of the class that `auto_class` loads, or the first of all."""
     known, module = conversion.variants(name), conversion.system(name)
