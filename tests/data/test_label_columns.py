@@ -115,6 +115,11 @@ def test_masked_label_loss_leaves_out_what_was_given():
     torch.testing.assert_close(MaskedLabelLoss()(logits, labels, known)[0], expected)
 
 
+def test_single_labels_cannot_be_made_known():
+    with pytest.raises(ValueError, match="is for data with several labels"):
+        draw_known_labels(torch.tensor([1, 0, 2]), 0.5)
+
+
 def test_unknown_labels_never_become_known():
     labels = torch.tensor([[1.0, NAN, 0.0, NAN]]).repeat(50, 1)
     known = draw_known_labels(labels, 1.0)

@@ -23,7 +23,15 @@ def draw_known_labels(labels: torch.Tensor, fraction: float) -> torch.Tensor:
 
     Returns:
         Known labels (batch, num_labels).
+
+    Raises:
+        ValueError: labels are not (batch, num_labels).
     """
+    if labels.ndim != 2:
+        raise ValueError(
+            f"labels must be (batch, labels), of which some are made known, got {tuple(labels.shape)}: "
+            "objective.loss: masked is for data with several labels"
+        )
     batch, num_labels = labels.shape
     count = torch.randint(int(num_labels * fraction) + 1, (batch, 1), device=labels.device)
     rank = torch.rand(labels.shape, device=labels.device).argsort(dim=1).argsort(dim=1)

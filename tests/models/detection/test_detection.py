@@ -182,6 +182,14 @@ def test_training_lowers_the_loss_and_images_without_objects_count(kind, images)
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_batch_of_images_is_refused(kind, images):
+    model = make(kind).eval()
+    for odd in (None, images[0], images.flatten(), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match="pixel_values"):
+            model(odd)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_no_detection(kind, images):
     """Boxes are clipped to the image, not to the padded batch; the mask says where it ends."""
     model, mask = make(kind), torch.zeros(2, 32, 40, dtype=torch.int64)

@@ -12,6 +12,7 @@ from transformers.utils import ModelOutput
 
 from ...layers.anchors import Anchors
 from ...layers.feature_pyramid import FeaturePyramid
+from ...layers.patch import check_pixel_values
 from ...modeling import VitsPreTrainedModel
 from .configuration_detection import DetectorConfig
 
@@ -118,6 +119,7 @@ class DetectorPreTrainedModel(VitsPreTrainedModel):
         Args:
             pixel_mask: (batch, height, width), 1 inside the images, 0 right of and below them; None: no padding.
         """
+        check_pixel_values(pixel_values, getattr(self.config.backbone_config, "num_channels", 3))
         if pixel_mask is None:
             size = torch.tensor(pixel_values.shape[-2:], device=pixel_values.device)
             return size.repeat(len(pixel_values), 1)
