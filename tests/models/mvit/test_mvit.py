@@ -9,6 +9,7 @@ from hf_vits import CctConfig, CctModel
 from hf_vits.conversion import convert, load_checkpoint
 from hf_vits.hub import model_card
 from hf_vits.layers.relative_position import DecomposedRelativePositions, stretched_offsets
+from hf_vits.models.mvit.attention_mvit import HeadPooling, Pooling
 from hf_vits.models.mvit.configuration_mvit import MvitConfig
 from hf_vits.models.mvit.modeling_mvit import (
     MvitBackbone,
@@ -77,6 +78,23 @@ def test_fused_attention_equals_eager_and_so_do_gradients(form, size):
         results.append([logits, *(parameter.grad for parameter in model.parameters())])
     for fused, eager in zip(*results, strict=True):
         torch.testing.assert_close(fused, eager, atol=1e-4 * max(1.0, eager.abs().max().item()), rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_clips_of_few_frames_have_true_gradients_in_bfloat16(frames):
+    pooling = HeadPooling(16, Pooling((3, 3, 3), (1, 1, 1)), 1e-6)
+    states = torch.randn(2, 2, frames * 49, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    expected = pooling_gradient(pooling, states.float())
+    freed = [torch.full((size,), torch.nan) for size in range(1000, 60000, 1000)]
+    del freed  # a kernel that reads memory which nobody wrote meets these
+    gradient = pooling_gradient(pooling.bfloat16(), states).float()
+    assert (gradient - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def pooling_gradient(pooling: HeadPooling, states: torch.Tensor) -> torch.Tensor:
+    pooled, _ = pooling(states, (states.shape[2] // 49, 7, 7))
+    weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(1))
+    return torch.autograd.grad((pooled * weights).sum(), pooling.convolution.weight)[0]
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(13, 7), (7, 13), (39, 10), (20, 10), (25, 7), (5, 5)])

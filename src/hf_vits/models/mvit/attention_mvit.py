@@ -55,6 +55,10 @@ class HeadPooling(nn.Module):
         """Pool (batch, heads, prefix + prod(grid), head_size); also returns the pooled grid."""
         num_prefix = states.shape[2] - math.prod(grid)
         maps = to_map(states[:, :, num_prefix:].flatten(0, 1), grid)
+        if maps.dtype == torch.bfloat16 and len(grid) == 3 and grid[0] < self.convolution.kernel_size[0]:
+            # In channels-last order PyTorch 2.14.1 returns wrong or NaN weight gradients on CPUs for so few frames,
+            # see findings/bfloat16_depthwise_conv3d_few_frames.sh.
+            maps = maps.contiguous()
         pooled = to_tokens(self.convolution(maps)).unflatten(0, states.shape[:2])
         if num_prefix:
             pooled = torch.cat([states[:, :, :num_prefix], pooled], dim=2)
