@@ -58,17 +58,20 @@ class Split:
         labels: class indices (inputs,) of int64, or (inputs, heads) where an input has one class of each of several
             columns (see `label_groups`); floats (inputs, classes) where several may be true (see `label_columns`); or
             texts (inputs,).
+        domains: the domain of each input (inputs,), see `domains`; None where there is one.
     """
 
     inputs: Inputs
     labels: np.ndarray
+    domains: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> "Split":
         """Return the split of the inputs at `indices`, in that order."""
-        return Split(ChosenInputs(self.inputs, indices), self.labels[indices])
+        domains = None if self.domains is None else self.domains[indices]
+        return Split(ChosenInputs(self.inputs, indices), self.labels[indices], domains)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Splits:
         name: of the data, for reports.
         class_names: names of the classes; empty where the labels are texts.
         head_sizes: number of classes of each head where an input has several labels (see `label_groups`), else empty.
+        domain_names: names of the domains (see `domains`); empty where there is one.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Splits:
     validation: Split
     test: Split
     head_sizes: Sequence[int] = ()
+    domain_names: Sequence[str] = ()
 
     @property
     def has_one_class(self) -> bool:

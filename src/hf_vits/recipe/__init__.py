@@ -9,7 +9,7 @@ from .augmentation import (
     VideoRecipe,
 )
 from .continual import ContinualRecipe
-from .data import DataRecipe, SpeechRecipe
+from .data import DataRecipe, DomainRecipe, SpeechRecipe
 from .descriptions import field_descriptions
 from .loading import flat, load_recipe
 from .model import InitializationRecipe, ModelRecipe, ProbeRecipe, TeacherRecipe, TokenizerRecipe
@@ -23,6 +23,7 @@ __all__ = [
     "AugmentationRecipe",
     "ContinualRecipe",
     "DataRecipe",
+    "DomainRecipe",
     "InitializationRecipe",
     "MaskRecipe",
     "ModelRecipe",

@@ -50,6 +50,25 @@ class SpeechRecipe:
 
 @strict
 @dataclass(kw_only=True)
+class DomainRecipe:
+    """One domain of a stream of domains: what differs from the rest of the data section.
+
+    source: name of the data source. None: the section's.
+    path: directory, table or dataset of the domain. None: the section's.
+    config: configuration of the domain's dataset. None: the section's.
+    splits: names of the domain's splits. Empty: the section's.
+    rotation: degrees by which its images are turned counter-clockwise, as in Rotated MNIST.
+    """
+
+    source: str | None = None
+    path: str | None = None
+    config: str | None = None
+    splits: dict[str, str] = field(default_factory=dict)
+    rotation: float = 0.0
+
+
+@strict
+@dataclass(kw_only=True)
 class DataRecipe:
     """Data to train, validate and test on.
 
@@ -78,6 +97,8 @@ class DataRecipe:
     captions: number of captions of a video with sound that are its candidates. Of more captions as many are drawn;
         fewer are filled up with empty texts, as in VATT's original.
     speech: speech to make, for the sources spoken_keywords, spoken_digits and speaking_digits.
+    domains: name of each domain of a stream of domains, in their order, with what differs in it. All have the same
+        classes. For continual-image-classification; empty: a stream of classes.
     """
 
     source: str
@@ -93,6 +114,11 @@ class DataRecipe:
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     captions: int = positive(default=1)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
+    domains: dict[str, DomainRecipe] = field(default_factory=dict)
+
+    def validate_domains(self):
+        if len(self.domains) == 1:
+            raise ValueError("data.domains: a stream needs two domains or more, got one")
 
     def validate_columns(self):
         keys = ("image", "video", "audio", "label", "labels", "text", "split")

@@ -107,6 +107,18 @@ class Recipe:
                 f"the section continual and the task continual-image-classification go together, got task {self.task}"
                 f"{' without it' if self.continual is None else ''}"
             )
+        stream: Any = self.continual
+        if stream is None:
+            return
+        if self.data.domains:
+            given = [name for name in ("tasks", "first", "order", "order_seed") if getattr(stream, name) is not None]
+            if given or stream.pod or stream.per_head:
+                raise ValueError(
+                    "continual: tasks, first, order, order_seed, pod and per_head are for streams of classes; leave "
+                    "them out with data.domains, of which each is a task with all classes"
+                )
+        elif stream.tasks is None:
+            raise ValueError("continual.tasks: a stream of classes needs the number of its tasks")
 
     def to_dict(self) -> dict[str, Any]:
         """Return every key with its value, defaults included, as `load_recipe` reads it."""
