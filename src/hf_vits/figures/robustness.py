@@ -76,13 +76,19 @@ def draw_curves(
     save_figure(figure, path)
 
 
-def draw_corruption_accuracy(accuracies: Mapping[str, Tensor], path: Path, names: Sequence[str] = IMAGENET_C) -> None:
+def draw_corruption_accuracy(
+    accuracies: Mapping[str, Tensor],
+    path: Path,
+    names: Sequence[str] = IMAGENET_C,
+    measure: str = "accuracy",
+) -> None:
     """Draw the accuracy of models under each corruption: a bar for the mean, a dot for each severity.
 
     Args:
         accuracies: {model: (corruptions, severities)}, of `analysis.robustness.scores.corruption_accuracy`.
         path: of the PNG to write.
         names: of the corruptions, in order.
+        measure: what the numbers are.
     """
     figure = Figure(figsize=(max(6, 0.5 * len(names) + 1.5), 3.6), layout="constrained")
     axes = figure.subplots()
@@ -96,7 +102,7 @@ def draw_corruption_accuracy(accuracies: Mapping[str, Tensor], path: Path, names
         axes.scatter(spots.numpy(), values.numpy(), s=6, color=palette[index % 10], zorder=3)
     labels = [name.replace("_", " ") for name in names]
     axes.set_xticks(places.numpy(), labels, rotation=45, ha="right", fontsize=8)
-    axes.set(ylabel="accuracy, severities 1 to 5", ylim=(0, 1.03))
+    axes.set(ylabel=measure, ylim=(0, 1.03))
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if len(accuracies) > 1:
