@@ -79,7 +79,8 @@ def check_folder(out: Path, prints: dict[str, str]) -> None:
     if differs:
         names = ", ".join(model["source"] for model in before.get("models", ()))
         raise FileExistsError(
-            f"--out {out} is a report of {names}, with other {' and '.join(differs)}; choose another folder, or remove it"
+            f"--out {out} is a report of {names}, with other {' and '.join(differs)}; "
+            "choose another folder, or remove it"
         )
 
 
