@@ -34,27 +34,6 @@ def aspect(image: Tensor) -> float:
     return image.shape[-2] / image.shape[-1]
 
 
-def draw_distances(distances: Mapping[str, Tensor], path: Path, ylabel: str = "mean attention distance") -> None:
-    """Draw how far heads attend by depth, a panel for each model, a dot for each head.
-
-    Args:
-        distances: {model: (blocks, heads)}.
-    """
-    figure = Figure(figsize=(4.6 * len(distances) + 0.6, 3.2), layout="constrained")
-    panels = figure.subplots(1, len(distances), sharey=True, squeeze=False)[0]
-    for axes, (name, values), color in zip(panels, distances.items(), palette(len(distances)), strict=True):
-        blocks = range(1, len(values) + 1)
-        for block, heads in zip(blocks, values.tolist(), strict=True):
-            axes.plot([block] * len(heads), heads, "o", color=color, markersize=4, alpha=0.5)
-        axes.plot(blocks, values.mean(dim=1).tolist(), color=color, label="mean over heads")
-        axes.set(title=name, xlabel="block")
-        axes.legend(frameon=False)
-        plain(axes)
-    panels[0].set_ylabel(ylabel)
-    panels[0].set_ylim(bottom=0)
-    save_figure(figure, path)
-
-
 def draw_heads(maps: Tensor, path: Path, marked: Sequence[OffsetHead] = ()) -> None:
     """Draw a map for each head, a row for each block; marked heads get a red frame.
 
@@ -117,6 +96,15 @@ def draw_beside(images: Sequence[Tensor], columns: Mapping[str, Sequence[np.ndar
     save_figure(grid.figure, path)
 
 
+def draw_row(images: Sequence[Tensor], titles: Sequence[str], path: Path) -> None:
+    """Draw images side by side under their titles."""
+    grid = ImageGrid(_LARGE, _LARGE * aspect(images[0]), [_TITLE], len(images))
+    for column, (image, title) in enumerate(zip(images, titles, strict=True)):
+        grid.add_title(0, column, title, fontsize=8)
+        grid.add(0, column, shown(image))
+    save_figure(grid.figure, path)
+
+
 def draw_correspondences(images: tuple[Tensor, Tensor], first: np.ndarray, second: np.ndarray, path: Path) -> None:
     """Draw two images side by side with numbered points that correspond.
 
@@ -170,14 +158,12 @@ def draw_lines(
     ylabel: str,
     limits: tuple[float, float] | None = None,
     level: float | None = None,
-    whole: bool = True,
 ) -> None:
     """Draw lines {name: (x, y)}.
 
     Args:
         limits: of the y axis; None from the values.
         level: of a dashed line across.
-        whole: whether x are whole numbers.
     """
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -188,17 +174,16 @@ def draw_lines(
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if limits:
         axes.set_ylim(*limits)
-    plain(axes, whole)
+    plain(axes)
     axes.legend(frameon=False)
     save_figure(figure, path)
 
 
-def plain(axes: Axes, whole: bool = True) -> None:
+def plain(axes: Axes) -> None:
     """Draw a light grid, no frame above and to the right, and whole numbers along x."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if whole:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def palette(count: int) -> list:

@@ -141,7 +141,7 @@ def section(result: dict[str, Any], folder: Path, models: int) -> str:
             f"<h2>{escape(result['title'])}</h2>\n<p>{escape(result['explains'])}</p>",
             *(f'<p class="quiet">{escape(note)}</p>' for note in notes),
             *(
-                group(title, pictures, folder, models, len(groups) > 1 or title != result["title"])
+                group(title, pictures, folder, models > 1, len(groups) > 1 or title != result["title"])
                 for title, pictures in groups.items()
             ),
             *(table(content, open_=result["name"] == "models") for content in result["tables"]),
@@ -150,7 +150,7 @@ def section(result: dict[str, Any], folder: Path, models: int) -> str:
     )
 
 
-def group(title: str, pictures: Sequence[dict[str, str]], folder: Path, models: int, titled: bool) -> str:
+def group(title: str, pictures: Sequence[dict[str, str]], folder: Path, named: bool, titled: bool) -> str:
     """Return pictures under one title: models side by side, and a button for each choice."""
     choices = list(dict.fromkeys(picture["choice"] for picture in pictures))
     buttons = "".join(
@@ -158,8 +158,8 @@ def group(title: str, pictures: Sequence[dict[str, str]], folder: Path, models: 
         for choice in choices
         if choice
     )
-    columns = models if any(picture["model"] for picture in pictures) else 1
-    figures = "\n".join(figure(picture, folder, models > 1) for picture in pictures)
+    columns = len({picture["model"] for picture in pictures})
+    figures = "\n".join(figure(picture, folder, named) for picture in pictures)
     return "\n".join(
         [
             '<div class="group">',

@@ -95,7 +95,7 @@ def result_of(section: Section, study: Study, out: Path, deadline: float, minute
         "explains": section.explains,
         "fingerprint": study.fingerprint,
     }
-    expected, left = section.passes(study) * study.seconds + DRAWING, max(deadline - time.monotonic(), 0)
+    expected, left = section.seconds(study) + DRAWING, max(deadline - time.monotonic(), 0)
     if section.needs_labels and study.images.labels is None:
         return {
             **facts,

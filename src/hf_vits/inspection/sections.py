@@ -3,7 +3,7 @@
 A function raises `LeftOut`, or a ValueError for a model, where a section does not fit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +16,10 @@ from hf_vits.analysis.attention import (
     attention_distance,
     attention_on_tokens,
     offset_heads,
+    plot_attention_distance,
     rollout,
 )
-from hf_vits.analysis.branches import norm_ratio
+from hf_vits.analysis.branches import norm_ratio, plot_norm_ratios
 from hf_vits.analysis.descriptors import (
     Descriptors,
     best_buddies,
@@ -26,6 +27,7 @@ from hf_vits.analysis.descriptors import (
     descriptor_components,
     descriptors,
     find_patch_projection,
+    interleave,
     well_spread,
 )
 from hf_vits.analysis.representation import (
@@ -43,7 +45,7 @@ from hf_vits.configuration import pair
 from hf_vits.data.label_groups import class_probabilities, most_probable
 from hf_vits.figures import inspection as draw
 from hf_vits.figures.grid import save_figure
-from hf_vits.figures.robustness import draw_corruption_accuracy, draw_curves, draw_images
+from hf_vits.figures.robustness import draw_corruption_accuracy, draw_curves
 from hf_vits.figures.runs import Prediction, draw_predictions
 
 from .findings import Findings, LeftOut
@@ -54,6 +56,7 @@ LISTED = 24  # predictions that are drawn
 MEASURED = 32  # images that attention is averaged over
 BACKWARD = 3  # a forward and a backward pass take about as long as three forward passes
 SEVERITIES = (1, 3, 5)
+CORRUPTION = 0.05  # seconds for an image of 224 x 224, averaged over corruptions
 NEURONS, STEPS, REPEATS = 4, 60, 4
 FEW = 4  # images that the unbiased CKA needs
 
@@ -65,7 +68,7 @@ class Section:
     Attributes:
         explains: what is seen, for the reader of the page.
         run: adds to `Findings` what it finds in a `Study`.
-        passes: number of images that go through each model, for an estimate of the time.
+        seconds: that it takes, roughly.
         needs_labels: whether images without labels leave it out.
     """
 
@@ -73,7 +76,7 @@ class Section:
     title: str
     explains: str
     run: Callable[[Study, Findings], None]
-    passes: Callable[[Study], float]
+    seconds: Callable[[Study], float]
     needs_labels: bool = False
 
 
@@ -117,8 +120,9 @@ def predictions(study: Study, found: Findings) -> None:
             label = None if truth is None else subject.config.id2label[int(truth[index])]
             top = best[index][0]
             shown.append(Prediction(study.images.open(index), label, top["label"], top["score"]))
-        columns = min(6, max(3, len(shown)))
-        found.picture(lambda path: draw_predictions(shown, path, columns), "Predictions", subject.name)
+        columns = min(8, max(4, len(shown)))
+        title = subject.name if len(study.subjects) > 1 else "Predictions"
+        found.picture(lambda path: draw_predictions(shown, path, columns), title)
         return [
             [
                 subject.name,
@@ -161,31 +165,39 @@ def heads(study: Study, found: Findings) -> None:
     """Measure how far heads attend, where around their own place they look, and which look at a fixed neighbour."""
     chosen = study.sample(MEASURED)
 
-    def look(subject: Subject) -> Tensor:
+    def look(subject: Subject) -> tuple[Tensor, Tensor]:
         distances, aligned = [], []
         for start in range(0, len(chosen), BATCH):
             seen = subject.attention(chosen[start : start + BATCH])
             distances.append(attention_distance(seen).float().cpu())
             aligned.append(aligned_attention(seen).float().cpu())
-        mean = torch.cat(aligned).mean(dim=0)
-        offsets = offset_heads(mean)
-        caption = "Attention around the query, which lies in the centre; mean over queries and images."
-        if offsets:
-            caption += " Red frame: looks at one neighbour at a fixed offset."
-        found.picture(lambda path: draw.draw_heads(mean, path, offsets), "All heads", subject.name, caption=caption)
-        rows = [[head.layer + 1, head.head + 1, *head.offset, head.mass] for head in offsets]
-        if rows:
-            columns = ["block", "head", "rows down", "columns right", "fraction of attention"]
-            found.table(f"Offset heads of {subject.name}", columns, rows)
-        return torch.cat(distances).mean(dim=0)
+        return torch.cat(distances).mean(dim=0), torch.cat(aligned).mean(dim=0)
 
-    distances = found.of_each(study, look)
-    found.picture(
-        lambda path: draw.draw_distances(distances, path),
-        "Attention distance",
-        caption="A dot for each head; 0 is the patch itself, 1 the width of the image.",
-    )
-    found.pictures.insert(0, found.pictures.pop())  # the summary comes first
+    seen = found.of_each(study, look)
+    distances = {name: values for name, (values, _) in seen.items()}
+    top = 1.05 * max(float(values.max()) for values in distances.values())
+    for name, values in distances.items():
+        figure = plot_attention_distance(values)
+        figure.axes[0].set_ylim(0, top)
+        found.picture(
+            lambda path, figure=figure: save_figure(figure, path),
+            "Attention distance",
+            name,
+            caption="A dot for each head; 0 is the patch itself, 1 the side of the image.",
+        )
+    for name, (_, aligned) in seen.items():
+        offsets = offset_heads(aligned)
+        marks = " Red frame: it looks at one neighbour at a fixed offset." if offsets else ""
+        found.picture(
+            lambda path, maps=aligned, offsets=offsets: draw.draw_heads(maps, path, offsets),
+            "All heads",
+            name,
+            caption=f"Attention around the query, which lies in the centre; mean over queries and images.{marks}",
+        )
+        if offsets:
+            columns = ["block", "head", "rows down", "columns right", "fraction of attention"]
+            heads = [[head.layer + 1, head.head + 1, *head.offset, head.mass] for head in offsets]
+            found.table(f"Offset heads of {name}", columns, heads)
     rows = [
         [name, block, head, value]
         for name, values in distances.items()
@@ -207,13 +219,13 @@ def attention(study: Study, found: Findings) -> None:
         reached = reached[..., 0, prefix:] if prefix else reached.mean(dim=-2)
         of_blocks = reached.movedim(0, 1).unflatten(-1, grid)
         some = [round(place) for place in np.linspace(0, of_blocks.shape[1] - 1, min(3, of_blocks.shape[1]))]
-        who = "the class token" if prefix else "all patches, on average"
+        who = "the class token" if prefix else "the average patch"
         titles = [f"up to block {block + 1}" for block in some]
         found.picture(
             lambda path: draw.draw_overlays(images, of_blocks[:, some], titles, path),
             "Rollout",
             subject.name,
-            caption=f"What reaches {who} from which patch, through attention and skip connections.",
+            caption=f"Which patches reach {who} through attention and skip connections.",
         )
         for block, attended in enumerate(seen.attentions):
             maps = attention_on_tokens(attended, queries, prefix)[..., prefix:].unflatten(-1, grid)
@@ -223,7 +235,7 @@ def attention(study: Study, found: Findings) -> None:
                 "Heads of one block",
                 subject.name,
                 f"block {block + 1}",
-                f"What {who} attend{'s' if prefix else ''} to in block {block + 1}.",
+                f"What {who} attends to in block {block + 1}.",
             )
 
     found.of_each(study, look)
@@ -247,9 +259,9 @@ def residuals(study: Study, found: Findings) -> None:
             raise ValueError(f"{type(subject.model).__name__} adds no branches to skip connections of the same shape")
 
     found.of_each(study, look)
-    curves = {name: (range(1, len(values) + 1), values) for name, values in lines.items()}
+    figure = plot_norm_ratios({name: torch.tensor(values) for name, values in lines.items()})
     found.picture(
-        lambda path: draw.draw_lines(curves, path, "block", "norm of skip / norm of branch", level=1),
+        lambda path: save_figure(figure, path),
         "Skip connections",
         caption="Above the dashed line the skip connection carries more than what the block adds.",
     )
@@ -368,16 +380,20 @@ def describe(subject: Subject, chosen: list[int]) -> tuple[Descriptors, str]:
     of the last block where a model has no keys on all patches.
     """
     layer = int(0.8 * subject.num_blocks)
-    pixels = subject.inputs(chosen)
-    attempts = [("key", layer, True), ("key", layer, False)]
-    for facet, index, halved in attempts:
-        try:
-            stride = pair(find_patch_projection(subject.model).stride)
-            step = (max(stride[0] // 2, 1), max(stride[1] // 2, 1)) if halved else None
-            described = descriptors(subject.model, pixels, index, facet, step)
-        except ValueError:
-            continue
-        return described, f"the keys of block {index + 1}"
+    what = f"the keys of block {layer + 1}"
+    try:
+        stride = pair(find_patch_projection(subject.model).stride)
+        halved = max(stride[0] // 2, 1), max(stride[1] // 2, 1)
+        return descriptors(subject.model, subject.inputs(chosen), layer, "key", halved), what
+    except ValueError:
+        pass  # the stride cannot change
+    try:
+        seen = subject.record(chosen, "keys", [layer])
+        keys, grid = seen.keys[0][:, :, seen.num_prefix_tokens :], seen.grids[0]
+        if grid is not None and keys.shape[-2] == grid[0] * grid[1] and len(keys) == len(chosen):
+            return Descriptors(interleave(keys), grid), what
+    except ValueError:
+        pass  # there are no keys
     seen = subject.record(chosen, "blocks", [-1])
     if seen.grids[0] is None:
         raise ValueError(f"the tokens of {type(subject.model).__name__} are no grid of patches")
@@ -460,7 +476,7 @@ def judged(study: Study, subject: Subject, found: Findings, images: Tensor) -> J
 
 def occlusion(study: Study, found: Findings) -> None:
     """Measure what a classifier still knows of images with patches removed, and with patches shuffled."""
-    example: dict[str, list[Tensor]] = {}
+    examples: dict[str, tuple[list[Tensor], list[str]]] = {}
 
     def look(subject: Subject) -> dict:
         images, cell = even_images(subject)
@@ -471,35 +487,34 @@ def occlusion(study: Study, found: Findings) -> None:
         removals = occlusions(grid, generator=generator)
         grids = [(n, n) for n in (2, 4, 8, 16) if height % n == 0 and width % n == 0 and n <= min(height, width) // 2]
         pieces = shuffles(grids, generator)
-        if not example:
-            removed, levels = list(removals.values()), list(pieces.values())
-            example["removed"] = [change(images[:1])[0] for change in removed[1::2]]
-            example["shuffled"] = [change(images[:1])[0] for change in levels[1:]]
-        return {
+        curves = {
             "removed": loss_curve(subject.classifier(), data.batches, removals),
             "shuffled": loss_curve(subject.classifier(), data.batches, pieces),
             "measure": data.measure,
         }
+        if not examples:
+            lost = list(removals.items())[1::2]
+            mixed = list(pieces.items())
+            examples["removed"] = applied(images, lost), [f"{level:.0%} removed" for level, _ in lost]
+            examples["shuffled"] = applied(images, mixed), [f"{level:.0f} pieces" for level, _ in mixed]
+        return curves
 
     curves = found.of_each(study, look)
     labels = {"removed": "fraction of the image removed", "shuffled": "number of shuffled pieces"}
     for kind, lost in labels.items():
         lines = {name: curve[kind] for name, curve in curves.items()}
         title = {"removed": "Occlusion", "shuffled": "Shuffled patches"}[kind]
-        if all(curve["measure"] == "accuracy" for curve in curves.values()):
-            found.picture(lambda path, lines=lines, lost=lost: draw_curves(lines, path, lost), title)
-        else:
-            agreement = {name: (line["levels"], line["agreement_with_clean"]) for name, line in lines.items()}
-            found.picture(
-                lambda path, lines=agreement, lost=lost: draw.draw_lines(
-                    lines, path, lost, "same class as for the clean image", (-0.03, 1.03), whole=False
-                ),
-                title,
-            )
+        known = all(curve["measure"] == "accuracy" for curve in curves.values())
         found.picture(
-            lambda path, kind=kind: draw_images({"": example[kind]}, [""] * len(example[kind]), path),
+            lambda path, lines=lines, lost=lost, kind=kind, known=known: draw_curves(
+                lines, path, lost, known=known, logarithmic=kind == "shuffled"
+            ),
             title,
-            caption="The first image at growing loss of information.",
+        )
+        found.picture(
+            lambda path, kind=kind: draw.draw_row(*examples[kind], path),
+            title,
+            caption="The first image, for example.",
         )
     rows = [
         [name, kind, level, right if curve["measure"] == "accuracy" else None, same]
@@ -510,6 +525,11 @@ def occlusion(study: Study, found: Findings) -> None:
         )
     ]
     found.table("Loss of information", ["model", "kind", "level", "accuracy", "same class as clean"], rows)
+
+
+def applied(images: Tensor, changes: Sequence[tuple[float, Callable[[Tensor], Tensor]]]) -> list[Tensor]:
+    """Return the first image after each change."""
+    return [change(images[:1])[0] for _, change in changes]
 
 
 def even_images(subject: Subject) -> tuple[Tensor, int]:
@@ -559,28 +579,42 @@ def neurons(study: Study, found: Findings) -> None:
         last = subject.num_blocks - 1
         images = subject.unit_images()
         count = min(3, len(images))
-        for block in sorted({last // 2, last}):
+        for block, place in {last: "last block", last // 2: "middle block"}.items():
             batches = [part.to(subject.device) for part in images.split(BATCH)]
             strongest = most_activating(model, batches, [block], count)
             units = strongest.values[0, :, 0].topk(NEURONS).indices.tolist()
             made = maximise_neurons(model, block, units, repeats=REPEATS, steps=STEPS, seed=study.seed).images
             rows = {
-                f"neuron {unit}": [made[place].cpu(), *images[strongest.indices[0, unit].cpu()]]
-                for place, unit in enumerate(units)
+                f"neuron {unit}": [made[index].cpu(), *images[strongest.indices[0, unit].cpu()]]
+                for index, unit in enumerate(units)
             }
             found.picture(
                 lambda path, rows=rows: draw.draw_neurons(rows, path),
                 "Neurons",
                 subject.name,
-                f"block {block + 1}",
-                f"{STEPS} steps from noise, and images of the folder; the neurons that these activate most.",
+                place,
+                f"Block {block + 1}: {STEPS} steps from noise, beside the images that activate the neuron most.",
             )
 
     found.of_each(study, look)
 
 
-def images_of(study: Study) -> int:
-    return len(study.images.paths)
+def passes(factor: float, most: int | None = None, more: float = 0.0) -> Callable[[Study], float]:
+    """Return an estimate of seconds: of `factor` forward passes of the images and `more` of one, through all models.
+
+    Args:
+        most: number of images that are used.
+    """
+    return lambda study: (
+        study.seconds * (factor * min(len(study.images.paths), most or len(study.images.paths)) + more)
+    )
+
+
+def corruption_seconds(study: Study) -> float:
+    """Return an estimate of the time of `corruptions`, most of which goes into the corruptions of large images."""
+    count = len(IMAGENET_C) * len(SEVERITIES)
+    pixels = sum(subject.size[0] * subject.size[1] for subject in study.subjects)
+    return passes(count)(study) + CORRUPTION * count * len(study.images.paths) * pixels / 224**2
 
 
 # From cheap to dear.
@@ -590,14 +624,14 @@ SECTIONS = (
         "Models",
         "What is compared, and on which images.",
         models,
-        lambda study: 0,
+        passes(0),
     ),
     Section(
         "predictions",
         "Predictions",
         "The most probable class of each image.",
         predictions,
-        images_of,
+        passes(1),
     ),
     Section(
         "heads",
@@ -605,42 +639,42 @@ SECTIONS = (
         "How far each attention head looks. In many vision transformers some heads of the first blocks look near, and "
         "those of the last blocks far.",
         heads,
-        lambda study: 2 * min(images_of(study), MEASURED),
+        passes(2, MEASURED),
     ),
     Section(
         "attention",
         "Attention over images",
         "Which patches matter to the final representation, and what the heads of a block look at.",
         attention,
-        lambda study: 2 * min(images_of(study), SHOWN),
+        passes(2, SHOWN),
     ),
     Section(
         "skip-connections",
         "Skip connections",
         "Whether blocks pass on what they receive, or replace it.",
         residuals,
-        lambda study: 2 * min(images_of(study), BATCH),
+        passes(2, BATCH),
     ),
     Section(
         "similarity",
         "Similarity of layers",
         "How alike the representations of two blocks are (centred kernel alignment, CKA).",
         similarity,
-        lambda study: 2 * images_of(study),
+        passes(2),
     ),
     Section(
         "descriptors",
         "Patch descriptors",
         "Whether patches of the same kind have the same features. Patches of similar colour have similar features.",
         patch_descriptors,
-        lambda study: 12 * min(images_of(study), SHOWN),
+        passes(12, SHOWN),
     ),
     Section(
         "probes",
         "Linear probes",
         "In which block the labels are easiest to read off.",
         probes,
-        images_of,
+        passes(1),
         needs_labels=True,
     ),
     Section(
@@ -648,20 +682,20 @@ SECTIONS = (
         "Occlusion and shuffling",
         "How much of an image may be lost, or mixed up, before the class changes.",
         occlusion,
-        lambda study: 16 * images_of(study),
+        passes(16),
     ),
     Section(
         "corruptions",
         "Corruptions",
         "What noise, blur, weather and compression do to the classifier, as in ImageNet-C.",
         corruptions,
-        lambda study: 16 * len(SEVERITIES) * images_of(study),
+        corruption_seconds,
     ),
     Section(
         "neurons",
         "Neurons",
         "What hidden units of the MLPs respond to.",
         neurons,
-        lambda study: 2 * BACKWARD * NEURONS * REPEATS * STEPS + 2 * images_of(study),
+        passes(2, more=2 * BACKWARD * NEURONS * REPEATS * STEPS),
     ),
 )
