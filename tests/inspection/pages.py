@@ -14,7 +14,7 @@ from hf_vits.inspection import sections
 from tests.support.hub import tiny_model, tiny_processor
 
 CLASSES = ("cat", "dog", "eel")
-VIT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
+VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
 LABELS = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: index for index, name in enumerate(CLASSES)}}
 
@@ -35,10 +35,10 @@ def save_models(folder: Path) -> dict[str, Path]:
 
 
 def save_photos(folder: Path) -> Path:
-    """Save four noisy photos of each class, a text file, and an image that cannot be read."""
+    """Save two noisy photos of each class, a text file, and an image that cannot be read."""
     random = np.random.default_rng(0)
     for name in CLASSES:
-        for index in range(4):
+        for index in range(2):
             path = folder / name / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
