@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import StrMethodFormatter
 from torch import Generator, Tensor
 
 from hf_vits.analysis.robustness.corruptions import IMAGENET_C, corrupt
@@ -83,7 +83,7 @@ def draw_curves(
         axes.set(xlabel=lost, ylim=(-0.03, 1.03))
         if logarithmic:
             axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:

@@ -496,7 +496,10 @@ def occlusion(study: Study, found: Findings) -> None:
             lost = list(removals.items())[1::2]
             mixed = list(pieces.items())
             examples["removed"] = applied(images, lost), [f"{level:.0%} removed" for level, _ in lost]
-            examples["shuffled"] = applied(images, mixed), [f"{level:.0f} pieces" for level, _ in mixed]
+            examples["shuffled"] = (
+                applied(images, mixed),
+                ["whole", *(f"{level:.0f} pieces" for level, _ in mixed[1:])],
+            )
         return curves
 
     curves = found.of_each(study, look)
