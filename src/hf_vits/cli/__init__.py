@@ -22,6 +22,7 @@ COMMANDS = {
     "recipes": ("recipes", "list the recipes that come with the package, or copy one"),
     "train": ("train", "run the training that a recipe describes"),
     "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
+    "inspect": ("inspect", "report what image models have learned, as tables, pictures and a page"),
     "predict": ("predict", "classes of images, videos and recordings, text of speech"),
     "push": ("push", "push a saved model to the Hub"),
 }

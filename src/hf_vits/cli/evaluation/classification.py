@@ -33,7 +33,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     from hf_vits.data.label_columns import is_multi_label
     from hf_vits.data.label_groups import heads_of
-    from hf_vits.evaluation.accuracy import accuracy_metrics, confusion, scores_of_classes
+    from hf_vits.evaluation.accuracy import accuracy_metrics, confusion, labels_of_model, scores_of_classes
     from hf_vits.figures.runs import draw_confusion
 
     from ..models import load_with
@@ -131,23 +131,6 @@ def task_of(source: str) -> Any:
         f"{source} is a {name}, which has no classifier for images, videos or recordings; "
         "--method knn, linear and low-shot do not need one"
     )
-
-
-def labels_of_model(config, class_names: list[str]):
-    """Return the model's class for each of the data's classes, matched by name, as indices (classes of the data,).
-
-    For a model without class names, with labels LABEL_0, LABEL_1 and so on, the order of the data's classes counts.
-    """
-    import numpy as np
-
-    if config.id2label == {index: f"LABEL_{index}" for index in range(len(class_names))}:
-        return np.arange(len(class_names))
-    if unknown := [name for name in class_names if name not in config.label2id]:
-        raise ValueError(
-            f"{len(unknown)} classes of the data are not among the model's: {', '.join(unknown[:8])}; the model has "
-            f"{', '.join(list(config.label2id)[:8])}{', ...' if len(config.label2id) > 8 else ''}"
-        )
-    return np.array([config.label2id[name] for name in class_names])
 
 
 def rank_all(task, model, processor, datasets, labels, batch_size: int):

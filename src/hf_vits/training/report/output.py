@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_vits.evaluation.accuracy import scores_of_classes
-from hf_vits.files import read_json, writing
+from hf_vits.files import read_json, write_text, writing
 from hf_vits.folders import abandoned, temporary_folder
 from hf_vits.parsing import parse_yaml
 from hf_vits.recipe import Recipe, flat
@@ -151,15 +151,3 @@ def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
         processor.save_pretrained(partial)
         for file in partial.iterdir():
             file.replace(directory / file.name)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        try:
-            partial.write_text(text, encoding="utf-8")
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-    partial.replace(path)
