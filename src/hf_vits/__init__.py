@@ -19,6 +19,7 @@ _MODULES = {
     "fuse": ".layers.fusion",
     "KnownLabelsPipeline": ".evaluation.known_labels",
     "load": ".conversion",
+    "push_space": ".hub",
     "push_to_hub": ".hub",
     "save_for_hub": ".hub",
     "train": ".training",

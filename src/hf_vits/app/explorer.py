@@ -110,7 +110,7 @@ class Explorer:
         heads: {block: number of heads} of the blocks whose attention can be drawn.
         has_class_token: whether the class token's attention can be drawn.
         has_rollout: whether attention can be rolled out through all blocks.
-        num_blocks: of all kinds.
+        num_blocks: of all kinds, where there are descriptors.
         facets: of `FACETS`, those that the blocks have.
         finer: factors by which the grid of descriptors can be finer than the patches.
         cells: numbers of cells (rows, columns) into which an image can be cut to hide parts.
@@ -175,7 +175,6 @@ class Explorer:
         except ValueError as error:
             self.missing["Attention"] = str(error)
             return
-        self.num_blocks = len(find_blocks(self.model))
         for layer, attention in found.items():
             if self._key_grid(attention, pixels):
                 self.heads[layer] = attention.shape[1]
@@ -187,9 +186,8 @@ class Explorer:
             return
         grids = [self._key_grid(attention, pixels) for attention in found.values()]
         same = {attention.shape[-2:] for attention in found.values()}
-        self.has_rollout = (
-            len(found) == self.num_blocks and len(same) == 1 and len(set(same.pop())) == 1 and None not in grids
-        )
+        is_square = len(same) == 1 and len(set(same.pop())) == 1
+        self.has_rollout = is_square and None not in grids and len(found) == len(find_blocks(self.model))
         self.has_class_token = any(grid and grid[0] for grid in grids)
 
     def _look_at_descriptors(self, pixels: Tensor) -> None:
@@ -203,6 +201,7 @@ class Explorer:
         if not self.facets:
             self.missing["Similar regions"] = reason
             return
+        self.num_blocks = len(find_blocks(self.model))
         patch, stride = self._patch()
         for factor in (2, 4):
             try:

@@ -31,7 +31,7 @@ def make_page(model: PreTrainedModel, processor: Any, title: str | None = None) 
         gr.Markdown(f"# {plain(name)}\n\n{plain(', '.join(numbers))}.")
         with gr.Row():
             with gr.Column():
-                given = upload(explorer.kind, f"Drop {'an' if noun == 'image' else 'a'} {noun} here")
+                given = upload(explorer.kind, f"Drop {'an' if noun == 'image' else 'a'} {noun} here", height=400)
             with gr.Column():
                 seen = picture(f"The {noun} as the model sees it", height=240)
                 scores = gr.Label(label="Classes", visible=explorer.has_classes)
@@ -156,22 +156,21 @@ def add_similar(explorer: Explorer, given: Any) -> None:
         "the clicked place, green rings are the best matches."
     )
     with gr.Row():
-        layer = gr.Dropdown(layers, value=explorer.num_blocks * 3 // 4, label="Block")
-        facet = gr.Radio(explorer.facets, value=explorer.facets[0], label="Descriptors")
-        finer = gr.Radio(
-            [(f"{factor} x finer than patches" if factor > 1 else "patches", factor) for factor in explorer.finer],
-            value=explorer.finer[0],
-            label="Grid",
-        )
-        bins = gr.Checkbox(label="With surroundings (log bins)")
+        with gr.Column():
+            layer = gr.Dropdown(layers, value=explorer.num_blocks * 3 // 4, label="Block")
+            facet = gr.Radio(explorer.facets, value=explorer.facets[0], label="Descriptors")
+            finer = gr.Radio(
+                [(f"{factor} x finer than patches" if factor > 1 else "patches", factor) for factor in explorer.finer],
+                value=explorer.finer[0],
+                label="Grid",
+            )
+            bins = gr.Checkbox(label="With surroundings (log bins)")
+        with gr.Column():
+            other = upload(explorer.kind, "Drop image B here", height=320)
+    report = gr.Markdown()
     with gr.Row():
         first = picture("Image A: click a place")
         second = picture("Image B")
-    with gr.Row():
-        with gr.Column():
-            report = gr.Markdown()
-        with gr.Column():
-            other = upload(explorer.kind, "Drop image B here", height=240)
     point = gr.State(None)
 
     def draw(path, other, point, layer, facet, finer, bins):
@@ -216,7 +215,7 @@ def add_occlusion(explorer: Explorer, given: Any) -> None:
                 clear = gr.Button("Show all")
                 swap = gr.Button("Swap hidden and shown")
             scores = gr.Dataframe(
-                headers=["class", "whole", "without hidden cells", "change"],
+                headers=["class", "whole", "with hidden cells", "change"],
                 datatype=["str", "str", "str", "str"],
                 label="Scores",
                 interactive=False,
@@ -228,7 +227,7 @@ def add_occlusion(explorer: Explorer, given: Any) -> None:
         if path is None:
             return None, None, []
         image, rows = explorer.occluded(path, explorer.cells[size], hidden)
-        table = [[name, f"{before:.1%}", f"{now:.1%}", f"{100 * (now - before):+.1f}"] for name, before, now in rows]
+        table = [[name, f"{before:.1%}", f"{now:.1%}", f"{100 * (now - before):+z.1f}"] for name, before, now in rows]
         return image, table, hidden
 
     def click(path: str | None, size: int, shown: str | None, hidden: list[int], event: gr.SelectData):
