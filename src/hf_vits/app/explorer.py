@@ -45,7 +45,7 @@ _ALL = 2**31  # classes
 # Most cells of a side that are wide enough to be clicked, and how many there are at first, about.
 _MOST_CELLS, _FIRST_CELLS = 16, 8
 _BATCH = 4  # windows of a clip or recording at a time
-_SHEET_COLUMNS = 8
+_SHEET_COLUMNS, _FRAME_SIDE = 4, 160
 CLASS_TOKEN, ALL_PATCHES, CLICKED = "class token", "all patches", "clicked place"
 
 Point = tuple[float, float]  # x and y in fractions of width and height
@@ -259,12 +259,17 @@ class Explorer:
                 clip = view(self.processor, video, windows[len(windows) // 2].indices)
             frames = to_pictures(clip, self.processor)
             pixels = clip[None].to(self.model.device, self.model.dtype)
-            sheet = contact_sheet(shrink(frames), min(_SHEET_COLUMNS, len(frames)))
-            return View(pixels, frames[len(frames) // 2], sheet)
+            return View(pixels, frames[len(frames) // 2], contact_sheet(self._large(frames), _SHEET_COLUMNS))
         waveform = load_audio(path, self.processor.sampling_rate)
         figure = Figure(figsize=(9, 3), layout="constrained")
-        add_spectrogram(figure.subplots(), waveform, self.processor.sampling_rate)
+        axes, rate = figure.subplots(), self.processor.sampling_rate
+        add_spectrogram(axes, waveform, rate)
+        axes.set_title(f"{len(waveform) / rate:.1f} s at {rate / 1000:g} kHz", loc="right", fontsize=10)
         return View(None, None, figure_image(figure))
+
+    def _large(self, frames: np.ndarray) -> np.ndarray:
+        """Return frames of the size that they have on a contact sheet, small ones enlarged."""
+        return shrink(np.stack([np.asarray(enlarged(Image.fromarray(frame), _FRAME_SIDE)) for frame in frames]))
 
     # Classes
 
@@ -346,11 +351,11 @@ class Explorer:
         if self.kind == "image":
             picture = heat_over(np.asarray(seen.picture), heat[0])
             return marked(picture, [point], "white") if queries == CLICKED and point else picture
-        clip = to_pictures(seen.pixel_values[0], self.processor)
+        clip = self._large(to_pictures(seen.pixel_values[0], self.processor))
         shown = np.linspace(0, len(clip) - 1, 2 * frames + 1).round().astype(int)[1::2]
         highest = float(heat.max())
         pictures = [heat_over(clip[frame], each, highest=highest) for frame, each in zip(shown, heat, strict=True)]
-        return contact_sheet(shrink(np.stack([np.asarray(one) for one in pictures])), min(_SHEET_COLUMNS, frames))
+        return contact_sheet(np.stack([np.asarray(one) for one in pictures]), _SHEET_COLUMNS)
 
     # Descriptors
 

@@ -13,7 +13,8 @@ from hf_vits.hub.sections import plain
 from .explorer import ALL_PATCHES, CLASS_TOKEN, CLICKED, Explorer, Point, cell_at
 
 ROLLOUT, MEAN = "rollout through all blocks", "mean over heads"
-_NOUNS = {"image": "image", "video": "clip", "audio": "recording"}
+NOUNS = {"image": "image", "video": "clip", "audio": "recording"}
+SENSES = {"image": "sees", "video": "sees", "audio": "hears"}
 _CACHE = 3600  # seconds after which uploads are deleted
 _HEIGHT = 448  # pixels of drawn pictures
 
@@ -26,14 +27,14 @@ def make_page(model: PreTrainedModel, processor: Any, title: str | None = None) 
     numbers = [type(model).__name__, f"{model.num_parameters():,} parameters"]
     if explorer.has_classes:
         numbers.append(f"{config.num_labels} classes")
-    noun = _NOUNS[explorer.kind]
+    noun = NOUNS[explorer.kind]
     with gr.Blocks(title=name, analytics_enabled=False, delete_cache=(_CACHE, _CACHE)) as page:
         gr.Markdown(f"# {plain(name)}\n\n{plain(', '.join(numbers))}.")
         with gr.Row():
             with gr.Column():
                 given = upload(explorer.kind, f"Drop {'an' if noun == 'image' else 'a'} {noun} here", height=400)
             with gr.Column():
-                seen = picture(f"The {noun} as the model sees it", height=240)
+                seen = picture(f"The {noun} as the model {SENSES[explorer.kind]} it", height=240)
                 scores = gr.Label(label="Classes", visible=explorer.has_classes)
                 above = gr.Markdown(visible=False)
         given.change(
@@ -80,10 +81,10 @@ def upload(kind: str, label: str, height: int = _HEIGHT) -> Any:
     """Return the component into which a file is dropped."""
     if kind == "image":
         sources: Any = ["upload", "clipboard"]
-        return gr.Image(label=label, type="filepath", image_mode=None, sources=sources, height=height)
+        return gr.Image(label=label, type="filepath", image_mode=None, sources=sources, buttons=[], height=height)
     if kind == "video":
-        return gr.Video(label=label, sources=["upload"], height=height)
-    return gr.Audio(label=label, type="filepath", sources=["upload", "microphone"])
+        return gr.Video(label=label, sources=["upload"], buttons=[], height=height)
+    return gr.Audio(label=label, type="filepath", sources=["upload", "microphone"], buttons=[])
 
 
 def picture(label: str, **options: Any) -> gr.Image:

@@ -13,9 +13,13 @@ _LINES = (150, 150, 150)  # between cells
 _SHOWN_SIDE = 448  # pixels of the shorter side of an enlarged image, about
 
 
-def enlarged(image: Image.Image) -> Image.Image:
-    """Return a small image at a whole multiple of its size, so that its pixels can be seen and clicked."""
-    factor = max(round(_SHOWN_SIDE / min(image.size)), 1)
+def enlarged(image: Image.Image, side: int = _SHOWN_SIDE) -> Image.Image:
+    """Return a small image at a whole multiple of its size, so that its pixels can be seen and clicked.
+
+    Args:
+        side: about the length of the shorter side in pixels.
+    """
+    factor = max(round(side / min(image.size)), 1)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
