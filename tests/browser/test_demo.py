@@ -149,7 +149,7 @@ def test_an_image_is_explored(page, address, photos):
     assert (changed(picture, hidden) == whole).all()
     page.get_by_role("button", name="Swap hidden and shown").click()
     assert changed(picture, whole).max() < 255
-    expect(page.locator("td:visible").filter(has_text=re.compile(r"[+-]\d+\.\d")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^\s*[+-]\d+\.\d\s*$")).locator("visible=true").first).to_be_visible()
     assert not overlaps(page)
 
 

@@ -179,10 +179,11 @@ class Explorer:
             if self._key_grid(attention, pixels):
                 self.heads[layer] = attention.shape[1]
         if not self.heads:
-            self.missing["Attention"] = (
-                f"the attention of {type(self.model).__name__} is within windows, or its tokens are no grid over the "
-                "image"
-            )
+            name = type(self.model).__name__
+            self.missing["Attention"] = {
+                "image": f"the attention of {name} is within windows, or its tokens are no grid over the image",
+                "video": f"the tokens of {name} are not tubelets of one size, so their places are not known",
+            }[self.kind]
             return
         grids = [self._key_grid(attention, pixels) for attention in found.values()]
         same = {attention.shape[-2:] for attention in found.values()}
