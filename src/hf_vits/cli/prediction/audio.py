@@ -11,12 +11,12 @@ from transformers import AutoFeatureExtractor, PreTrainedModel
 
 from hf_vits.data.audio import AUDIO as MEDIA
 from hf_vits.data.label_groups import class_probabilities
+from hf_vits.processing.windows import Window, overlapping, window_length
 
 from ..models import load_with
-from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
+from .recordings import MOST_DRAWN, draw_recordings, run_windows
 from .windows import describe
 
-_LONGEST_WINDOW = 30.0  # seconds, for models that take any length
 _DRAWN_CLASSES = 4
 
 
@@ -38,15 +38,6 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
     if args.figure:
         draw(model, rows, drawn, extractor.sampling_rate, args.figure)
     return rows
-
-
-def window_length(seconds: float | None, extractor: Any) -> int:
-    """Return the length of a window in samples: `seconds`, or the extractor's max_length, or `_LONGEST_WINDOW`."""
-    if seconds is not None:
-        return max(round(seconds * extractor.sampling_rate), 1)
-    if extractor.truncation:
-        return extractor.max_length
-    return round(_LONGEST_WINDOW * extractor.sampling_rate)
 
 
 def draw(

@@ -1,20 +1,12 @@
-"""Sliding windows over a video or recording, and the report of their predictions."""
+"""The report of predictions for an input, and for the windows of a long one."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedConfig
 
 from hf_vits.data.label_groups import most_probable, most_probable_of_heads, predicted_labels
-
-
-def window_starts(total: int, length: int) -> list[int]:
-    """Return the starts of windows of one length that cover 0 to `total`; neighbours overlap by half or more."""
-    room = max(total - length, 0)
-    return np.linspace(0, room, 1 + math.ceil(room / (length / 2))).round().astype(int).tolist()
 
 
 def describe(
