@@ -21,8 +21,8 @@ _MOST_CURVES = 12
 def draw_examples(batch: Mapping[str, Any], processor, path: Path) -> str | None:
     """Draw the inputs of a training batch and return their name in the batch; None if they cannot be drawn.
 
-    Images are drawn in a grid, with masks over them where each pixel has a label, the views of an image or the frames of a clip in a row each, spectrograms as images
-    (low frequencies below), waveforms as curves.
+    Images are drawn in a grid, with the mask over each that has one, the views of an image or the frames of a clip in
+    a row each, spectrograms as images (low frequencies below), waveforms as curves.
     """
     if isinstance(batch.get("pixel_values"), Tensor):
         labels = batch.get("labels")

@@ -44,7 +44,8 @@ def draw_segments(
 @cache
 def palette() -> np.ndarray:
     """Return the colours (256, 3) of uint8 of labels: black for 0, white for 255, no two alike."""
-    first = np.array(matplotlib.colormaps["tab20"].colors)  # pyright: ignore[reportAttributeAccessIssue]
+    pairs = np.array(matplotlib.colormaps["tab20"].colors)  # pyright: ignore[reportAttributeAccessIssue]
+    first = np.concatenate([pairs[::2], pairs[1::2]])  # strong and pale
     numbers = np.arange(IGNORED - 1 - len(first))
     # Hues that differ by the golden ratio are far from those before them.
     hues = np.stack([numbers * 0.618 % 1, 0.45 + numbers % 3 * 0.25, 0.95 - numbers % 4 * 0.15], axis=1)
@@ -112,7 +113,7 @@ def draw_overlays(examples: Sequence[Segmented], class_names: Sequence[str], pat
     legend = 0.22 * -(-len(shown) // _NAMED_COLUMNS) + 0.1
     figure = Figure(figsize=(_SIDE * columns, _SIDE * len(examples) + legend), layout="constrained")
     grid = figure.subplots(len(examples), columns, squeeze=False)
-    for row, one in zip(grid, examples, strict=True):
+    for number, (row, one) in enumerate(zip(grid, examples, strict=True)):
         pictures = {"image": np.asarray(one.image.convert("RGB")) / 255}
         if columns == 3:
             pictures["truth"] = pictures["image"] if one.truth is None else overlay(one.image, one.truth)
@@ -120,7 +121,7 @@ def draw_overlays(examples: Sequence[Segmented], class_names: Sequence[str], pat
         for axes, (title, picture) in zip(row, pictures.items(), strict=True):
             axes.imshow(picture)
             axes.axis("off")
-            if row is grid[0]:
+            if number == 0:
                 axes.set_title(title, fontsize=9)
     handles = [
         Patch(facecolor=tuple(palette()[label] / 255), edgecolor="grey", label=class_names[label]) for label in shown

@@ -54,8 +54,8 @@ class ProbeRecipe:
 class SegmentationRecipe:
     """A new segmentation head on an image encoder, for semantic-segmentation.
 
-    The encoder is the backbone of the model that the recipe names otherwise, with its weights; `model.config.image_size`
-    is the size of the crops that are trained on, and of the windows that larger images are divided into.
+    The encoder is the one of the model that the recipe names otherwise, with its weights; `model.config.image_size` is
+    the size of the crops that are trained on, and of the windows that larger images are divided into.
 
     head: `upernet`, transformers' UperNet on the feature maps of several stages; `linear` or `fcn`, one layer or a few
         convolutions on the patch tokens of the last layer, as in Leopart.

@@ -83,7 +83,7 @@ def backbone_with(encoder: PreTrainedModel, stages: list[int] | None) -> Any:
 
 
 def segmentation_processor(processor: Any, model: PreTrainedModel) -> VitsSegmentationProcessor:
-    """Return the processor of whole images with an encoder's pixels, the shorter side as long as the model's images."""
+    """Return the processor of whole images with an encoder's pixels; their shorter side is the model's image size."""
     fields = {name: getattr(processor, name, None) for name in _PIXEL_FIELDS}
     size: Any = model.config.backbone_config.image_size
     return VitsSegmentationProcessor(

@@ -23,7 +23,7 @@ _TRIES = 10  # crops until one is not of a single class
 
 
 class TrainingMasks(Dataset):
-    """Data set of augmented crops with their masks, indexed by a `SampleKey` that decides everything random about them.
+    """Data set of augmented crops with masks, indexed by a `SampleKey` that decides everything random about them.
 
     A sample is a dict of pixel_values (channels, height, width) and labels (height, width) of int64, 255 where nothing
     is known, as beyond the image.
