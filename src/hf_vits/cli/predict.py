@@ -2,8 +2,8 @@
 
 MODEL is the folder of a saved model or a repository on the Hub; it determines whether the files are images, videos or
 recordings. Of a model of semantic segmentation, a mask (a palette PNG of class numbers) and an overlay of each image
-are written to the folder of --masks. All files are decoded once before the first is classified. If some cannot be read, the command
-ends with an error that lists them, or leaves them out with --skip-unreadable.
+are written to the folder of --masks. All files are decoded once before the first is classified. If some cannot be
+read, the command ends with an error that lists them, or leaves them out with --skip-unreadable.
 
   hf-vits predict user/cct-digits scan.png
   hf-vits predict runs/demo_digits scans/ more/ --top-k 3 --json
