@@ -72,7 +72,7 @@ def test_masks_may_number_classes_from_one_on(tmp_path):
     loaded = load(tmp_path, reduce_labels=True)
     assert loaded.splits["train"].inputs[0][1].tolist() == [[255, 0, 1], [255, 1, 0]]
     assert loaded.class_names == ["0", "1"]
-    with pytest.raises(ValueError, match="has 1 class.* two or more"):
+    with pytest.raises(ValueError, match=r"has 1 class.* two or more"):
         load(tmp_path, reduce_labels=True, classes=["only"])
     grey(4).save(tmp_path / "masks" / "a.png")
     with pytest.raises(ValueError, match=r"a\.png has the label 4, but the classes are 1 to 2, and 255"):
@@ -87,7 +87,7 @@ def test_datasets_with_a_column_of_masks(tmp_path):
     split = SOURCES.load(recipe).splits["train"]
     assert split.inputs[3][1].tolist() == LABELS.tolist()
     assert split.subset(np.array([1])).inputs[0][0].size == (3, 2)
-    with pytest.raises(ValueError, match="'image' .* is no second column of images"):
+    with pytest.raises(ValueError, match=r"'image' .* is no second column of images"):
         SOURCES.load(DataRecipe(source="datasets", path=str(tmp_path), columns={"label": "image"}))
     with pytest.raises(ValueError, match="the mask of row 0 has the label 2"):
         SOURCES.load(DataRecipe(source="datasets", path=str(tmp_path), classes=["a", "b"]))
