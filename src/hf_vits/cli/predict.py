@@ -1,13 +1,15 @@
-"""Classify or transcribe files, and the files in folders at any depth.
+"""Classify, segment or transcribe files, and the files in folders at any depth.
 
-MODEL is the folder of a saved classifier or a repository on the Hub; it determines whether the files are images,
-videos or recordings. All files are decoded once before the first is classified. If some cannot be read, the command
-ends with an error that lists them, or leaves them out with --skip-unreadable.
+MODEL is the folder of a saved model or a repository on the Hub; it determines whether the files are images, videos or
+recordings. Of a model of semantic segmentation, a mask (a palette PNG of class numbers) and an overlay of each image
+are written to the folder of --masks. All files are decoded once before the first is classified. If some cannot be
+read, the command ends with an error that lists them, or leaves them out with --skip-unreadable.
 
   hf-vits predict user/cct-digits scan.png
   hf-vits predict runs/demo_digits scans/ more/ --top-k 3 --json
   hf-vits predict runs/demo_digits scans/ --skip-unreadable --figure predictions.png
   hf-vits predict runs/c_tran_scenes scene.png --known digit_3=yes --known letter_a=no
+  hf-vits predict runs/scenes_upernet photos/ --masks masks/ --figure segments.png
   hf-vits predict runs/moving_digits_mvit clip.mp4 --figure clip.png
   hf-vits predict runs/keywords recording.wav --window 1 --figure over_time.png
   hf-vits predict runs/spoken_digits talks/ --beams 16
@@ -44,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="LABEL=yes|no",
         help="a label that is known of all images, for models such as C-Tran (may be given several times)",
+    )
+    parser.add_argument(
+        "--masks", type=Path, metavar="FOLDER", help="where masks and overlays of images go (default: masks)"
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw inputs and predictions to this file")
@@ -84,6 +89,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     kind = kind_of(args.model, class_of(load_config(args.model)))
     if args.known and not kind.__name__.endswith(".images"):
         raise ValueError(f"--known is for images, but {args.model} is no model of images")
+    if args.masks and not kind.__name__.endswith(".segmentation"):
+        raise ValueError(f"--masks is for semantic segmentation, but {args.model} segments no images")
     paths = find_files(args.files, kind.MEDIA)
     unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable)
     readable = [path for path in paths if path not in unreadable]
@@ -98,8 +105,9 @@ def show(result: dict[str, Any]) -> None:
     from .tables import print_table
 
     rows = [(row["file"], described(row)) for row in result["predictions"]]
-    is_speech = any("text" in row for row in result["predictions"])
-    print_table(("file", "text" if is_speech else "classes, most probable first"), rows)
+    titles = {"text": "text", "areas": "classes, largest first"}
+    found = (title for key, title in titles.items() if any(key in row for row in result["predictions"]))
+    print_table(("file", next(found, "classes, most probable first")), rows)
     for row in result["predictions"]:
         if "windows" in row:
             print_table(("from, s", "to, s", "class", "score"), stretches(row["windows"]), title=row["file"])
@@ -116,8 +124,11 @@ def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, fl
 
 
 def described(row: dict[str, Any]) -> str:
-    """Return the text of a file, or its best classes with their scores."""
+    """Return the text of a file, its largest classes and its mask, or its best classes with their scores."""
     if "text" in row:
         return row["text"]
+    if "areas" in row:
+        listed = [f"{area['label']} {area['fraction']:.1%}" for area in row["areas"]]
+        return f"{', '.join(listed)}; {row['mask']}"
     questions = row["heads"].values() if "heads" in row else [row["predictions"]]
     return "; ".join(", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in best) for best in questions)

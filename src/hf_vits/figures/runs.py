@@ -44,12 +44,19 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
     _plot(measure, history, "eval_knn_accuracy", "k-NN", _EVALUATION)
     _plot(measure, history, "eval_mAP", "mAP", _EVALUATION)
     _plot(measure, history, "eval_OF1", "overall F1", _EVALUATION, linestyle=":")
+    _plot(measure, history, "eval_mean_iou", "mean IoU", _EVALUATION)
+    _plot(measure, history, "eval_pixel_accuracy", "pixel accuracy", _EVALUATION, linestyle=":")
     _plot(measure, history, "eval_sound_recall", "sounds", _EVALUATION)
     _plot(measure, history, "eval_text_recall", "texts", _EVALUATION, linestyle=":")
     _plot(measure, history, "eval_word_error_rate", "words", _EVALUATION)
     _plot(measure, history, "eval_character_error_rate", "characters", _EVALUATION, linestyle=":")
     _plot(rate, history, "learning_rate", "learning rate", _TRAIN)
-    names = {"eval_word_error_rate": "error rates", "eval_mAP": "mAP and F1", "eval_sound_recall": "recall"}
+    names = {
+        "eval_word_error_rate": "error rates",
+        "eval_mAP": "mAP and F1",
+        "eval_mean_iou": "IoU",
+        "eval_sound_recall": "recall",
+    }
     measured = next((name for key, name in names.items() if any(key in entry for entry in history)), "accuracy")
     for axes, title in ((loss, "Loss"), (measure, f"Validation {measured}"), (rate, "Learning rate")):
         axes.set(title=title, xlabel="optimizer step")

@@ -12,7 +12,14 @@ from .continual import ContinualRecipe
 from .data import DataRecipe, DomainRecipe, SpeechRecipe
 from .descriptions import field_descriptions
 from .loading import flat, load_recipe
-from .model import InitializationRecipe, ModelRecipe, ProbeRecipe, TeacherRecipe, TokenizerRecipe
+from .model import (
+    InitializationRecipe,
+    ModelRecipe,
+    ProbeRecipe,
+    SegmentationRecipe,
+    TeacherRecipe,
+    TokenizerRecipe,
+)
 from .optimization import ObjectiveRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, ViewsRecipe
 from .recipe import OutputRecipe, Recipe
@@ -36,6 +43,7 @@ __all__ = [
     "RandAugmentRecipe",
     "Recipe",
     "ScheduleRecipe",
+    "SegmentationRecipe",
     "SpecAugmentRecipe",
     "SpeechRecipe",
     "TeacherRecipe",

@@ -73,6 +73,8 @@ class AugmentationRecipe:
         crop.
     short_side: smallest and largest length of the image's shorter side after resizing, in pixels, before a random
         crop. None: no such crop.
+    crop_class_fraction: largest fraction of the labelled pixels of a crop that one class may cover, for images with
+        masks; another crop is drawn up to ten times. None: any.
     interpolation: filter of resizing; `random` draws bilinear or bicubic for each image. None: the image processor's.
     flip: probability of a horizontal flip.
     affine: random affine transform. None: off.
@@ -95,6 +97,7 @@ class AugmentationRecipe:
     crop_clipped: bool = False
     crop_padding: int | None = not_negative(default=None)
     short_side: list[int] | None = None
+    crop_class_fraction: float | None = fraction(default=None)
     interpolation: Literal["bilinear", "bicubic", "random"] | None = None
     flip: float = fraction(default=0.0)
     affine: AffineRecipe | None = None

@@ -74,7 +74,8 @@ class DataRecipe:
 
     source: name of the data source. Each module of `hf_vits/data/images/sources` is one for images, those of
         `data/videos/sources`, `data/audio/sources` and `data/audiovisual/sources` for videos, recordings and videos
-        with sound; its docstring describes the data. A setting below that a source does not read is an error.
+        with sound, of `data/objects/sources` and `data/masks/sources` for images with objects and with masks; its
+        docstring describes the data. A setting below that a source does not read is an error.
     path: directory of the files, the table of files, or the name of a dataset on the Hub, as the source needs it.
         None: for sources that need no files.
     config: configuration name of a dataset on the Hub, or of scenes. None: its only or default one.
@@ -88,6 +89,9 @@ class DataRecipe:
         every class is as frequent as every other, for imbalanced data.
     split_seed: random seed of the held-out fractions.
     num_classes: number of classes that the data must have; another number is an error. None: any number.
+    classes: names of the classes of masks, in the order of their numbers: a list, or a file with a name per line.
+        None: the names that the data have, or else their numbers.
+    reduce_labels: whether masks number the classes from 1 on and 0 is where nothing is known, as in ADE20K.
     skip_unreadable: leave out files that cannot be decoded, in place of refusing to start.
     columns: names of the columns of a table or dataset, by what they contain: `image`, `video` or `audio` (in tables:
         file names relative to the table's directory), `label`, `labels`, `text` and `split`. Keys that are left out
@@ -110,6 +114,8 @@ class DataRecipe:
     sampler: Literal["shuffled", "balanced"] = "shuffled"
     split_seed: int = seed(default=0)
     num_classes: int | None = positive(default=None)
+    classes: str | list[str] | None = None
+    reduce_labels: bool = False
     skip_unreadable: bool = False
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     captions: int = positive(default=1)

@@ -20,6 +20,7 @@ _KINDS = {
     "ForVideoClassification": "videos",
     "ForAudioClassification": "audio",
     "ForCTC": "speech",
+    "ForSemanticSegmentation": "segmentation",
 }
 _MOST_NAMED = 10
 

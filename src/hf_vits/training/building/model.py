@@ -26,6 +26,7 @@ from hf_vits.recipe import InitializationRecipe, ModelRecipe
 
 from ..task import Task
 from .fitting import fit_model
+from .segmentation import segmentation_processor, segmenter
 
 # What odd values of fields cause; RuntimeError where a model needs more memory than there is.
 _ERRORS = (StrictDataclassError, TypeError, ValueError, RuntimeError)
@@ -50,10 +51,13 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         if recipe.probe is not None:
             probe = dataclasses.asdict(recipe.probe)
             model = LinearProbeForImageClassification.from_backbone(plain_encoder(model), **probe, **head)
+        if recipe.segmentation is not None:
+            model = segmenter(recipe.segmentation, plain_encoder(model), head)
+            processor = segmentation_processor(processor, model)
     if processor is None or not isinstance(model, _classes_of(task, model)):
         raise ValueError(
             f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task "
-            f"trains models that {task.auto_model.__name__} loads, on {task.noun}s"
+            f"trains models that {task.auto_model.__name__} loads, on {task.noun}s{task.advice}"
         )
     if "head_sizes" in head and "head_sizes" not in type(model.config).__dataclass_fields__:
         raise ValueError(
@@ -173,6 +177,11 @@ def _from_checkpoint(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, 
 
 
 def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrainedModel, Any]:
+    if recipe.segmentation is not None:
+        encoder = load_encoder(recipe.pretrained)
+        _check_names(type(encoder.config), recipe.config)
+        config = type(encoder.config)(**encoder.config.to_dict() | recipe.config)
+        return fit_model(encoder, config, fit_head=False), pull(task.auto_processor, recipe.pretrained)
     if recipe.probe is not None:
         encoder = load_encoder(recipe.pretrained, **recipe.config)
         _check_config(encoder.config, recipe.config)

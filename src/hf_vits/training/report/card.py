@@ -34,6 +34,8 @@ _MEASURES = (
     "eval_mAP",
     "eval_CF1",
     "eval_OF1",
+    "eval_mean_iou",
+    "eval_pixel_accuracy",
     "eval_word_error_rate",
     "eval_character_error_rate",
     "eval_knn_accuracy",
@@ -42,7 +44,7 @@ _MEASURES = (
     "eval_text_recall",
 )
 # Tasks whose models compute a loss of their own.
-_OWN_LOSS = ("automatic-speech-recognition", "multimodal-pretraining", "pretraining")
+_OWN_LOSS = ("automatic-speech-recognition", "multimodal-pretraining", "pretraining", "semantic-segmentation")
 # Settings that are listed even where they are the defaults.
 _ALWAYS_LISTED = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
 

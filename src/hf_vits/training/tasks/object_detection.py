@@ -27,16 +27,9 @@ from ..examples.selection import spaced_indices
 from ..loop.detection_trainer import DetectionTrainer, measure
 from ..report import output
 from ..report.card import training_card
-from ..task import FinishedRun, Task, evaluated_splits
+from ..task import FinishedRun, ModelLoss, Task, evaluated_splits
 
 _TABLE, _SHOWN, _SHOWN_SCORE = "average_precision.csv", 6, 0.5
-
-
-class ModelLoss(nn.Module):
-    """Objective of models that compute their loss themselves."""
-
-    def forward(self, outputs):
-        return outputs.loss, {}
 
 
 class ObjectDetection(Task):
