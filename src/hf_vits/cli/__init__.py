@@ -22,7 +22,7 @@ COMMANDS = {
     "recipes": ("recipes", "list the recipes that come with the package, or copy one"),
     "train": ("train", "run the training that a recipe describes"),
     "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
-    "predict": ("predict", "classes of images, videos and recordings, text of speech"),
+    "predict": ("predict", "classes of images, videos and recordings, objects in images, text of speech"),
     "push": ("push", "push a saved model to the Hub"),
 }
 INPUT_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
