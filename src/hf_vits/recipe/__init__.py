@@ -5,6 +5,7 @@ from .augmentation import (
     AudioRecipe,
     AugmentationRecipe,
     RandAugmentRecipe,
+    ScaleJitterRecipe,
     SpecAugmentRecipe,
     VideoRecipe,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "ProbeRecipe",
     "RandAugmentRecipe",
     "Recipe",
+    "ScaleJitterRecipe",
     "ScheduleRecipe",
     "SpecAugmentRecipe",
     "SpeechRecipe",
