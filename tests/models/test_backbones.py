@@ -10,6 +10,8 @@ from transformers import (
     DetrForObjectDetection,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
     RTDetrConfig,
     RTDetrForObjectDetection,
     UperNetConfig,
@@ -114,7 +116,16 @@ def mask2former(config, channels: list[int]):
     return Mask2FormerForUniversalSegmentation(model_config)
 
 
-@pytest.mark.parametrize(("make", "num_maps"), [(deformable_detr, 3), (rt_detr, 3), (mask2former, 4)])
+def maskformer(config, channels: list[int]):
+    """As Mask2Former, it logs that the backbone may not fit."""
+    decoder = DetrConfig(**LAYERS | HEADS, decoder_layers=1)
+    model_config = MaskFormerConfig(
+        backbone_config=config, decoder_config=decoder, num_labels=2, fpn_feature_size=32, mask_feature_size=32
+    )
+    return MaskFormerForInstanceSegmentation(model_config)
+
+
+@pytest.mark.parametrize(("make", "num_maps"), [(deformable_detr, 3), (rt_detr, 3), (mask2former, 4), (maskformer, 4)])
 def test_detectors_of_transformers_train_on_stages(make, num_maps):
     """One step each, on an encoder in four stages; transformers refuses none. DETR is tried on every backbone."""
     sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
@@ -122,7 +133,7 @@ def test_detectors_of_transformers_train_on_stages(make, num_maps):
     config.out_indices = list(range(5 - num_maps, 5))
     model = make(config, [8, 16, 16]).train()
     images, classes = torch.rand(1, 3, 64, 64), torch.tensor([1])
-    if make is mask2former:
+    if make in (mask2former, maskformer):
         outputs = model(images, mask_labels=[torch.ones(1, 64, 64)], class_labels=[classes])
     else:
         outputs = model(images, labels=[{"class_labels": classes, "boxes": torch.tensor([[0.5, 0.5, 0.4, 0.4]])}])

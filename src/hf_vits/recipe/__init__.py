@@ -5,6 +5,7 @@ from .augmentation import (
     AudioRecipe,
     AugmentationRecipe,
     RandAugmentRecipe,
+    ScaleJitterRecipe,
     SpecAugmentRecipe,
     VideoRecipe,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ProbeRecipe",
     "RandAugmentRecipe",
     "Recipe",
+    "ScaleJitterRecipe",
     "ScheduleRecipe",
     "SegmentationRecipe",
     "SpecAugmentRecipe",

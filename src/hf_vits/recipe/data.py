@@ -94,10 +94,12 @@ class DataRecipe:
     reduce_labels: whether masks number the classes from 1 on and 0 is where nothing is known, as in ADE20K.
     skip_unreadable: leave out files that cannot be decoded, in place of refusing to start.
     columns: names of the columns of a table or dataset, by what they contain: `image`, `video` or `audio` (in tables:
-        file names relative to the table's directory), `label`, `labels`, `text` and `split`. Keys that are left out
-        have usual names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each of these
-        columns. `labels` is for inputs of which several labels are true: a column of lists, or columns of one label
-        each, as a list of names or patterns such as "has_*", with 1, 0 and, for unknown labels, empty cells.
+        file names relative to the table's directory), `label`, `labels`, `objects`, `text` and `split`. Keys that are
+        left out have usual names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head for each
+        of these columns. `labels` is for inputs of which several labels are true: a column of lists, or columns of one
+        label each, as a list of names or patterns such as "has_*", with 1, 0 and, for unknown labels, empty cells.
+    box_format: what the four numbers of a box in a dataset with objects are, in pixels: `xywh`, left, top, width and
+        height, as in COCO, or `xyxy`, left, top, right and bottom.
     captions: number of captions of a video with sound that are its candidates. Of more captions as many are drawn;
         fewer are filled up with empty texts, as in VATT's original.
     speech: speech to make, for the sources spoken_keywords, spoken_digits and speaking_digits.
@@ -118,6 +120,7 @@ class DataRecipe:
     reduce_labels: bool = False
     skip_unreadable: bool = False
     columns: dict[str, str | list[str]] = field(default_factory=dict)
+    box_format: Literal["xywh", "xyxy"] = "xywh"
     captions: int = positive(default=1)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
     domains: dict[str, DomainRecipe] = field(default_factory=dict)
@@ -127,7 +130,7 @@ class DataRecipe:
             raise ValueError("data.domains: a stream needs two domains or more, got one")
 
     def validate_columns(self):
-        keys = ("image", "video", "audio", "label", "labels", "text", "split")
+        keys = ("image", "video", "audio", "label", "labels", "objects", "text", "split")
         if unknown := set(self.columns) - set(keys):
             raise ValueError(f"data.columns has the keys {', '.join(keys)}, not {', '.join(sorted(unknown))}")
         for key, names in self.columns.items():

@@ -19,7 +19,12 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
     """Return the training transform: PIL image to a float tensor (channels, *size), normalised as by `processor`.
 
     It takes clips (frames, channels, height, width) of uint8 too, and then draws once for all frames.
+
+    Raises ValueError for augmentation of objects.
     """
+    for name in ("scale_jitter", "copy_paste"):
+        if getattr(recipe, name):
+            raise ValueError(f"augmentation.{name} is for the task object-detection alone: leave it out")
     fill = [round(255 * mean) for mean in _channel_values(processor.image_mean)] if processor.do_normalize else 0
     steps = [_resize(recipe, size, recipe.interpolation or processor.resample)]
     if recipe.flip:
