@@ -1,4 +1,4 @@
-"""Classify or transcribe files, and the files in folders at any depth.
+"""Classify or transcribe files, and the files in folders at any depth, or predict numbers for them.
 
 MODEL is the folder of a saved classifier or a repository on the Hub; it determines whether the files are images,
 videos or recordings. All files are decoded once before the first is classified. If some cannot be read, the command
@@ -97,12 +97,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     from .tables import print_table
 
+    if any("numbers" in row for row in result["predictions"]):
+        show_numbers(result["predictions"])
+        return
     rows = [(row["file"], described(row)) for row in result["predictions"]]
     is_speech = any("text" in row for row in result["predictions"])
     print_table(("file", "text" if is_speech else "classes, most probable first"), rows)
     for row in result["predictions"]:
         if "windows" in row:
             print_table(("from, s", "to, s", "class", "score"), stretches(row["windows"]), title=row["file"])
+
+
+def show_numbers(predictions: list[dict[str, Any]]) -> None:
+    """Print a table of the predicted numbers of each file, and of each window of files with several."""
+    from .tables import print_table
+
+    names = list(predictions[0]["numbers"])
+    print_table(("file", *names), [(row["file"], *row["numbers"].values()) for row in predictions])
+    for row in predictions:
+        if "windows" in row:
+            rows = [(one["start"], one["end"], *one["numbers"].values()) for one in row["windows"]]
+            print_table(("from, s", "to, s", *names), rows, title=row["file"])
 
 
 def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, float]]:

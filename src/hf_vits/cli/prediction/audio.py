@@ -14,7 +14,7 @@ from hf_vits.data.label_groups import class_probabilities
 
 from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
-from .windows import describe
+from .windows import describe, numbers_text
 
 _LONGEST_WINDOW = 30.0  # seconds, for models that take any length
 _DRAWN_CLASSES = 4
@@ -60,7 +60,7 @@ def draw(
 
     def add(number: int, axes: Axes) -> None:
         _, windows, scores = drawn[number]
-        if len(windows) < 2:
+        if len(windows) < 2 or model.config.problem_type == "regression":
             return
         times = [(window.first + window.last) / 2 / sampling_rate for window in windows]
         right = axes.twinx()
@@ -71,7 +71,11 @@ def draw(
 
     titles = [
         f"{Path(row['file']).name}: "
-        + ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"][:_DRAWN_CLASSES])
+        + (
+            numbers_text(row["numbers"])
+            if "numbers" in row
+            else ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"][:_DRAWN_CLASSES])
+        )
         for row in rows[: len(drawn)]
     ]
     recordings = [(title, waveform) for title, (waveform, _, _) in zip(titles, drawn, strict=True)]
