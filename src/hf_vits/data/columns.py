@@ -1,5 +1,6 @@
 """Columns of `datasets` datasets: which hold the inputs, which their class labels."""
 
+import glob
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def _available(recipe: DataRecipe) -> Any:
     chosen = {"data_dir": recipe.data_dir, "data_files": recipe.data_files or None}
     try:
         if recipe.path is None:
+            for name in _files(recipe):
+                if "://" not in name and not glob.glob(name, recursive=True):
+                    raise FileNotFoundError(f"data.data_files: no file matches {name}")
             return datasets.load_dataset(_format_of(next(_files(recipe)), "data.data_files"), recipe.config, **chosen)
         path = Path(recipe.path)
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file() or path.is_file():
