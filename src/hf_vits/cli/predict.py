@@ -1,4 +1,4 @@
-"""Classify, segment or transcribe files, or find the objects in them, and the files in folders at any depth.
+"""Classify, segment or transcribe files, find the objects in them or predict numbers; folders are read at any depth.
 
 MODEL is the folder of a saved model or a repository on the Hub; it determines whether the files are images, videos or
 recordings. Of a model of semantic segmentation, a mask (a palette PNG of class numbers) and an overlay of each image
@@ -123,6 +123,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     from .tables import print_table
 
+    if any("numbers" in row for row in result["predictions"]):
+        show_numbers(result["predictions"])
+        return
     rows = [(row["file"], described(row)) for row in result["predictions"]]
     titles = {"text": "text", "areas": "classes, largest first", "objects": "objects, by falling score"}
     found = (title for key, title in titles.items() if any(key in row for row in result["predictions"]))
@@ -130,6 +133,18 @@ def show(result: dict[str, Any]) -> None:
     for row in result["predictions"]:
         if "windows" in row:
             print_table(("from, s", "to, s", "class", "score"), stretches(row["windows"]), title=row["file"])
+
+
+def show_numbers(predictions: list[dict[str, Any]]) -> None:
+    """Print a table of the predicted numbers of each file, and of each window of files with several."""
+    from .tables import print_table
+
+    names = list(predictions[0]["numbers"])
+    print_table(("file", *names), [(row["file"], *row["numbers"].values()) for row in predictions])
+    for row in predictions:
+        if "windows" in row:
+            rows = [(one["start"], one["end"], *one["numbers"].values()) for one in row["windows"]]
+            print_table(("from, s", "to, s", *names), rows, title=row["file"])
 
 
 def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, float]]:

@@ -14,6 +14,9 @@ from .model import ModelRecipe, TeacherRecipe, TokenizerRecipe
 from .optimization import ObjectiveRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, PriorsRecipe, ViewsRecipe
 
+# Tasks whose models can predict numbers in place of classes.
+_REGRESSIONS = ("image-classification", "video-classification", "audio-classification")
+
 
 @strict
 @dataclass(kw_only=True)
@@ -87,6 +90,18 @@ class Recipe:
         randaugment = self.augmentation.randaugment
         if randaugment and randaugment.policy == "scenic" and self.task != "video-classification":
             raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, but the task is {self.task}")
+
+    def validate_targets(self):
+        has_targets, is_regression = "targets" in self.data.columns, self.objective.loss == "mse"
+        if has_targets and self.task not in _REGRESSIONS:
+            raise ValueError(f"data.columns.targets is for {', '.join(_REGRESSIONS)}, but the task is {self.task}")
+        if has_targets != is_regression and self.task in _REGRESSIONS:
+            raise ValueError(
+                "data.columns.targets, the numbers to predict, and objective.loss: mse go together, got "
+                f"objective.loss: {self.objective.loss} {'with' if has_targets else 'without'} data.columns.targets"
+            )
+        if is_regression and (self.augmentation.cutmix or self.objective.distillation != "none"):
+            raise ValueError("objective.loss: mse goes without augmentation.cutmix and objective.distillation")
 
     def validate_best(self):
         if self.output.best is not None and self.train.evaluate_every is None:
