@@ -1,6 +1,5 @@
 """Images that a recipe trains and tests on; their sources are the modules of `sources/`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_vits.processing.opening import open_image, to_mode
 
-from ..folders import Media
+from ..checks import Media
+from ..file_lists import FileInputs
 from ..sources import Sources
 
 SOURCES = Sources(f"{__name__}.sources")
@@ -25,16 +25,6 @@ class ArrayImages:
 
     def __getitem__(self, index: int) -> Image.Image:
         return Image.fromarray(self.pixels[index])
-
-
-@dataclass(frozen=True)
-class FileImages:
-    """Images in files."""
-
-    paths: Sequence[Path]
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return open_image(self.paths[index])
 
 
 def backbone_config(model: PreTrainedModel) -> PreTrainedConfig:
@@ -72,3 +62,12 @@ def image_endings() -> tuple[str, ...]:
 
 
 IMAGES = Media("image", image_endings(), image_problem)
+
+
+class FileImages(FileInputs):
+    """Images in files."""
+
+    media = IMAGES
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return open_image(self.paths[index])

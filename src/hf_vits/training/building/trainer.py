@@ -20,6 +20,7 @@ from hf_vits.optim.schedules import cosine
 from hf_vits.recipe import Recipe, TrainRecipe
 from hf_vits.recipe.fields import steps_of
 
+from ..examples.readable import ReadableSamples
 from ..loop.callbacks import ClipEachGradient, Progress, WeightDecaySchedule
 from ..loop.teacher import load_teacher
 from ..loop.trainer import RecipeTrainer
@@ -46,7 +47,7 @@ def assemble_trainer(
         model,
         args,
         recipe,
-        train_dataset=task.training_set(recipe, model, processor, splits.train),
+        train_dataset=ReadableSamples(task.training_set(recipe, model, processor, splits.train), recipe),
         eval_dataset=task.evaluation_set(recipe, model, processor, splits.validation),
         collator=task.collator(recipe, model, processor, splits),
         evaluation_collator=task.evaluation_collator(processor),

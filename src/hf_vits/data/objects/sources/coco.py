@@ -6,12 +6,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from hf_vits.files import read_json
 from hf_vits.recipe import DataRecipe
 
-from ...images import FileImages, image_problem
+from ...checks import find_missing, report
+from ...images import IMAGES, FileImages
 from ...sources import required_path
 from ...splits import Loaded, Split, choose_splits
 from .. import as_labels
@@ -21,14 +20,14 @@ _START, _BESIDE = "instances_", "_annotations.coco.json"
 
 
 def load(recipe: DataRecipe) -> Loaded:
-    """Load images and objects; each image is decoded once to find unreadable ones.
+    """Load the names of the images and their objects.
 
     Names such as train2017 count as train. The splits must have the same categories, which are numbered in the order
     of their ids. Images without an annotation stay, as images without objects.
 
     Raises:
         ValueError: a file is damaged, or an annotation names no image or category.
-        OSError: files are missing or cannot be decoded.
+        OSError: files are missing; images may be with data.skip_unreadable.
     """
     folder = required_path(recipe, "a directory with COCO's JSON files")
     files = find_files(folder)
@@ -41,7 +40,8 @@ def load(recipe: DataRecipe) -> Loaded:
         raise ValueError(f"{folder} has the splits {', '.join(files)}: name those to use by data.splits")
     splits, names = {}, {}
     for kind, (file, images) in chosen.items():
-        names[kind], splits[kind] = read_split(file, images, recipe.skip_unreadable)
+        names[kind], splits[kind] = read_split(file, images)
+        report(find_missing(splits[kind].inputs.paths), IMAGES, recipe.skip_unreadable)
     if any(other != names["train"] for other in names.values()):
         raise ValueError(f"the splits of {folder} have different categories: {names}")
     return Loaded(folder.name, names["train"], splits)
@@ -57,7 +57,7 @@ def find_files(folder: Path) -> dict[str, tuple[Path, Path]]:
     return files
 
 
-def read_split(file: Path, folder: Path, skip_unreadable: bool = False) -> tuple[list[str], Split]:
+def read_split(file: Path, folder: Path) -> tuple[list[str], Split]:
     """Return the names of the categories, and the images of a JSON file with their objects."""
     tree: Any = read_json(file)
     for name in ("images", "categories", "annotations"):
@@ -74,17 +74,5 @@ def read_split(file: Path, folder: Path, skip_unreadable: bool = False) -> tuple
             if not isinstance(item, dict) or item.get(name) not in known:
                 raise ValueError(f"{file}: an annotation names no {name} of the file: {item!r:.150}")
         objects[item["image_id"]].append({**item, "category_id": numbers[item["category_id"]]})
-    problems = {
-        key: problem
-        for key, path in tqdm(paths.items(), "Reading images", unit="image", leave=False, disable=None)
-        if (problem := image_problem(path) if path.is_file() else "there is no such file")
-    }
-    if problems and not skip_unreadable:
-        listed = "; ".join(f"{paths[key]}: {problem}" for key, problem in list(problems.items())[:5])
-        raise OSError(
-            f"{len(problems)} of {len(paths)} images cannot be read: {listed}. Repair them, or set "
-            "data.skip_unreadable"
-        )
-    kept = [key for key in paths if key not in problems]
-    labels = [{"image_id": index, "annotations": objects[key]} for index, key in enumerate(kept)]
-    return list(categories.values()), Split(FileImages([paths[key] for key in kept]), as_labels(labels))
+    labels = [{"image_id": index, "annotations": objects[key]} for index, key in enumerate(paths)]
+    return list(categories.values()), Split(FileImages(list(paths.values())), as_labels(labels))
