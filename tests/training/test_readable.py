@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hf_vits.data.checks import decoding
 from hf_vits.data.images import FileImages
+from hf_vits.data.splits import Split
 from hf_vits.training.examples.batches import GlobalBatches
 from hf_vits.training.examples.readable import ReadableSamples, unreadable_files
 
@@ -21,9 +22,10 @@ class Levels(Dataset):
 
     def __init__(self, folder):
         self.inputs = FileImages([folder / f"{number}.png" for number in range(16)])
+        self.split = Split(self.inputs, np.zeros(16, int))
 
     def __len__(self):
-        return len(self.inputs.paths)
+        return 16
 
     def __getitem__(self, key):
         index = getattr(key, "index", key) if isinstance(key, tuple) else key

@@ -1,6 +1,6 @@
 """Columns of `datasets` datasets: which hold the inputs, which their class labels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from hf_vits.recipe import DataRecipe
 from .label_columns import label_rows, matching, multi_hot
 from .sources import required_path
 from .splits import ColumnInputs, Loaded, Split, choose_splits
+from .streams import class_index, stream_split
 from .tables import LABEL_COLUMNS, column_name, label_indices, sorted_classes
 
+# What sources that can stream read of a recipe beside the settings of all datasets.
+STREAMS = ("streaming", "shuffle_buffer", "epoch_inputs")
 # {ending of a file: module of `datasets` that reads it}
 _FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 
@@ -40,7 +43,7 @@ def load_dataset_splits(recipe: DataRecipe) -> dict[str, datasets.Dataset]:
     return loaded
 
 
-def _available(recipe: DataRecipe, path: Path) -> Any:
+def _available(recipe: DataRecipe, path: Path, streaming: bool = False) -> Any:
     """Return {split: dataset} of data.path."""
     try:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
@@ -49,8 +52,9 @@ def _available(recipe: DataRecipe, path: Path) -> Any:
         if path.is_file():
             if path.suffix.lower() not in _FORMATS:
                 raise ValueError(f"data.path {path}: a file of a dataset ends in {', '.join(_FORMATS)}")
-            return datasets.load_dataset(_FORMATS[path.suffix.lower()], data_files={"train": str(path)})
-        return datasets.load_dataset(recipe.path, recipe.config)
+            files, kind = {"train": str(path)}, _FORMATS[path.suffix.lower()]
+            return datasets.load_dataset(kind, data_files=files, streaming=streaming)
+        return datasets.load_dataset(recipe.path, recipe.config, streaming=streaming)
     except (DatasetGenerationError, pyarrow.ArrowInvalid) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -65,6 +69,9 @@ def load_dataset_classes(recipe: DataRecipe, key: str, feature: type) -> Loaded:
         key: key of data.columns for the column of inputs.
         feature: type of that column, such as datasets.Image.
     """
+    for name in ("shuffle_buffer", "epoch_inputs"):
+        if getattr(recipe, name) != getattr(DataRecipe(source=recipe.source), name):
+            raise ValueError(f"data.{name} is for streams: set data.streaming: true, or leave it out")
     loaded = load_dataset_splits(recipe)
     inputs = {
         kind: ColumnInputs(dataset, input_column(recipe, dataset, key, feature)) for kind, dataset in loaded.items()
@@ -72,6 +79,80 @@ def load_dataset_classes(recipe: DataRecipe, key: str, feature: type) -> Loaded:
     several = _several(recipe, loaded["train"])
     class_names, labels = _multi_labels(recipe, loaded, several) if several else _labels(recipe, loaded)
     return Loaded(recipe.path, class_names, {kind: Split(inputs[kind], labels[kind]) for kind in loaded})
+
+
+class DatasetShards:
+    """The shards of a `datasets` stream; their own shuffling and resuming are not used.
+
+    Args:
+        dataset: an IterableDataset.
+        columns: of inputs and of labels.
+    """
+
+    def __init__(self, dataset: Any, path: str, columns: tuple[str, str], class_names: Sequence[str]):
+        self.dataset, self.path, self.columns, self.class_names = dataset, path, columns, class_names
+
+    def __len__(self) -> int:
+        return self.dataset.num_shards
+
+    def samples(self, number: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """Yield (shard, row, values) of each row of a shard."""
+        try:
+            for row, values in enumerate(self.dataset.shard(len(self), number)):
+                yield number, row, values
+        except Exception as error:  # readers of every format raise their own
+            raise OSError(
+                f"{self.path}: shard {number} of {len(self)} cannot be read: {type(error).__name__}: {error}"
+            ) from None
+
+    def input_of(self, sample: tuple[int, int, dict[str, Any]]) -> Any:
+        """Return the value in the column of inputs."""
+        return sample[2][self.columns[0]]
+
+    def class_of(self, sample: tuple[int, int, dict[str, Any]]) -> int:
+        """Return the class of a row."""
+        return class_index(sample[2][self.columns[1]], self.class_names, self.name_of(sample))
+
+    def name_of(self, sample: tuple[int, int, dict[str, Any]]) -> str:
+        """Return how error messages name a row."""
+        return f"{self.path}: row {sample[1]} of shard {sample[0]}"
+
+
+def stream_dataset_classes(recipe: DataRecipe, key: str, feature: Any, decoded: Callable[[Any], Any]) -> Loaded:
+    """Load a dataset with class labels: training rows as a stream, the other splits as `load_dataset_classes` does.
+
+    Classes that are no class labels but words or numbers are those of the other splits.
+
+    Args:
+        key, feature: as for `load_dataset_classes`.
+        decoded: function from undecoded inputs, dicts of "bytes" and "path", to inputs.
+    """
+    path = required_path(recipe, "the name of a dataset on the Hub, a local directory, or a file")
+    streams, stored = _available(recipe, path, streaming=True), {}
+    names = choose_splits(recipe, {name: name for name in streams})
+    if "train" not in names:
+        raise ValueError(f"{recipe.path} has no training split, only {sorted(streams)}; name one by data.splits.train")
+    if len(names) > 1:
+        loaded = _available(recipe, path)
+        stored = {kind: loaded[name] for kind, name in names.items() if kind != "train"}
+    train = streams[names["train"]]
+    if train.features is None:
+        raise ValueError(
+            f"{recipe.path} does not say the types of its columns, which a stream needs; use parquet files"
+        )
+    column, label = input_column(recipe, train, key, feature), _label_column(recipe, train)
+    kind = train.features[label]
+    if isinstance(kind, datasets.ClassLabel):
+        class_names: list[str] = kind.names
+    else:
+        class_names = sorted_classes(name for part in stored.values() for name in _names(recipe, part, label))
+    undecoded = train.select_columns([column, label]).cast_column(column, feature(decode=False))
+    shards = DatasetShards(undecoded, str(recipe.path), (column, label), class_names)
+    splits = {"train": stream_split(shards, recipe, decoded)}
+    for kind, dataset in stored.items():
+        labels = label_indices(str(recipe.path), kind, _names(recipe, dataset, label), class_names)
+        splits[kind] = Split(ColumnInputs(dataset, input_column(recipe, dataset, key, feature)), labels)
+    return Loaded(str(recipe.path), class_names, splits)
 
 
 def input_column(recipe: DataRecipe, dataset: datasets.Dataset, key: str, feature: type) -> str:

@@ -65,7 +65,7 @@ class Split:
     """Inputs and their labels.
 
     Attributes:
-        labels: class indices (inputs,) of int64, or (inputs, heads) where an input has one class of each of several
+        labels: class indices (inputs,) of int64, of a stream as `StreamLabels`, or (inputs, heads) where an input has one class of each of several
             columns (see `label_groups`); floats (inputs, classes) where several may be true (see `label_columns`); or
             texts (inputs,).
     """
@@ -75,6 +75,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def substitute(self, index: int, seed: int) -> int:
+        """Return the input that takes the place of one that cannot be read, by a random seed."""
+        stream = getattr(self.labels, "stream", None)
+        return seed % len(self) if stream is None else stream.neighbour(index)
 
     def subset(self, indices: np.ndarray) -> "Split":
         """Return the split of the inputs at `indices`, in that order."""
@@ -161,7 +166,8 @@ def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
         )
     train, validation, test = hold_out(name, splits, recipe, by_class=True)
     for split in (train, validation, test):
-        _check_labels(name, split.labels, len(class_names))
+        if not hasattr(split.labels, "stream"):  # which checks each label when it is read
+            _check_labels(name, split.labels, len(class_names))
     return Splits(name, class_names, train, validation, test, head_sizes)
 
 
@@ -177,10 +183,13 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
     """
     found: Any = splits
     train, validation, test = (found.get(kind) for kind in ("train", "validation", "test"))
-    if test is None and recipe.test_fraction:
+    is_stream = hasattr(train.labels, "stream")
+    if test is None and recipe.test_fraction and not is_stream:
         train, test = _take(train, recipe.test_fraction, recipe.split_seed, by_class)
-    if validation is None and recipe.validation_fraction:
+    if validation is None and recipe.validation_fraction and not is_stream:
         train, validation = _take(train, recipe.validation_fraction, (recipe.split_seed + 1) % 2**32, by_class)
+    if validation is None and test is None and is_stream:
+        raise ValueError(f"{name} is a stream and has no validation or test split; name one by data.splits")
     if validation is None and test is None:
         raise ValueError(
             f"{name} has training data only: hold some out by data.validation_fraction or data.test_fraction"

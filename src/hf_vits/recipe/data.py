@@ -77,6 +77,12 @@ class DataRecipe:
         each, as a list of names or patterns such as "has_*", with 1, 0 and, for unknown labels, empty cells.
     captions: number of captions of a video with sound that are its candidates. Of more captions as many are drawn;
         fewer are filled up with empty texts, as in VATT's original.
+    streaming: read the training inputs of source datasets as a stream, without downloading them first. Validation and
+        test inputs are loaded as usual.
+    shuffle_buffer: number of inputs of a stream, which come in the order of their shards, among which the next one is
+        drawn. They are kept in memory unless they are in local tar archives.
+    epoch_inputs: number of inputs of a stream that count as an epoch. None: there are no epochs, and all durations
+        must be in steps.
     speech: speech to make, for the sources spoken_keywords, spoken_digits and speaking_digits.
     """
 
@@ -92,6 +98,9 @@ class DataRecipe:
     skip_unreadable: bool = False
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     captions: int = positive(default=1)
+    streaming: bool = False
+    shuffle_buffer: int = positive(default=1000)
+    epoch_inputs: int | None = positive(default=None)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
 
     def validate_columns(self):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, TrainerCallback, set_seed
+from transformers.trainer_utils import has_length
 
 from hf_vits.data.splits import Splits, readable
 from hf_vits.folders import locked
@@ -100,7 +101,7 @@ def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCal
         "steps": trainer.state.global_step,
         **chosen,
         "processes": trainer.args.world_size,
-        **{f"{name}_{task.noun}s": len(getattr(splits, name)) for name in ("train", "validation", "test")},
+        **count_inputs(splits, task.noun),
         **({f"unreadable_{task.noun}s": len(unreadable)} if unreadable else {}),
         "parameters": sum(p.numel() for p in model.parameters()),
         **measured,
@@ -115,6 +116,12 @@ def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCal
         output.write_results(directory, results)
     processes.wait_for_everyone()
     return results
+
+
+def count_inputs(splits: Splits, noun: str) -> dict[str, int]:
+    """Return the number of inputs of each split; a stream without epochs has none."""
+    parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+    return {f"{name}_{noun}s": len(part) for name, part in parts.items() if has_length(part)}
 
 
 def best_weights(recipe: Recipe, trainer: RecipeTrainer) -> BestWeights | None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hf_vits.processing.waveform import audio_length
 
-from ..checks import Media
+from ..checks import Media, name_of
 from ..file_lists import FileInputs
 from ..sources import Sources
 from ..splits import ChosenInputs, Inputs
@@ -34,6 +34,20 @@ class SpokenClips:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"array": self.split[index], "sampling_rate": self.sampling_rate}
+
+
+@dataclass(frozen=True)
+class EncodedClips:
+    """Recordings that other inputs contain as the content of a file."""
+
+    inputs: Any
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"bytes": self.inputs[index], "path": None}
+
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(self.inputs, index)
 
 
 def clip_seconds(inputs: Inputs) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_vits.processing.opening import open_image, to_mode
 
-from ..checks import Media
+from ..checks import Media, name_of
 from ..file_lists import FileInputs
 from ..sources import Sources
 
@@ -25,6 +26,21 @@ class ArrayImages:
 
     def __getitem__(self, index: int) -> Image.Image:
         return Image.fromarray(self.pixels[index])
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Images that other inputs contain as the content of a file, or as a dict with it under "bytes"."""
+
+    inputs: Any
+
+    def __getitem__(self, index: int) -> Image.Image:
+        found = self.inputs[index]
+        return open_image(found["bytes"] or found["path"] if isinstance(found, dict) else found)
+
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(self.inputs, index)
 
 
 def backbone_config(model: PreTrainedModel) -> PreTrainedConfig:

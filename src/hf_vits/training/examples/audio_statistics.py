@@ -30,6 +30,8 @@ def fit_normalization(processor, split: Split, skip_unreadable: bool = False):
         raise ValueError(
             f"audio.fit_normalization is for spectrograms; {type(processor).__name__} makes none: leave it out"
         )
+    if hasattr(split.labels, "stream"):
+        raise ValueError("audio.fit_normalization measures recordings by number, which a stream has not: leave it out")
     fields = processor.to_dict() | {"normalization": None}
     plain = type(processor).from_dict(fields)
     chosen = spaced_indices(len(split), _MOST_RECORDINGS)

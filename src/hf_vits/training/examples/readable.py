@@ -69,7 +69,8 @@ class ReadableSamples(Dataset):
     def _other(self, key: SampleKey | int) -> SampleKey | int:
         # Repeats of an input have their seed in common, and so the input in its place.
         seed = key.shared_seed if isinstance(key, SampleKey) else 0
-        index = seed_at(seed, RandomStream.REPLACEMENT, _number(key)) % len(self.dataset)
+        drawn = seed_at(seed, RandomStream.REPLACEMENT, _number(key))
+        index = self.dataset.split.substitute(_number(key), drawn)
         return key._replace(index=index) if isinstance(key, SampleKey) else index
 
     def _report(self, error: UnreadableInput) -> None:

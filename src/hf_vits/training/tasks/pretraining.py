@@ -82,6 +82,8 @@ class Pretraining(Task):
         if recipe.momentum_teacher is not None:
             for callback in teacher_callbacks(recipe, trainer.model, trainer.args.max_steps):
                 trainer.add_callback(callback)
+        if (recipe.neighbours is not None or recipe.priors is not None) and hasattr(splits.train.labels, "stream"):
+            raise ValueError("neighbours and priors need the training images by number, which a stream has not")
         if recipe.neighbours is not None:
             bank = ReadableSamples(self.evaluation_set(recipe, trainer.model, processor, splits.train), recipe)
             trainer.bank = spaced_subset(bank, recipe.neighbours.bank)
