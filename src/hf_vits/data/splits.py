@@ -65,9 +65,9 @@ class Split:
     """Inputs and their labels.
 
     Attributes:
-        labels: class indices (inputs,) of int64, of a stream as `StreamLabels`, or (inputs, heads) where an input has one class of each of several
-            columns (see `label_groups`); floats (inputs, classes) where several may be true (see `label_columns`); or
-            texts (inputs,).
+        labels: class indices (inputs,) of int64, in a stream `StreamLabels`; (inputs, heads) where an input has one
+            class of each of several columns (see `label_groups`); floats (inputs, classes) where several may be true
+            (see `label_columns`); or texts (inputs,).
     """
 
     inputs: Inputs

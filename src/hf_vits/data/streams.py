@@ -1,15 +1,15 @@
 """Streams: training inputs that are read one after the other from shards, in an order that repeats.
 
-The sample at a place of the run (optimizer step, place in the batch) is a function of the seed and that place alone. It
-depends neither on the number of processes and workers, nor on where the run was resumed. For this the shards are
+The sample at a place of the run (optimizer step, place in the batch) is a function of the seed and that place alone.
+It depends neither on the number of processes and workers, nor on where the run was resumed. For this the shards are
 divided among lanes, each with a shuffle buffer of its own, and each place of a batch takes from one lane:
 
 - lanes of different places of a batch: a process reads the lanes of its part of the batch alone;
 - lanes of different steps, in turn: of several workers, which have different steps, each reads some of these lanes.
 
 A lane reads its shards once, in random order, then again in another order, and so on. Shards that are left over when
-each lane has as many as the others go to another lane each time. So each time all lanes together read each sample once,
-and where shards have the same size, all samples are used equally often.
+each lane has as many as the others go to another lane each time. So each time all lanes together read each sample
+once, and where shards have the same size, all samples are used equally often.
 """
 
 import itertools
@@ -124,9 +124,7 @@ class Stream:
                 buffer[chosen] = sample
             yield from (buffer[chosen] for chosen in random.permutation(len(buffer)))
             if not count:
-                raise ValueError(
-                    f"no samples in {len(own)} of {len(self.shards)} shards, which a lane reads: remove them"
-                )
+                raise ValueError(f"no samples in {len(own)} of {len(self.shards)} shards, all of a lane: remove them")
 
     def shards_of(self, lane: int, number: int) -> np.ndarray:
         """Return the shards that a lane reads in its pass of a number, counted from 0."""
