@@ -21,6 +21,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,8 +89,9 @@ def original(clone: Path, network: str, images: Tensor, labels: Tensor) -> Calla
         sys.modules[package] = types.ModuleType(package)
         sys.modules[package].__path__ = [str(clone / "src" / package)]
     # It registers its networks with a description that today's timm does not take.
-    sys.modules["timm.models.registry"] = types.ModuleType("registry")
-    setattr(sys.modules["timm.models.registry"], "register_model", lambda function: function)
+    registry: Any = types.ModuleType("registry")
+    registry.register_model = lambda function: function
+    sys.modules["timm.models.registry"] = registry
     approaches = importlib.import_module("approach.olwf_asym")
     networks = importlib.import_module(f"networks.{'ovit' if network == 'ovit' else 'early_conv_vit_net'}")
     # The file says by comments which network's recording it uses.

@@ -10,6 +10,7 @@ from PIL import Image
 
 from hf_vits.data.objects import SOURCES
 from hf_vits.data.objects.sources.coco import read_split
+from hf_vits.data.splits import without_unreadable
 from hf_vits.data.synthetic.scenes import ObjectScenes
 from hf_vits.recipe import DataRecipe
 
@@ -56,7 +57,6 @@ def test_both_layouts_of_coco_are_read(tmp_path, layout):
         ({"annotations": [{"image_id": 7, "category_id": 1}]}, ValueError, "names no category_id"),
         ({"categories": None}, ValueError, "has no categories"),
         ({"categories": [{"id": 1}]}, ValueError, "a category id and name"),
-        ({"images": [{"id": 7, "file_name": "c.png"}]}, OSError, "No such file"),
         ({"annotations": [{"image_id": 7, "category_id": 5, "bbox": [1, 2, 3]}] * 7}, ValueError, "7 bad annotation"),
         (
             {"annotations": [OBJECT | {"segmentation": {"size": [2, 2], "counts": [3]}}]},
@@ -71,12 +71,17 @@ def test_damaged_files_are_refused(tmp_path, changes, error, message):
         read_split(tmp_path / "x.json", tmp_path)
 
 
-def test_unreadable_images_can_be_left_out(tmp_path):
-    write(tmp_path, tmp_path / "x.json")
-    (tmp_path / "b.png").write_bytes(b"no image")
-    with pytest.raises(OSError, match="1 image file"):
-        read_split(tmp_path / "x.json", tmp_path)
-    assert len(read_split(tmp_path / "x.json", tmp_path, skip_unreadable=True)[1]) == 1
+def test_missing_and_damaged_images(tmp_path):
+    write(tmp_path / "train", tmp_path / "train" / "_annotations.coco.json")
+    (tmp_path / "train" / "b.png").write_bytes(b"no image")
+    recipe = DataRecipe(source="coco", path=str(tmp_path))
+    split = SOURCES.load(recipe).splits["train"]
+    assert len(without_unreadable(split, DataRecipe(source="coco", path=None, skip_unreadable=True))) == 1
+    with pytest.raises(OSError, match=r"(?s)1 image file\(s\) cannot be read.*b\.png: cannot identify"):
+        without_unreadable(split, recipe)
+    (tmp_path / "train" / "b.png").unlink()
+    with pytest.raises(OSError, match=r"(?s)1 image file\(s\) cannot be read.*b\.png: there is no such file"):
+        SOURCES.load(recipe)
 
 
 def test_a_directory_without_files_is_named(tmp_path):

@@ -1,7 +1,7 @@
 """Columns of `datasets` datasets: which hold the inputs, which their class labels."""
 
 import glob
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from hf_vits.recipe import DataRecipe
 from .label_columns import all_matching, label_rows, multi_hot
 from .sources import required_path
 from .splits import ColumnInputs, Loaded, Split, choose_splits
+from .streams import class_index, stream_split
 from .tables import LABEL_COLUMNS, column_name, label_indices, sorted_classes
 from .targets import target_rows
 
 # Settings that every source of `datasets` reads.
 DATASETS = ("path", "config", "data_dir", "data_files", "splits")
+# What sources that can stream read besides.
+STREAMS = ("streaming", "shuffle_buffer", "epoch_inputs")
 # {ending of a file: module of `datasets` that reads it}
 _FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".zip": "imagefolder"}
 
@@ -52,9 +55,9 @@ def name_of(recipe: DataRecipe) -> str:
     return recipe.path or next(_files(recipe))
 
 
-def _available(recipe: DataRecipe) -> Any:
+def _available(recipe: DataRecipe, streaming: bool = False) -> Any:
     """Return {split: dataset} of the recipe's data."""
-    chosen = {"data_dir": recipe.data_dir, "data_files": recipe.data_files or None}
+    chosen = {"data_dir": recipe.data_dir, "data_files": recipe.data_files or None, "streaming": streaming}
     try:
         if recipe.path is None:
             for name in _files(recipe):
@@ -66,7 +69,8 @@ def _available(recipe: DataRecipe) -> Any:
             if recipe.data_dir or recipe.data_files:
                 raise ValueError(f"data.data_files and data.data_dir choose files of a directory, not of {path}")
             if path.is_file():
-                return datasets.load_dataset(_format_of(recipe.path, "data.path"), data_files={"train": str(path)})
+                kind = _format_of(recipe.path, "data.path")
+                return datasets.load_dataset(kind, data_files={"train": str(path)}, streaming=streaming)
             stored = datasets.load_from_disk(str(path))
             return stored if isinstance(stored, datasets.DatasetDict) else {"train": stored}
         return datasets.load_dataset(recipe.path, recipe.config, **chosen)
@@ -102,6 +106,9 @@ def load_dataset_classes(recipe: DataRecipe, key: str, feature: type) -> Loaded:
         key: key of data.columns for the column of inputs.
         feature: type of that column, such as datasets.Image.
     """
+    for name in ("shuffle_buffer", "epoch_inputs"):
+        if getattr(recipe, name) != getattr(DataRecipe(source=recipe.source), name):
+            raise ValueError(f"data.{name} is for streams: set data.streaming: true, or leave it out")
     loaded = load_dataset_splits(recipe)
     inputs = {
         kind: ColumnInputs(dataset, input_column(recipe, dataset, key, feature)) for kind, dataset in loaded.items()
@@ -112,6 +119,78 @@ def load_dataset_classes(recipe: DataRecipe, key: str, feature: type) -> Loaded:
     several = _several(recipe, loaded["train"])
     class_names, labels = _multi_labels(recipe, loaded, several) if several else _labels(recipe, loaded)
     return Loaded(name_of(recipe), class_names, {kind: Split(inputs[kind], labels[kind]) for kind in loaded})
+
+
+class DatasetShards:
+    """The shards of a `datasets` stream; their own shuffling and resuming are not used.
+
+    Args:
+        dataset: an IterableDataset.
+        columns: of inputs and of labels.
+    """
+
+    def __init__(self, dataset: Any, path: str, columns: tuple[str, str], class_names: Sequence[str]):
+        self.dataset, self.path, self.columns, self.class_names = dataset, path, columns, class_names
+
+    def __len__(self) -> int:
+        return self.dataset.num_shards
+
+    def samples(self, number: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """Yield (shard, row, values) of each row of a shard."""
+        try:
+            for row, values in enumerate(self.dataset.shard(len(self), number)):
+                yield number, row, values
+        except Exception as error:  # readers of every format raise their own
+            raise OSError(
+                f"{self.path}: shard {number} of {len(self)} cannot be read: {type(error).__name__}: {error}"
+            ) from None
+
+    def input_of(self, sample: tuple[int, int, dict[str, Any]]) -> Any:
+        """Return the value in the column of inputs."""
+        return sample[2][self.columns[0]]
+
+    def class_of(self, sample: tuple[int, int, dict[str, Any]]) -> int:
+        """Return the class of a row."""
+        return class_index(sample[2][self.columns[1]], self.class_names, self.name_of(sample))
+
+    def name_of(self, sample: tuple[int, int, dict[str, Any]]) -> str:
+        """Return how error messages name a row."""
+        return f"{self.path}: row {sample[1]} of shard {sample[0]}"
+
+
+def stream_dataset_classes(recipe: DataRecipe, key: str, feature: Any, decoded: Callable[[Any], Any]) -> Loaded:
+    """Load a dataset with class labels: training rows as a stream, the other splits as `load_dataset_classes` does.
+
+    Classes that are no class labels but words or numbers are those of the other splits.
+
+    Args:
+        key, feature: as for `load_dataset_classes`.
+        decoded: function from undecoded inputs, dicts of "bytes" and "path", to inputs.
+    """
+    name = name_of(recipe)
+    streams, stored = _available(recipe, streaming=True), {}
+    names = choose_splits(recipe, {split: split for split in streams})
+    if "train" not in names:
+        raise ValueError(f"{name} has no training split, only {sorted(streams)}; name one by data.splits.train")
+    if len(names) > 1:
+        loaded = _available(recipe)
+        stored = {kind: loaded[split] for kind, split in names.items() if kind != "train"}
+    train = streams[names["train"]]
+    if train.features is None:
+        raise ValueError(f"{name} does not say the types of its columns, which a stream needs; use parquet files")
+    column, label = input_column(recipe, train, key, feature), _label_column(recipe, train)
+    kind = train.features[label]
+    if isinstance(kind, datasets.ClassLabel):
+        class_names: list[str] = kind.names
+    else:
+        class_names = sorted_classes(name for part in stored.values() for name in _names(recipe, part, label))
+    undecoded = train.select_columns([column, label]).cast_column(column, feature(decode=False))
+    shards = DatasetShards(undecoded, name, (column, label), class_names)
+    splits = {"train": stream_split(shards, recipe, decoded)}
+    for kind, dataset in stored.items():
+        labels = label_indices(name, kind, _names(recipe, dataset, label), class_names)
+        splits[kind] = Split(ColumnInputs(dataset, input_column(recipe, dataset, key, feature)), labels)
+    return Loaded(name, class_names, splits)
 
 
 def input_column(recipe: DataRecipe, dataset: datasets.Dataset, key: str, feature: type) -> str:

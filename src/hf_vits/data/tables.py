@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_vits.recipe import DataRecipe
 
-from .folders import Media, find_unreadable, report_unreadable
+from .checks import Media, find_missing, report
 from .label_columns import all_matching, label_rows, matching
 from .sources import required_path
 from .splits import LabelledFiles, choose_splits
@@ -93,7 +93,7 @@ def load_table(
     Raises:
         FileNotFoundError: there is no such table, or no table in the directory.
         ValueError: a row is wrong, or a column or split is missing.
-        OSError: files cannot be decoded, unless data.skip_unreadable.
+        OSError: files are missing, unless data.skip_unreadable.
     """
     loaded = load_rows(recipe, media, file_column)
     return {kind: (files, column(recipe, rows, target, usual)) for kind, (files, rows) in loaded.items()}
@@ -106,13 +106,8 @@ def load_rows(recipe: DataRecipe, media: Media, file_column: str) -> dict[str, t
         kind: [folder / name for name in column(recipe, rows, file_column, FILE_COLUMNS)]
         for kind, rows in tables.items()
     }
-    unreadable = find_unreadable([path for listed in files.values() for path in listed], media)
-    if unreadable:
-        report_unreadable(unreadable, media, recipe.skip_unreadable)
-    kept = {kind: [i for i, path in enumerate(listed) if path not in unreadable] for kind, listed in files.items()}
-    return {
-        kind: ([files[kind][i] for i in kept[kind]], [rows[i] for i in kept[kind]]) for kind, rows in tables.items()
-    }
+    report(find_missing(path for listed in files.values() for path in listed), media, recipe.skip_unreadable)
+    return {kind: (files[kind], rows) for kind, rows in tables.items()}
 
 
 def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:

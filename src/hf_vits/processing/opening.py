@@ -39,19 +39,19 @@ _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 _TIMEOUT = 60.0  # seconds in which a server must answer
 
 
-def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Image:
+def open_image(source: str | os.PathLike | bytes, mode: str | None = None) -> Image.Image:
     """Return the image in a file, upright and with 8 bits per channel.
 
     Args:
-        source: path, http(s) URL, or a base64 string, with or without its data:image/ prefix.
+        source: path, http(s) URL, a base64 string, with or without its data:image/ prefix, or the content of a file.
         mode: Pillow's mode to convert to, such as "RGB" or "L". None: as stored.
 
     Raises:
         OSError: there is no image, or it is damaged or larger than Pillow allows.
         ValueError: `source` is none of these, or the image's levels have no known range.
     """
-    name = os.fspath(source)
-    file = _file(name)
+    name = f"of {len(source):,} bytes" if isinstance(source, bytes) else os.fspath(source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else _file(name)
     try:
         with Image.open(file) as image:
             image.load()

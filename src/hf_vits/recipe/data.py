@@ -111,6 +111,12 @@ class DataRecipe:
         height, as in COCO, or `xyxy`, left, top, right and bottom.
     captions: number of captions of a video with sound that are its candidates. Of more captions as many are drawn;
         fewer are filled up with empty texts, as in VATT's original.
+    streaming: read the training inputs of source datasets as a stream, without downloading them first. Validation and
+        test inputs are loaded as usual.
+    shuffle_buffer: number of inputs of a stream, which come in the order of their shards, among which the next one is
+        drawn. They are kept in memory unless they are in local tar archives.
+    epoch_inputs: number of inputs of a stream that count as an epoch. None: there are no epochs, and all durations
+        must be in steps.
     speech: speech to make, for the sources spoken_keywords, spoken_digits and speaking_digits.
     domains: name of each domain of a stream of domains, in their order, with what differs in it. All have the same
         classes. For continual-image-classification; empty: a stream of classes.
@@ -133,6 +139,9 @@ class DataRecipe:
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     box_format: Literal["xywh", "xyxy"] = "xywh"
     captions: int = positive(default=1)
+    streaming: bool = False
+    shuffle_buffer: int = positive(default=1000)
+    epoch_inputs: int | None = positive(default=None)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
     domains: dict[str, DomainRecipe] = field(default_factory=dict)
 

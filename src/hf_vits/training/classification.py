@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from hf_vits import objectives
-from hf_vits.data.folders import Media
+from hf_vits.data.checks import Media
 from hf_vits.data.label_groups import heads_of, most_probable
 from hf_vits.data.splits import Inputs, Split, Splits
 from hf_vits.data.targets import named_numbers

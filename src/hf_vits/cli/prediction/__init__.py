@@ -1,6 +1,6 @@
 """The kinds of model of `hf-vits predict`: one module per kind.
 
-Each has MEDIA, the files it reads (`hf_vits.data.folders.Media`), and `predict(args, paths)`, which loads the model,
+Each has MEDIA, the files it reads (`hf_vits.data.checks.Media`), and `predict(args, paths)`, which loads the model,
 draws the figure if it is wanted, and returns a dict per file with its name and its predictions, objects or text.
 """
 
@@ -11,7 +11,8 @@ from types import ModuleType
 
 from transformers import PreTrainedModel
 
-from hf_vits.data.folders import Media, find_unreadable, visible_files
+from hf_vits.data.checks import Media, find_unreadable
+from hf_vits.data.folders import visible_files
 
 # {end of a model's class name: module of this package}
 _KINDS = {

@@ -11,7 +11,7 @@ from PIL import Image
 from hf_vits.processing.detection import runs_of
 from hf_vits.processing.opening import upright_size
 
-from ..folders import find_unreadable, report_unreadable
+from ..checks import find_missing, report
 from ..images import IMAGES, FileImages
 from ..splits import Split
 from . import as_labels
@@ -23,21 +23,16 @@ Objects = list[dict[str, Any]]
 
 
 def file_split(paths: Sequence[Path], objects: Sequence[Objects], skip_unreadable: bool, name: str) -> Split:
-    """Return images in files with their objects, checked by `check_objects`.
-
-    Each image is decoded once, under a progress bar.
+    """Return images in files with their objects, checked by `check_objects`; of the images only the size is read.
 
     Raises:
-        OSError: files cannot be decoded, unless `skip_unreadable`, or if no other file is left.
+        OSError: files are missing, unless `skip_unreadable`.
     """
-    unreadable = find_unreadable(paths, IMAGES)
-    if unreadable:
-        report_unreadable(unreadable, IMAGES, skip_unreadable and len(unreadable) < len(paths))
-    kept = [index for index, path in enumerate(paths) if path not in unreadable]
-    images = [paths[index] for index in kept]
-    named = {str(path): objects[index] for path, index in zip(images, kept, strict=True)}
-    checked = check_objects(name, named, {str(path): size_of(path) for path in images})
-    return Split(FileImages(images), as_labels(checked))
+    report(find_missing(paths), IMAGES, skip_unreadable)
+    named = dict(zip(map(str, paths), objects, strict=True))
+    return Split(
+        FileImages(paths), as_labels(check_objects(name, named, {str(path): size_of(path) for path in paths}))
+    )
 
 
 def check_objects(

@@ -8,10 +8,10 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from hf_vits.data.splits import Split
-from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import AugmentationRecipe
 
 from .batches import SampleKey
+from .images import read_image
 from .object_augmentation import cut_out, flipped, pasted
 from .randomness import seeded
 
@@ -43,7 +43,7 @@ class EvaluationObjects(Dataset):
 
     def sample(self, index: int, **options: Any) -> dict[str, Any]:
         """Return pixel_values (channels, height, width), not padded, and objects; `options` are the processor's."""
-        image, label = to_mode(self.split.inputs[index], self.mode), self.split.labels[index]
+        image, label = read_image(self.split, index, self.mode), self.split.labels[index]
         annotations = [item for item in label["annotations"] if not item.get("iscrowd")]
         batch = self.processor(
             image, label | {"annotations": annotations}, return_tensors="pt", size_divisor=None, **options

@@ -119,6 +119,8 @@ class RecipeTrainer(Trainer):
                     self.average.load(resume_from_checkpoint)
                 self.state = state
                 return TrainOutput(state.global_step, 0.0, {})
+            done = state.global_step % self.batches.batches_per_epoch
+            self.batches.skip(done * self.args.gradient_accumulation_steps)
         return super().train(resume_from_checkpoint, **kwargs)
 
     def _checked_state(self, checkpoint: Path) -> TrainerState:

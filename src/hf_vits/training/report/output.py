@@ -34,8 +34,10 @@ CARD = "README.md"
 INCOMPLETE = "incomplete"
 SAVING = ".saving-"
 
-# Keys that may change when a run is resumed, as may those of `output`: results do not depend on them.
+# Keys that may change when a run is resumed, as may those of `output`: its batches do not depend on them, but for
+# inputs that could not be read.
 _FREE_KEYS = (
+    "data.skip_unreadable",
     "train.accumulation",
     "train.evaluate_every",
     "train.evaluation_batch_size",

@@ -19,7 +19,7 @@ _START, _BESIDE = "instances_", "_annotations.coco.json"
 
 
 def load(recipe: DataRecipe) -> Loaded:
-    """Load images and objects; each image is decoded once to find unreadable ones.
+    """Load the names of the images and their objects.
 
     Names such as train2017 count as train. The splits must have the same categories, which are numbered in the order
     of their ids. Images without an annotation stay, as images without objects.
@@ -27,7 +27,7 @@ def load(recipe: DataRecipe) -> Loaded:
     Raises:
         ValueError: a file is damaged, or annotations name no image or category or have odd boxes or segmentations,
             with their number and the first of them.
-        OSError: files are missing or cannot be decoded.
+        OSError: files are missing; images may be with data.skip_unreadable.
     """
     folder = required_path(recipe, "a directory with COCO's JSON files")
     files = find_files(folder)
