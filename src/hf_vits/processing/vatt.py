@@ -4,6 +4,7 @@ Akbari et al., arXiv 2104.11178, section 4; google-research/vatt, data/processin
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -57,10 +58,12 @@ class VattTokenizer(PreTrainedTokenizerFast):
         return native
 
     @staticmethod
+    @cache
     def _normalizer() -> normalizers.Normalizer:
         return normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
 
     @staticmethod
+    @cache
     def _splitter() -> pre_tokenizers.PreTokenizer:
         return pre_tokenizers.Split(Regex(r"[\w']+"), "removed", invert=True)
 
