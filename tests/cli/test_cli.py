@@ -114,8 +114,24 @@ def test_list_names_every_system_and_counts_its_variants():
     chosen = result_of("list", "--task", "video-classification", "--licence", "apache-2.0")["systems"]
     assert [row["system"] for row in chosen] == ["vatt", "vivit"]
     assert "no system has the task 'dancing'" in error_of("list", "--task", "dancing")
+
+
+def test_list_chooses_variants_by_size_and_input():
+    found = result_of("list", "--size", "5M..6M", "--input", "image", "--image-size", "224")["variants"]
+    names = {row["variant"]: row["parameters"] for row in found}
+    assert names["deit_tiny_patch16_224"] == 5_717_416
+    assert all(5e6 <= parameters <= 6e6 for parameters in names.values())
+    sounds = result_of("list", "--task", "audio-classification", "--input", "audio")["variants"]
+    assert {"audiomer", "septr"} <= {row["system"] for row in sounds}
+    assert [row["variant"] for row in result_of("list", "cmt", "--size", "..10M")["variants"]] == ["cmt_ti"]
+    assert "must be FROM..TO" in error_of("list", "--size", "5")
+    _, out, _ = command("list", "--size", "1B..")
+    assert "parameters" in out
+
+
+def test_list_prints_a_table():
     _, out, _ = command("list")
-    assert all(name in out for name in systems)
+    assert all(name in out for name in conversion.SYSTEMS)
 
 
 def test_listed_parameters_are_those_the_original_reports():

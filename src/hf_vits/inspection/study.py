@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from hf_vits.analysis.robustness.adversarial import Normalised
 from hf_vits.analysis.taps import Recording, count_prefix_tokens, find_blocks, record, vision_encoder
-from hf_vits.data.folders import class_directories, find_unreadable, visible_files
+from hf_vits.data.checks import find_unreadable
+from hf_vits.data.folders import class_directories, visible_files
 from hf_vits.data.images import IMAGES, image_mode
 from hf_vits.evaluation.accuracy import labels_of_model
 from hf_vits.processing.opening import open_image
