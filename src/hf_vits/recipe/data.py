@@ -101,7 +101,7 @@ class DataRecipe:
     reduce_labels: whether masks number the classes from 1 on and 0 is where nothing is known, as in ADE20K.
     skip_unreadable: leave out files that cannot be decoded, in place of refusing to start.
     columns: names of the columns of a table or dataset, by what they contain: `image`, `video` or `audio` (in tables:
-        file names relative to the table's directory), `label`, `labels`, `targets`, `objects`, `text` and `split`. Keys
+        file names relative to the table's directory), `label`, `labels`, `targets`, `objects`, `text`, `split`. Keys
         that are left out have usual names. A list as `label`, such as [noun, verb], gives a ViViT one classifier head
         for each of these columns. `labels` is for inputs of which several labels are true: a column of lists, or
         columns of one label each, as a list of names or patterns such as "has_*", with 1, 0 and, for unknown labels,

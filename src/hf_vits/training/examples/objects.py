@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from hf_vits.data.splits import Split
+from hf_vits.processing.opening import to_mode
 from hf_vits.recipe import AugmentationRecipe
 
 from .batches import SampleKey
