@@ -410,10 +410,12 @@ def corresponding(described: Descriptors, count: int = 8) -> tuple[np.ndarray, n
     both = torch.cat([first[mine], second[theirs]], dim=1).numpy()
     best = well_spread(both, buddies.forward_similarity[mine].numpy(), count)[0]
     rows, columns = described.grid
-    return tuple(
-        np.stack([(tokens[best] // columns + 0.5) / rows, (tokens[best] % columns + 0.5) / columns], axis=1)
-        for tokens in (mine.numpy(), theirs.numpy())
-    )
+
+    def points(tokens: Tensor) -> np.ndarray:
+        places = tokens.numpy()[best]
+        return np.stack([(places // columns + 0.5) / rows, (places % columns + 0.5) / columns], axis=1)
+
+    return points(mine), points(theirs)
 
 
 def probes(study: Study, found: Findings) -> None:

@@ -242,8 +242,11 @@ def normalisation(processor: Any, channels: int) -> tuple[list[float], list[floa
         return list(settings["mean"]), list(settings["std"])
     if not getattr(processor, "do_normalize", True):
         return [0.0] * channels, [1.0] * channels
-    mean, std = processor.image_mean, processor.image_std
-    return tuple([value] * channels if isinstance(value, int | float) else list(value) for value in (mean, std))
+    mean, std = (
+        [float(value)] * channels if isinstance(value, int | float) else list(value)
+        for value in (processor.image_mean, processor.image_std)
+    )
+    return mean, std
 
 
 @torch.no_grad()
