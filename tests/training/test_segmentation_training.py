@@ -13,6 +13,7 @@ from transformers import AutoModelForSemanticSegmentation, pipeline
 
 from hf_vits.cli import evaluation
 from hf_vits.cli.evaluate import run as evaluate
+from hf_vits.cli.models import describe_size, empty_model, load_model
 from hf_vits.cli.predict import run as predict
 from hf_vits.cli.predict import show
 from hf_vits.data.images.masked import IGNORED
@@ -98,6 +99,8 @@ def test_upernet_is_trained_measured_and_reported(trained):
     assert "pipeline_tag: image-segmentation" in card
     assert "import hf_vits" in card
     assert "AutoModelForSemanticSegmentation" in card
+    code = card.partition("```python\n")[2].partition("```")[0]
+    compile(code, "card", "exec")
 
 
 def test_a_saved_segmenter_is_a_pipeline(trained, tmp_path):
@@ -109,6 +112,12 @@ def test_a_saved_segmenter_is_a_pipeline(trained, tmp_path):
     found = pipeline("image-segmentation", model=str(whole))(image)
     assert {entry["label"] for entry in found} <= set(NAMES)
     assert sum(np.asarray(entry["mask"], dtype=int) for entry in found).tolist() == np.full((40, 56), 255).tolist()
+
+
+def test_a_segmenter_is_described(trained):
+    model = load_model(str(trained[0]))
+    described = describe_size(empty_model(type(model), model.config))
+    assert described == {"parameters": trained[1]["parameters"], "input": "3x32x32", "classes": 2}
 
 
 def test_predict_writes_palette_masks_and_overlays(trained, folder, tmp_path, capsys):
