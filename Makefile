@@ -17,7 +17,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.hf_vits-installed
 WANTED = $(shell cksum < pyproject.toml) $(EXTRAS) $(TORCHAO) $(CURDIR)
 PYTEST = $(BIN)/python -m pytest -q --durations=10
-UNIT_TESTS = --ignore tests/conformance --ignore tests/recipe_runs tests
+UNIT_TESTS = --ignore tests/conformance --ignore tests/recipe_runs --ignore tests/browser tests
 # Old versions may warn of what new ones have dropped, and transformers' own tests warn themselves.
 ANY_WARNING = -W default::DeprecationWarning -W default::PendingDeprecationWarning -W default::FutureWarning
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
@@ -25,10 +25,10 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint typecheck test-floor cards parity parity-ci conformance hub-campaign recipe-runs fuzz bench docs clean
+.PHONY: help env demo test lint typecheck test-floor cards parity parity-ci conformance hub-campaign recipe-runs browser-tests fuzz bench docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "VENV=folder names the environment (default .venv), WORKERS=n the test processes, ARGS=... more arguments"
 
 env: ## the environment that all others use
@@ -45,7 +45,7 @@ env: ## the environment that all others use
 demo: env ## convert, fine-tune, share, pull and use CCT on the digits; writes demo-report/
 	@$(BIN)/python -m hf_vits.demo $(ARGS)
 
-test: lint ## lint and all tests but conformance and recipe-runs
+test: lint ## lint and all tests but conformance, recipe-runs and browser-tests
 	$(ONE_THREAD) $(PYTEST) -n $(WORKERS) --dist worksteal $(UNIT_TESTS) $(ARGS)
 
 lint: env ## ruff check and format, and the spelling
@@ -83,6 +83,10 @@ hub-campaign: env ## every fault at every request of a push and a pull
 
 recipe-runs: env ## the small recipes without labels at full length, up to 20 minutes each
 	$(PYTEST) tests/recipe_runs $(ARGS)
+
+browser-tests: env ## click through the pages that commands write and serve, in Chromium: CHROMIUM=path names another
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+	$(ONE_THREAD) $(PYTEST) -m browser tests/browser $(ARGS)
 
 fuzz: env ## thousands of odd configurations, inputs, checkpoints, media and recipes, of three seeds
 	$(ONE_THREAD) $(BIN)/python -m tests.fuzz --seed 0 1 2 --workers $(WORKERS) $(ARGS)

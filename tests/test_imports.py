@@ -10,7 +10,8 @@ from .support.paths import ROOT
 # From top to bottom: a module imports its own room and what is in a lower line, never one above or beside it.
 ORDER = (
     {"cli", "demo"},
-    {"training", "testing"},
+    {"app"},
+    {"training", "testing", "inspection"},
     {"figures"},
     {"evaluation", "analysis"},
     {"conversion", "data", "hub"},

@@ -13,11 +13,13 @@ __version__ = "0.1.0"
 _MODULES = {
     "BranchformerForSpeechSeq2Seq": ".models.branchformer.modeling_branchformer_seq2seq",
     "BranchformerSeq2SeqConfig": ".models.branchformer.configuration_branchformer_seq2seq",
+    "build_demo": ".app",
     "build_trainer": ".training",
     "convert": ".conversion",
     "fuse": ".layers.fusion",
     "KnownLabelsPipeline": ".evaluation.known_labels",
     "load": ".conversion",
+    "push_space": ".hub",
     "push_to_hub": ".hub",
     "save_for_hub": ".hub",
     "train": ".training",

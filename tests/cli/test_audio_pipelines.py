@@ -16,9 +16,9 @@ from hf_vits import (
     VitsWaveformFeatureExtractor,
 )
 from hf_vits.cli import main
-from hf_vits.cli.prediction.recordings import overlapping, window_logits, with_context
 from hf_vits.cli.prediction.speech import own_frames
 from hf_vits.hub import save_for_hub
+from hf_vits.processing.windows import overlapping, window_logits, with_context
 
 from ..support.audio import noise, tone, write
 from ..support.hub import tiny_model

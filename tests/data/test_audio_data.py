@@ -3,6 +3,7 @@
 import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -13,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from hf_vits.conversion.systems.audiomer import CLASSES
 from hf_vits.data.audio import CLASS_SOURCES, TEXT_SOURCES, clip_seconds
-from hf_vits.data.splits import hold_out, load_classes
+from hf_vits.data.splits import hold_out, load_classes, without_unreadable
 from hf_vits.data.synthetic import speech
 from hf_vits.data.synthetic.espeak import Espeak
 from hf_vits.recipe import DataRecipe, SpeechRecipe
@@ -266,7 +267,8 @@ def test_wrong_tables_are_named(tones):
 
 
 def test_folders_and_bad_recordings(tones):
-    splits = load_classes(DataRecipe(source="folder", path=str(tones), validation_fraction=0.2), CLASS_SOURCES)
+    recipe = DataRecipe(source="folder", path=str(tones), validation_fraction=0.2)
+    splits = load_classes(recipe, CLASS_SOURCES)
     assert splits.class_names == ["high", "low"]
     assert len(splits.train) + len(splits.test) == 12
     (tones / "low" / "none.wav").write_bytes(b"")
@@ -274,12 +276,11 @@ def test_folders_and_bad_recordings(tones):
     soundfile.write(tones / "high" / "silent.wav", np.zeros(0), RATE)
     whole = (tones / "low" / "0.flac").read_bytes()
     (tones / "low" / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    part = CLASS_SOURCES.load(recipe).splits["train"]
     with pytest.raises(OSError, match=r"4 recording file\(s\) cannot be read") as raised:
-        load_classes(DataRecipe(source="folder", path=str(tones)), CLASS_SOURCES)
+        without_unreadable(part, recipe)
     assert all(name in str(raised.value) for name in ("none.wav", "text.flac", "silent.wav", "cut.flac"))
-    recipe = DataRecipe(source="folder", path=str(tones), skip_unreadable=True, validation_fraction=0.2)
-    kept = load_classes(recipe, CLASS_SOURCES)
-    assert len(kept.train) + len(kept.test) == 12
+    assert len(without_unreadable(part, replace(recipe, skip_unreadable=True))) == 12
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2 as transforms
 
-from hf_vits.data.images import SOURCES, ArrayImages
+from hf_vits.data.checks import find_unreadable
+from hf_vits.data.images import IMAGES, SOURCES, ArrayImages
 from hf_vits.data.images.sources.fashion_mnist import read_idx
-from hf_vits.data.splits import Split, load_classes
+from hf_vits.data.splits import Split, load_classes, readable, without_unreadable
 from hf_vits.processing.image import VitsImageProcessor
 from hf_vits.recipe import AffineRecipe, AugmentationRecipe, DataRecipe, RandAugmentRecipe
 from hf_vits.training.examples.batches import GlobalBatches
@@ -176,6 +177,12 @@ def test_folder_with_splits_of_other_names(tmp_path):
         folder(tmp_path, splits={"train": "many"})
 
 
+def whole(splits):
+    """The training split before some of it was held out."""
+    inputs = splits.train.inputs.inputs
+    return Split(inputs, np.zeros(len(inputs.paths), dtype=int))
+
+
 def break_some(directory):
     """Truncate, empty and disguise three of the images."""
     picture(0, (300, 300)).save(directory / "a" / "cut.jpg")
@@ -188,8 +195,9 @@ def break_some(directory):
 def test_unreadable_files_are_counted_and_named(tmp_path):
     fill(tmp_path, {"a": 6, "b": 6})
     break_some(tmp_path)
+    splits = folder(tmp_path)  # opens none of them
     with pytest.raises(OSError, match=r"3 image file\(s\) cannot be read") as error:
-        folder(tmp_path)
+        without_unreadable(whole(splits), DataRecipe(source="folder"))
     for name in ("cut.jpg: image file is truncated", "empty.png: cannot identify", "text.webp: cannot identify"):
         assert name in str(error.value)
     assert "data.skip_unreadable: true" in str(error.value)
@@ -198,27 +206,50 @@ def test_unreadable_files_are_counted_and_named(tmp_path):
 def test_unreadable_files_are_skipped_only_if_asked(tmp_path, caplog):
     fill(tmp_path, {"a": 6, "b": 6})
     break_some(tmp_path)
-    splits = folder(tmp_path, skip_unreadable=True, validation_fraction=0.5)
-    assert len(splits.train) + len(splits.validation) == 12
-    assert "skipping: 3 image file(s)" in caplog.text
+    recipe = DataRecipe(source="folder", path=str(tmp_path), skip_unreadable=True, validation_fraction=0.5)
+    splits = load_images(recipe)
+    kept = readable(splits, recipe)
+    assert len(kept.train) == len(splits.train)  # there they are replaced when they are met
+    assert len(kept.validation) < 8 == len(splits.validation)
+    assert kept.test is kept.validation
+    assert all(kept.validation.inputs[index].size == (16, 20) for index in range(len(kept.validation)))
+    assert "skipping:" in caplog.text
 
 
 def test_many_unreadable_files_are_not_all_listed(tmp_path):
-    fill(tmp_path, {"a": 1, "b": 1})
+    fill(tmp_path, {"a": 1, "b": 4})
     for number in range(15):
         (tmp_path / "a" / f"bad{number:02}.png").write_bytes(b"")
     with pytest.raises(OSError, match="15 image file") as error:
-        folder(tmp_path)
+        without_unreadable(whole(folder(tmp_path)), DataRecipe(source="folder"))
     assert "bad09.png" in str(error.value)
     assert "bad10.png" not in str(error.value)
     assert "and 5 more" in str(error.value)
 
 
-def test_a_class_all_of_whose_files_are_unreadable_is_missed(tmp_path):
-    fill(tmp_path, {"a": 3, "b": 3, "c": 0})
-    (tmp_path / "c" / "bad.png").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match="of 1 classes: c"):
-        folder(tmp_path, skip_unreadable=True)
+def test_files_that_a_check_found_are_refused_before_training_until_they_change(tmp_path):
+    fill(tmp_path, {"a": 6, "b": 6})
+    break_some(tmp_path)
+    recipe = DataRecipe(source="folder", path=str(tmp_path))
+    splits = load_images(recipe)
+    assert readable(splits, recipe) is splits  # nothing is known of them
+    assert len(find_unreadable(whole(splits).inputs.paths, IMAGES, tmp_path)) == 3
+    with pytest.raises(OSError, match=r"3 image file\(s\) cannot be read(?s:.*)data.skip_unreadable: true"):
+        readable(splits, recipe)
+    for name in ("a/cut.jpg", "a/empty.png", "b/text.webp"):
+        picture(0).save(tmp_path / name)
+    assert readable(splits, recipe) is splits
+
+
+def test_a_check_decodes_only_files_that_changed(tmp_path):
+    fill(tmp_path, {"a": 6, "b": 6})
+    paths, decoded = whole(folder(tmp_path)).inputs.paths, []
+    media = IMAGES._replace(problem=lambda path: decoded.append(path.name))
+    assert find_unreadable(paths, media, tmp_path) == {}
+    assert len(decoded) == 12
+    (tmp_path / "a" / "1.png").write_bytes(b"another")
+    find_unreadable(paths, media, tmp_path)
+    assert decoded[12:] == ["1.png"]
 
 
 @pytest.mark.parametrize(
@@ -447,6 +478,18 @@ def test_without_augmentation_training_and_evaluation_see_the_same(processor):
     image = picture(0)
     expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
     torch.testing.assert_close(transform(image), expected, rtol=0, atol=1e-6)
+
+
+def test_one_mean_and_std_stand_for_all_channels():
+    one, each = (
+        VitsImageProcessor(size={"height": 16, "width": 16}, image_mean=mean, image_std=std)
+        for mean, std in ((0.5, 0.25), ([0.5] * 3, [0.25] * 3))
+    )
+    draws = []
+    for processor in (one, each):
+        torch.manual_seed(0)
+        draws.append(training_transform(FULL, processor, (16, 16))(picture(0)))
+    assert torch.equal(*draws)
 
 
 def test_augmentation_is_a_function_of_the_draw(processor):

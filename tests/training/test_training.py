@@ -149,11 +149,13 @@ def test_folders_train_with_unreadable_files_only_if_asked(tmp_path):
     (tmp_path / "images" / "dark" / "broken.png").write_bytes(b"")
     data = {"source": "folder", "path": str(tmp_path / "images"), "validation_fraction": 0.25}
     recipe = tiny_recipe(tmp_path / "run", data=data, train__batch_size=8, train__length="10 epochs", augmentation={})
-    with pytest.raises(OSError, match=r"1 image file\(s\) cannot be read"):
+    with pytest.raises(OSError, match=r"broken\.png cannot be read: .*data\.skip_unreadable: true.*hf-vits check"):
         train(recipe)
-    assert not (tmp_path / "run" / "recipe.yaml").exists()
-    results = train(recipe, ["data.skip_unreadable=true"])
-    assert results["train_images"] + results["test_images"] == 48
+    results = train(recipe, ["data.skip_unreadable=true"])  # goes on where it stopped
+    assert results["train_images"] + results["test_images"] == 49
+    assert results["unreadable_images"] == 1
+    (named,) = (tmp_path / "run" / "unreadable.jsonl").read_text().splitlines()
+    assert "broken.png" in named
     assert results["test"]["accuracy"] == 1.0
     assert "validation" not in results
 

@@ -20,9 +20,12 @@ COMMANDS = {
     "info": ("info", "class, size, cost, labels, preprocessing and configuration of a model"),
     "convert": ("convert", "convert an original checkpoint to a model that from_pretrained loads"),
     "recipes": ("recipes", "list the recipes that come with the package, or copy one"),
+    "check": ("check", "decode every file of a data set and name those that are damaged"),
     "train": ("train", "run the training that a recipe describes"),
     "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
-    "predict": ("predict", "classes of images, videos and recordings, text of speech"),
+    "inspect": ("inspect", "report what image models have learned, as tables, pictures and a page"),
+    "predict": ("predict", "classes of images, videos and recordings, objects and masks in images, text of speech"),
+    "demo": ("demo", "a page in the browser to try a model on your own inputs"),
     "push": ("push", "push a saved model to the Hub"),
 }
 INPUT_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -54,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             module.show(result)
         sys.stdout.flush()
+        return module.exit_code(result) if hasattr(module, "exit_code") else 0
     except BrokenPipeError:  # `hf-vits list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -63,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return fail(message_of(error), 2 if is_about_input(error) else 1)
-    return 0
 
 
 def fail(message: str, code: int) -> int:

@@ -1,41 +1,26 @@
-"""Folders of files, one directory per class; every file is checked first, so that none ends a run halfway."""
+"""Folders of files, one directory per class. They are listed, not opened: see `checks` for files that are damaged."""
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from hf_vits.recipe import DataRecipe
 
+from .checks import Media
+from .file_lists import FileList
 from .sources import required_path
 from .splits import Inputs, LabelledFiles, Loaded, choose_splits, in_files
 
 logger = logging.getLogger(__name__)
 
-_NAMED_FILES = 10
+_NAMED_ENDINGS = 10
 
 # What every source `folder` reads of a recipe's data section.
 READS = ("path", "splits", "skip_unreadable")
-
-
-class Media(NamedTuple):
-    """A kind of files.
-
-    Attributes:
-        noun: name of one input: image, video or recording.
-        endings: endings of file names, each with its dot, in lower case.
-        problem: function from a path to why the file cannot be decoded, or to None if it can.
-    """
-
-    noun: str
-    endings: tuple[str, ...]
-    problem: Callable[[Path], str | None]
 
 
 def is_hidden(name: str) -> bool:
@@ -57,6 +42,11 @@ def visible_files(directory: Path) -> list[Path]:
 
     Links to folders are followed, each folder once.
     """
+    return [Path(root, name) for root, names in visible_names(directory) for name in names]
+
+
+def visible_names(directory: str | Path) -> list[tuple[str, list[str]]]:
+    """Return the folders in which `visible_files` finds files, in order, each with the names of its files in order."""
     found, entered = [], set()
     for root, folders, files in os.walk(directory, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -64,8 +54,8 @@ def visible_files(directory: Path) -> list[Path]:
             folders.clear()
             continue
         entered.add(real)
-        found += [(root, name) for name in files if not is_hidden(name)]
-    return [Path(root, name) for root, name in sorted(found)]
+        found.append((root, sorted(name for name in files if not is_hidden(name))))
+    return sorted(found)
 
 
 def load_class_folders(recipe: DataRecipe, media: Media, inputs: Callable[[Sequence[Path]], Inputs]) -> Loaded:
@@ -79,13 +69,11 @@ def load_class_folders(recipe: DataRecipe, media: Media, inputs: Callable[[Seque
         raise FileNotFoundError(f"data.path {root} is no directory")
     named = {name: root / name for name in recipe.splits.values() if (root / name).is_dir()}
     directories = choose_splits(recipe, {d.name: d for d in class_directories(root)} | named)
-    return in_files(root.name, load_folder(directories or {"train": root}, media, recipe.skip_unreadable), inputs)
+    return in_files(root.name, load_folder(directories or {"train": root}, media), inputs)
 
 
-def load_folder(directories: dict[str, Path], media: Media, skip_unreadable: bool) -> LabelledFiles:
+def load_folder(directories: dict[str, Path], media: Media) -> LabelledFiles:
     """Return class names, and per split the files at any depth below their class's directory, with their labels.
-
-    Every file is decoded once, under a progress bar.
 
     Args:
         directories: {split: directory with one directory per class}. The classes are the directories of the training
@@ -94,7 +82,6 @@ def load_folder(directories: dict[str, Path], media: Media, skip_unreadable: boo
     Raises:
         FileNotFoundError: a split, or a class of the training split, has no files.
         ValueError: another split has a class that training lacks.
-        OSError: files cannot be decoded, unless `skip_unreadable`.
     """
     class_names = [d.name for d in class_directories(directories["train"])]
     if not class_names:
@@ -102,34 +89,44 @@ def load_folder(directories: dict[str, Path], media: Media, skip_unreadable: boo
             f"{directories['train']} has no directories; each class needs one, with its {media.noun}s"
         )
     files = {kind: _list_files(directory, class_names, media) for kind, directory in directories.items()}
-    unreadable = find_unreadable([path for paths, _ in files.values() for path in paths], media)
-    if unreadable:
-        report_unreadable(unreadable, media, skip_unreadable)
-        files = {kind: _without(*found, set(unreadable)) for kind, found in files.items()}
     for kind, (_, labels) in files.items():
         _check_classes(directories[kind], class_names, labels, media, every_class=kind == "train")
     return class_names, files
 
 
-def _list_files(directory: Path, class_names: Sequence[str], media: Media) -> tuple[list[Path], np.ndarray]:
+def _list_files(directory: Path, class_names: Sequence[str], media: Media) -> tuple[Sequence[Path], np.ndarray]:
     unknown = sorted({d.name for d in class_directories(directory)} - set(class_names))
     if unknown:
         raise ValueError(f"{directory} has classes that the training {media.noun}s lack: {', '.join(unknown)}")
-    every = [(path, label) for label, name in enumerate(class_names) for path in visible_files(directory / name)]
-    found = [(path, label) for path, label in every if path.name.lower().endswith(media.endings)]
-    report_left_out(directory, [path for path, _ in every if not path.name.lower().endswith(media.endings)], media)
-    return [path for path, _ in found], np.asarray([label for _, label in found], dtype=np.int64)
+    found, counts, others = [], [], []
+    for name in class_names:
+        kept = list(_matching(visible_names(directory / name), media, others))
+        found += kept
+        counts.append(sum(len(names) for _, names in kept))
+    report_left_out(directory, others, media)
+    return FileList(found), np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
-def report_left_out(directory: Path, paths: Sequence[Path], media: Media) -> None:
+def _matching(
+    folders: list[tuple[str, list[str]]], media: Media, others: list[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield folders with the names of their files of this kind, and add those of another kind to `others`."""
+    for folder, names in folders:
+        kept = [name for name in names if media.matches(name)]
+        if len(kept) < len(names):
+            others += [name for name in names if not media.matches(name)]
+        yield folder, kept
+
+
+def report_left_out(directory: Path, names: Sequence[str], media: Media) -> None:
     """Log a warning with the number of files that are not read because of their endings, by ending."""
-    if paths:
-        counts = Counter(path.suffix.lower() or "no ending" for path in paths).most_common(_NAMED_FILES)
-        listed = ", ".join(f"{count:,} {ending}" for ending, count in counts)
+    if names:
+        endings = (os.path.splitext(name)[1].lower() or "no ending" for name in names)
+        listed = ", ".join(f"{count:,} {ending}" for ending, count in Counter(endings).most_common(_NAMED_ENDINGS))
         logger.warning(
             "%s: %d files are left out, since %ss end in %s: %s",
             directory,
-            len(paths),
+            len(names),
             media.noun,
             " ".join(media.endings),
             listed,
@@ -142,30 +139,7 @@ def _check_classes(
     files = f"{media.noun} files ({' '.join(media.endings)})"
     if not len(labels):
         raise FileNotFoundError(f"{directory} has no {files} below its class directories")
-    empty = sorted(set(range(len(class_names))) - set(labels.tolist()))
-    if empty and every_class:
+    empty = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
+    if len(empty) and every_class:
         names = ", ".join(class_names[i] for i in empty)
         raise FileNotFoundError(f"{directory} has no {files} of {len(empty)} classes: {names}")
-
-
-def find_unreadable(paths: Sequence[Path], media: Media) -> dict[Path, str]:
-    """Decode files under a progress bar; return {file: why it cannot be decoded} of those that cannot."""
-    with ThreadPoolExecutor() as pool:
-        checked = pool.map(media.problem, paths)
-        problems = list(tqdm(checked, total=len(paths), desc=f"Checking {media.noun}s", unit=media.noun))
-    return {path: problem for path, problem in zip(paths, problems, strict=True) if problem is not None}
-
-
-def report_unreadable(unreadable: dict[Path, str], media: Media, skip: bool) -> None:
-    """Log a warning that names the unreadable files, or raise an OSError that does unless `skip`."""
-    listed = "\n".join(f"  {path}: {problem}" for path, problem in list(unreadable.items())[:_NAMED_FILES])
-    more = f"\n  and {len(unreadable) - _NAMED_FILES} more" if len(unreadable) > _NAMED_FILES else ""
-    found = f"{len(unreadable)} {media.noun} file(s) cannot be read:\n{listed}{more}"
-    if not skip:
-        raise OSError(f"{found}\nRemove or repair them, or set data.skip_unreadable: true to train without them.")
-    logger.warning("skipping: %s", found)
-
-
-def _without(paths: Sequence[Path], labels: np.ndarray, excluded: set[Path]) -> tuple[list[Path], np.ndarray]:
-    keep = [i for i, path in enumerate(paths) if path not in excluded]
-    return [paths[i] for i in keep], labels[keep]

@@ -1,7 +1,8 @@
 """Training, validation and test splits: indexed inputs with labels, whatever the source and the kind of inputs."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from hf_vits.recipe import DataRecipe
 
+from .checks import Media, find_unreadable, known_unreadable, name_of, report
 from .label_columns import is_multi_label
 from .label_groups import class_names_of
 from .sources import Sources
@@ -38,6 +40,10 @@ class ColumnInputs:
     def __getitem__(self, index: int) -> Any:
         return self.dataset[index][self.column]
 
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return f"row {index} of column {self.column!r}"
+
 
 @dataclass(frozen=True)
 class ChosenInputs:
@@ -49,26 +55,38 @@ class ChosenInputs:
     def __getitem__(self, index: int) -> Any:
         return self.inputs[int(self.indices[index])]
 
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(self.inputs, int(self.indices[index]))
+
 
 @dataclass(frozen=True)
 class Split:
     """Inputs and their labels.
 
     Attributes:
-        labels: class indices (inputs,) of int64, or (inputs, heads) where an input has one class of each of several
-            columns (see `label_groups`); floats (inputs, classes) where several may be true (see `label_columns`); or
-            texts (inputs,).
+        labels: class indices (inputs,) of int64, in a stream `StreamLabels`; (inputs, heads) where an input has one
+            class of each of several columns (see `label_groups`); floats (inputs, classes) where several may be true
+            (see `label_columns`); or texts (inputs,). Of a regression, numbers (inputs, targets), see `targets`.
+        domains: the domain of each input (inputs,), see `domains`; None where there is one.
     """
 
     inputs: Inputs
     labels: np.ndarray
+    domains: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def substitute(self, index: int, seed: int) -> int:
+        """Return the input that takes the place of one that cannot be read, by a random seed."""
+        stream = getattr(self.labels, "stream", None)
+        return seed % len(self) if stream is None else stream.neighbour(index)
+
     def subset(self, indices: np.ndarray) -> "Split":
         """Return the split of the inputs at `indices`, in that order."""
-        return Split(ChosenInputs(self.inputs, indices), self.labels[indices])
+        domains = None if self.domains is None else self.domains[indices]
+        return Split(ChosenInputs(self.inputs, indices), self.labels[indices], domains)
 
 
 @dataclass(frozen=True)
@@ -77,8 +95,10 @@ class Splits:
 
     Attributes:
         name: of the data, for reports.
-        class_names: names of the classes; empty where the labels are texts.
+        class_names: names of the classes, or of the numbers of a regression; empty where the labels are texts.
         head_sizes: number of classes of each head where an input has several labels (see `label_groups`), else empty.
+        domain_names: names of the domains (see `domains`); empty where there is one.
+        is_regression: whether the labels are numbers to predict, floats (inputs, targets).
     """
 
     name: str
@@ -87,6 +107,8 @@ class Splits:
     validation: Split
     test: Split
     head_sizes: Sequence[int] = ()
+    domain_names: Sequence[str] = ()
+    is_regression: bool = False
 
     @property
     def has_one_class(self) -> bool:
@@ -96,11 +118,11 @@ class Splits:
     @property
     def is_multi_label(self) -> bool:
         """Return whether several classes of an input may be true; labels are then floats (inputs, classes)."""
-        return is_multi_label(self.train.labels)
+        return not self.is_regression and is_multi_label(self.train.labels)
 
 
 # (class names, or {column: class names} where files have several labels; {split: (files, labels)}).
-LabelledFiles = tuple[Sequence[str] | Mapping[str, Sequence[str]], dict[str, tuple[list[Path], np.ndarray]]]
+LabelledFiles = tuple[Sequence[str] | Mapping[str, Sequence[str]], dict[str, tuple[Sequence[Path], np.ndarray]]]
 
 
 class Loaded(NamedTuple):
@@ -136,6 +158,8 @@ def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
     """
     name, class_names, splits = loaded
     head_sizes = ()
+    if "targets" in recipe.columns:
+        return Splits(name, class_names, *hold_out(name, splits, recipe, by_class=False), is_regression=True)
     if isinstance(class_names, Mapping):
         head_sizes, class_names = [len(names) for names in class_names.values()], class_names_of(class_names)
     fewest = 1 if is_multi_label(splits["train"].labels) else 2
@@ -151,7 +175,8 @@ def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
         )
     train, validation, test = hold_out(name, splits, recipe, by_class=True)
     for split in (train, validation, test):
-        _check_labels(name, split.labels, len(class_names))
+        if not hasattr(split.labels, "stream"):  # which checks each label when it is read
+            _check_labels(name, split.labels, len(class_names))
     return Splits(name, class_names, train, validation, test, head_sizes)
 
 
@@ -167,16 +192,60 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
     """
     found: Any = splits
     train, validation, test = (found.get(kind) for kind in ("train", "validation", "test"))
-    if test is None and recipe.test_fraction:
+    is_stream = hasattr(train.labels, "stream")
+    if test is None and recipe.test_fraction and not is_stream:
         train, test = _take(train, recipe.test_fraction, recipe.split_seed, by_class)
-    if validation is None and recipe.validation_fraction:
+    if validation is None and recipe.validation_fraction and not is_stream:
         train, validation = _take(train, recipe.validation_fraction, (recipe.split_seed + 1) % 2**32, by_class)
+    if validation is None and test is None and is_stream:
+        raise ValueError(f"{name} is a stream and has no validation or test split; name one by data.splits")
     if validation is None and test is None:
         raise ValueError(
             f"{name} has training data only: hold some out by data.validation_fraction or data.test_fraction"
         )
     parts: Any = train, validation or test, test or validation
     return parts
+
+
+def files_of(inputs: Any) -> tuple[Sequence[Path], Media] | None:
+    """Return the files of inputs and their kind, also of a selection of inputs; None where they are in no files."""
+    if isinstance(inputs, ChosenInputs):
+        files = files_of(inputs.inputs)
+        return files and ([files[0][index] for index in inputs.indices], files[1])
+    return (inputs.paths, inputs.media) if hasattr(inputs, "media") else None
+
+
+def without_unreadable(split: Split, recipe: DataRecipe) -> Split:
+    """Decode each file of a split and return the split without those that cannot be decoded.
+
+    Raises OSError that names them, unless data.skip_unreadable.
+    """
+    files = files_of(split.inputs)
+    unreadable = find_unreadable(*files, recipe.path) if files else {}
+    if not files or not unreadable:
+        return split
+    report(unreadable, files[1], recipe.skip_unreadable)
+    return split.subset(np.array([i for i, path in enumerate(files[0]) if path not in unreadable], dtype=int))
+
+
+def readable(splits: Splits, recipe: DataRecipe) -> Splits:
+    """Return splits for a run: with data.skip_unreadable, the validation and test split without unreadable files.
+
+    For this their files are decoded. The training split stays as it is: an unreadable file is replaced when it is met,
+    see `training.examples.readable`.
+
+    Raises OSError, unless data.skip_unreadable, for files that an earlier check of data.path found unreadable. No file
+    is opened then.
+    """
+    if recipe.skip_unreadable:
+        kept = {id(split): without_unreadable(split, recipe) for split in (splits.validation, splits.test)}
+        return replace(splits, validation=kept[id(splits.validation)], test=kept[id(splits.test)])
+    files = [found for split in (splits.train, splits.validation, splits.test) if (found := files_of(split.inputs))]
+    known = known_unreadable(recipe.path, files[0][1]) if files and recipe.path is not None else {}
+    places = ((path, os.path.abspath(path)) for paths, _ in files for path in paths) if known else ()
+    if found := {path: known[place] for path, place in places if place in known}:
+        report(found, files[0][1], skip=False)
+    return splits
 
 
 def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:

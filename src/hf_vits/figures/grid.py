@@ -54,9 +54,14 @@ class ImageGrid:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     partial = path.with_suffix(".partial.png")
+    # With its format, since Pillow 13 saves all files as SPIDER once a SPIDER image had their ending.
+    figure_image(figure).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def figure_image(figure: Figure) -> Image.Image:
+    """Return a figure as an image."""
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # once; `Figure.savefig` draws twice
-    # With its format, since Pillow 13 saves all files as SPIDER once a SPIDER image had their ending.
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(partial, format="PNG")
-    partial.replace(path)
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

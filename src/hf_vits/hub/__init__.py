@@ -9,19 +9,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .bundle import write_bundle
     from .card import Card, TrainingSummary, model_card, trained_card
-    from .push import push_to_hub, save_for_hub
+    from .push import push_space, push_to_hub, save_for_hub
 
 _MODULES = {
     "Card": ".card",
     "TrainingSummary": ".card",
     "model_card": ".card",
+    "push_space": ".push",
     "push_to_hub": ".push",
     "save_for_hub": ".push",
     "trained_card": ".card",
     "write_bundle": ".bundle",
 }
 
-__all__ = ["Card", "TrainingSummary", "model_card", "push_to_hub", "save_for_hub", "trained_card", "write_bundle"]
+__all__ = [
+    "Card",
+    "TrainingSummary",
+    "model_card",
+    "push_space",
+    "push_to_hub",
+    "save_for_hub",
+    "trained_card",
+    "write_bundle",
+]
 
 
 def __getattr__(name: str):

@@ -199,7 +199,7 @@ def _facts(model: PreTrainedModel) -> Facts | None:
     return FACTS.get(row.folder) if row else None
 
 
-def _kind_of_input(model: PreTrainedModel) -> str:
+def kind_of_input(model: PreTrainedModel) -> str:
     """Return what the model reads, a key of `usage.INPUTS`."""
     row = _row(model)
     if getattr(model, "modality_models", None):
@@ -233,7 +233,7 @@ def _auto_class(model: PreTrainedModel) -> str:
 def _metadata(
     model: PreTrainedModel, facts: Facts | None, licence: str | None, task: str | None = None
 ) -> ModelCardData:
-    kind = _kind_of_input(model)
+    kind = kind_of_input(model)
     tags = [*MODALITIES[kind], *(["hf_vits"] if _row(model) or is_around(model) else [])]
     return ModelCardData(
         license=licence or (facts.licence if facts else None),
@@ -263,7 +263,7 @@ def _introduction(model: PreTrainedModel, facts: Facts | None) -> str:
 def _usage(model: PreTrainedModel, bundle: bool) -> str:
     ours = _row(model) is not None or is_around(model)
     auto_class = _auto_class(model)
-    code = snippet(auto_class, _kind_of_input(model), imports_package=ours)
+    code = snippet(auto_class, kind_of_input(model), imports_package=ours)
     note = ""
     if getattr(model, "needs_package", False) or is_around(model):
         note = "\n\nThis needs hf_vits: `pip install hf_vits`."

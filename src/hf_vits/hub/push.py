@@ -28,6 +28,7 @@ from .bundle import remove_bundle, write_bundle
 from .card import is_around, model_card, write_card
 from .client import HubUnavailable, asked_wait, bounded_requests, first_line, hiding_secrets, token_advice
 from .privacy import remove_paths
+from .space import SDK, check_space, write_space
 from .usage import REPOSITORY
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,44 @@ def push_to_hub(
             )
 
 
+def push_space(
+    model: PreTrainedModel,
+    model_id: str,
+    repo_id: str | None = None,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+    endpoint: str | None = None,
+) -> CommitInfo:
+    """Share the page of `hf-vits demo` as a Space that shows a model of the Hub.
+
+    Three files are pushed: README.md, app.py and requirements.txt. A second push replaces them, other files stay.
+
+    Args:
+        model: the model, or one of its class, from which follows what the Space has to install.
+        model_id: the model's repository, `"user/name"`, which the Space loads. If it is private, the Space needs a
+            secret HF_TOKEN that may read it.
+        repo_id: of the Space, by default the same as the model's.
+        private, token, commit_message, endpoint: as for `push_to_hub`.
+
+    Raises:
+        ValueError: the page does not show such models; `model_id` is no name of a repository; the Space exists and is
+            not made by this function, or it is public where `private=True` was asked for.
+        PermissionError, OSError: as for `push_to_hub`.
+    """
+    api = HfApi(endpoint=endpoint, token=token, library_name="hf_vits", library_version=__version__)
+    message = commit_message or f"Show {model_id} with hf_vits"
+    with temporary_folder() as folder:
+        write_space(model, model_id, folder)
+        name = repo_id or model_id
+        with hiding_secrets(api), _explained(api, name, None), bounded_requests():
+            name = _persistently(lambda: _create_repository(api, name, private, "space"))
+            return _commit_on_newest(
+                name, lambda: _commit(api, name, folder, message, None, private, keep_card=False, kind="space")
+            )
+
+
 def _check_arguments(model: Any, processor: Any) -> None:
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model must be a PreTrainedModel, got {type(model).__name__}")
@@ -150,10 +189,11 @@ def _write(model: PreTrainedModel, folder: Path, processor: Any, card: Any, bund
     write_card(model_card(model, bundle=bundle) if card is None else card, folder)
 
 
-def _create_repository(api: HfApi, repo_id: str, private: bool | None) -> str:
+def _create_repository(api: HfApi, repo_id: str, private: bool | None, kind: str = "model") -> str:
     """Create a repository unless it exists, and return its name with the namespace."""
+    sdk = SDK if kind == "space" else None
     try:
-        return api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return api.create_repo(repo_id, private=private, exist_ok=True, repo_type=kind, space_sdk=sdk).repo_id
     except HfUriError:
         # The repository exists and the token may not create it; under an endpoint that is not the default one, the
         # client then fails to read the repository's address, which it wrote itself.
@@ -165,19 +205,28 @@ def _fill_in_repository(card: Path, repo_id: str) -> None:
 
 
 def _commit(
-    api: HfApi, repo_id: str, folder: Path, message: str, revision: str | None, private: bool | None, keep_card: bool
+    api: HfApi,
+    repo_id: str,
+    folder: Path,
+    message: str,
+    revision: str | None,
+    private: bool | None,
+    keep_card: bool,
+    kind: str = "model",
 ) -> CommitInfo:
     """Commit what differs from the remote state, on top of this state.
 
     Each attempt asks for this state again: if a commit was made and only the response was lost, it is not repeated.
     If another commit comes between, the Hub refuses this one.
     """
-    remote = api.model_info(repo_id, revision=revision)
+    remote: Any = api.repo_info(repo_id, revision=revision, repo_type=kind)
     if private and not remote.private:
         raise ValueError(
             f"{repo_id} exists and is public, so a push cannot make it private: make it private first, "
-            f"HfApi().update_repo_settings({repo_id!r}, private=True), or choose another name"
+            f"HfApi().update_repo_settings({repo_id!r}, private=True, repo_type={kind!r}), or choose another name"
         )
+    if kind == "space":
+        check_space(remote)
     present = {file.rfilename for file in remote.siblings or ()}
     local = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     if keep_card and "README.md" in present:
@@ -186,7 +235,9 @@ def _commit(
     # Weights of an earlier push under other names would be loaded in place of these.
     stale = sorted(name for name in present - set(local) if WEIGHTS.fullmatch(name))
     operations += [CommitOperationDelete(name) for name in stale]
-    return api.create_commit(repo_id, operations, commit_message=message, revision=revision, parent_commit=remote.sha)
+    return api.create_commit(
+        repo_id, operations, commit_message=message, revision=revision, parent_commit=remote.sha, repo_type=kind
+    )
 
 
 def _commit_on_newest(repo_id: str, commit: Callable[[], CommitInfo]) -> CommitInfo:

@@ -31,6 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = [_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)]
 # Where the metadata of an image may hold its orientation.
 _EXIF_KEYS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 # Formats whose 32-bit mode of Pillow holds 16-bit levels.
@@ -38,19 +39,19 @@ _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 _TIMEOUT = 60.0  # seconds in which a server must answer
 
 
-def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Image:
+def open_image(source: str | os.PathLike | bytes, mode: str | None = None) -> Image.Image:
     """Return the image in a file, upright and with 8 bits per channel.
 
     Args:
-        source: path, http(s) URL, or a base64 string, with or without its data:image/ prefix.
+        source: path, http(s) URL, a base64 string, with or without its data:image/ prefix, or the content of a file.
         mode: Pillow's mode to convert to, such as "RGB" or "L". None: as stored.
 
     Raises:
         OSError: there is no image, or it is damaged or larger than Pillow allows.
         ValueError: `source` is none of these, or the image's levels have no known range.
     """
-    name = os.fspath(source)
-    file = _file(name)
+    name = f"of {len(source):,} bytes" if isinstance(source, bytes) else os.fspath(source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else _file(name)
     try:
         with Image.open(file) as image:
             image.load()
@@ -66,6 +67,12 @@ def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Imag
         return image if mode is None else to_mode(image, mode)
     except ValueError as error:
         raise ValueError(f"{name[:200]}: {error}") from error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the (width, height) that `open_image` gives of an image that Pillow has opened, before it is decoded."""
+    width, height = image.size
+    return (height, width) if _turn(image) in _SIDEWAYS else (width, height)
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

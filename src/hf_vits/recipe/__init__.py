@@ -5,11 +5,12 @@ from .augmentation import (
     AudioRecipe,
     AugmentationRecipe,
     RandAugmentRecipe,
+    ScaleJitterRecipe,
     SpecAugmentRecipe,
     VideoRecipe,
 )
 from .continual import ContinualRecipe
-from .data import DataRecipe, SpeechRecipe
+from .data import DataRecipe, DomainRecipe, SpeechRecipe
 from .descriptions import field_descriptions
 from .loading import flat, load_recipe
 from .model import (
@@ -30,6 +31,7 @@ __all__ = [
     "AugmentationRecipe",
     "ContinualRecipe",
     "DataRecipe",
+    "DomainRecipe",
     "InitializationRecipe",
     "MaskRecipe",
     "ModelRecipe",
@@ -41,6 +43,7 @@ __all__ = [
     "ProbeRecipe",
     "RandAugmentRecipe",
     "Recipe",
+    "ScaleJitterRecipe",
     "ScheduleRecipe",
     "SegmentationRecipe",
     "SpecAugmentRecipe",

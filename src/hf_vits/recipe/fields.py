@@ -17,6 +17,12 @@ def steps_of(duration: str, steps_per_epoch: int) -> int:
     return round(float(amount) * (steps_per_epoch if unit.startswith("epoch") else 1))
 
 
+def is_in_epochs(value: object) -> bool:
+    """Return whether a value is a duration in epochs."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and found[2].startswith("epoch")
+
+
 def is_longer(duration: str, other: str) -> bool:
     """Return whether a duration is longer than another one in the same unit; False where the units differ."""
     found, other_found = (_DURATION.fullmatch(text) for text in (duration, other))

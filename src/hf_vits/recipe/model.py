@@ -96,8 +96,8 @@ class ModelRecipe:
     checkpoint: checkpoint file of the original code for that variant, converted as `hf-vits convert` does. None:
         random weights.
     pretrained: directory or Hub repository of a model in transformers' format. None: `system` and `variant` are given.
-    initialize_from: trained model whose weights a new model of clips (ViViT, MViT), of clips and sounds (VATT), or
-        Leopart's backbone starts from. None: random weights.
+    initialize_from: trained model whose weights a new model of clips (ViViT, MViT), of clips and sounds (VATT),
+        Leopart's backbone, or the backbone of a detector starts from. None: random weights.
     probe: train only a linear classifier on the model's frozen encoder, which may have been pretrained without labels.
         None: train the whole model.
     segmentation: a new segmentation head on the model's encoder. None: for other tasks, and for a pretrained model

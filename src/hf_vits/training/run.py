@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, TrainerCallback, set_seed
+from transformers.trainer_utils import has_length
 
-from hf_vits.data.splits import Splits
+from hf_vits.data.splits import Splits, readable
 from hf_vits.folders import locked
 from hf_vits.hub import push_to_hub
 from hf_vits.recipe import Recipe, load_recipe
 
 from . import tasks
 from .building import assemble_trainer, build_model
+from .examples.readable import UNREADABLE, unreadable_files
 from .launch import prefer_cpu
 from .loop.best import BEST, BestWeights
 from .loop.history import HistoryFile
@@ -65,7 +67,7 @@ def build(recipe: Recipe) -> Built:
     task = tasks.load(recipe.task)
     set_seed(recipe.train.seed)
     with processes.main_process_first():
-        splits = task.load_splits(recipe.data)
+        splits = readable(task.load_splits(recipe.data), recipe.data)
     model, processor = build_model(recipe.model, task.head_fields(recipe, splits), task)
     processor = task.fit_processor(recipe, processor, splits)
     return Built(task, splits, model, processor, assemble_trainer(recipe, task, model, processor, splits))
@@ -81,6 +83,8 @@ def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCal
     checkpoint = output.last_checkpoint(directory)
     if processes.is_main_process:
         output.reopen(directory)
+        if checkpoint is None:
+            (directory / UNREADABLE).unlink(missing_ok=True)
         output.write_recipe(recipe)
 
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -90,13 +94,16 @@ def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCal
         chosen["best_step"] = best.load(model)
     elif recipe.train.use_ema:
         trainer.average.copy_to(model)
+    trainer.average = None  # what is measured from here on are the chosen weights
 
+    unreadable = unreadable_files(directory / UNREADABLE)
     measured, details = task.evaluate(trainer, processor, splits)
     results = {
         "steps": trainer.state.global_step,
         **chosen,
         "processes": trainer.args.world_size,
-        **{f"{name}_{task.noun}s": len(getattr(splits, name)) for name in ("train", "validation", "test")},
+        **count_inputs(splits, task.noun),
+        **({f"unreadable_{task.noun}s": len(unreadable)} if unreadable else {}),
         "parameters": sum(p.numel() for p in model.parameters()),
         **measured,
     }
@@ -110,6 +117,12 @@ def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCal
         output.write_results(directory, results)
     processes.wait_for_everyone()
     return results
+
+
+def count_inputs(splits: Splits, noun: str) -> dict[str, int]:
+    """Return the number of inputs of each split; a stream without epochs has none."""
+    parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+    return {f"{name}_{noun}s": len(part) for name, part in parts.items() if has_length(part)}
 
 
 def best_weights(recipe: Recipe, trainer: RecipeTrainer) -> BestWeights | None:

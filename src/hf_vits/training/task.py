@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from hf_vits.data.splits import Split, Splits
-from hf_vits.recipe import DataRecipe, Recipe
+from hf_vits.recipe import DataRecipe, Recipe, flat
+from hf_vits.recipe.fields import is_in_epochs, steps_of
 
-from .examples.batches import GlobalBatches
+from .examples.batches import GlobalBatches, StreamBatches
 from .loop.trainer import RecipeTrainer
 
 
@@ -49,6 +50,25 @@ class ModelLoss(nn.Module):
 
     def forward(self, outputs):
         return outputs.loss, {}
+
+
+def steps_per_epoch(recipe: Recipe, splits: Splits) -> int:
+    """Return the number of global batches of an epoch; of a stream without epochs, of the whole run.
+
+    Raises ValueError for a duration in epochs where there are none.
+    """
+    if hasattr(splits.train.labels, "stream") and recipe.data.epoch_inputs is None:
+        durations = {name: value for name, value in flat(recipe.to_dict()).items() if is_in_epochs(value)}
+        if recipe.momentum_teacher is not None:
+            durations["momentum_teacher"] = "its settings are in epochs"
+        if durations:
+            name, value = next(iter(durations.items()))
+            raise ValueError(
+                f"{name}: {value}, but the length of a stream is unknown: write durations in steps, or set "
+                "data.epoch_inputs, the number of inputs that count as an epoch"
+            )
+        return steps_of(recipe.train.length, 0)
+    return len(splits.train) // recipe.train.batch_size
 
 
 class Task(ABC):
@@ -99,6 +119,12 @@ class Task(ABC):
                 raise ValueError("data.sampler: balanced is for inputs of one class each; set it to shuffled")
             classes = splits.train.labels
         repeats = recipe.augmentation.repeats
+        stream = getattr(splits.train.labels, "stream", None)
+        if stream is not None:
+            if classes is not None:
+                raise ValueError("data.sampler: balanced needs to know all labels; of a stream it must be shuffled")
+            steps = steps_per_epoch(recipe, splits)
+            return StreamBatches(stream, steps, train.batch_size, train.seed, repeats=repeats, **division)
         return GlobalBatches(
             len(splits.train), train.batch_size, train.seed, repeats=repeats, classes=classes, **division
         )

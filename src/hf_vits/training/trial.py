@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from hf_vits.figures.examples import draw_examples, draw_rates
 from hf_vits.recipe import ScheduleRecipe, load_recipe
 
-from .run import Built, build
+from .run import Built, build, count_inputs
 
 EXAMPLES = "examples.png"
 RATES = "learning_rates.png"
@@ -52,7 +52,7 @@ def check(source: str | Path | dict[str, Any], overrides: Iterable[str] = ()) ->
         "model": type(full.model).__name__,
         "parameters": sum(parameter.numel() for parameter in full.model.parameters()),
         "classes": len(full.splits.class_names) or None,
-        **{f"{name}_{full.task.noun}s": len(getattr(full.splits, name)) for name in ("train", "validation", "test")},
+        **count_inputs(full.splits, full.task.noun),
         "steps": steps,
         "seconds_per_step": seconds,
         "hours": None if seconds is None else steps * seconds / 3600,

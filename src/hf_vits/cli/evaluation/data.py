@@ -16,28 +16,32 @@ def load_recipe_of(data: str):
 
 def load_data(args: argparse.Namespace, task, recipe):
     """Return name, class names and splits of the data that a classifier is measured on."""
+    from hf_vits.data.splits import readable
+
     if recipe is None and args.data == "digits":
         splits = task.load_splits(source_of(args))
         return splits.name, splits.class_names, [splits.train, splits.validation]
     if recipe is None and Path(args.data).is_dir():
         return load_class_folders(Path(args.data), task, args.skip_unreadable)
-    splits = task.load_splits(source_of(args) if recipe is None else recipe.data)
+    source = source_of(args) if recipe is None else recipe.data
+    splits = readable(task.load_splits(source), source)
     return f"{splits.name}, {args.split}", splits.class_names, [getattr(splits, args.split)]
 
 
 def load_splits(args: argparse.Namespace, recipe):
     """Load images to learn from and to measure on; a part is held out if the data have only one split."""
     from hf_vits.data.images import SOURCES
-    from hf_vits.data.splits import divide, load_classes
+    from hf_vits.data.splits import divide, load_classes, readable
 
     if recipe is not None:
-        return load_classes(recipe.data, SOURCES)
+        return readable(load_classes(recipe.data, SOURCES), recipe.data)
     source = source_of(args)
-    try:
-        loaded = SOURCES.load(source)
-    except OSError as error:
-        add_note(error)
-        raise
+    loaded = SOURCES.load(source)
+    if source.source == "folder":
+        parts = {
+            name: only_readable(split, Path(args.data), args.skip_unreadable) for name, split in loaded.splits.items()
+        }
+        loaded = loaded._replace(splits=parts)
     source = replace(source, validation_fraction=HELD_OUT if len(loaded.splits) == 1 else 0.0)
     return divide(source, loaded)
 
@@ -60,13 +64,21 @@ def load_class_folders(folder: Path, task, skip_unreadable: bool):
     from hf_vits.data.folders import load_folder
     from hf_vits.data.splits import Split
 
+    class_names, files = load_folder({"train": folder}, task.media)
+    paths, labels = files["train"]
+    return folder.name, class_names, [only_readable(Split(task.files(paths), labels), folder, skip_unreadable)]
+
+
+def only_readable(split, folder: Path, skip_unreadable: bool):
+    """Return a split without the files that cannot be decoded; OSError that names them unless they are skipped."""
+    from hf_vits.data.splits import without_unreadable
+    from hf_vits.recipe import DataRecipe
+
     try:
-        class_names, files = load_folder({"train": folder}, task.media, skip_unreadable)
+        return without_unreadable(split, DataRecipe("folder", path=str(folder), skip_unreadable=skip_unreadable))
     except OSError as error:
         add_note(error)
         raise
-    paths, labels = files["train"]
-    return folder.name, class_names, [Split(task.files(paths), labels)]
 
 
 def add_note(error: OSError) -> None:

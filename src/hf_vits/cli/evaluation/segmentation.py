@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .classification import labels_of_model
 from .data import load_recipe_of
 
 OPTIONS = {"figure": None}
@@ -23,6 +22,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from transformers import AutoImageProcessor
 
     from hf_vits.data.images import image_mode
+    from hf_vits.evaluation.accuracy import labels_of_model
     from hf_vits.evaluation.segmenters import class_rows, measure, summarize
     from hf_vits.evaluation.sliding_window import segment
     from hf_vits.training.examples.masks import EvaluationMasks, collate

@@ -11,12 +11,12 @@ from transformers import AutoFeatureExtractor, PreTrainedModel
 
 from hf_vits.data.audio import AUDIO as MEDIA
 from hf_vits.data.label_groups import class_probabilities
+from hf_vits.processing.windows import Window, overlapping, window_length
 
 from ..models import load_with
-from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
-from .windows import describe
+from .recordings import MOST_DRAWN, draw_recordings, run_windows
+from .windows import describe, numbers_text
 
-_LONGEST_WINDOW = 30.0  # seconds, for models that take any length
 _DRAWN_CLASSES = 4
 
 
@@ -40,15 +40,6 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
     return rows
 
 
-def window_length(seconds: float | None, extractor: Any) -> int:
-    """Return the length of a window in samples: `seconds`, or the extractor's max_length, or `_LONGEST_WINDOW`."""
-    if seconds is not None:
-        return max(round(seconds * extractor.sampling_rate), 1)
-    if extractor.truncation:
-        return extractor.max_length
-    return round(_LONGEST_WINDOW * extractor.sampling_rate)
-
-
 def draw(
     model: PreTrainedModel,
     rows: list[dict[str, Any]],
@@ -60,7 +51,7 @@ def draw(
 
     def add(number: int, axes: Axes) -> None:
         _, windows, scores = drawn[number]
-        if len(windows) < 2:
+        if len(windows) < 2 or model.config.problem_type == "regression":
             return
         times = [(window.first + window.last) / 2 / sampling_rate for window in windows]
         right = axes.twinx()
@@ -71,7 +62,11 @@ def draw(
 
     titles = [
         f"{Path(row['file']).name}: "
-        + ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"][:_DRAWN_CLASSES])
+        + (
+            numbers_text(row["numbers"])
+            if "numbers" in row
+            else ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"][:_DRAWN_CLASSES])
+        )
         for row in rows[: len(drawn)]
     ]
     recordings = [(title, waveform) for title, (waveform, _, _) in zip(titles, drawn, strict=True)]

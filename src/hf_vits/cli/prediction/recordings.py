@@ -1,10 +1,8 @@
-"""Reading recordings, cutting long ones into windows and drawing them, for classification and recognition."""
+"""Running models on the windows of recordings and drawing these, for classification and recognition."""
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -12,49 +10,12 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from hf_vits.figures.audio import power_spectrogram
+from hf_vits.figures.audio import add_spectrogram
 from hf_vits.figures.grid import save_figure
 from hf_vits.processing.waveform import audio_length, load_audio
-
-from .windows import window_starts
+from hf_vits.processing.windows import Window, window_logits
 
 MOST_DRAWN = 8
-# Samples in a column of a drawn spectrogram, and its number of columns.
-_LOOKED_AT = 512
-_COLUMNS_PER_SECOND, _MOST_COLUMNS = 40, 2000
-
-
-class Window(NamedTuple):
-    """A part of a recording, in samples.
-
-    Attributes:
-        start, end: the part that the model sees, with context.
-        first, last: the part that its prediction is used for.
-    """
-
-    start: int
-    end: int
-    first: int
-    last: int
-
-
-def overlapping(samples: int, length: int) -> list[Window]:
-    """Return windows of one length that cover a recording; neighbours overlap by half or more."""
-    spans = [(start, min(start + length, samples)) for start in window_starts(samples, length)]
-    return [Window(*span, *span) for span in spans]
-
-
-def with_context(samples: int, length: int, step: int) -> list[Window]:
-    """Return windows of at most `length` whose middle two thirds are adjacent, with bounds at multiples of `step`."""
-    if samples <= length:
-        return [Window(0, samples, 0, samples)]
-    context = length // 6 // step * step
-    count = math.ceil(samples / (length - 2 * context))
-    cuts = [round(samples * part / count / step) * step for part in range(count)] + [samples]
-    return [
-        Window(max(first - context, 0), min(last + context, samples), first, last)
-        for first, last in itertools.pairwise(cuts)
-    ]
 
 
 def run_windows(
@@ -85,17 +46,6 @@ def run_windows(
             yield path, waveform, windows, logits
 
 
-def window_logits(model: Any, extractor: Any, clips: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the logits of each clip; if there are logits per frame, without the frames of padding."""
-    # The clips are windows already; with truncation the extractor would drop the end of longer ones.
-    inputs = extractor(clips, truncation=False, return_tensors="pt").to(model.device, model.dtype)
-    logits = model(**inputs).logits.float().cpu()
-    if logits.ndim == 2:
-        return list(logits)
-    lengths = model._get_feat_extract_output_lengths(inputs["attention_mask"].sum(dim=1)).tolist()
-    return [row[:length] for row, length in zip(logits, lengths, strict=True)]
-
-
 def draw_recordings(
     recordings: Sequence[tuple[str, torch.Tensor]],
     sampling_rate: int,
@@ -106,11 +56,9 @@ def draw_recordings(
     canvas = Figure(figsize=(10, 2.4 * len(recordings)), layout="constrained")
     for number, (title, waveform) in enumerate(recordings):
         axes = canvas.add_subplot(len(recordings), 1, number + 1)
-        extent = (0, len(waveform) / sampling_rate, 0, sampling_rate / 2000)
-        hop = max(sampling_rate // _COLUMNS_PER_SECOND, len(waveform) // _MOST_COLUMNS, 1)
-        levels = power_spectrogram(waveform, _LOOKED_AT, hop).numpy()
-        axes.imshow(levels, origin="lower", aspect="auto", extent=extent, cmap="magma")
-        axes.set(ylabel="kHz", xlabel="s" if number == len(recordings) - 1 else None)
+        add_spectrogram(axes, waveform, sampling_rate)
+        if number < len(recordings) - 1:
+            axes.set_xlabel("")
         axes.set_title(title, loc="left", fontsize=9)
         add(number, axes)
     figure.parent.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from transformers import AutoProcessor
 
 from hf_vits.data.audio import AUDIO as MEDIA
+from hf_vits.processing.windows import Window, with_context
 
 from ..models import load_with
-from .recordings import MOST_DRAWN, Window, draw_recordings, run_windows, with_context
+from .recordings import MOST_DRAWN, draw_recordings, run_windows
 
 _WINDOW = 30.0  # seconds
 _LONGEST_TITLE = 95  # characters

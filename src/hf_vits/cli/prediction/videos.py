@@ -1,10 +1,9 @@
 """Classification of videos."""
 
 import argparse
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,31 +13,18 @@ from transformers import AutoVideoProcessor, PreTrainedModel
 from hf_vits.data.label_groups import class_probabilities
 from hf_vits.data.videos import VIDEOS as MEDIA
 from hf_vits.figures.videos import WatchedVideo, draw_watched, shrink, to_pictures
-from hf_vits.processing.decoding import VideoInfo, VideoReader, probe
-from hf_vits.processing.sampling import sample_indices, slowfast_clip_size
+from hf_vits.processing.decoding import VideoReader, probe
 from hf_vits.processing.video import VitsVideoProcessor
+from hf_vits.processing.windows import ClipWindow, slide, view
 from hf_vits.training.examples.clips import check_processor
 
 from ..models import load_with
-from .windows import describe, window_starts
+from .windows import describe
 
 _MOST_DRAWN = 8
 _DRAWN_CLASSES = 5
 _DRAWN_FRAMES = 32
 _IMAGES_PER_CLIP = 8  # a clip takes about the memory of so many images
-
-
-class Window(NamedTuple):
-    """A part of a video that is as long as a clip.
-
-    Attributes:
-        start, end: in seconds.
-        indices: positions of the frames that the model sees.
-    """
-
-    start: float
-    end: float
-    indices: np.ndarray
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
@@ -63,7 +49,7 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
 
 def classify(
     model: PreTrainedModel, processor: VitsVideoProcessor, paths: list[Path], batch_size: int
-) -> Iterator[tuple[Path, list[Window], torch.Tensor]]:
+) -> Iterator[tuple[Path, list[ClipWindow], torch.Tensor]]:
     """Yield each video with its windows and class probabilities (windows, classes); show a progress bar of windows."""
     plans = [(path, slide(probe(path), processor)) for path in paths]
     total = sum(len(windows) for _, windows in plans)
@@ -81,34 +67,8 @@ def classify(
             yield path, windows, torch.cat(scores)
 
 
-def slide(info: VideoInfo, processor: VitsVideoProcessor) -> list[Window]:
-    """Return windows as long as a clip that cover a video; neighbours overlap by half or more."""
-    settings = processor.num_frames, processor.sampling_rate, processor.convention
-    length = min(clip_length(info, processor), info.num_frames)
-    windows = []
-    for start in window_starts(info.num_frames, length):
-        (indices,) = sample_indices(length, info.fps, *settings)
-        windows.append(Window(start / info.fps, (start + length) / info.fps, start + indices))
-    return windows
-
-
-def clip_length(info: VideoInfo, processor: VitsVideoProcessor) -> int:
-    """Return how many frames of the video a clip covers; with segments, which span the whole video, all of them."""
-    if processor.convention == "slowfast_segments":
-        return info.num_frames
-    if processor.convention == "slowfast":
-        return math.ceil(slowfast_clip_size(info.fps, processor.num_frames, processor.sampling_rate))
-    return processor.num_frames * processor.sampling_rate
-
-
-def view(processor: VitsVideoProcessor, video: VideoReader, indices: np.ndarray) -> torch.Tensor:
-    """Return frames of a video, centre-cropped and normalised: (frames, channels, height, width)."""
-    (clip,) = processor.views(video.read(indices), do_sample_frames=False, num_clips=1, num_crops=1)
-    return clip
-
-
 def watched(
-    model: PreTrainedModel, processor: VitsVideoProcessor, path: Path, windows: list[Window], scores: torch.Tensor
+    model: PreTrainedModel, processor: VitsVideoProcessor, path: Path, windows: list[ClipWindow], scores: torch.Tensor
 ) -> WatchedVideo:
     """Return what to draw of a video: some of the frames that the model saw, and class probabilities over time."""
     seen = np.unique(np.concatenate([window.indices for window in windows]))
@@ -123,6 +83,7 @@ def watched(
         windows=np.array([(window.start, window.end) for window in windows]),
         class_names=[model.config.id2label[index] for index in peaks.tolist()],
         probabilities=scores[:, peaks].numpy(),
+        measure="number" if model.config.problem_type == "regression" else "probability",
     )
 
 

@@ -4,7 +4,7 @@ An input is a recording in a form that the audio processors take: a path, or a d
 or with "bytes". Its label is a class (`CLASS_SOURCES`) or a text (`TEXT_SOURCES`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from hf_vits.processing.waveform import audio_length
 
-from ..folders import Media
+from ..checks import Media, name_of
+from ..file_lists import FileInputs
 from ..sources import Sources
 from ..splits import ChosenInputs, Inputs
 from ..synthetic import speech
@@ -36,17 +37,21 @@ class SpokenClips:
 
 
 @dataclass(frozen=True)
-class FileClips:
-    """Recordings in files."""
+class EncodedClips:
+    """Recordings that other inputs contain as the content of a file."""
 
-    paths: Sequence[Path]
+    inputs: Any
 
-    def __getitem__(self, index: int) -> Path:
-        return self.paths[index]
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"bytes": self.inputs[index], "path": None}
+
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(self.inputs, index)
 
 
 def clip_seconds(inputs: Inputs) -> np.ndarray:
-    """Return the lengths of recordings in seconds, (recordings,), under a progress bar."""
+    """Return the lengths of recordings in seconds, (recordings,), under a progress bar; unreadable ones have 0."""
     if isinstance(inputs, ChosenInputs):
         return clip_seconds(inputs.inputs)[inputs.indices]
     if isinstance(inputs, SpokenClips):
@@ -61,7 +66,10 @@ def clip_seconds(inputs: Inputs) -> np.ndarray:
 def _seconds(clip: Path | Mapping[str, Any]) -> float:
     if isinstance(clip, Mapping):
         clip = clip["path"] if clip["bytes"] is None else clip["bytes"]
-    samples, rate = audio_length(clip)
+    try:
+        samples, rate = audio_length(clip)
+    except OSError:
+        return 0.0
     return samples / rate
 
 
@@ -75,3 +83,9 @@ def audio_problem(path: Path) -> str | None:
 
 
 AUDIO = Media("recording", (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au"), audio_problem)
+
+
+class FileClips(FileInputs):
+    """Recordings in files."""
+
+    media = AUDIO

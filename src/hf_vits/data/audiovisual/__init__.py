@@ -6,9 +6,11 @@ An input is a `CaptionedVideo`. Its label is a class, which only measures what w
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+from ..checks import Media
 from ..sources import Sources
+from ..videos import VIDEOS
 
 SOURCES = Sources(f"{__name__}.sources")
 
@@ -25,6 +27,16 @@ class CaptionedVideos:
     """Videos in files with their captions."""
 
     videos: Sequence[CaptionedVideo]
+    media: ClassVar[Media] = VIDEOS
 
     def __getitem__(self, index: int) -> CaptionedVideo:
         return self.videos[index]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Return the files of all videos."""
+        return [video.path for video in self.videos]
+
+    def name_of(self, index: int) -> str:
+        """Return the path of a video."""
+        return str(self.videos[index].path)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_vits.data.folders import Media
 from hf_vits.data.splits import Loaded, Split
 from hf_vits.data.tables import (
     LABEL_COLUMNS,
@@ -28,14 +27,14 @@ READS = ("path", "splits", "skip_unreadable", "captions")
 READS += ("columns.video", "columns.text", "columns.label", "columns.split")
 
 
-def load(recipe: DataRecipe, media: Media = VIDEOS) -> Loaded:
-    """Load the rows of the table data.path, or of the tables in that directory; `media` checks the files.
+def load(recipe: DataRecipe) -> Loaded:
+    """Load the rows of the table data.path, or of the tables in that directory.
 
     Raises:
         ValueError: as `load_rows`, or another split has a class that training lacks.
     """
     videos, classes = {}, {}
-    for kind, (paths, rows) in load_rows(recipe, media, "video").items():
+    for kind, (paths, rows) in load_rows(recipe, VIDEOS, "video").items():
         texts, names = (
             optional(recipe, rows, key, usual) for key, usual in (("text", TEXT_COLUMNS), ("label", LABEL_COLUMNS))
         )

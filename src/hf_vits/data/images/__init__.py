@@ -1,8 +1,8 @@
 """Images that a recipe trains and tests on; their sources are the modules of `sources/`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_vits.processing.opening import open_image, to_mode
 
-from ..folders import Media
+from ..checks import Media, name_of
+from ..file_lists import FileInputs
 from ..sources import Sources
 
 SOURCES = Sources(f"{__name__}.sources")
@@ -28,13 +29,18 @@ class ArrayImages:
 
 
 @dataclass(frozen=True)
-class FileImages:
-    """Images in files."""
+class EncodedImages:
+    """Images that other inputs contain as the content of a file, or as a dict with it under "bytes"."""
 
-    paths: Sequence[Path]
+    inputs: Any
 
     def __getitem__(self, index: int) -> Image.Image:
-        return open_image(self.paths[index])
+        found = self.inputs[index]
+        return open_image(found["bytes"] or found["path"] if isinstance(found, dict) else found)
+
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(self.inputs, index)
 
 
 def backbone_config(model: PreTrainedModel) -> PreTrainedConfig:
@@ -72,3 +78,12 @@ def image_endings() -> tuple[str, ...]:
 
 
 IMAGES = Media("image", image_endings(), image_problem)
+
+
+class FileImages(FileInputs):
+    """Images in files."""
+
+    media = IMAGES
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return open_image(self.paths[index])

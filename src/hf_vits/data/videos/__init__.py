@@ -3,7 +3,6 @@
 An input is what `hf_vits.processing.decoding` reads: a path, or the contents of a file.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,22 +10,13 @@ import datasets
 
 from hf_vits.processing.decoding import VideoReader
 
-from ..folders import Media
+from ..checks import Media
+from ..file_lists import FileInputs
 from ..sources import Sources
 
 SOURCES = Sources(f"{__name__}.sources")
 
 _ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".ts")
-
-
-@dataclass(frozen=True)
-class FileVideos:
-    """Videos in files."""
-
-    paths: Sequence[Path]
-
-    def __getitem__(self, index: int) -> Path:
-        return self.paths[index]
 
 
 @dataclass(frozen=True)
@@ -52,3 +42,9 @@ def video_problem(path: Path) -> str | None:
 
 
 VIDEOS = Media("video", _ENDINGS, video_problem)
+
+
+class FileVideos(FileInputs):
+    """Videos in files."""
+
+    media = VIDEOS

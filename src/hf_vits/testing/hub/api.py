@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from .http import Answer, Request
-from .metadata import check_metadata, front_matter
+from .metadata import SPACE_SDKS, check_metadata, front_matter
 from .store import LARGE_ENDINGS, Commit, Refusal, Repository, StoredFile
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
@@ -175,7 +175,8 @@ class HubApi:
         )
 
     def _validate_yaml(self, request: Request) -> Answer:
-        errors, warnings = check_metadata(str(request.json().get("content", "")))
+        data = request.json()
+        errors, warnings = check_metadata(str(data.get("content", "")), data.get("repoType", "model"))
         data = {"errors": [{"message": text} for text in errors], "warnings": [{"message": text} for text in warnings]}
         return Answer.of(data, 400 if errors else 200)
 
@@ -184,11 +185,13 @@ class HubApi:
         kind, repo_id = self._named(request, data)
         self._writer(request, repo_id.split("/")[0])
         private = data.get("visibility") == "private" or data.get("private") is True
+        if kind == "space" and data.get("sdk") not in SPACE_SDKS:
+            raise Refusal(400, f'"sdk" must be one of {", ".join(sorted(SPACE_SDKS))}; got {data.get("sdk")!r}')
         url = f"{self.endpoint}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
         with self._lock:
             if (kind, repo_id) in self.repositories:
                 return Answer.of({"error": f"You already created this {kind} repo", "url": url}, 409)
-            self.repositories[kind, repo_id] = Repository(kind, repo_id, private=private)
+            self.repositories[kind, repo_id] = Repository(kind, repo_id, private=private, sdk=data.get("sdk"))
         return Answer.of({"url": url, "name": repo_id, "id": _stable_id(repo_id)})
 
     def _delete_repository(self, request: Request) -> Answer:
@@ -227,6 +230,8 @@ class HubApi:
             ],
         }
         data |= {key: metadata[key] for key in ("pipeline_tag", "library_name") if key in metadata}
+        if repository.kind == "space":
+            data["sdk"] = metadata.get("sdk", repository.sdk)
         return Answer.of(data)
 
     @staticmethod
@@ -399,7 +404,7 @@ class HubApi:
         added = {line["value"]["path"]: file for line in lines if (file := _added_file(line, repository))}
         deleted = [line["value"]["path"] for line in lines if line["key"] in ("deletedFile", "deletedFolder")]
         if "README.md" in added:
-            errors, _ = check_metadata(added["README.md"].content.decode())
+            errors, _ = check_metadata(added["README.md"].content.decode(), repository.kind)
             if errors:
                 raise Refusal(400, f"Invalid metadata in README.md: {'; '.join(errors)}")
         commit = repository.commit(

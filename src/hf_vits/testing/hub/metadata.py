@@ -28,6 +28,9 @@ PIPELINE_TAGS = _words(
     " video-classification visual-question-answering voice-activity-detection zero-shot-classification"
     " zero-shot-image-classification zero-shot-object-detection"
 )
+SPACE_SDKS = _words("docker gradio static streamlit")
+SPACE_COLOURS = _words("red yellow green blue indigo purple pink gray")
+LONGEST_DESCRIPTION = 60  # characters of a Space's short description
 STRING_LISTS = ("tags", "datasets", "metrics", "language", "base_model")
 FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
@@ -48,8 +51,8 @@ def front_matter(content: str) -> dict[str, Any]:
     return data
 
 
-def check_metadata(content: str) -> tuple[list[str], list[str]]:
-    """Return errors and warnings about the metadata of a card; both are empty if it is correct."""
+def check_metadata(content: str, kind: str = "model") -> tuple[list[str], list[str]]:
+    """Return errors and warnings about the metadata of the card of a repository of a kind, both empty if correct."""
     try:
         data = front_matter(content)
     except ValueError as error:
@@ -57,7 +60,22 @@ def check_metadata(content: str) -> tuple[list[str], list[str]]:
     if not data:
         return [], ["empty or missing yaml metadata in repo card"]
     errors = [*_string_errors(data), *_choice_errors(data), *_model_index_errors(data.get("model-index"))]
-    return errors, []
+    return [*errors, *(_space_errors(data) if kind == "space" else [])], []
+
+
+def _space_errors(data: dict[str, Any]) -> list[str]:
+    """Return errors in what only Spaces have (https://hf.co/docs/hub/spaces-config-reference)."""
+    errors = []
+    if data.get("sdk") not in SPACE_SDKS:
+        errors.append(f'"sdk" must be one of {", ".join(sorted(SPACE_SDKS))}; got {data.get("sdk")!r}')
+    for key in ("colorFrom", "colorTo"):
+        if key in data and data[key] not in SPACE_COLOURS:
+            errors.append(f'"{key}" must be one of {", ".join(sorted(SPACE_COLOURS))}; got {data[key]!r}')
+    if "sdk_version" in data and not isinstance(data["sdk_version"], str):
+        errors.append('"sdk_version" must be a string')
+    if len(str(data.get("short_description", ""))) > LONGEST_DESCRIPTION:
+        errors.append(f'"short_description" must be at most {LONGEST_DESCRIPTION} characters long')
+    return errors
 
 
 def _string_errors(data: dict[str, Any]) -> list[str]:

@@ -18,13 +18,16 @@ from transformers import (
     ProcessorMixin,
 )
 
+import hf_vits
 from hf_vits import conversion
 from hf_vits.evaluation.features import load_encoder, plain_encoder
 from hf_vits.hub.pull import pull
+from hf_vits.models.detection.modeling_detection import DetectorPreTrainedModel
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeForImageClassification
 from hf_vits.recipe import InitializationRecipe, ModelRecipe
 
 from ..task import Task
+from .detectors import initialize_backbone
 from .fitting import fit_model
 from .segmentation import segmentation_processor, segmenter
 
@@ -124,7 +127,8 @@ def _from_scratch(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrain
     with _named("model.config"):
         model = model_class(config)
     if recipe.initialize_from is not None:
-        _initialize(model, recipe.initialize_from)
+        initialize = initialize_backbone if isinstance(model, DetectorPreTrainedModel) else _initialize
+        initialize(model, recipe.initialize_from)
     if target is not None:
         model.target_network.load_state_dict(target.state_dict())
     with _named("model.config"):
@@ -186,14 +190,27 @@ def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTr
         encoder = load_encoder(recipe.pretrained, **recipe.config)
         _check_config(encoder.config, recipe.config)
         return encoder, pull(task.auto_processor, recipe.pretrained)
-    _check_names(type(pull(AutoConfig, recipe.pretrained)), recipe.config)
+    saved = pull(AutoConfig, recipe.pretrained)
+    _check_names(type(saved), recipe.config)
     config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
     _check_config(config, recipe.config)
-    trained, loaded = pull(task.auto_model, recipe.pretrained, output_loading_info=True)
-    base = f"{trained.base_model_prefix}."
+    trained, loaded = pull(_saved_class(saved, task), recipe.pretrained, output_loading_info=True)
+    # Of a detector nothing may be missing: its heads are trained, too.
+    base = "" if isinstance(trained, DetectorPreTrainedModel) else f"{trained.base_model_prefix}."
     if missing := sorted(name for name in loaded["missing_keys"] if name.startswith(base)):
         raise ValueError(f"model.pretrained: {recipe.pretrained} lacks weights, such as {', '.join(missing[:5])}")
     return fit_model(trained, config, fit_head=bool(head)), pull(task.auto_processor, recipe.pretrained)
+
+
+def _saved_class(config: PreTrainedConfig, task: Task) -> type:
+    """Return the class that a model was saved with, such as one with masks, if the task trains it, or an Auto class.
+
+    The Auto class of object detection would load a Mask R-CNN without its mask head.
+    """
+    saved = getattr(hf_vits, (config.architectures or [""])[0], None)
+    known = task.auto_model._model_mapping.get(type(config), ())
+    known = known if isinstance(known, tuple) else (known,)
+    return saved if isinstance(saved, type) and issubclass(saved, known) else task.auto_model
 
 
 def _check_config(config: PreTrainedConfig, changes: dict) -> None:

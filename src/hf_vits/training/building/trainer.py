@@ -20,11 +20,12 @@ from hf_vits.optim.schedules import cosine
 from hf_vits.recipe import Recipe, TrainRecipe
 from hf_vits.recipe.fields import steps_of
 
+from ..examples.readable import ReadableSamples
 from ..loop.callbacks import ClipEachGradient, Progress, WeightDecaySchedule
 from ..loop.teacher import load_teacher
 from ..loop.trainer import RecipeTrainer
 from ..report.output import CHECKPOINTS
-from ..task import Task
+from ..task import Task, steps_per_epoch
 
 
 def assemble_trainer(
@@ -32,21 +33,21 @@ def assemble_trainer(
 ) -> RecipeTrainer:
     """Return the recipe's trainer, ready to train on `splits`."""
     train = recipe.train
-    steps_per_epoch = len(splits.train) // train.batch_size
-    args = training_arguments(recipe, steps_per_epoch)
+    epoch = steps_per_epoch(recipe, splits)
+    args = training_arguments(recipe, epoch)
     batches = task.batches(
         recipe,
         splits,
         accumulation=train.accumulation,
         processes=args.world_size,
         process=args.process_index,
-        mix_steps=mixing_steps(recipe, steps_per_epoch),
+        mix_steps=mixing_steps(recipe, epoch),
     )
     trainer = task.trainer(
         model,
         args,
         recipe,
-        train_dataset=task.training_set(recipe, model, processor, splits.train),
+        train_dataset=ReadableSamples(task.training_set(recipe, model, processor, splits.train), recipe),
         eval_dataset=task.evaluation_set(recipe, model, processor, splits.validation),
         collator=task.collator(recipe, model, processor, splits),
         evaluation_collator=task.evaluation_collator(processor),
@@ -73,6 +74,10 @@ def weighted(objective: nn.Module, recipe: Recipe, splits: Splits) -> nn.Module:
         return objective
     if not isinstance(objective, CrossEntropy) or not splits.has_one_class:
         raise ValueError("objective.class_weights is for inputs of one class each, of which a classifier is trained")
+    if isinstance(wanted, str) and hasattr(splits.train.labels, "stream"):
+        raise ValueError(
+            "objective.class_weights: balanced needs to know all labels; for a stream write {class: weight}"
+        )
     if isinstance(wanted, str):
         objective.class_weights = balanced_weights(torch.from_numpy(splits.train.labels), len(splits.class_names))
         return objective

@@ -4,6 +4,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from hf_vits.data.checks import UnreadableInput
 from hf_vits.data.splits import Split
 
 from .audio_batches import prepare
@@ -14,10 +15,13 @@ from .selection import spaced_indices
 _MOST_RECORDINGS = 4000
 
 
-def fit_normalization(processor, split: Split):
+def fit_normalization(processor, split: Split, skip_unreadable: bool = False):
     """Return the extractor with normalization "global": mean and standard deviation of each bin over a split.
 
     At most 4,000 recordings, spread evenly over the split, are measured.
+
+    Args:
+        skip_unreadable: leave out recordings that cannot be decoded.
 
     Raises:
         ValueError: the processor makes no spectrograms.
@@ -26,6 +30,8 @@ def fit_normalization(processor, split: Split):
         raise ValueError(
             f"audio.fit_normalization is for spectrograms; {type(processor).__name__} makes none: leave it out"
         )
+    if hasattr(split.labels, "stream"):
+        raise ValueError("audio.fit_normalization measures recordings by number, which a stream has not: leave it out")
     fields = processor.to_dict() | {"normalization": None}
     plain = type(processor).from_dict(fields)
     chosen = spaced_indices(len(split), _MOST_RECORDINGS)
@@ -33,7 +39,13 @@ def fit_normalization(processor, split: Split):
     total: Any = 0.0
     squares: Any = 0.0
     for index in tqdm(chosen, desc="Measuring spectrograms", unit="recording"):
-        (features,) = prepare(plain, [{"waveform": read(split, index, plain.sampling_rate)}])["input_features"]
+        try:
+            waveform = read(split, index, plain.sampling_rate)
+        except UnreadableInput:
+            if skip_unreadable:
+                continue
+            raise
+        (features,) = prepare(plain, [{"waveform": waveform}])["input_features"]
         bins = features.double() if features.ndim == 2 else features[0].T.double()
         count += len(bins)
         total, squares = total + bins.sum(0), squares + bins.square().sum(0)

@@ -5,10 +5,12 @@ depend on how many processes and accumulation steps divide it.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
+
+from hf_vits.data.streams import Stream
 
 from .randomness import RandomStream, seed_at
 
@@ -88,6 +90,7 @@ class GlobalBatches(Sampler):
         self.process = process
         self.mix_steps = mix_steps
         self.epoch = 0
+        self.skipped = 0
 
     @property
     def part_size(self) -> int:
@@ -103,6 +106,13 @@ class GlobalBatches(Sampler):
         """Return the index of the part of a global batch that this process takes after `accumulated` others."""
         return accumulated * self.processes + self.process
 
+    def skip(self, batches: int) -> None:
+        """Leave the first batches of the next iteration empty, for a caller that drops them to resume an epoch.
+
+        The seeds of a million samples take half a minute to compute.
+        """
+        self.skipped = batches
+
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
@@ -110,8 +120,9 @@ class GlobalBatches(Sampler):
         return self.batches_per_epoch * self.accumulation
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = self._order()
-        for number in range(self.batches_per_epoch):
+        order, skipped, self.skipped = self._order(), self.skipped, 0
+        yield from ([] for _ in range(skipped))
+        for number in range(skipped // self.accumulation, self.batches_per_epoch):
             step = self.epoch * self.batches_per_epoch + number
             mix_seed = seed_at(self.seed, RandomStream.MIXING, step) if step < self.mix_steps else None
             first = number * self.batch_size
@@ -121,7 +132,7 @@ class GlobalBatches(Sampler):
                 places = range(start - (mix_seed is not None), start + self.part_size)
                 yield [self._key(order, int(positions[place]), mix_seed) for place in places]
 
-    def _order(self) -> np.ndarray:
+    def _order(self) -> Any:
         random = np.random.default_rng(seed_at(self.seed, RandomStream.ORDER, self.epoch))
         if self.classes is None:
             shuffled = random.permutation(self.num_samples)
@@ -136,7 +147,36 @@ class GlobalBatches(Sampler):
         places = np.arange(self.batch_size)
         return np.concatenate([places[first :: self.repeats] for first in range(min(self.repeats, self.batch_size))])
 
-    def _key(self, order: np.ndarray, position: int, mix_seed: int | None) -> SampleKey:
+    def _key(self, order: Any, position: int, mix_seed: int | None) -> SampleKey:
         seed = seed_at(self.seed, RandomStream.AUGMENTATION, self.epoch, position)
         shared_seed = seed_at(self.seed, RandomStream.REPEATS, self.epoch, position // self.repeats)
         return SampleKey(int(order[position]), seed, mix_seed, shared_seed, self.epoch)
+
+
+class StreamBatches(GlobalBatches):
+    """Sampler of global batches of a stream: its samples in their order, without end.
+
+    Args:
+        stream: is told the size of a batch and the seed.
+        steps: number of global batches that count as an epoch.
+        batch_size, seed, options: arguments of `GlobalBatches`.
+    """
+
+    def __init__(self, stream: Stream, steps: int, batch_size: int, seed: int, **options: Any):
+        super().__init__(steps * batch_size, batch_size, seed, **options)
+        if batch_size % self.repeats:
+            raise ValueError(
+                f"of a stream, train.batch_size {batch_size} must be a multiple of augmentation.repeats {self.repeats}"
+            )
+        stream.plan(batch_size // self.repeats, seed)
+
+    def _order(self) -> Any:
+        return _Consecutive(self.epoch * self.num_samples, self.repeats)
+
+
+class _Consecutive(NamedTuple):
+    first: int
+    repeats: int
+
+    def __getitem__(self, position: Any) -> Any:
+        return (self.first + position) // self.repeats

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hf_vits.data.checks import decoding
 from hf_vits.data.splits import Split
 from hf_vits.processing.clips import Clip, ClipReader
 from hf_vits.processing.sampling import sample_indices, sample_random_indices
@@ -39,7 +40,8 @@ class CaptionedClips(Dataset):
     def read(self, index: int, draw: Callable[..., np.ndarray]) -> Clip:
         """Decode the frames that a function of `sampling` chooses, and the sound from the first of them on."""
         video, sound = self.processor.video_processor, self.processor.feature_extractor
-        with ClipReader(self.split.inputs[index].path) as reader:
+        inputs = self.split.inputs
+        with decoding(inputs, index), ClipReader(inputs[index].path) as reader:
             info = reader.info
             indices = draw(info.num_frames, info.fps, video.num_frames, video.sampling_rate, video.convention)
             return reader.read_clip(indices.reshape(-1), sound.max_length / sound.sampling_rate, sound.sampling_rate)  # pyright: ignore[reportAttributeAccessIssue]

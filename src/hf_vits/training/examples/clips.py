@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hf_vits.data.checks import decoding
 from hf_vits.data.splits import Split
 from hf_vits.processing.decoding import VideoReader
 from hf_vits.processing.sampling import sample_random_indices
@@ -62,7 +63,8 @@ class TrainingClips(Dataset):
     def _read(self, index: int, seed: int) -> Tensor:
         """Decode a clip that starts at a random frame, (frames, channels, height, width) of uint8."""
         settings = self.processor
-        with VideoReader(self.split.inputs[index]) as video, seeded(seed):
+        inputs = self.split.inputs
+        with decoding(inputs, index), VideoReader(inputs[index]) as video, seeded(seed):
             indices = sample_random_indices(
                 video.info.num_frames,
                 video.info.fps,
@@ -90,5 +92,6 @@ class EvaluationClips(Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        views = self.processor.views(self.split.inputs[index], num_clips=self.clips, num_crops=self.crops)
-        return {"pixel_values": torch.stack(list(views)), "labels": torch.as_tensor(self.split.labels[index])}
+        with decoding(self.split.inputs, index):
+            views = list(self.processor.views(self.split.inputs[index], num_clips=self.clips, num_crops=self.crops))
+        return {"pixel_values": torch.stack(views), "labels": torch.as_tensor(self.split.labels[index])}

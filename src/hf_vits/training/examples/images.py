@@ -3,11 +3,13 @@
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn.functional import one_hot
 from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2 as transforms
 
+from hf_vits.data.checks import decoding
 from hf_vits.data.known_labels import known_except, unknown_indices
 from hf_vits.data.splits import Split
 from hf_vits.layers.multi_label import draw_known_labels
@@ -17,6 +19,12 @@ from hf_vits.recipe import AugmentationRecipe
 
 from .batches import SampleKey
 from .randomness import seeded
+
+
+def read_image(split: Split, index: int, mode: str) -> Image.Image:
+    """Return an image of a split in a PIL mode; raises `UnreadableInput`."""
+    with decoding(split.inputs, index):
+        return to_mode(split.inputs[index], mode)
 
 
 class TrainingImages(Dataset):
@@ -40,7 +48,7 @@ class TrainingImages(Dataset):
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         labels, known = torch.as_tensor(self.split.labels[key.index]), {}
         with seeded(key.seed):
-            pixel_values = self.transform(to_mode(self.split.inputs[key.index], self.mode))
+            pixel_values = self.transform(read_image(self.split, key.index, self.mode))
             if self.known_fraction is not None:
                 known["known_labels"] = draw_known_labels(labels[None], self.known_fraction)[0]
         return {"pixel_values": pixel_values, "labels": labels, "mix_seed": key.mix_seed, **known}
@@ -61,7 +69,7 @@ class EvaluationImages(Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = to_mode(self.split.inputs[index], self.mode)
+        image = read_image(self.split, index, self.mode)
         pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
         labels, known = self.split.labels[index], {}
         if self.known_fraction is not None:

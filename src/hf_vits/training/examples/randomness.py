@@ -27,6 +27,7 @@ class RandomStream(IntEnum):
     DROPOUT = 3
     REPEATS = 4
     BATCHES = 5
+    REPLACEMENT = 6
 
 
 def seed_at(seed: int, stream: RandomStream, *place: int) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hf_vits.data.checks import decoding
 from hf_vits.data.splits import Split
 from hf_vits.processing.waveform import to_waveforms
 from hf_vits.recipe import AudioRecipe
@@ -55,5 +56,6 @@ class EvaluationRecordings(Dataset):
 
 def read(split: Split, index: int, sampling_rate: int) -> Tensor:
     """Return a recording's waveform (samples,): one channel, float32, resampled to `sampling_rate` in hertz."""
-    (waveform,) = to_waveforms(split.inputs[index], sampling_rate)
+    with decoding(split.inputs, index):
+        (waveform,) = to_waveforms(split.inputs[index], sampling_rate)
     return waveform

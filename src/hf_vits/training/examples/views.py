@@ -13,12 +13,12 @@ from torchvision.transforms import v2 as transforms
 
 from hf_vits.data.splits import Split
 from hf_vits.objectives.masks import MaskRatio, block_mask, scattered_mask
-from hf_vits.processing.opening import to_mode
 from hf_vits.recipe.pretraining import MaskRecipe, ViewsRecipe
 
 from .batches import SampleKey
 from .crops import RecordedCrops
 from .image_augmentation import gaussian_blur, normalization
+from .images import read_image
 from .randomness import seeded
 
 
@@ -94,7 +94,7 @@ class Views(Dataset):
         return len(self.split)
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        image = to_mode(self.split.inputs[key.index], self.mode)
+        image = read_image(self.split, key.index, self.mode)
         with seeded(key.seed):
             boxes = self.boxes_of(image, key.seed)
             made = {

@@ -32,6 +32,8 @@ _MEASURES = (
     "eval_top5_accuracy",
     "eval_balanced_accuracy",
     "eval_mAP",
+    "eval_mae",
+    "eval_r2",
     "eval_CF1",
     "eval_OF1",
     "eval_mean_iou",
@@ -69,10 +71,15 @@ def training_card(
         history=_evaluations(run.history),
         figures=figures,
         samples=samples,
-        dataset_id=_public(recipe.data.path) if recipe.data.source == "datasets" else None,
+        dataset_id=_public(recipe.data.path) if names_dataset(recipe) else None,
         base_model=_public(recipe.model.pretrained),
     )
     return trained_card(run.model, summary)
+
+
+def names_dataset(recipe: Recipe) -> bool:
+    """Return whether data.path of a recipe may be a dataset on the Hub, and no module that reads other files."""
+    return recipe.data.source == "datasets" and not (recipe.data.data_dir or recipe.data.data_files)
 
 
 def _hyperparameters(recipe: Recipe) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class AudioClassification(Classification):
         return load_classes(recipe, CLASS_SOURCES)
 
     def fit_processor(self, recipe: Recipe, processor, splits: Splits):
-        return fit_normalization(processor, splits.train) if recipe.audio.fit_normalization else processor
+        if not recipe.audio.fit_normalization:
+            return processor
+        return fit_normalization(processor, splits.train, recipe.data.skip_unreadable)
 
     def training_set(self, recipe: Recipe, model: PreTrainedModel, processor, split: Split) -> TrainingRecordings:
         return TrainingRecordings(split, recipe.audio, processor.sampling_rate)

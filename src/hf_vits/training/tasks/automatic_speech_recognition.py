@@ -49,7 +49,7 @@ class AutomaticSpeechRecognition(Task):
         whole = isinstance(processor, ProcessorMixin)
         extractor = processor.feature_extractor if whole else processor
         if recipe.audio.fit_normalization:
-            extractor = fit_normalization(extractor, splits.train)
+            extractor = fit_normalization(extractor, splits.train, recipe.data.skip_unreadable)
         if recipe.tokenizer:
             return VitsSpeechProcessor(extractor, learn_tokenizer(recipe.tokenizer, splits.train))
         if not whole:

@@ -22,6 +22,7 @@ from hf_vits.recipe import DataRecipe, Recipe
 
 from ..examples.captioned_clips import EvaluationCaptionedClips, TrainingCaptionedClips
 from ..examples.image_augmentation import training_transform
+from ..examples.readable import ReadableSamples
 from ..examples.selection import spaced_indices
 from ..loop.multimodal_trainer import FEATURES, MultimodalTrainer, retrieval_metrics
 from ..report import output
@@ -107,7 +108,9 @@ class MultimodalPretraining(Task):
 
             set_seed(trainer.recipe.train.seed)
             untrained: Any = build_model(trainer.recipe.model, {}, self)[0].to(trainer.args.device)
-            known = self.evaluation_set(trainer.recipe, trainer.model, processor, spaced(splits.train, _MOST_PROBED))
+            probed = spaced(splits.train, _MOST_PROBED)
+            known = self.evaluation_set(trainer.recipe, trainer.model, processor, probed)
+            known = ReadableSamples(known, trainer.recipe)
             asked = self.evaluation_set(trainer.recipe, trainer.model, processor, splits.test)
             for name, model in {"linear_accuracy": trainer.model, "untrained_linear_accuracy": untrained}.items():
                 pair_of = [trainer.encode(model, dataset) for dataset in (known, asked)]

@@ -26,6 +26,7 @@ from hf_vits.recipe import DataRecipe, Recipe
 from ..examples.image_augmentation import training_transform
 from ..examples.images import EvaluationImages, TrainingImages
 from ..examples.mixed_views import MixedViews
+from ..examples.readable import ReadableSamples
 from ..examples.selection import spaced_subset
 from ..examples.views import MaskedPatches, PriorsOfViews, Views
 from ..loop.callbacks import FrozenLastLayer, TeacherTemperature, TeacherUpdate
@@ -81,8 +82,10 @@ class Pretraining(Task):
         if recipe.momentum_teacher is not None:
             for callback in teacher_callbacks(recipe, trainer.model, trainer.args.max_steps):
                 trainer.add_callback(callback)
+        if (recipe.neighbours is not None or recipe.priors is not None) and hasattr(splits.train.labels, "stream"):
+            raise ValueError("neighbours and priors need the training images by number, which a stream has not")
         if recipe.neighbours is not None:
-            bank = self.evaluation_set(recipe, trainer.model, processor, splits.train)
+            bank = ReadableSamples(self.evaluation_set(recipe, trainer.model, processor, splits.train), recipe)
             trainer.bank = spaced_subset(bank, recipe.neighbours.bank)
         trainer.pictures = Path(recipe.output.directory) / PICTURES
         trainer.shown = shown_images(trainer.eval_dataset)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_vits.data.folders import class_directories, find_unreadable, report_unreadable, visible_files
+from hf_vits.data.folders import class_directories, visible_files
 from hf_vits.data.sources import required_path
 from hf_vits.data.splits import Loaded, Split, choose_splits
 from hf_vits.recipe import DataRecipe
@@ -19,18 +19,15 @@ READS = ("path", "splits", "skip_unreadable", "captions")
 
 
 def load(recipe: DataRecipe) -> Loaded:
-    """Load the files below data.path; every file is decoded once to find unreadable ones."""
+    """Load the files below data.path."""
     root = required_path(recipe, "a directory of videos, or with a directory of them for each split")
     if not root.is_dir():
         raise FileNotFoundError(f"data.path {root} is no directory")
     directories = choose_splits(recipe, {path.name: path for path in class_directories(root)}) or {"train": root}
     files = {kind: videos_below(directory) for kind, directory in directories.items()}
-    unreadable = find_unreadable([path for paths in files.values() for path in paths], VIDEOS)
-    if unreadable:
-        report_unreadable(unreadable, VIDEOS, recipe.skip_unreadable)
     splits = {}
     for kind, paths in files.items():
-        videos = [CaptionedVideo(path, captions_of(path)) for path in paths if path not in unreadable]
+        videos = [CaptionedVideo(path, captions_of(path)) for path in paths]
         splits[kind] = Split(CaptionedVideos(videos), np.full(len(videos), -1))
     return Loaded(root.name, (), splits)
 

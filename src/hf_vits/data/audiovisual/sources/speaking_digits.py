@@ -12,7 +12,6 @@ from hf_vits.data.splits import Loaded
 from hf_vits.data.synthetic.speaking_digits import speaking_digits
 from hf_vits.recipe import DataRecipe
 
-from ...videos import VIDEOS
 from .. import tables
 
 READS = ("path", "speech", "captions")
@@ -21,5 +20,4 @@ READS = ("path", "speech", "captions")
 def load(recipe: DataRecipe) -> Loaded:
     """Load the clips, made before where they are not there yet."""
     table = speaking_digits(recipe.speech, recipe.path and Path(recipe.path))
-    unchecked = VIDEOS._replace(problem=lambda path: None)  # written here, or not at all
-    return tables.load(dataclasses.replace(recipe, path=str(table)), unchecked)._replace(name="speaking digits")
+    return tables.load(dataclasses.replace(recipe, path=str(table)))._replace(name="speaking digits")

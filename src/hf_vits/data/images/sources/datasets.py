@@ -2,13 +2,18 @@
 
 import datasets
 
-from hf_vits.data.columns import load_dataset_classes
+from hf_vits.data.columns import DATASETS, STREAMS, load_dataset_classes, stream_dataset_classes
 from hf_vits.data.splits import Loaded
+from hf_vits.data.tables import TARGET_KEYS
 from hf_vits.recipe import DataRecipe
 
-READS = ("path", "config", "splits", "columns.image", "columns.label", "columns.labels")
+from .. import EncodedImages
+
+READS = (*DATASETS, "columns.image", *TARGET_KEYS, *STREAMS)
 
 
 def load(recipe: DataRecipe) -> Loaded:
     """Load the dataset data.path, a name on the Hub or a local directory."""
+    if recipe.streaming:
+        return stream_dataset_classes(recipe, "image", datasets.Image, EncodedImages)
     return load_dataset_classes(recipe, "image", datasets.Image)

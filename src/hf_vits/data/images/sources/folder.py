@@ -10,5 +10,5 @@ __all__ = ["READS", "load"]
 
 
 def load(recipe: DataRecipe) -> Loaded:
-    """Load the files below data.path; every file is decoded once to find unreadable ones."""
+    """Load the files below data.path."""
     return load_class_folders(recipe, IMAGES, FileImages)

@@ -11,7 +11,7 @@ from hf_vits.data.splits import Loaded
 from hf_vits.data.synthetic.moving_digits import moving_digits
 from hf_vits.recipe import DataRecipe
 
-from .. import VIDEOS, tables
+from .. import tables
 
 READS = ("path", "columns.label")
 
@@ -20,5 +20,4 @@ def load(recipe: DataRecipe) -> Loaded:
     """Load the videos, made before where they are not there yet."""
     table = moving_digits(recipe.path and Path(recipe.path))
     listed = dataclasses.replace(recipe, path=str(table), columns={"label": "direction"} | recipe.columns)
-    unchecked = VIDEOS._replace(problem=lambda path: None)  # written here, or not at all
-    return tables.load(listed, unchecked)._replace(name="moving digits")
+    return tables.load(listed)._replace(name="moving digits")
