@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForSemanticSegmentation, pipeline
 
-from hf_vits.cli import evaluation
+from hf_vits.cli import build_parser, evaluation
 from hf_vits.cli.evaluate import run as evaluate
 from hf_vits.cli.models import describe_size, empty_model, load_model
 from hf_vits.cli.predict import run as predict
@@ -121,8 +120,9 @@ def test_a_segmenter_is_described(trained):
 
 
 def test_predict_writes_palette_masks_and_overlays(trained, folder, tmp_path, capsys):
-    options = {"top_k": 5, "known": [], "skip_unreadable": False, "figure": tmp_path / "figure.png"}
-    args = Namespace(model=str(trained[0]), files=[folder / "test" / "images"], masks=tmp_path / "out", **options)
+    files, figure = str(folder / "test" / "images"), str(tmp_path / "figure.png")
+    options = ["--masks", str(tmp_path / "out"), "--figure", figure]
+    args = build_parser(["predict"]).parse_args(["predict", str(trained[0]), files, *options])
     result = predict(args)
     row = result["predictions"][0]
     mask = Image.open(row["mask"])
@@ -142,8 +142,8 @@ def test_predict_writes_palette_masks_and_overlays(trained, folder, tmp_path, ca
 
 
 def test_evaluate_measures_what_the_run_measured(trained, folder, tmp_path):
-    args = Namespace(model=str(trained[0]), data=str(folder), method=None, split="test", batch_size=2, config=None)
-    vars(args).update(image_size=None, picture=None, skip_unreadable=False, figure=tmp_path / "figure.png")
+    figure = str(tmp_path / "figure.png")
+    args = build_parser(["evaluate"]).parse_args(["evaluate", str(trained[0]), str(folder), "--figure", figure])
     result = evaluate(args)
     for name, value in trained[1]["test"].items():
         assert result[name] == pytest.approx(value, rel=1e-5)

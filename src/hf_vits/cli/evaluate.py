@@ -63,9 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder or Hub repository")
     parser.add_argument("data", metavar="DATA", help="folder, recipe, `digits` or name of a dataset")
     parser.add_argument(
-        parser.add_argument(
-            "--method", choices=evaluation.METHODS, help="(default: classify, or segment for models that segment)"
-        )
+        "--method", choices=evaluation.METHODS, help="(default: classify, or segment for models that segment)"
     )
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(default: test)")
     parser.add_argument("--config", metavar="NAME", help="configuration of a dataset, if it has several")
