@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_vits.data import audio, audiovisual, images, objects, videos
+from hf_vits.data import audio, audiovisual, images, masks, objects, videos
 from hf_vits.data.splits import load_classes
 from hf_vits.recipe import DataRecipe, SpeechRecipe, load_recipe
 from tests.support.paths import RECIPES
@@ -18,6 +18,7 @@ NAMES = {
     "videos": (videos.SOURCES, ["csv", "datasets", "folder", "jsonl", "moving_digits"]),
     "audio": (audio.CLASS_SOURCES, ["csv", "datasets", "folder", "jsonl", "speech_commands", "spoken_keywords"]),
     "audiovisual": (audiovisual.SOURCES, ["csv", "folder", "jsonl", "speaking_digits"]),
+    "masks": (masks.SOURCES, ["datasets", "folder", "scenes"]),
     "objects": (objects.SOURCES, ["coco", "object_scenes"]),
     "speech": (audio.TEXT_SOURCES, ["csv", "datasets", "jsonl", "spoken_digits"]),
 }
@@ -82,7 +83,7 @@ def test_recipes_of_the_project_name_sources_that_read_their_settings(path):
     recipe = load_recipe(path)
     kinds = {"video-classification": "videos", "audio-classification": "audio"}
     kinds |= {"automatic-speech-recognition": "speech", "multimodal-pretraining": "audiovisual"}
-    kinds |= {"object-detection": "objects"}
+    kinds |= {"object-detection": "objects", "semantic-segmentation": "masks"}
     sources, _ = NAMES[kinds.get(recipe.task, "images")]
     assert callable(sources.find(recipe.data))
 

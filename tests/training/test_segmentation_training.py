@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +10,9 @@ import torch
 from PIL import Image
 from transformers import AutoModelForSemanticSegmentation, pipeline
 
-from hf_vits.cli import evaluation
+from hf_vits.cli import build_parser, evaluation
 from hf_vits.cli.evaluate import run as evaluate
+from hf_vits.cli.models import describe_size, empty_model, load_model
 from hf_vits.cli.predict import run as predict
 from hf_vits.cli.predict import show
 from hf_vits.data.images.masked import IGNORED
@@ -98,6 +98,8 @@ def test_upernet_is_trained_measured_and_reported(trained):
     assert "pipeline_tag: image-segmentation" in card
     assert "import hf_vits" in card
     assert "AutoModelForSemanticSegmentation" in card
+    code = card.partition("```python\n")[2].partition("```")[0]
+    compile(code, "card", "exec")
 
 
 def test_a_saved_segmenter_is_a_pipeline(trained, tmp_path):
@@ -111,9 +113,16 @@ def test_a_saved_segmenter_is_a_pipeline(trained, tmp_path):
     assert sum(np.asarray(entry["mask"], dtype=int) for entry in found).tolist() == np.full((40, 56), 255).tolist()
 
 
+def test_a_segmenter_is_described(trained):
+    model = load_model(str(trained[0]))
+    described = describe_size(empty_model(type(model), model.config))
+    assert described == {"parameters": trained[1]["parameters"], "input": "3x32x32", "classes": 2}
+
+
 def test_predict_writes_palette_masks_and_overlays(trained, folder, tmp_path, capsys):
-    options = {"top_k": 5, "known": [], "skip_unreadable": False, "figure": tmp_path / "figure.png"}
-    args = Namespace(model=str(trained[0]), files=[folder / "test" / "images"], masks=tmp_path / "out", **options)
+    files, figure = str(folder / "test" / "images"), str(tmp_path / "figure.png")
+    options = ["--masks", str(tmp_path / "out"), "--figure", figure]
+    args = build_parser(["predict"]).parse_args(["predict", str(trained[0]), files, *options])
     result = predict(args)
     row = result["predictions"][0]
     mask = Image.open(row["mask"])
@@ -133,8 +142,8 @@ def test_predict_writes_palette_masks_and_overlays(trained, folder, tmp_path, ca
 
 
 def test_evaluate_measures_what_the_run_measured(trained, folder, tmp_path):
-    args = Namespace(model=str(trained[0]), data=str(folder), method=None, split="test", batch_size=2, config=None)
-    vars(args).update(image_size=None, picture=None, skip_unreadable=False, figure=tmp_path / "figure.png")
+    figure = str(tmp_path / "figure.png")
+    args = build_parser(["evaluate"]).parse_args(["evaluate", str(trained[0]), str(folder), "--figure", figure])
     result = evaluate(args)
     for name, value in trained[1]["test"].items():
         assert result[name] == pytest.approx(value, rel=1e-5)

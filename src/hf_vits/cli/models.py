@@ -1,5 +1,6 @@
 """Loading of models and processors by the names used on the command line: folder, Hub repository or variant."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCE
 import hf_vits
 from hf_vits import conversion
 from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
+from hf_vits.data.images import backbone_config
 from hf_vits.files import read_json
 from hf_vits.hub.pull import pull, pull_file
 from hf_vits.hub.weights import check_complete
@@ -31,6 +33,8 @@ from hf_vits.pretraining.self_distillation import SelfDistillationModel
 IMAGENET_CLASSES = 1000
 # Lengths of an example for models that take any length: a second at Audiomer's rate, and of frames every 10 ms.
 SAMPLES, FRAMES = 8192, 100
+# Names of classes of models with a score for each class.
+CLASSIFIERS = re.compile("Classification|SemanticSegmentation")
 # {main input: its description, formatted with the whole shape and each of its sizes}
 INPUTS = {
     "pixel_values": "{0}",
@@ -72,7 +76,7 @@ def describe_size(model: PreTrainedModel) -> dict[str, Any]:
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "input": " and ".join(described),
-        "classes": model.config.num_labels if "Classification" in type(model).__name__ else None,
+        "classes": model.config.num_labels if CLASSIFIERS.search(type(model).__name__) else None,
     }
 
 
@@ -92,7 +96,7 @@ def one_input(model: PreTrainedModel) -> dict[str, Any]:
     spectrogram (1, frames, bins) or text (1, words); of a model of several modalities, one of each, or a dict of
     arrays (1, index, channels) by modality.
     """
-    config = model.config
+    config = model.config if hasattr(model.config, "image_size") else backbone_config(model)
     if parts := getattr(model, "modality_models", None):
         return {name: example for part in parts for name, example in one_input(part).items()}
     if model.main_input_name == "inputs":

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
@@ -49,7 +50,7 @@ def palette() -> np.ndarray:
     numbers = np.arange(IGNORED - 1 - len(first))
     # Hues that differ by the golden ratio are far from those before them.
     hues = np.stack([numbers * 0.618 % 1, 0.45 + numbers % 3 * 0.25, 0.95 - numbers % 4 * 0.15], axis=1)
-    parts = [np.zeros((1, 3)), first, matplotlib.colors.hsv_to_rgb(hues), np.ones((1, 3))]
+    parts = [np.zeros((1, 3)), first, hsv_to_rgb(hues), np.ones((1, 3))]
     return np.rint(255 * np.concatenate(parts)).astype(np.uint8)
 
 
@@ -104,10 +105,11 @@ def draw_overlays(examples: Sequence[Segmented], class_names: Sequence[str], pat
 
     Named are the classes that occur, at most 24 of them, those of most pixels first.
     """
-    counts = sum(np.bincount(one.predicted.ravel().astype(int), minlength=len(class_names)) for one in examples)
+    counts = np.zeros(len(class_names), np.int64)
     for one in examples:
+        counts += np.bincount(one.predicted.ravel(), minlength=len(class_names))
         if one.truth is not None:
-            counts = counts + np.bincount(one.truth.ravel(), minlength=IGNORED + 1)[: len(class_names)]
+            counts += np.bincount(one.truth.ravel(), minlength=IGNORED + 1)[: len(class_names)]
     shown = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]][:_NAMED]
     columns = 2 if all(one.truth is None for one in examples) else 3
     legend = 0.22 * -(-len(shown) // _NAMED_COLUMNS) + 0.1

@@ -22,7 +22,7 @@ class Use(NamedTuple):
 
 
 LABEL = "model.config.id2label[logits.argmax(-1).item()]"
-MASK = "processor.post_process_semantic_segmentation(outputs)[0].unique()  # classes of the pixels"
+MASK = "processor.post_process_semantic_segmentation(outputs)[0].unique()"
 FOUND_BOXES = "processor.post_process_object_detection(outputs, threshold=0.5)[0]"
 FOUND_MASKS = 'processor.post_process_instance_segmentation(outputs)[0]["segments_info"]'
 USES = {

@@ -57,7 +57,7 @@ def segmenter(recipe: SegmentationRecipe, encoder: PreTrainedModel, head: dict[s
 
 def backbone_with(encoder: PreTrainedModel, stages: list[int] | None) -> Any:
     """Return the backbone with an encoder's weights that returns the feature maps of stages, the first being 1."""
-    known = AutoBackbone._model_mapping
+    known: Any = AutoBackbone._model_mapping
     if type(encoder.config) not in known:
         raise ValueError(
             f"segmentation.head: UperNet needs a backbone with feature maps, which a {type(encoder).__name__} lacks; "

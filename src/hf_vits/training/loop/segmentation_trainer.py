@@ -29,17 +29,17 @@ class SegmentationTrainer(RecipeTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Return no loss; the pixels of each class and the loss of each image as predictions; and their numbers."""
-        inputs: Any = self._prepare_inputs(inputs)
+        batch: Any = self._prepare_inputs(inputs)
         unwrapped: Any = self.accelerator.unwrap_model(model)
         with torch.no_grad(), self.accelerator.autocast():
-            logits = [one for images in inputs["pixel_values"] for one in segment(unwrapped, images)]
-            found = [measure(one, mask) for one, mask in zip(logits, inputs["masks"], strict=True)]
-        index = inputs["index"]
+            logits = [one for images in batch["pixel_values"] for one in segment(unwrapped, images)]
+            found = [measure(one, mask) for one, mask in zip(logits, batch["masks"], strict=True)]
+        index = batch["index"]
         counts, losses = (torch.stack(parts).to(index.device) for parts in zip(*found, strict=True))
         return None, (counts, losses), index
 
     @staticmethod
     def metrics(prediction: EvalPrediction) -> dict[str, float]:
         """Return loss, mean_iou, pixel_accuracy and mean_accuracy."""
-        counts, losses = prediction.predictions
-        return summarize(counts, losses)[0]
+        predictions: Any = prediction.predictions
+        return summarize(*predictions)[0]

@@ -31,10 +31,10 @@ class Column(Sequence[Image.Image]):
     """The images in a column of a dataset, decoded when they are asked for."""
 
     def __init__(self, dataset: datasets.Dataset, column: str):
-        self.inputs, self.count = ColumnInputs(dataset, column), len(dataset)
+        self.inputs, self.length = ColumnInputs(dataset, column), len(dataset)
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, index: int) -> Image.Image:
         return self.inputs[int(index)]
