@@ -10,14 +10,13 @@ main.py, ours is fused.
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .processes import SIDES, compare, measured
 
 LABELS = 80
 
@@ -29,7 +28,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=576, help="side of the images (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=2, help="after a first, per process (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="processes of each side (default: %(default)s)")
-    parser.add_argument("--child", choices=("ours", "original"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -71,31 +70,21 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     images = torch.randn(args.batch, 3, args.size, args.size)
     labels = torch.randint(2, (args.batch, LABELS)).float()
     known = torch.where(torch.rand(labels.shape) < 0.4, labels, -1.0)
-    seconds = []
-    for _ in range(args.steps + 1):
-        start = time.process_time()
+
+    def step() -> None:
         optimizer.zero_grad()
         loss_of(images, labels, known).backward()
         optimizer.step()
-        seconds.append(time.process_time() - start)
-    return {"seconds": min(seconds[1:]), "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+    return measured(step, args.steps)
 
 
 def main() -> None:
     args = parse_arguments()
     if args.child:
         print(json.dumps(measure(args)))
-        return
-    found: dict[str, list[dict[str, float]]] = {"original": [], "ours": []}
-    for _ in range(args.rounds):
-        for side, results in found.items():
-            command = [sys.executable, "-m", "benchmarks.c_tran_training", *sys.argv[1:], "--child", side]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            results.append(json.loads(output.splitlines()[-1]))
-            print(side, results[-1], flush=True)
-    best = {side: {key: min(row[key] for row in rows) for key in rows[0]} for side, rows in found.items()}
-    ratios = {key: best["ours"][key] / best["original"][key] for key in best["ours"]}
-    print(json.dumps({"best": best, "ratio": ratios}))
+    else:
+        compare("benchmarks.c_tran_training", sys.argv[1:], args.rounds)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ gets one that consists of all blocks. The blocks are:
     citation        the section with the BibTeX entries
 
 In README it is the table of architectures, between `<!-- architectures -->` and `<!-- end -->`. Beside the facts it is
-variants.json, the number of variants of each system, so that `hf-vits list` need not import them.
+variants.json, the size and input of each variant, so that `hf-vits list` need not import the systems.
 """
 
 import json
@@ -25,7 +25,8 @@ from typing import Any
 
 from hf_vits import conversion
 from hf_vits.auto import ROWS
-from hf_vits.hub.facts import COUNTS, FACTS, Facts
+from hf_vits.conversion.core import variant_fields  # pyright: ignore[reportMissingImports] - of conversion/
+from hf_vits.hub.facts import FACTS, SIZES, Facts
 from hf_vits.hub.sections import citation_section, licence_section, papers, table, wrapped
 from hf_vits.hub.usage import snippet
 
@@ -55,13 +56,44 @@ def main() -> None:
 
 
 def generate() -> dict[Path, str]:
-    """Return {path: whole text} of all cards, of the numbers of variants and of README, as they should be."""
+    """Return {path: whole text} of all cards, of the sizes of variants and of README, as they should be."""
     texts = {CARDS / f"{system}.md": card(system) for system in conversion.SYSTEMS}
-    counts = {system: len(conversion.variants(system)) for system in conversion.SYSTEMS}
-    texts[FACTS.folder / COUNTS] = json.dumps(counts, indent=1) + "\n"
+    texts[FACTS.folder / SIZES] = sizes()
     readme = ROOT / "README.md"
     texts[readme] = replace_block(readme.read_text(encoding="utf-8"), "architectures", architectures(), str(readme))
     return texts
+
+
+def sizes() -> str:
+    """Return the sizes of all variants as JSON, a line per variant."""
+    systems = []
+    for system in conversion.SYSTEMS:
+        parameters = {name: row["parameters"] for rows in variants.load(system).values() for name, row in rows.items()}
+        lines = [
+            f"  {json.dumps(name)}: {json.dumps({'parameters': parameters[name], **input_of(system, name)})}"
+            for name in conversion.variants(system)
+        ]
+        systems.append(f" {json.dumps(system)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(systems) + "\n}\n"
+
+
+def input_of(system: str, variant: str) -> dict[str, Any]:
+    """Return what a variant reads, and the size of its images or frames, see `hub.facts.variant_sizes`."""
+    fields = variant_fields(system, variant)
+    model_class = conversion.system(system).model_class(fields)
+    config = model_class.config_class(**fields)
+    own = getattr(config, "image_size", None)
+    config = config if own else getattr(config, "backbone_config", None) or config
+    size = getattr(config, "image_size", None)
+    if isinstance(size, list | tuple):
+        size = size[0] if size[0] == size[1] else list(size)
+    kind = {"input_values": "audio", "input_features": "audio", "input_ids": "text", "inputs": "arrays"}
+    if isinstance(model_class.input_modalities, list | tuple) and len(model_class.input_modalities) > 1:
+        return {"input": "several", "image_size": size}
+    if model_class.main_input_name != "pixel_values":
+        return {"input": kind[model_class.main_input_name], "image_size": None}
+    is_clip = getattr(config, "num_frames", None) is not None
+    return {"input": "clip" if is_clip else "image", "image_size": size}
 
 
 def card(system: str) -> str:

@@ -11,7 +11,7 @@ from .support.paths import ROOT
 ORDER = (
     {"cli", "demo"},
     {"app"},
-    {"training", "testing"},
+    {"training", "testing", "inspection"},
     {"figures"},
     {"evaluation", "analysis"},
     {"conversion", "data", "hub"},

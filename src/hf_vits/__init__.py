@@ -28,6 +28,7 @@ _MODULES = {
     "VitsCtcTokenizer": ".processing.speech",
     "VitsDetectionProcessor": ".processing.detection",
     "VitsImageProcessor": ".processing.image",
+    "VitsSegmentationProcessor": ".processing.segmentation",
     "VitsSpectrogramFeatureExtractor": ".processing.audio",
     "VitsSpeechProcessor": ".processing.speech",
     "VitsVideoProcessor": ".processing.video",

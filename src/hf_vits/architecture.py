@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 IMAGES = {"AutoImageProcessor": "image.VitsImageProcessor"}
 DETECTION = {"AutoImageProcessor": "detection.VitsDetectionProcessor"}
+SEGMENTATION = {"AutoImageProcessor": "segmentation.VitsSegmentationProcessor"}
 VIDEOS = {"AutoVideoProcessor": "video.VitsVideoProcessor"}
 WAVEFORMS = {"AutoFeatureExtractor": "audio.VitsWaveformFeatureExtractor"}
 SPECTROGRAMS = {"AutoFeatureExtractor": "audio.VitsSpectrogramFeatureExtractor"}

@@ -96,3 +96,15 @@ def writing(target: str | os.PathLike) -> Iterator[None]:
                 errno.ENOSPC, f"no space left, or a quota is used up, while {os.fspath(target)} is written: {error}"
             ) from error
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        try:
+            partial.write_text(text, encoding="utf-8")
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+    partial.replace(path)

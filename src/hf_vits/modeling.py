@@ -444,6 +444,11 @@ class IsotropicBackbone(BackboneMixin, PreTrainedMixin):
 
     The feature map "stem" is the input of the first layer, "stage<n>" the output of layer n. Each passes the final
     norm unless `config.apply_layernorm` is False.
+
+    With `config.reshape_hidden_states` False they are sequences (batch, 1 + patches, channels) instead, the class
+    token first, as transformers' depth estimators expect them (DPT, Depth Anything, ZoeDepth).
+
+    Raises ValueError where such sequences are wanted of a model without class token.
     """
 
     model_class: type[PreTrainedModel]
@@ -452,6 +457,11 @@ class IsotropicBackbone(BackboneMixin, PreTrainedMixin):
 
     def __init__(self, config):
         super().__init__(config)
+        if not config.reshape_hidden_states and not config.num_prefix_tokens:
+            raise ValueError(
+                f"reshape_hidden_states=False returns the class token before the patches, but this "
+                f"{type(self).__name__} has no class token: leave it at True"
+            )
         self.num_features = [config.hidden_size] * len(config.stage_names)
         self.model = self.model_class(config, add_pooling_layer=False)
         self.post_init()
@@ -459,7 +469,7 @@ class IsotropicBackbone(BackboneMixin, PreTrainedMixin):
     @can_return_tuple
     @filter_output_hidden_states
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
-        """Compute `feature_maps` (batch, channels, rows, columns), one per stage, of `pixel_values`."""
+        """Compute `feature_maps` (batch, channels, rows, columns), or sequences, one per stage, of `pixel_values`."""
         outputs = self.model(pixel_values, return_dict=True, **kwargs)
         grid = self.model.embeddings.grid(*pixel_values.shape[-2:])
         feature_maps = []
@@ -468,7 +478,10 @@ class IsotropicBackbone(BackboneMixin, PreTrainedMixin):
                 if self.config.apply_layernorm:
                     hidden_states = self.model.norm(hidden_states)
                 tokens = hidden_states[:, self.config.num_prefix_tokens :]
-                feature_maps.append(tokens.transpose(1, 2).unflatten(2, grid).contiguous())
+                if self.config.reshape_hidden_states:
+                    feature_maps.append(tokens.transpose(1, 2).unflatten(2, grid).contiguous())
+                else:
+                    feature_maps.append(torch.cat([hidden_states[:, :1], tokens], dim=1))
         return BackboneOutput(
             feature_maps=tuple(feature_maps),
             hidden_states=outputs.hidden_states,

@@ -1,7 +1,5 @@
 """The `hf-vits` command: files, output, exit codes and errors about bad input."""
 
-import contextlib
-import io
 import json
 import pickle
 import re
@@ -29,40 +27,13 @@ from transformers import (
 )
 
 from hf_vits import VitsImageProcessor, conversion
-from hf_vits.cli import COMMANDS, main
+from hf_vits.cli import COMMANDS
 from hf_vits.demo import original_checkpoint
 from hf_vits.hub import save_for_hub
 from hf_vits.testing.hub import LoopbackHub
+from tests.support.commands import command, error_of, result_of
 from tests.support.hub import tiny_model, tiny_processor
 from tests.support.training import tiny_recipe
-
-
-def command(*arguments) -> tuple[int, str, str]:
-    """Run a command line and return exit code, stdout and stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as left:  # argparse's own
-            code = left.code
-    return code, out.getvalue(), err.getvalue()
-
-
-def result_of(*arguments):
-    """Run a command with --json and return its result; nothing else may be on stdout."""
-    code, out, err = command(*arguments, "--json")
-    assert code == 0, err
-    return json.loads(out)
-
-
-def error_of(*arguments, code: int = 2) -> str:
-    """Run a command that fails and return its error, one line, the last on stderr; nothing may be on stdout."""
-    found, out, err = command(*arguments)
-    assert (found, out) == (code, ""), err
-    *_, last = err.rstrip("\n").replace("\r", "\n").split("\n")
-    assert last.startswith("error: "), err
-    assert "Traceback" not in err
-    return last
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +114,24 @@ def test_list_names_every_system_and_counts_its_variants():
     chosen = result_of("list", "--task", "video-classification", "--licence", "apache-2.0")["systems"]
     assert [row["system"] for row in chosen] == ["vatt", "vivit"]
     assert "no system has the task 'dancing'" in error_of("list", "--task", "dancing")
+
+
+def test_list_chooses_variants_by_size_and_input():
+    found = result_of("list", "--size", "5M..6M", "--input", "image", "--image-size", "224")["variants"]
+    names = {row["variant"]: row["parameters"] for row in found}
+    assert names["deit_tiny_patch16_224"] == 5_717_416
+    assert all(5e6 <= parameters <= 6e6 for parameters in names.values())
+    sounds = result_of("list", "--task", "audio-classification", "--input", "audio")["variants"]
+    assert {"audiomer", "septr"} <= {row["system"] for row in sounds}
+    assert [row["variant"] for row in result_of("list", "cmt", "--size", "..10M")["variants"]] == ["cmt_ti"]
+    assert "must be FROM..TO" in error_of("list", "--size", "5")
+    _, out, _ = command("list", "--size", "1B..")
+    assert "parameters" in out
+
+
+def test_list_prints_a_table():
     _, out, _ = command("list")
-    assert all(name in out for name in systems)
+    assert all(name in out for name in conversion.SYSTEMS)
 
 
 def test_listed_parameters_are_those_the_original_reports():

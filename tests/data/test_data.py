@@ -449,6 +449,18 @@ def test_without_augmentation_training_and_evaluation_see_the_same(processor):
     torch.testing.assert_close(transform(image), expected, rtol=0, atol=1e-6)
 
 
+def test_one_mean_and_std_stand_for_all_channels():
+    one, each = (
+        VitsImageProcessor(size={"height": 16, "width": 16}, image_mean=mean, image_std=std)
+        for mean, std in ((0.5, 0.25), ([0.5] * 3, [0.25] * 3))
+    )
+    draws = []
+    for processor in (one, each):
+        torch.manual_seed(0)
+        draws.append(training_transform(FULL, processor, (16, 16))(picture(0)))
+    assert torch.equal(*draws)
+
+
 def test_augmentation_is_a_function_of_the_draw(processor):
     transform = training_transform(FULL, processor, (16, 16))
     images = TrainingImages(split_of(40), transform, "RGB")

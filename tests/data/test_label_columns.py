@@ -83,7 +83,7 @@ def test_a_dataset_has_lists_of_class_labels(tmp_path, columns, monkeypatch):
     )
     rows = {"image": [Image.new("L", (4, 4))] * 3, "tags": [[0, 2], [], [1]]}
     loaded = datasets.DatasetDict(train=datasets.Dataset.from_dict(rows, features=features))
-    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments: loaded)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **options: loaded)
     found = load_dataset_classes(DataRecipe(source="datasets", path="any", columns=columns), "image", datasets.Image)
     assert found.class_names == ["cat", "dog", "cow"]
     np.testing.assert_array_equal(found.splits["train"].labels, np.float32([[1, 0, 1], [0, 0, 0], [0, 1, 0]]))

@@ -57,6 +57,30 @@ def test_metadata_beside_the_files(tmp_path):
     assert len(found.train) == 6
 
 
+def test_chosen_files_of_a_dataset(tmp_path, monkeypatch):
+    def found(path=None, **chosen):
+        data = DataRecipe(source="datasets", path=path, validation_fraction=0.25, **chosen)
+        return load_classes(data, SOURCES)
+
+    monkeypatch.chdir(tmp_path)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    for name in ("a", "b", "c"):
+        stored = datasets.Dataset.from_dict({"image": images(8), "label": ["cat", "dog"] * 4}, features=features)
+        stored.to_parquet(tmp_path / "shards" / f"{name}.parquet")
+    assert len(found(data_files="shards/*.parquet").train) == 18
+    assert len(found(data_files=["shards/a.parquet", "shards/b.parquet"]).train) == 12
+    assert len(found("shards", data_files={"train": "a.parquet", "test": ["b.parquet", "c.parquet"]}).test) == 16
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / "new" / name).mkdir(parents=True)
+        for number, image in enumerate(images(4)):
+            image.save(tmp_path / "photos" / "new" / name / f"{number}.png")
+    assert found("imagefolder", data_dir="photos/new").class_names == ["cat", "dog"]
+    with pytest.raises(ValueError, match=r"data\.data_files photos/\*\.png: a file of a dataset ends in"):
+        found(data_files="photos/*.png")
+    with pytest.raises(FileNotFoundError, match=r"no file matches nothing/\*\.parquet"):
+        found(data_files="nothing/*.parquet")
+
+
 def test_a_dataset_that_cannot_be_read_names_the_cause(tmp_path):
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"no parquet")

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from faster_coco_eval import COCO, COCOeval_faster
 
-from hf_vits.evaluation.detection import average_precisions
+from hf_vits.evaluation.detection import SCORES, average_precisions, entries
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [20, 20, 60, 60]])
 
@@ -76,3 +77,52 @@ def test_nothing_found_and_nothing_to_find():
     assert math.isnan(average_precisions([empty], [nothing], ["cat"])[0]["box_AP"])
     with pytest.raises(ValueError, match="1 images"):
         average_precisions([reference()], [], ["cat"])
+
+
+def random_images(count: int = 12) -> tuple[list[dict], list[dict]]:
+    """References with crowds, and detections near and beside them, of three classes, with masks that fill boxes."""
+    random = torch.Generator().manual_seed(0)
+    references, detections = [], []
+    for _ in range(count):
+        corners, sides = torch.randint(12, (4, 2), generator=random), torch.randint(2, 112, (4, 2), generator=random)
+        boxes = torch.cat([corners, corners + sides], dim=1).float()
+        classes = torch.randint(3, (4,), generator=random)
+        crowds = (torch.rand(4, generator=random) < 0.2).long()
+        references.append({"boxes": boxes, "class_labels": classes, "iscrowd": crowds, "masks": filled(boxes)})
+        found = torch.cat([boxes + torch.randint(-3, 4, (4, 4), generator=random), boxes.flip(0)]).clamp(0)
+        found[:, 2:] = torch.maximum(found[:, 2:], found[:, :2] + 1)
+        scores = torch.rand(8, generator=random)
+        labels = torch.cat([classes, torch.randint(3, (4,), generator=random)])
+        detections.append({"boxes": found, "labels": labels, "scores": scores, "masks": filled(found)})
+    return references, detections
+
+
+def filled(boxes: torch.Tensor) -> torch.Tensor:
+    masks = torch.zeros(len(boxes), 128, 128, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.long().tolist(), strict=True):
+        mask[y0:y1, x0:x1] = True
+    return masks
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_pycocotools_and_faster_coco_eval_agree(kind):
+    """Annotation ids here begin with 1, as `average_precisions` numbers them; 0 would count as unmatched in both."""
+    references, detections = random_images()
+    names = ["cat", "dog", "bird"]
+    scores, _ = average_precisions(references, detections, names, kind)
+    truth, found = (
+        [item for index, image in enumerate(images) for item in entries(image, index, labels, kind)]
+        for images, labels in ((references, "class_labels"), (detections, "labels"))
+    )
+    reference = COCO(
+        {
+            "images": [{"id": index, "height": 128, "width": 128} for index in range(len(references))],
+            "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
+            "annotations": [{"id": number, **item} for number, item in enumerate(truth, start=1)],
+        }
+    )
+    evaluation = COCOeval_faster(reference, reference.loadRes(found), "bbox" if kind == "box" else "segm")
+    evaluation.run()
+    assert 0.1 < scores[f"{kind}_AP"] < 0.9
+    for end, place in SCORES.items():
+        assert scores[f"{kind}_{end}"] == pytest.approx(float(evaluation.stats[place]), abs=1e-12)

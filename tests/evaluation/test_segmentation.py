@@ -18,7 +18,8 @@ from hf_vits.evaluation.communities import co_occurrence, communities, edges
 from hf_vits.evaluation.dense_features import DenseFeatures, MaskedSamples, extract_dense
 from hf_vits.evaluation.mean_iou import mean_iou
 from hf_vits.evaluation.segmentation import extract_foreground, segment_by_clusters, segment_by_communities
-from hf_vits.evaluation.segmentation_head import FCNHead, HeadSettings, load_head, predict, train_head
+from hf_vits.evaluation.segmentation_head import HeadSettings, load_head, predict, train_head
+from hf_vits.layers.segmentation_head import FCNHead
 from hf_vits.recipe import DataRecipe
 
 from ..support.hub import tiny_model, tiny_processor

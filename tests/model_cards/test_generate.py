@@ -23,8 +23,8 @@ def test_cards_and_readme_are_up_to_date(generated):
 
 
 def test_every_system_and_architecture_has_facts_sizes_and_a_card():
-    # A probe has its encoder's facts; checkpoints of ResNets are of the system sfc.
-    folders = {row.folder for row in ROWS} - {"linear_probe", "res_net"}
+    # Probes have their encoders' facts; checkpoints of ResNets are of the system sfc.
+    folders = {row.folder for row in ROWS} - {"linear_probe", "dense_probe", "res_net"}
     assert folders <= set(SYSTEMS) == FACTS.keys()
     assert set(SYSTEMS) == {path.stem for path in CARDS.glob("*.md")}
     assert set(SYSTEMS) == {path.stem for path in (CARDS / "variants").glob("*.yaml")}

@@ -1,22 +1,33 @@
 """What every backbone can do, on the tiny models of `tests.support.hub`."""
 
+import copy
+
 import pytest
 import torch
 from transformers import (
     AutoBackbone,
     DeformableDetrConfig,
     DeformableDetrForObjectDetection,
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
     DetrConfig,
     DetrForObjectDetection,
+    DPTConfig,
+    DPTForDepthEstimation,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
     RTDetrConfig,
     RTDetrForObjectDetection,
     UperNetConfig,
     UperNetForSemanticSegmentation,
+    ZoeDepthConfig,
+    ZoeDepthForDepthEstimation,
 )
 
 from hf_vits.auto import ARCHITECTURES
+from hf_vits.modeling import IsotropicBackbone
 
 from ..support.hub import TINY, model_class, tiny_model
 
@@ -114,7 +125,16 @@ def mask2former(config, channels: list[int]):
     return Mask2FormerForUniversalSegmentation(model_config)
 
 
-@pytest.mark.parametrize(("make", "num_maps"), [(deformable_detr, 3), (rt_detr, 3), (mask2former, 4)])
+def maskformer(config, channels: list[int]):
+    """As Mask2Former, it logs that the backbone may not fit."""
+    decoder = DetrConfig(**LAYERS | HEADS, decoder_layers=1)
+    model_config = MaskFormerConfig(
+        backbone_config=config, decoder_config=decoder, num_labels=2, fpn_feature_size=32, mask_feature_size=32
+    )
+    return MaskFormerForInstanceSegmentation(model_config)
+
+
+@pytest.mark.parametrize(("make", "num_maps"), [(deformable_detr, 3), (rt_detr, 3), (mask2former, 4), (maskformer, 4)])
 def test_detectors_of_transformers_train_on_stages(make, num_maps):
     """One step each, on an encoder in four stages; transformers refuses none. DETR is tried on every backbone."""
     sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
@@ -122,7 +142,7 @@ def test_detectors_of_transformers_train_on_stages(make, num_maps):
     config.out_indices = list(range(5 - num_maps, 5))
     model = make(config, [8, 16, 16]).train()
     images, classes = torch.rand(1, 3, 64, 64), torch.tensor([1])
-    if make is mask2former:
+    if make in (mask2former, maskformer):
         outputs = model(images, mask_labels=[torch.ones(1, 64, 64)], class_labels=[classes])
     else:
         outputs = model(images, labels=[{"class_labels": classes, "boxes": torch.tensor([[0.5, 0.5, 0.4, 0.4]])}])
@@ -132,3 +152,76 @@ def test_detectors_of_transformers_train_on_stages(make, num_maps):
     named = zip(model.named_parameters(), before, strict=True)
     changed = [name for (name, parameter), old in named if not torch.equal(parameter, old)]
     assert any("stages" in name for name in changed)
+
+
+def dpt(config, size: int):
+    fields = {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "reassemble_factors": [4, 2, 1, 0.5]}
+    return DPTForDepthEstimation(DPTConfig(backbone_config=config, is_hybrid=False, hidden_size=size, **fields))
+
+
+def depth_anything(config, size: int):
+    fields = {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "head_hidden_size": 8}
+    fields |= {"reassemble_hidden_size": size, "patch_size": config.patch_size}
+    return DepthAnythingForDepthEstimation(DepthAnythingConfig(backbone_config=config, **fields))
+
+
+def zoe_depth(config, size: int):
+    fields = {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "num_relative_features": 8}
+    fields |= {"bin_embedding_dim": 8, "num_attractors": [4, 2, 2, 1], "bottleneck_features": 8}
+    bins = [{"name": "one", "n_bins": 4, "min_depth": 0.001, "max_depth": 10.0}]
+    return ZoeDepthForDepthEstimation(ZoeDepthConfig(backbone_config=config, bin_configurations=bins, **fields))
+
+
+SEQUENCES = {"vit": {}, "deit": {"distilled": True}, "tnt": {}}  # with a class token, and patches of `patch_size`
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("make", [dpt, depth_anything, zoe_depth])
+def test_depth_estimators_of_transformers_train_on_sequences(make, name):
+    config = tiny_model(name, num_hidden_layers=4, drop_path_rate=0.0, **SEQUENCES[name]).config
+    config.out_indices, config.reshape_hidden_states = [1, 2, 3, 4], False
+    model = make(config, config.hidden_size).train()
+    outputs = model(torch.rand(1, 3, 32, 64))
+    assert outputs.predicted_depth.ndim == 3
+    outputs.predicted_depth.mean().backward()
+    gradients = [parameter.grad for parameter in model.backbone.parameters() if parameter.grad is not None]
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+
+
+@torch.no_grad()
+def test_sequences_are_the_class_token_and_the_maps():
+    config, backbone = tiny_backbone("vit")
+    config = copy.deepcopy(config)
+    config.reshape_hidden_states = False
+    sequences = type(backbone)(config).eval()
+    sequences.load_state_dict(backbone.state_dict())
+    for sequence, feature_map in zip(sequences(IMAGES).feature_maps, backbone(IMAGES).feature_maps, strict=True):
+        assert torch.equal(sequence[:, 1:].transpose(1, 2), feature_map.flatten(2))
+    config, backbone = tiny_backbone("cct")
+    config.reshape_hidden_states = False
+    with pytest.raises(ValueError, match="has no class token: leave it at True"):
+        type(backbone)(config)
+
+
+def maskformer(config, channels: list[int]):
+    fields = {"fpn_feature_size": 32, "mask_feature_size": 32, "num_labels": 2, "backbone_config": config}
+    decoder = DetrConfig(**LAYERS, **HEADS, decoder_layers=1)
+    return MaskFormerForInstanceSegmentation(MaskFormerConfig(**fields, decoder_config=decoder))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_detectors_and_mask_models_of_transformers_take_the_maps_that_suit(name):
+    """RT-DETR needs maps whose sides halve from each to the next; the others take any maps."""
+    config, backbone = tiny_backbone(name)
+    sides = [feature_map.shape[-1] for feature_map in backbone(IMAGES).feature_maps]
+    halves = len(sides) > 2 and all(2 * after == before for before, after in zip(sides[-3:], sides[-2:], strict=False))
+    assert not halves or not isinstance(backbone, IsotropicBackbone)
+    for make, count in ((deformable_detr, 3), (mask2former, 4), (maskformer, 4), (rt_detr, 3)):
+        config.out_indices = list(range(1, len(config.stage_names)))[-count:]
+        model = make(config, [*backbone.channels][-count:])
+        if make is rt_detr and not halves:
+            with pytest.raises((RuntimeError, IndexError, ValueError)):
+                model.eval()(IMAGES[:1])
+        elif len(config.out_indices) == count:
+            assert model.eval()(IMAGES[:1])[0] is not None

@@ -13,9 +13,11 @@ from tests.support.hub import tiny_model
 
 ARCHITECTURES = {row.name: row for row in ROWS}
 PROBE = ("LinearProbe", "linear_probe", {"backbone_config": TINY_DEIT, "batch_norm": True}, ())
+DENSE_PROBE = ("DenseProbe", "dense_probe", {"backbone_config": TINY_DEIT, "head": "fcn", "hidden_size": 8}, ())
 # Name, architecture, fields and, where a form is not for all of them, Auto classes.
 CASES = [
     PROBE,
+    DENSE_PROBE,
     *((form.name, form.architecture, form.config, form.auto_classes) for form in forms()),
     *((form.name, form.architecture, form.config, ()) for form in pretraining_forms()),
 ]

@@ -10,9 +10,10 @@ from hf_vits.evaluation import foreground
 from hf_vits.evaluation.clustering import kmeans, principal_components
 from hf_vits.evaluation.communities import co_occurrence, communities, edges
 from hf_vits.evaluation.mean_iou import mean_iou
-from hf_vits.evaluation.segmentation_head import FCNHead, load_head
+from hf_vits.evaluation.segmentation_head import load_head
 from hf_vits.layers.foreground import foreground_mask
 from hf_vits.layers.patch import square_grid
+from hf_vits.layers.segmentation_head import FCNHead
 from hf_vits.objectives.leopart import EmbeddingQueue, LeopartLoss, align, overlap_boxes, sinkhorn
 from hf_vits.optim.schedules import cosine
 from hf_vits.training.loop.callbacks import TeacherUpdate, WeightDecaySchedule

@@ -197,8 +197,8 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
         ("train.batch_size=0", "must be positive, got 0"),
         ("train.seed=-1", "must not be negative, got -1"),
         (
-            "objective.loss=mse",
-            r"expected one of \('cross_entropy', 'focal', 'binary', 'sigmoid', 'asymmetric', 'masked'\), got mse",
+            "objective.loss=l1",
+            r"expected one of \('cross_entropy', 'focal', 'binary', 'sigmoid', 'asymmetric', 'masked', 'mse'\)",
         ),
         ("objective.label_smoothing=2", "must lie between 0 and 1, got 2.0"),
         ("objective.distillation=hard", "objective.distillation is hard, and there is no teacher"),
@@ -215,7 +215,7 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
         ("model.variant=null", "name either `system` and `variant`, or `pretrained`"),
         (
             "data.columns.sound=a",
-            "data.columns has the keys image, video, audio, label, labels, text, split, not sound",
+            "data.columns has the keys image, video, audio, label, labels, targets, text, split, not sound",
         ),
         ("data.columns.label=[a, a]", "a list of 2 or more, got"),
         ("data.columns.audio=[a, b]", "data.columns.audio is one column"),

@@ -40,8 +40,9 @@ def kinds() -> Iterator[Kind]:
     """
     folders = gather(tests.models, "FORMS") | gather(tests.pretraining, "FORMS")
     clips = gather(tests.models, "TINY_CLIPS")
-    # It has no forms, as it is no architecture of its own.
+    # They have no forms, as they are no architectures of their own.
     others = {"linear_probe": [{"backbone_config": BACKBONE}, {"backbone_config": BACKBONE, "num_layers": 2}]}
+    others["dense_probe"] = [{"backbone_config": BACKBONE}, {"backbone_config": BACKBONE, "head": "fcn"}]
     for row in ROWS:
         module = importlib.import_module(row.model_module())
         forms = [form for forms in folders.values() for form in forms if form.architecture == row.name]
@@ -86,6 +87,8 @@ def labels(model_class: type, config, size: int) -> dict[str, torch.Tensor]:
     name = model_class.__name__
     if name.endswith(("ForCTC", "ForSpeechSeq2Seq")):
         return {"labels": torch.randint(1, max(2, config.vocab_size), (size, 3)).clamp(max=config.vocab_size - 1)}
+    if name.endswith("ForSemanticSegmentation"):
+        return {"labels": torch.randint(config.num_labels, (size, *sides(config)))}
     if "Classification" not in name or not config.num_labels:
         return {}
     if getattr(config, "head_sizes", None) is not None:

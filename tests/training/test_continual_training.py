@@ -2,12 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, TrainerCallback
 
+from hf_vits.recipe import load_recipe
 from hf_vits.training import train
+from hf_vits.training.tasks.continual_image_classification import TASK
 
 FIELDS = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 STEPS = 8
@@ -39,6 +43,16 @@ def recipe(directory, **stream) -> dict:
         "train": {"length": f"{STEPS} steps", "batch_size": 64, "log_every": "1 step", "save_every": "3 steps"},
         "output": {"directory": str(directory)},
     }
+
+
+TURNED = {"upright": {}, "turned": {"rotation": 90}}
+
+
+def domains(directory, **stream) -> dict:
+    made = recipe(directory)
+    made["continual"] = {"method": "naive", **stream}
+    made["data"]["domains"] = TURNED
+    return made
 
 
 class Cut(Exception):
@@ -79,6 +93,55 @@ def test_a_run_cut_off_in_the_second_task_ends_as_a_whole_one(tmp_path, name):
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (cut, whole))
     for key, value in theirs.items():
         torch.testing.assert_close(ours[key], value)
+
+
+@pytest.mark.parametrize("name", ["lwf", "functional", "herding"])
+def test_a_stream_of_domains_keeps_all_classes_in_one_head(tmp_path, name):
+    stream = {name: value for name, value in STREAMS[name].items() if name != "pod"}
+    results = train(domains(tmp_path, **stream))
+    assert results["train_images"] == 2 * 1455
+    found = json.loads((tmp_path / "tasks.json").read_text())
+    assert found["tasks"] == [["upright"], ["turned"]]
+    assert found["task_aware_accuracy"] == found["task_agnostic_accuracy"]
+    last = found["task_agnostic_accuracy"][-1]
+    # Both domains have as many test images.
+    assert sum(last) / 2 == pytest.approx(results["test"]["accuracy"])
+    assert AutoModelForImageClassification.from_pretrained(tmp_path).config.num_labels == 10
+
+
+def test_images_of_a_domain_are_turned():
+    loaded = TASK.load_splits(load_recipe(domains("unused")).data)
+    upright, turned = (np.flatnonzero(loaded.train.domains == domain)[0] for domain in (0, 1))
+    images = [np.asarray(loaded.train.inputs[index]) for index in (upright, turned)]
+    np.testing.assert_array_equal(np.rot90(images[0]), images[1])
+    assert loaded.train.labels[upright] == loaded.train.labels[turned]
+
+
+def test_domains_of_other_classes_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(20):
+            Image.new("L", (8, 8)).save(tmp_path / name / f"{number}.png")
+    made = domains(tmp_path)
+    made["data"]["domains"] = {"scans": {}, "photographs": {"source": "folder", "path": str(tmp_path)}}
+    with pytest.raises(ValueError, match=r"data.domains.photographs: all domains need the same classes .* this has"):
+        train(made)
+
+
+@pytest.mark.parametrize(
+    ("stream", "data", "message"),
+    [
+        ({"tasks": 2}, {}, "tasks, first, order, order_seed, pod and per_head are for streams of classes"),
+        ({}, {"domains": {"one": {}}}, "two domains or more, got one"),
+        ({}, {"domains": {}}, "continual.tasks: a stream of classes needs the number of its tasks"),
+        ({}, {"domains": {"one": {}, "two": {"angle": 3}}}, "there is no key 'angle'"),
+    ],
+)
+def test_odd_domains_are_refused(tmp_path, stream, data, message):
+    made = domains(tmp_path, **stream)
+    made["data"] |= data
+    with pytest.raises(ValueError, match=message):
+        train(made)
 
 
 @pytest.mark.parametrize(

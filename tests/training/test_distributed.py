@@ -18,6 +18,8 @@ from ..support.paths import ROOT
 from ..support.training import history, losses, tiny_recipe
 from .test_audio_training import BRANCHFORMER
 from .test_audio_training import tiny as tiny_audio
+from .test_detection_training import HEADS
+from .test_detection_training import recipe as tiny_objects
 from .test_pretraining_runs import BACKBONE, tiny
 
 NORMS = {"head_norm": "batch_norm", "backbone_config": BACKBONE | {"feed_forward": "locality"}}
@@ -40,6 +42,7 @@ def shared_runs(tmp_path_factory) -> dict[str, Path]:
         recipes[name]["model"] = model | {"config": model["config"] | fields}
     speech = BRANCHFORMER | {"config": BRANCHFORMER["config"] | EXACT}
     recipes["speech"] = tiny_audio(folder / "speech", folder / "spoken", "automatic-speech-recognition", speech)
+    recipes["objects"] = untrained_objects(folder / "objects")
     files = {name: folder / f"{name}.yaml" for name in recipes}
     for name, recipe in recipes.items():
         files[name].write_text(yaml.safe_dump(recipe))
@@ -49,6 +52,15 @@ def shared_runs(tmp_path_factory) -> dict[str, Path]:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=280)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     return files
+
+
+def untrained_objects(directory: Path) -> dict:
+    """A recipe of a Mask R-CNN that learns nothing, so that only its evaluation counts: of five images, one by one."""
+    many = {"score_threshold": 0.0, "max_detections": 500, "anchor_sizes": [[16], [24], [32], [48], [64]]}
+    recipe = tiny_objects(directory, "MaskRCNN_1x_RegionViT-S", **HEADS | many | {"max_proposals": 100})
+    train = recipe["train"] | {"length": "1 steps", "evaluation_batch_size": 1}
+    data = recipe["data"] | {"config": "25x48"}
+    return recipe | {"optimizer": {"learning_rate": 1e-12}, "data": data, "train": train}
 
 
 def alone_and_together(shared_runs, name: str, directory: Path) -> tuple[dict, dict, Path]:
@@ -87,6 +99,13 @@ def test_two_processes_recognise_speech_as_one_does(tmp_path, shared_runs):
     assert losses(two) == pytest.approx(losses(tmp_path), rel=1e-3)
     assert together["test"] == pytest.approx(alone["test"], rel=1e-3)
     assert (two / "transcripts.csv").read_text() == (tmp_path / "transcripts.csv").read_text()
+
+
+def test_two_processes_measure_detections_as_one_does(tmp_path, shared_runs):
+    alone, together, two = alone_and_together(shared_runs, "objects", tmp_path)
+    assert alone["test"]["box_AP"] > 0
+    assert together["test"] == pytest.approx(alone["test"], abs=1e-6)
+    assert (two / "average_precision.csv").read_text() == (tmp_path / "average_precision.csv").read_text()
 
 
 @pytest.mark.parametrize("cosub", [False, True])

@@ -418,9 +418,9 @@ def plot_similarity(similarity: Tensor, labels: tuple[str, str] = ("block", "blo
     Args:
         labels: names of rows and columns, such as the two models.
     """
-    figure = Figure(figsize=(4.6, 4), layout="constrained")
-    axes = figure.subplots()
     rows, columns = similarity.shape
+    figure = Figure(figsize=(4.6, min(max(3.4 * rows / columns, 1.6), 6) + 0.6), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(
         similarity.float().cpu().numpy(),
         origin="lower",

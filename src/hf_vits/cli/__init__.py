@@ -22,7 +22,8 @@ COMMANDS = {
     "recipes": ("recipes", "list the recipes that come with the package, or copy one"),
     "train": ("train", "run the training that a recipe describes"),
     "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
-    "predict": ("predict", "classes of images, videos and recordings, text of speech"),
+    "inspect": ("inspect", "report what image models have learned, as tables, pictures and a page"),
+    "predict": ("predict", "classes of images, videos and recordings, objects and masks in images, text of speech"),
     "demo": ("demo", "a page in the browser to try a model on your own inputs"),
     "push": ("push", "push a saved model to the Hub"),
 }

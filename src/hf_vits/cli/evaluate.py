@@ -3,6 +3,7 @@
 Methods (--method):
 
   classify       the model's own classifier: top-1 and top-5 accuracy, cross-entropy, confusion matrix
+  segment        the model's own segmentation: IoU and accuracy of each class, on images with masks
   exits          early exits (DVT): accuracy and multiply-adds of each exit, and of thresholds for 59 budgets, found on
                  the validation images, or on the training images if there are no others
   knn            k nearest neighbours among the features of training images, as in DINO
@@ -28,9 +29,9 @@ DATA is one of
                  gives the number of views whose scores are averaged, which is otherwise one
   digits         scikit-learn's 1,797 scanned digits: all of them, with those the model may have been trained on; for
                  knn, linear and low-shot a fifth is held out
-  scenes         digits on photographs, with masks, for clusters, foreground, communities and segmentation. For these a
-                 folder has the folders train/images, train/masks, test/images, test/masks and, if classes have names,
-                 classes.txt with a name per line
+  scenes         digits on photographs, with masks, for clusters, foreground, communities, segmentation and segment.
+                 For these a folder has the folders train/images, train/masks, test/images, test/masks and, if classes
+                 have names, classes.txt with a name per line; for segment one split is enough
   a folder       for propagate, in the layout of DAVIS, YouTube-VOS, VIP or JHMDB; or `moving-objects`, made here
   a name         of a dataset that datasets.load_dataset loads; see --split
 
@@ -38,6 +39,7 @@ DATA is one of
   hf-vits evaluate user/cct-cifar10 uoft-cs/cifar10 --split test --json
   hf-vits evaluate runs/flowers photos/test --figure confusion.png
   hf-vits evaluate runs/moving_digits_mvit recipes/moving_digits_mvit.yaml
+  hf-vits evaluate runs/scenes_upernet recipes/scenes_upernet.yaml --figure segments.png
   hf-vits evaluate runs/fashion_mnist_dvt recipes/fashion_mnist_dvt.yaml --method exits --figure exits.png
   hf-vits evaluate runs/fashion_mnist_dvt recipes/fashion_mnist_dvt.yaml --method exits --budget 0.005 --save
   hf-vits evaluate user/ibot-flowers photos --method knn --neighbours 5 20
@@ -60,7 +62,11 @@ from .predict import positive
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder or Hub repository")
     parser.add_argument("data", metavar="DATA", help="folder, recipe, `digits` or name of a dataset")
-    parser.add_argument("--method", choices=evaluation.METHODS, default="classify", help="(default: classify)")
+    parser.add_argument(
+        parser.add_argument(
+            "--method", choices=evaluation.METHODS, help="(default: classify, or segment for models that segment)"
+        )
+    )
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(default: test)")
     parser.add_argument("--config", metavar="NAME", help="configuration of a dataset, if it has several")
     parser.add_argument(
@@ -82,6 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    args.method = args.method or evaluation.default(args.model)
     if args.method not in evaluation.MASKED and (args.image_size or args.picture):
         raise ValueError(f"--image-size and --picture go with --method {', '.join(evaluation.MASKED)}")
     for method in evaluation.METHODS:

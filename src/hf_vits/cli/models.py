@@ -9,6 +9,8 @@ from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
     AutoProcessor,
     AutoVideoProcessor,
     PreTrainedConfig,
@@ -156,6 +158,24 @@ def load_classifier(source: str) -> tuple[PreTrainedModel, Any]:
     if not model_class.__name__.endswith(("ForImageClassification", "ForImageClassificationWithTeacher")):
         raise ValueError(f"{source} is a {model_class.__name__}, which has no classifier for images")
     return on_accelerator(load_model(source)), load_image_processor(source)
+
+
+def load_image_model(source: str) -> tuple[PreTrainedModel, Any]:
+    """Load any image model and its image processor, onto the accelerator if there is one.
+
+    A model whose config.json names no class, such as timm's, is loaded as a classifier if it can be one.
+    """
+    config = load_config(source)
+    if config.architectures:
+        model = load_model(source)
+    else:
+        kinds = (AutoModelForImageClassification, AutoModel)
+        kind = next((kind for kind in kinds if type(config) in kind._model_mapping), AutoModel)
+        model, info = pull(kind, source, dtype="auto", output_loading_info=True)
+        check_complete(source, type(model), info["missing_keys"])
+        model.eval()
+    is_timm = config.model_type == "timm_wrapper"  # whose preprocessing is in config.json
+    return on_accelerator(model), pull(AutoImageProcessor, source) if is_timm else load_image_processor(source)
 
 
 def load_with(auto_processor: type, source: str) -> tuple[PreTrainedModel, Any]:

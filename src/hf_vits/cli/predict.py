@@ -1,13 +1,16 @@
-"""Classify or transcribe files, and the files in folders at any depth.
+"""Classify, segment or transcribe files, find the objects in them or predict numbers; folders are read at any depth.
 
-MODEL is the folder of a saved classifier or a repository on the Hub; it determines whether the files are images,
-videos or recordings. All files are decoded once before the first is classified. If some cannot be read, the command
-ends with an error that lists them, or leaves them out with --skip-unreadable.
+MODEL is the folder of a saved model or a repository on the Hub; it determines whether the files are images, videos or
+recordings. Of a model of semantic segmentation, a mask (a palette PNG of class numbers) and an overlay of each image
+are written to the folder of --masks. All files are decoded once before the first is classified. If some cannot be
+read, the command ends with an error that lists them, or leaves them out with --skip-unreadable.
 
   hf-vits predict user/cct-digits scan.png
   hf-vits predict runs/demo_digits scans/ more/ --top-k 3 --json
   hf-vits predict runs/demo_digits scans/ --skip-unreadable --figure predictions.png
   hf-vits predict runs/c_tran_scenes scene.png --known digit_3=yes --known letter_a=no
+  hf-vits predict runs/scenes_upernet photos/ --masks masks/ --figure segments.png
+  hf-vits predict runs/retina_net_scenes photos/ --threshold 0.3 --figure objects.png --coco objects.json
   hf-vits predict runs/moving_digits_mvit clip.mp4 --figure clip.png
   hf-vits predict runs/keywords recording.wav --window 1 --figure over_time.png
   hf-vits predict runs/spoken_digits talks/ --beams 16
@@ -19,6 +22,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+_THRESHOLD = 0.5  # score of the objects that are shown
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder or Hub repository")
@@ -29,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=32,
         metavar="N",
-        help="inputs per batch (default: 32; for clips of videos an eighth of N)",
+        help="inputs per batch (default: 32; for clips of videos and for detectors an eighth of N)",
     )
     parser.add_argument(
         "--window", type=seconds, metavar="SECONDS", help="length of the windows that longer recordings are cut into"
@@ -45,6 +50,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL=yes|no",
         help="a label that is known of all images, for models such as C-Tran (may be given several times)",
     )
+    parser.add_argument(
+        "--masks", type=Path, metavar="FOLDER", help="where masks and overlays of images go (default: masks)"
+    )
+    parser.add_argument(
+        "--threshold", type=score, metavar="SCORE", help="score above which objects are shown (default: 0.5)"
+    )
+    parser.add_argument("--coco", type=Path, metavar="JSON", help="write objects to this file in COCO's format")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw inputs and predictions to this file")
 
@@ -53,6 +65,13 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def score(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be 0 or more and below 1, got {value:g}")
     return value
 
 
@@ -84,6 +103,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     kind = kind_of(args.model, class_of(load_config(args.model)))
     if args.known and not kind.__name__.endswith(".images"):
         raise ValueError(f"--known is for images, but {args.model} is no model of images")
+    if args.masks and not kind.__name__.endswith(".segmentation"):
+        raise ValueError(f"--masks is for semantic segmentation, but {args.model} segments no images")
+    is_detector = kind.__name__.endswith(".objects")
+    if (args.coco or args.threshold is not None) and not is_detector:
+        raise ValueError(f"--coco and --threshold are for detectors, but {args.model} is none")
+    if args.threshold is None:
+        args.threshold = _THRESHOLD
     paths = find_files(args.files, kind.MEDIA)
     unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable)
     readable = [path for path in paths if path not in unreadable]
@@ -97,12 +123,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     from .tables import print_table
 
+    if any("numbers" in row for row in result["predictions"]):
+        show_numbers(result["predictions"])
+        return
     rows = [(row["file"], described(row)) for row in result["predictions"]]
-    is_speech = any("text" in row for row in result["predictions"])
-    print_table(("file", "text" if is_speech else "classes, most probable first"), rows)
+    titles = {"text": "text", "areas": "classes, largest first", "objects": "objects, by falling score"}
+    found = (title for key, title in titles.items() if any(key in row for row in result["predictions"]))
+    print_table(("file", next(found, "classes, most probable first")), rows)
     for row in result["predictions"]:
         if "windows" in row:
             print_table(("from, s", "to, s", "class", "score"), stretches(row["windows"]), title=row["file"])
+
+
+def show_numbers(predictions: list[dict[str, Any]]) -> None:
+    """Print a table of the predicted numbers of each file, and of each window of files with several."""
+    from .tables import print_table
+
+    names = list(predictions[0]["numbers"])
+    print_table(("file", *names), [(row["file"], *row["numbers"].values()) for row in predictions])
+    for row in predictions:
+        if "windows" in row:
+            rows = [(one["start"], one["end"], *one["numbers"].values()) for one in row["windows"]]
+            print_table(("from, s", "to, s", *names), rows, title=row["file"])
 
 
 def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, float]]:
@@ -116,8 +158,13 @@ def stretches(windows: list[dict[str, Any]]) -> list[tuple[float, float, str, fl
 
 
 def described(row: dict[str, Any]) -> str:
-    """Return the text of a file, or its best classes with their scores."""
+    """Return the text of a file, its largest classes and its mask, its objects, or its best classes with scores."""
     if "text" in row:
         return row["text"]
+    if "areas" in row:
+        listed = [f"{area['label']} {area['fraction']:.1%}" for area in row["areas"]]
+        return f"{', '.join(listed)}; {row['mask']}"
+    if "objects" in row:
+        return ", ".join(f"{item['label']} {item['score']:.1%}" for item in row["objects"]) or "nothing"
     questions = row["heads"].values() if "heads" in row else [row["predictions"]]
     return "; ".join(", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in best) for best in questions)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .splits import Split
+
 
 def split_sizes(num_classes: int, num_tasks: int, first: int | None = None) -> list[int]:
     """Return the number of classes of each task (srvCodes/continual_learning_with_vit, datasets/memory_dataset.py).
@@ -66,6 +68,10 @@ class ClassSplit:
         """Return the task of each label (samples,); -1 for classes outside the stream."""
         positions = self.positions(labels)
         return np.where(positions < 0, -1, np.searchsorted(np.cumsum(self.sizes), positions, side="right"))
+
+    def tasks_of(self, split: Split) -> np.ndarray:
+        """Return the task of each input of a split (inputs,)."""
+        return self.tasks(split.labels)
 
     def members(self, task: int) -> tuple[int, ...]:
         """Return the classes of a task."""

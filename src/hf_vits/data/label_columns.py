@@ -30,6 +30,15 @@ def matching(patterns: str | Sequence[str], available: Iterable[str]) -> list[st
     return [name for name in available if any(name == one or fnmatchcase(name, one) for one in patterns)]
 
 
+def all_matching(source: str, patterns: str | Sequence[str], available: Iterable[str]) -> list[str]:
+    """Return what `matching` does; ValueError, which starts with `source`, where a pattern matches nothing."""
+    names = list(available)
+    missing = [one for one in ([patterns] if isinstance(patterns, str) else patterns) if not matching(one, names)]
+    if missing or not patterns:
+        raise ValueError(f"{source} has no column {', '.join(missing)}, only {', '.join(names)}")
+    return matching(patterns, names)
+
+
 def state_of(value: Any) -> float:
     """Return 1, 0 or NaN of a cell such as yes, 0 or an empty one; ValueError for others."""
     text = "" if value is None else str(value).strip().lower()

@@ -61,8 +61,11 @@ def taken_apart(combinations: np.ndarray, head_sizes: Sequence[int]) -> np.ndarr
 def class_probabilities(config: PreTrainedConfig, logits: Tensor) -> Tensor:
     """Return the probabilities (..., classes) of logits (..., classes).
 
-    Those of each head sum up to one, unless several classes of an input may be true.
+    Those of each head sum up to one, unless several classes of an input may be true. The outputs of a regression are
+    numbers, and returned as they are.
     """
+    if config.problem_type == "regression":
+        return logits.float()
     if config.problem_type == "multi_label_classification":
         return logits.float().sigmoid()
     return log_probabilities(logits.float(), getattr(config, "head_sizes", None)).exp()

@@ -57,18 +57,21 @@ class Split:
     Attributes:
         labels: class indices (inputs,) of int64, or (inputs, heads) where an input has one class of each of several
             columns (see `label_groups`); floats (inputs, classes) where several may be true (see `label_columns`); or
-            texts (inputs,).
+            texts (inputs,). Of a regression, numbers (inputs, targets), see `targets`.
+        domains: the domain of each input (inputs,), see `domains`; None where there is one.
     """
 
     inputs: Inputs
     labels: np.ndarray
+    domains: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> "Split":
         """Return the split of the inputs at `indices`, in that order."""
-        return Split(ChosenInputs(self.inputs, indices), self.labels[indices])
+        domains = None if self.domains is None else self.domains[indices]
+        return Split(ChosenInputs(self.inputs, indices), self.labels[indices], domains)
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ class Splits:
 
     Attributes:
         name: of the data, for reports.
-        class_names: names of the classes; empty where the labels are texts.
+        class_names: names of the classes, or of the numbers of a regression; empty where the labels are texts.
         head_sizes: number of classes of each head where an input has several labels (see `label_groups`), else empty.
+        domain_names: names of the domains (see `domains`); empty where there is one.
+        is_regression: whether the labels are numbers to predict, floats (inputs, targets).
     """
 
     name: str
@@ -87,6 +92,8 @@ class Splits:
     validation: Split
     test: Split
     head_sizes: Sequence[int] = ()
+    domain_names: Sequence[str] = ()
+    is_regression: bool = False
 
     @property
     def has_one_class(self) -> bool:
@@ -96,7 +103,7 @@ class Splits:
     @property
     def is_multi_label(self) -> bool:
         """Return whether several classes of an input may be true; labels are then floats (inputs, classes)."""
-        return is_multi_label(self.train.labels)
+        return not self.is_regression and is_multi_label(self.train.labels)
 
 
 # (class names, or {column: class names} where files have several labels; {split: (files, labels)}).
@@ -136,6 +143,8 @@ def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
     """
     name, class_names, splits = loaded
     head_sizes = ()
+    if "targets" in recipe.columns:
+        return Splits(name, class_names, *hold_out(name, splits, recipe, by_class=False), is_regression=True)
     if isinstance(class_names, Mapping):
         head_sizes, class_names = [len(names) for names in class_names.values()], class_names_of(class_names)
     fewest = 1 if is_multi_label(splits["train"].labels) else 2

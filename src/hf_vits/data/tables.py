@@ -11,12 +11,15 @@ import numpy as np
 from hf_vits.recipe import DataRecipe
 
 from .folders import Media, find_unreadable, report_unreadable
-from .label_columns import label_rows, matching
+from .label_columns import all_matching, label_rows, matching
 from .sources import required_path
 from .splits import LabelledFiles, choose_splits
+from .targets import numbers_of, target_rows
 
 FILE_COLUMNS = ("path", "file", "file_name", "filename", "wav")
 LABEL_COLUMNS = ("label", "class", "category", "action", "intent", "keyword")
+# Settings by which sources with classes or numbers choose them.
+TARGET_KEYS = ("columns.label", "columns.labels", "columns.targets")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
 
 Row = dict[str, str]
@@ -33,12 +36,17 @@ def load_class_table(recipe: DataRecipe, media: Media, file_column: str) -> Labe
     """Return the class names of the training rows, and per split the files with their labels; see `load_table`.
 
     Where data.columns names `labels`, several of which may be true, labels are floats (files, labels), see
-    `label_columns`. Raises ValueError also where another split has a class that training lacks.
+    `label_columns`; where it names `targets`, they are numbers (files, targets), see `targets`.
+    Raises ValueError also where another split has a class that training lacks.
     """
     if "labels" in recipe.columns:
         splits = load_table(recipe, media, file_column, "labels", ())
         class_names, labels = label_rows(recipe.path, {kind: rows for kind, (_, rows) in splits.items()})
         return class_names, {kind: (files, labels[kind]) for kind, (files, _) in splits.items()}
+    if "targets" in recipe.columns:
+        splits = load_table(recipe, media, file_column, "targets", ())
+        names, targets = target_rows(recipe.path, {kind: rows for kind, (_, rows) in splits.items()})
+        return names, {kind: (files, targets[kind]) for kind, (files, _) in splits.items()}
     splits = load_table(recipe, media, file_column, "label", LABEL_COLUMNS)
     if isinstance(recipe.columns.get("label"), list):
         return combine_columns(recipe.columns["label"], splits)
@@ -111,7 +119,7 @@ def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
     """Return the directory that file names are relative to, and the rows of each split."""
     root = required_path(recipe, TABLE)
     if not root.is_dir():
-        rows = read_table(root, optional=recipe.columns.get("labels", ()))
+        rows = read_columns(recipe, root)
         if "split" in recipe.columns:
             column_name(recipe, rows[0], "split", ())  # a column that is named must be there
         parts = split_rows(rows, recipe.columns.get("split", "split")) or {"train": rows}
@@ -123,8 +131,13 @@ def _tables(recipe: DataRecipe) -> tuple[Path, dict[str, list[Row]]]:
     chosen = choose_splits(recipe, tables)
     if not chosen:
         raise FileNotFoundError(f"{root} has no train.{recipe.source}; data.path is {TABLE}")
-    optional = recipe.columns.get("labels", ())
-    return root, {kind: read_table(file, optional) for kind, file in chosen.items()}
+    return root, {kind: read_columns(recipe, file) for kind, file in chosen.items()}
+
+
+def read_columns(recipe: DataRecipe, path: Path) -> list[Row]:
+    """Return the rows of a table as `read_table` does, with the columns of several labels or numbers of a recipe."""
+    numbers = recipe.columns.get("targets", ())
+    return read_table(path, recipe.columns.get("labels", numbers), numbers)
 
 
 def split_rows(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
@@ -136,12 +149,13 @@ def split_rows(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
     return parts
 
 
-def read_table(path: Path, optional: str | Sequence[str] = ()) -> list[Row]:
+def read_table(path: Path, optional: str | Sequence[str] = (), numbers: str | Sequence[str] = ()) -> list[Row]:
     """Return the rows of a CSV file with a header, or of a JSON Lines file; all have the columns of the first.
 
     Args:
         optional: names or patterns of columns in which JSON Lines may have null, which becomes an empty text, or a
             list, which stays JSON.
+        numbers: names or patterns of columns in which every row must have a finite number, or a list of them.
 
     Raises FileNotFoundError where there is no such file, ValueError where it is empty or a row, which is named, wrong.
     """
@@ -150,7 +164,9 @@ def read_table(path: Path, optional: str | Sequence[str] = ()) -> list[Row]:
         lines = map(json.loads, filter(str.strip, file)) if path.suffix == ".jsonl" else csv.DictReader(file)
         try:
             for row in lines:
-                rows.append(_checked(_as_texts(row, optional), (rows or [row])[0]))
+                checked = _checked(_as_texts(row, optional), (rows or [row])[0])
+                numbers_of({name: checked[name] for name in matching(numbers, checked)})
+                rows.append(checked)
         except (ValueError, csv.Error, RecursionError) as error:
             raise ValueError(f"{path}, row {len(rows) + 1}: {error}") from error
     if not rows:
@@ -178,15 +194,13 @@ def _checked(row: Mapping, first: Mapping) -> Row:
 def column(recipe: DataRecipe, rows: Sequence[Row], key: str, usual: Iterable[str]) -> list:
     """Return the values in the column that `column_name` chooses; tuples where data.columns names several.
 
-    For the key `labels` they are {column: value}, unless data.columns names a single column by its own name.
+    For the key `labels` they are {column: value}, unless data.columns names a single column by its own name; for
+    `targets` always.
     """
     named = recipe.columns.get(key)
-    if key == "labels" and named not in rows[0] if isinstance(named, str) else key == "labels":
-        found = matching(named or (), rows[0])
-        if not found:
-            raise ValueError(
-                f"{recipe.path} has no column {named}, only {', '.join(rows[0])}; see data.columns.labels"
-            )
+    is_one_of_labels = isinstance(named, str) and named in rows[0]
+    if key == "targets" or (key == "labels" and not is_one_of_labels):
+        found = all_matching(f"data.columns.{key}: {recipe.path}", named or (), rows[0])
         return [{name: row[name] for name in found} for row in rows]
     if isinstance(named, list):
         found = [_find_column(recipe, rows[0], key, [name]) for name in named]

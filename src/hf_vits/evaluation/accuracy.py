@@ -4,7 +4,7 @@ A model with several heads has one for each label column of its inputs. `heads` 
 `hf_vits.data.label_groups.heads_of` returns it, and combinations of one class of each head are ranked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,3 +108,21 @@ def confusion(
     metric = load_metric("confusion_matrix")
     result = metric.compute(predictions=predicted, references=labels, num_classes=num_classes)
     return np.asarray(result["confusion_matrix"])
+
+
+def labels_of_model(config, class_names: Sequence[str]) -> np.ndarray:
+    """Return the model's class for each of the data's classes, matched by name, as indices (classes of the data,).
+
+    For a model without class names, with labels LABEL_0, LABEL_1 and so on, the order of the data's classes counts.
+
+    Raises:
+        ValueError: a class of the data that the model lacks.
+    """
+    if config.id2label == {index: f"LABEL_{index}" for index in range(len(class_names))}:
+        return np.arange(len(class_names))
+    if unknown := [name for name in class_names if name not in config.label2id]:
+        raise ValueError(
+            f"{len(unknown)} classes of the data are not among the model's: {', '.join(unknown[:8])}; the model has "
+            f"{', '.join(list(config.label2id)[:8])}{', ...' if len(config.label2id) > 8 else ''}"
+        )
+    return np.array([config.label2id[name] for name in class_names])

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-IGNORED = 255  # label of pixels that count for nothing, such as the boundaries of objects in Pascal VOC
+from hf_vits.data.images.masked import IGNORED
 
 # Which class a cluster stands for: see `assign_clusters`. None: predictions are classes.
 Matching = Literal["hungarian", "iou", "precision"] | None
@@ -17,7 +17,7 @@ class MeanIoU:
     """IoU of a segmentation.
 
     Attributes:
-        mean: over all classes; a class that neither truth nor prediction has counts as 0.
+        mean: over all classes; a class that neither truth nor prediction has counts as 0, as in Leopart.
         iou, true_positives, false_positives, false_negatives: of each class, (classes,).
         classes: class of each cluster, (clusters,); None where predictions are classes.
     """
@@ -28,6 +28,32 @@ class MeanIoU:
     false_positives: np.ndarray
     false_negatives: np.ndarray
     classes: np.ndarray | None
+
+    @property
+    def present_mean(self) -> float:
+        """Mean IoU over the classes that truth or prediction has, as in mmsegmentation; NaN if there are none."""
+        return _mean(self.iou, self.true_positives + self.false_positives + self.false_negatives)
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Fraction of the pixels of each class that are right, (classes,); 0 for a class without pixels."""
+        return self.true_positives / np.maximum(self.true_positives + self.false_negatives, 1e-8)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of `accuracy` over the classes that have pixels; NaN if there are none."""
+        return _mean(self.accuracy, self.true_positives + self.false_negatives)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Fraction of all pixels that are right; NaN if there are none."""
+        pixels = int((self.true_positives + self.false_negatives).sum())
+        return float(self.true_positives.sum() / pixels) if pixels else float("nan")
+
+
+def _mean(values: np.ndarray, pixels: np.ndarray) -> float:
+    """Return the mean of the values of classes that have pixels."""
+    return float(values[pixels > 0].mean()) if pixels.any() else float("nan")
 
 
 def mean_iou(
@@ -60,9 +86,29 @@ def mean_iou(
         counts = merged
     hits = np.pad(counts, ((0, 0), (0, max(num_classes - num_clusters, 0)))).diagonal()
     predicted = np.bincount(np.arange(counts.shape[1]), counts.sum(axis=0), num_classes)[:num_classes]
-    false_positives, false_negatives = predicted.astype(np.int64) - hits, counts.sum(axis=1) - hits
+    return of_totals(hits, predicted.astype(np.int64), counts.sum(axis=1), classes)
+
+
+def of_totals(
+    hits: np.ndarray, predicted: np.ndarray, wanted: np.ndarray, classes: np.ndarray | None = None
+) -> MeanIoU:
+    """Return the IoU by the numbers of pixels of each class, all (classes,), as `totals` of images add up to.
+
+    Args:
+        hits: pixels that are right.
+        predicted: pixels that are predicted to be of the class, of the labelled ones.
+        wanted: pixels that are labelled as of the class.
+        classes: class of each cluster, as `MeanIoU` has it.
+    """
+    false_positives, false_negatives = predicted - hits, wanted - hits
     iou = hits / np.maximum(hits + false_positives + false_negatives, 1e-8)
     return MeanIoU(float(iou.mean()), iou, hits, false_positives, false_negatives, classes)
+
+
+def totals(predictions: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the arguments of `of_totals` for an image, (3, classes) of int64; arguments as in `mean_iou`."""
+    counts = confusion(predictions, truth, num_classes, num_classes)
+    return np.stack([counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)])
 
 
 def confusion(predictions: np.ndarray, truth: np.ndarray, num_clusters: int, num_classes: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .features import denormalized
 from .grid import ImageGrid, save_figure
+from .segments import overlay
 
 _SIDE = 1.6  # inches of an image
 _MOST_ROWS, _COLUMNS = 4, 8
@@ -20,11 +21,13 @@ _MOST_CURVES = 12
 def draw_examples(batch: Mapping[str, Any], processor, path: Path) -> str | None:
     """Draw the inputs of a training batch and return their name in the batch; None if they cannot be drawn.
 
-    Images are drawn in a grid, the views of an image or the frames of a clip in a row each, spectrograms as images
-    (low frequencies below), waveforms as curves.
+    Images are drawn in a grid, with the mask over each that has one, the views of an image or the frames of a clip in
+    a row each, spectrograms as images (low frequencies below), waveforms as curves.
     """
     if isinstance(batch.get("pixel_values"), Tensor):
-        _draw_images(batch["pixel_values"], getattr(processor, "video_processor", processor), path)
+        labels = batch.get("labels")
+        masks = labels if isinstance(labels, Tensor) and labels.ndim == 3 and not labels.is_floating_point() else None
+        _draw_images(batch["pixel_values"], getattr(processor, "video_processor", processor), path, masks)
         return "pixel_values"
     for name in ("input_features", "input_values"):
         if isinstance(batch.get(name), Tensor):
@@ -33,7 +36,7 @@ def draw_examples(batch: Mapping[str, Any], processor, path: Path) -> str | None
     return None
 
 
-def _draw_images(pixel_values: Tensor, processor, path: Path) -> None:
+def _draw_images(pixel_values: Tensor, processor, path: Path, masks: Tensor | None = None) -> None:
     if pixel_values.ndim == 5:  # views or frames
         rows = pixel_values[:_MOST_ROWS]
         shown = torch.linspace(0, rows.shape[1] - 1, min(rows.shape[1], _COLUMNS)).round().long()
@@ -46,6 +49,8 @@ def _draw_images(pixel_values: Tensor, processor, path: Path) -> None:
     grid = ImageGrid(_SIDE, _SIDE * pixel_values.shape[-2] / pixel_values.shape[-1], [0.0] * len(rows), len(rows[0]))
     for row, images in enumerate(rows):
         for column, image in enumerate(denormalized(images, processor)):
+            if masks is not None:
+                image = overlay(image, masks[row * len(rows[0]) + column].cpu().numpy())
             grid.add(row, column, image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1)
     save_figure(grid.figure, path)
 

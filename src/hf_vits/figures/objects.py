@@ -1,8 +1,9 @@
 """Pictures of images with objects: boxes, names and masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -30,6 +31,17 @@ class Scene:
     boxes: np.ndarray
     names: Sequence[str]
     masks: np.ndarray | None = None
+
+
+def detected_scene(image: Image.Image, found: Mapping[str, Any], names: Mapping[int, str] | Sequence[str]) -> Scene:
+    """Return an image with detections, each with the name of its class and its score.
+
+    Args:
+        found: tensors `scores` (n,), `labels` (n,), `boxes` (n, 4) and `masks` (n, height, width) or None.
+    """
+    pairs = zip(found["labels"].tolist(), found["scores"].tolist(), strict=True)
+    masks = None if found["masks"] is None else found["masks"].cpu().numpy()
+    return Scene(image, found["boxes"].cpu().numpy(), [f"{names[label]} {score:.0%}" for label, score in pairs], masks)
 
 
 def draw_scenes(scenes: Sequence[Scene], path: Path, columns: int = 4) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from torch import Generator, Tensor
 
 from hf_vits.analysis.robustness.corruptions import IMAGENET_C, corrupt
@@ -52,37 +53,57 @@ def draw_corruptions(
 
 
 def draw_curves(
-    curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path, lost: str = "fraction of the image removed"
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    path: Path,
+    lost: str = "fraction of the image removed",
+    known: bool = True,
+    logarithmic: bool = False,
 ) -> None:
-    """Draw accuracy against the loss of information, a line for each model, and below the agreement with clean images.
+    """Draw accuracy against the loss of information, a line for each model, and beside it the agreement
+    with clean images.
 
     Args:
         curves: {model: what `analysis.robustness.scores.loss_curve` returns}.
         path: of the PNG to write.
         lost: what the levels are.
+        known: whether the classes are known; otherwise only the agreement is drawn.
+        logarithmic: whether the levels are powers of two.
     """
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    measures = {"accuracy": "accuracy", "agreement_with_clean": "same class as for the clean image"}
+    if not known:
+        del measures["accuracy"]
+    figure = Figure(figsize=(3.8 * len(measures), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     palette = matplotlib.colormaps["tab10"].colors  # pyright: ignore[reportAttributeAccessIssue]
     for color, (name, curve) in zip(palette, curves.items(), strict=False):
-        for axes, values in zip(panels, (curve["accuracy"], curve["agreement_with_clean"]), strict=True):
-            axes.plot(curve["levels"], values, marker="o", markersize=3.5, color=color, label=name)
-    for axes, title in zip(panels, ("accuracy", "same class as for the clean image"), strict=True):
-        axes.set(title=title, xlabel=lost, ylim=(-0.03, 1.03))
+        for axes, measure in zip(panels, measures, strict=True):
+            axes.plot(curve["levels"], curve[measure], marker="o", markersize=3.5, color=color, label=name)
+    for axes, title in zip(panels, measures.values(), strict=True):
+        axes.set_title(title, fontsize=10)
+        axes.set(xlabel=lost, ylim=(-0.03, 1.03))
+        if logarithmic:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:
-        panels[0].legend(frameon=False, loc="lower left")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     save_figure(figure, path)
 
 
-def draw_corruption_accuracy(accuracies: Mapping[str, Tensor], path: Path, names: Sequence[str] = IMAGENET_C) -> None:
+def draw_corruption_accuracy(
+    accuracies: Mapping[str, Tensor],
+    path: Path,
+    names: Sequence[str] = IMAGENET_C,
+    measure: str = "accuracy",
+) -> None:
     """Draw the accuracy of models under each corruption: a bar for the mean, a dot for each severity.
 
     Args:
         accuracies: {model: (corruptions, severities)}, of `analysis.robustness.scores.corruption_accuracy`.
         path: of the PNG to write.
         names: of the corruptions, in order.
+        measure: what the numbers are.
     """
     figure = Figure(figsize=(max(6, 0.5 * len(names) + 1.5), 3.6), layout="constrained")
     axes = figure.subplots()
@@ -96,9 +117,9 @@ def draw_corruption_accuracy(accuracies: Mapping[str, Tensor], path: Path, names
         axes.scatter(spots.numpy(), values.numpy(), s=6, color=palette[index % 10], zorder=3)
     labels = [name.replace("_", " ") for name in names]
     axes.set_xticks(places.numpy(), labels, rotation=45, ha="right", fontsize=8)
-    axes.set(ylabel="accuracy, severities 1 to 5", ylim=(0, 1.03))
+    axes.set(ylabel=measure, ylim=(0, 1.03))
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if len(accuracies) > 1:
-        axes.legend(frameon=False, ncols=len(accuracies), loc="upper left")
+        figure.legend(loc="outside upper center", ncols=4, frameon=False)
     save_figure(figure, path)

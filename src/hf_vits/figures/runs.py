@@ -18,18 +18,22 @@ _RIGHT, _WRONG = "#2e7d32", "#c62828"
 # With more classes the cells of a confusion matrix are too small for names and counts.
 _MOST_NAMED_CLASSES = 25
 _MOST_LABELS = 60
+_MOST_TARGETS = 12
 _GRID_WIDTH = 11.4  # inches
 _LETTER_WIDTH, _LINE_HEIGHT = 0.085, 0.17  # inches, of the titles of predictions
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """An image with its class (None if unknown), the predicted class and its probability."""
+    """An image with its class (None if unknown), the predicted class and its probability.
+
+    Of a regression they are texts of numbers, without a probability.
+    """
 
     image: Image.Image
     label: str | None
     predicted: str
-    probability: float
+    probability: float | None
 
 
 def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
@@ -44,12 +48,21 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
     _plot(measure, history, "eval_knn_accuracy", "k-NN", _EVALUATION)
     _plot(measure, history, "eval_mAP", "mAP", _EVALUATION)
     _plot(measure, history, "eval_OF1", "overall F1", _EVALUATION, linestyle=":")
+    _plot(measure, history, "eval_mean_iou", "mean IoU", _EVALUATION)
+    _plot(measure, history, "eval_pixel_accuracy", "pixel accuracy", _EVALUATION, linestyle=":")
+    _plot(measure, history, "eval_r2", "R2", _EVALUATION)
     _plot(measure, history, "eval_sound_recall", "sounds", _EVALUATION)
     _plot(measure, history, "eval_text_recall", "texts", _EVALUATION, linestyle=":")
     _plot(measure, history, "eval_word_error_rate", "words", _EVALUATION)
     _plot(measure, history, "eval_character_error_rate", "characters", _EVALUATION, linestyle=":")
     _plot(rate, history, "learning_rate", "learning rate", _TRAIN)
-    names = {"eval_word_error_rate": "error rates", "eval_mAP": "mAP and F1", "eval_sound_recall": "recall"}
+    names = {
+        "eval_word_error_rate": "error rates",
+        "eval_mAP": "mAP and F1",
+        "eval_mean_iou": "IoU",
+        "eval_mae": "R2",
+        "eval_sound_recall": "recall",
+    }
     measured = next((name for key, name in names.items() if any(key in entry for entry in history)), "accuracy")
     for axes, title in ((loss, "Loss"), (measure, f"Validation {measured}"), (rate, "Learning rate")):
         axes.set(title=title, xlabel="optimizer step")
@@ -117,6 +130,27 @@ def draw_precisions(rows: Sequence[dict[str, float]], class_names: Sequence[str]
     save_figure(figure, path)
 
 
+def draw_numbers(numbers: np.ndarray, names: Sequence[str], path: Path) -> None:
+    """Draw the predictions of a regression over the true numbers, a plot for each of the first 12 targets.
+
+    Args:
+        numbers: predictions and targets (2, inputs, targets).
+    """
+    names = names[:_MOST_TARGETS]
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.6 * rows), layout="constrained")
+    plots = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in plots[len(names) :]:
+        axes.remove()
+    for axes, name, (predicted, true) in zip(plots, names, numbers.transpose(2, 0, 1), strict=False):
+        axes.scatter(true, predicted, s=10, alpha=0.6, color=_TRAIN, linewidths=0)
+        axes.axline((true[0], true[0]), slope=1, color="grey", linewidth=0.8)
+        axes.set(title=name, xlabel="true", ylabel="predicted")
+        axes.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)
+
+
 def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
     """Draw a grid of images titled by predicted class and probability, green if right, else red and corrected."""
     width = _GRID_WIDTH / columns
@@ -133,6 +167,9 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path, columns: int
 
 def _title(prediction: Prediction, width: int) -> tuple[str, str]:
     """Return the title of a prediction, in lines of at most `width` letters, and its colour."""
+    if prediction.probability is None:
+        true = [] if prediction.label is None else textwrap.wrap(f"is {prediction.label}", width)
+        return "\n".join(textwrap.wrap(prediction.predicted, width) + true), "black"
     lines = textwrap.wrap(f"{prediction.predicted} ({prediction.probability:.0%})", width)
     if prediction.label is None:
         return "\n".join(lines), "black"

@@ -29,7 +29,9 @@ class WatchedVideo:
         title: written above its part of the picture.
         frames, seconds: some frames (frames, height, width, 3) of uint8, and the time of each in seconds (frames,).
         windows: start and end (windows, 2) in seconds of the clips that were classified.
-        class_names, probabilities: the most probable classes, and their probabilities (windows, classes).
+        class_names, probabilities: the most probable classes, and their probabilities (windows, classes); or the
+            targets of a regression, and their numbers.
+        measure: name of the values, "probability" or another one, whose range is not known.
     """
 
     title: str
@@ -38,6 +40,7 @@ class WatchedVideo:
     windows: np.ndarray
     class_names: Sequence[str]
     probabilities: np.ndarray
+    measure: str = "probability"
 
 
 def contact_sheet(frames: np.ndarray, columns: int) -> Image.Image:
@@ -114,12 +117,14 @@ def _draw_chart(video: WatchedVideo, axes) -> None:
         centres = video.windows.mean(axis=1)
         for name, column in zip(video.class_names, video.probabilities.T, strict=True):
             axes.plot(centres, column, label=name, marker="." if len(centres) < 60 else None)
-        axes.set(
-            xlabel="seconds", ylabel="probability", ylim=(0, 1.02), xlim=(video.windows.min(), video.windows.max())
-        )
+        axes.set(xlabel="seconds", ylabel=video.measure, xlim=(video.windows.min(), video.windows.max()))
+        if video.measure == "probability":
+            axes.set_ylim(0, 1.02)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     else:
         axes.barh(video.class_names, video.probabilities[0], color="#4c72b0")
         axes.invert_yaxis()
-        axes.set(xlabel="probability", xlim=(0, 1))
+        axes.set_xlabel(video.measure)
+        if video.measure == "probability":
+            axes.set_xlim(0, 1)

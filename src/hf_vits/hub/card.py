@@ -91,7 +91,7 @@ def model_card(
         bundle: whether the model's code is in the same repository.
     """
     facts = _facts(model)
-    name = variant or (facts.title if facts else type(model).__name__)
+    name = variant or _title(model, facts)
     body = [f"# {plain(name)}", _introduction(model, facts), _usage(model, bundle)]
     if variant or source:
         body.append(_origin(facts, variant, source))
@@ -119,8 +119,7 @@ def trained_card(model: PreTrainedModel, summary: TrainingSummary, *, bundle: bo
             f"figures of a card must be image files ({', '.join(IMAGE_ENDINGS)}), no links, got {', '.join(others)}"
         )
     facts = _facts(model)
-    title = facts.title if facts else type(model).__name__
-    name = f"{title} on {public_name(summary.dataset)}"
+    name = f"{_title(model, facts)} on {public_name(summary.dataset)}"
     metrics = _metrics(summary.metrics)
     base_model = None if summary.base_model is None or is_local(summary.base_model) else summary.base_model
     data = _metadata(model, facts, summary.licence, summary.task)
@@ -176,9 +175,22 @@ def _row(model: PreTrainedModel) -> Architecture | None:
     return next(found, None) if config.model_type.startswith("hf_vits_") else None
 
 
+def is_around(model: PreTrainedModel) -> bool:
+    """Return whether a model of transformers, such as UperNet, is around a backbone of hf_vits."""
+    inner = getattr(model.config, "backbone_config", None)
+    return _row(model) is None and getattr(inner, "model_type", "").startswith("hf_vits_")
+
+
+def _title(model: PreTrainedModel, facts: Facts | None) -> str:
+    name = type(model).__name__
+    if facts is None:
+        return name
+    return f"{name.partition('For')[0]} over {facts.title}" if is_around(model) else facts.title
+
+
 def _facts(model: PreTrainedModel) -> Facts | None:
     row = _row(model)
-    if row and row.folder == "linear_probe":
+    if is_around(model) or (row and row.folder in ("linear_probe", "dense_probe")):
         return _facts(model.backbone)
     if row and row.folder == "res_net":  # of which SFC's system has the checkpoints
         return FACTS["sfc"]
@@ -212,6 +224,8 @@ def _reads_videos(model: PreTrainedModel) -> bool:
 def _auto_class(model: PreTrainedModel) -> str:
     """Return the name of the Auto class that loads `model` with its own class."""
     row = _row(model)
+    if is_around(model):
+        return f"AutoModelFor{type(model).__name__.partition('For')[2]}"
     models = row.models.items() if row else ()
     return next((auto_class for auto_class, name in models if name == type(model).__name__), "AutoModel")
 
@@ -220,7 +234,7 @@ def _metadata(
     model: PreTrainedModel, facts: Facts | None, licence: str | None, task: str | None = None
 ) -> ModelCardData:
     kind = kind_of_input(model)
-    tags = [*MODALITIES[kind], *(["hf_vits"] if _row(model) else [])]
+    tags = [*MODALITIES[kind], *(["hf_vits"] if _row(model) or is_around(model) else [])]
     return ModelCardData(
         license=licence or (facts.licence if facts else None),
         library_name="transformers",
@@ -240,18 +254,18 @@ def _introduction(model: PreTrainedModel, facts: Facts | None) -> str:
         height, width = size if isinstance(size, list | tuple) else (size, size)
         inputs = f"clips of {config.num_frames} frames" if _reads_videos(model) else "images"
         numbers.append(f"made for {inputs} of {height}x{width} pixels")
-    if _auto_class(model).endswith("Classification"):
+    if _auto_class(model).endswith(("Classification", "SemanticSegmentation")):
         numbers.append(f"{config.num_labels} classes")
     size_and_use = f"This model: {', '.join(numbers)}."
     return f"{facts.summary} {size_and_use} {papers(facts)}" if facts else size_and_use
 
 
 def _usage(model: PreTrainedModel, bundle: bool) -> str:
-    ours = _row(model) is not None
+    ours = _row(model) is not None or is_around(model)
     auto_class = _auto_class(model)
     code = snippet(auto_class, kind_of_input(model), imports_package=ours)
     note = ""
-    if getattr(model, "needs_package", False):
+    if getattr(model, "needs_package", False) or is_around(model):
         note = "\n\nThis needs hf_vits: `pip install hf_vits`."
         if auto_class == "AutoModelForPreTraining":
             note += " The encoder that `export` returns does not, once it is pushed by itself."

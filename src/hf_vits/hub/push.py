@@ -25,7 +25,7 @@ from hf_vits import __version__
 from hf_vits.folders import temporary_folder
 
 from .bundle import remove_bundle, write_bundle
-from .card import model_card, write_card
+from .card import is_around, model_card, write_card
 from .client import HubUnavailable, asked_wait, bounded_requests, first_line, hiding_secrets, token_advice
 from .privacy import remove_paths
 from .space import SDK, check_space, write_space
@@ -182,7 +182,7 @@ def _write(model: PreTrainedModel, folder: Path, processor: Any, card: Any, bund
         processor.save_pretrained(folder)
     for path in folder.rglob("*.json"):
         remove_paths(path)
-    if bundle:
+    if bundle and not is_around(model):  # such a model needs hf_vits, which has its processor too
         write_bundle(model, folder, processor)
     else:
         remove_bundle(folder)

@@ -22,6 +22,7 @@ class Use(NamedTuple):
 
 
 LABEL = "model.config.id2label[logits.argmax(-1).item()]"
+MASK = "processor.post_process_semantic_segmentation(outputs)[0].unique()  # classes of the pixels"
 FOUND_BOXES = "processor.post_process_object_detection(outputs, threshold=0.5)[0]"
 FOUND_MASKS = 'processor.post_process_instance_segmentation(outputs)[0]["segments_info"]'
 USES = {
@@ -36,6 +37,7 @@ USES = {
     "AutoModelForMaskedImageModeling": Use("image-feature-extraction", "images", ".reconstruction", "images.shape"),
     "AutoModelForObjectDetection": Use("object-detection", "outputs", "", FOUND_BOXES),
     "AutoModelForInstanceSegmentation": Use("image-segmentation", "outputs", "", FOUND_MASKS),
+    "AutoModelForSemanticSegmentation": Use("image-segmentation", "outputs", "", MASK),
     "AutoBackbone": Use("image-feature-extraction", "maps", ".feature_maps", "[tuple(map.shape) for map in maps]"),
 }
 IMAGE_FEATURES = Use("image-feature-extraction", "features", ".pooler_output", "features.shape")

@@ -26,6 +26,7 @@ from hf_vits.objectives.multi_head import MultiHeadCrossEntropy
 from hf_vits.objectives.multi_label import AsymmetricLoss, MaskedLabelLoss
 from hf_vits.objectives.priors import PriorAttentionLoss
 from hf_vits.objectives.reconstruction import AbsoluteReconstruction, FeatureRegression, MaskedPatchRegression
+from hf_vits.objectives.regression import StandardizedSquaredError
 from hf_vits.objectives.sfc import CorrespondenceLoss
 from hf_vits.objectives.sit import MomentumSiTLoss, SiTLoss
 from hf_vits.objectives.uncertainty import UncertaintyWeighting
@@ -59,6 +60,7 @@ __all__ = [
     "PriorAttentionLoss",
     "SiTLoss",
     "SigmoidCrossEntropy",
+    "StandardizedSquaredError",
     "UncertaintyWeighting",
     "balanced_weights",
 ]

@@ -201,15 +201,23 @@ class IncrementalCriterion(nn.Module):
         task_sizes: number of classes of each task; logits are in this order.
         distillation: weight of the distillation (`--lamb`); 0 for none.
         temperature: of the distillation (`--T`).
+        shared: whether all tasks have the same classes, as domains have; the distillation is then of all logits.
     """
 
-    def __init__(self, task_sizes: Sequence[int], distillation: float = 0.0, temperature: float = 2.0):
+    def __init__(
+        self,
+        task_sizes: Sequence[int],
+        distillation: float = 0.0,
+        temperature: float = 2.0,
+        shared: bool = False,
+    ):
         super().__init__()
         if not task_sizes or min(task_sizes) < 1:
             raise ValueError(f"every task needs a positive number of classes, got {list(task_sizes)}")
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         self.task_sizes, self.distillation, self.temperature = list(task_sizes), distillation, temperature
+        self.shared = shared
 
     def forward(
         self,
@@ -229,7 +237,7 @@ class IncrementalCriterion(nn.Module):
             all_heads: whether the cross-entropy is over the classes of all tasks so far, as with rehearsal, instead of
                 the current task's.
         """
-        start = sum(self.task_sizes[:task])
+        start = 0 if self.shared else sum(self.task_sizes[:task])
         end = start + self.task_sizes[task]
         if all_heads:
             loss = F.cross_entropy(logits[:, :end], labels)
@@ -239,7 +247,8 @@ class IncrementalCriterion(nn.Module):
             return loss, {}
         if old_logits is None:
             raise ValueError("distillation needs the logits of the previous model: pass old_logits")
-        distilled = distill_logits(logits[:, :start], old_logits[:, :start], self.temperature)
+        learned = end if self.shared else start
+        distilled = distill_logits(logits[:, :learned], old_logits[:, :learned], self.temperature)
         return loss + self.distillation * distilled, {"distillation_loss": distilled.detach()}
 
 

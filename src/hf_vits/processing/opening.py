@@ -31,6 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = [_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)]
 # Where the metadata of an image may hold its orientation.
 _EXIF_KEYS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 # Formats whose 32-bit mode of Pillow holds 16-bit levels.
@@ -66,6 +67,12 @@ def open_image(source: str | os.PathLike, mode: str | None = None) -> Image.Imag
         return image if mode is None else to_mode(image, mode)
     except ValueError as error:
         raise ValueError(f"{name[:200]}: {error}") from error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the (width, height) that `open_image` gives of an image that Pillow has opened, before it is decoded."""
+    width, height = image.size
+    return (height, width) if _turn(image) in _SIDEWAYS else (width, height)
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

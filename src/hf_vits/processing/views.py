@@ -12,9 +12,13 @@ from ..layers.label_heads import log_probabilities
 AVERAGES = ("probabilities", "logits")
 
 
-def usual_average(processor: Any) -> str:
-    """Return what the original of a processor's convention averages: SlowFast probabilities, Scenic logits."""
-    return "logits" if processor.convention == "scenic" else "probabilities"
+def usual_average(processor: Any, config: Any) -> str:
+    """Return what the original of a processor's convention averages: SlowFast probabilities, Scenic logits.
+
+    The outputs of a regression are averaged as they are.
+    """
+    is_regression = config.problem_type == "regression"
+    return "logits" if is_regression or processor.convention == "scenic" else "probabilities"
 
 
 def average_views(
@@ -54,7 +58,7 @@ def score_views(
         processor: a `VitsVideoProcessor`.
         video: one video in any form that the processor takes. One clip of it is in memory at a time.
         num_clips, num_crops: number of views; by default the processor's.
-        average: "probabilities" or "logits"; by default `usual_average` of the processor.
+        average: "probabilities" or "logits"; by default `usual_average`.
         batch_size: number of views in a forward pass.
         kwargs: arguments of the processor, such as `video_metadata`.
 
@@ -65,7 +69,7 @@ def score_views(
         ValueError: `average` or `batch_size` is invalid; also the errors of the processor.
     """
     if average is None:
-        average = usual_average(processor)
+        average = usual_average(processor, model.config)
     if average not in AVERAGES:
         raise ValueError(f"average must be {' or '.join(AVERAGES)}, got {average!r}")
     if batch_size < 1:

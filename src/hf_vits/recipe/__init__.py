@@ -5,14 +5,22 @@ from .augmentation import (
     AudioRecipe,
     AugmentationRecipe,
     RandAugmentRecipe,
+    ScaleJitterRecipe,
     SpecAugmentRecipe,
     VideoRecipe,
 )
 from .continual import ContinualRecipe
-from .data import DataRecipe, SpeechRecipe
+from .data import DataRecipe, DomainRecipe, SpeechRecipe
 from .descriptions import field_descriptions
 from .loading import flat, load_recipe
-from .model import InitializationRecipe, ModelRecipe, ProbeRecipe, TeacherRecipe, TokenizerRecipe
+from .model import (
+    InitializationRecipe,
+    ModelRecipe,
+    ProbeRecipe,
+    SegmentationRecipe,
+    TeacherRecipe,
+    TokenizerRecipe,
+)
 from .optimization import ObjectiveRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, ViewsRecipe
 from .recipe import OutputRecipe, Recipe
@@ -23,6 +31,7 @@ __all__ = [
     "AugmentationRecipe",
     "ContinualRecipe",
     "DataRecipe",
+    "DomainRecipe",
     "InitializationRecipe",
     "MaskRecipe",
     "ModelRecipe",
@@ -34,7 +43,9 @@ __all__ = [
     "ProbeRecipe",
     "RandAugmentRecipe",
     "Recipe",
+    "ScaleJitterRecipe",
     "ScheduleRecipe",
+    "SegmentationRecipe",
     "SpecAugmentRecipe",
     "SpeechRecipe",
     "TeacherRecipe",

@@ -59,10 +59,28 @@ class AffineRecipe:
 
 @strict
 @dataclass(kw_only=True)
+class ScaleJitterRecipe:
+    """Large-scale jitter of images with objects (arXiv 2012.07177, as in detectron2): a random size, then a square.
+
+    scale: smallest and largest factor; the image is resized to fit into a square of `side` times the factor.
+    side: height and width in pixels of the square that is cut out at random; a smaller image is filled up with grey.
+    """
+
+    scale: list[float] = field(default_factory=lambda: [0.1, 2.0])
+    side: int = positive(default=1024)
+
+    def validate_sizes(self):
+        check_range("augmentation.scale_jitter.scale", self.scale, 0.01, 100)
+        if self.side > MOST_PIXELS:
+            raise ValueError(f"augmentation.scale_jitter.side must be at most {MOST_PIXELS}, got {self.side}")
+
+
+@strict
+@dataclass(kw_only=True)
 class AugmentationRecipe:
     """Augmentation of training images and clips; evaluation images only pass the image processor.
 
-    At most one of crop_scale, crop_padding and short_side is given; with none the whole image is resized.
+    At most one of crop_scale, crop_padding, short_side and scale_jitter is given; with none the image is resized.
 
     crop_scale: smallest and largest fraction of the image's area that a random crop covers; the crop is resized to the
         model's image size. None: no such crop.
@@ -73,6 +91,8 @@ class AugmentationRecipe:
         crop.
     short_side: smallest and largest length of the image's shorter side after resizing, in pixels, before a random
         crop. None: no such crop.
+    crop_class_fraction: largest fraction of the labelled pixels of a crop that one class may cover, for images with
+        masks; another crop is drawn up to ten times. None: any.
     interpolation: filter of resizing; `random` draws bilinear or bicubic for each image. None: the image processor's.
     flip: probability of a horizontal flip.
     affine: random affine transform. None: off.
@@ -81,6 +101,9 @@ class AugmentationRecipe:
     color_jitter: largest relative change of brightness, of contrast and of saturation; 0: off.
     grey: probability of a conversion to greyscale.
     erasing: probability of replacing a rectangle by noise (random erasing, arXiv 1708.04896).
+    scale_jitter: large-scale jitter, for objects. None: off.
+    copy_paste: probability that objects of another image are pasted onto the image, by their masks, each with a
+        probability that is drawn uniformly for the image (simple copy-paste, arXiv 2012.07177).
     mixup: alpha of MixUp (arXiv 1710.09412); 0: off.
     cutmix: alpha of CutMix (arXiv 1905.04899); 0: off.
     mix_probability: probability that a batch is mixed, by MixUp or CutMix.
@@ -95,6 +118,7 @@ class AugmentationRecipe:
     crop_clipped: bool = False
     crop_padding: int | None = not_negative(default=None)
     short_side: list[int] | None = None
+    crop_class_fraction: float | None = fraction(default=None)
     interpolation: Literal["bilinear", "bicubic", "random"] | None = None
     flip: float = fraction(default=0.0)
     affine: AffineRecipe | None = None
@@ -103,6 +127,8 @@ class AugmentationRecipe:
     color_jitter: float = not_negative(default=0.0)
     grey: float = fraction(default=0.0)
     erasing: float = fraction(default=0.0)
+    scale_jitter: ScaleJitterRecipe | None = None
+    copy_paste: float = fraction(default=0.0)
     mixup: float = not_negative(default=0.0)
     cutmix: float = not_negative(default=0.0)
     mix_probability: float = fraction(default=1.0)
@@ -111,7 +137,8 @@ class AugmentationRecipe:
     repeats: int = positive(default=1)
 
     def validate_crop(self):
-        crops = [name for name in ("crop_scale", "crop_padding", "short_side") if getattr(self, name) is not None]
+        names = ("crop_scale", "crop_padding", "short_side", "scale_jitter")
+        crops = [name for name in names if getattr(self, name) is not None]
         if len(crops) > 1:
             raise ValueError(f"augmentation.{' and augmentation.'.join(crops)} exclude each other")
         if self.crop_clipped and self.crop_scale is None:

@@ -11,12 +11,14 @@ from .fields import fraction, not_negative, positive
 @strict
 @dataclass(kw_only=True)
 class ContinualRecipe:
-    """A stream of tasks, each with classes of its own, which a classifier learns one after the other.
+    """A stream of tasks, which a classifier learns one after the other.
+
+    Each task has classes of its own or, where the data section has domains, is one domain with all classes.
 
     train.length is the length of the whole stream; each task has a part in proportion to its images, and a learning
     rate schedule and an optimizer of its own.
 
-    tasks: number of tasks.
+    tasks: number of tasks. None: for domains, each of which is a task.
     first: classes of the first task. None: as many as the others.
     order: names of all classes in the order of the stream. None: the data's order.
     order_seed: random seed that shuffles the order. None: not shuffled.
@@ -43,7 +45,7 @@ class ContinualRecipe:
     per_head: normalise the logits of each task before they are compared with those of other tasks.
     """
 
-    tasks: int = positive()
+    tasks: int | None = positive(default=None)
     first: int | None = positive(default=None)
     order: list[str] | None = None
     order_seed: int | None = None

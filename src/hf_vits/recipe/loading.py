@@ -222,8 +222,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return _as_float(value)
         if member == list[float] and isinstance(value, list):
             return [_as_float(v) for v in value]
-        if member == dict[str, float] and isinstance(value, dict):
-            return {str(key): _as_float(v) for key, v in value.items()}
+        if typing.get_origin(member) is dict and isinstance(value, dict):
+            _, inner = typing.get_args(member)
+            if inner is float or dataclasses.is_dataclass(inner):
+                return {str(key): _value(inner, v, f"{where}: {key}") for key, v in value.items()}
         if member is str and isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
     return value

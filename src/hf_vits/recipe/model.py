@@ -51,6 +51,41 @@ class ProbeRecipe:
 
 @strict
 @dataclass(kw_only=True)
+class SegmentationRecipe:
+    """A new segmentation head on an image encoder, for semantic-segmentation.
+
+    The encoder is the one of the model that the recipe names otherwise, with its weights; `model.config.image_size` is
+    the size of the crops that are trained on, and of the windows that larger images are divided into.
+
+    head: `upernet`, transformers' UperNet on the feature maps of several stages; `linear` or `fcn`, one layer or a few
+        convolutions on the patch tokens of the last layer, as in Leopart.
+    frozen: whether only the head is trained; of `linear` and `fcn`.
+    stages: numbers of the stages, of a ViT of the layers, whose feature maps UperNet takes, the first being 1. None:
+        the last four stages, of a ViT four layers evenly spaced up to the last.
+    hidden_size: channels of the head, unless it is linear.
+    auxiliary: whether UperNet has a second head on the last stage but one, whose loss counts 0.4.
+    """
+
+    head: Literal["upernet", "linear", "fcn"] = "upernet"
+    frozen: bool = False
+    stages: list[int] | None = None
+    hidden_size: int = positive(default=512)
+    auxiliary: bool = True
+
+    def validate_head(self):
+        if self.head == "upernet" and self.frozen:
+            raise ValueError("segmentation.frozen goes with segmentation.head: linear or fcn")
+        if self.head != "upernet" and self.stages is not None:
+            raise ValueError(f"segmentation.stages goes with segmentation.head: upernet, not {self.head}")
+
+    def validate_stages(self):
+        stages = self.stages
+        if stages is not None and (not stages or sorted(set(stages)) != stages or stages[0] < 1):
+            raise ValueError(f"segmentation.stages must be rising numbers from 1 on, got {stages}")
+
+
+@strict
+@dataclass(kw_only=True)
 class ModelRecipe:
     """The model to train and its initial weights.
 
@@ -61,10 +96,12 @@ class ModelRecipe:
     checkpoint: checkpoint file of the original code for that variant, converted as `hf-vits convert` does. None:
         random weights.
     pretrained: directory or Hub repository of a model in transformers' format. None: `system` and `variant` are given.
-    initialize_from: trained model whose weights a new model of clips (ViViT, MViT), of clips and sounds (VATT), or
-        Leopart's backbone starts from. None: random weights.
+    initialize_from: trained model whose weights a new model of clips (ViViT, MViT), of clips and sounds (VATT),
+        Leopart's backbone, or the backbone of a detector starts from. None: random weights.
     probe: train only a linear classifier on the model's frozen encoder, which may have been pretrained without labels.
         None: train the whole model.
+    segmentation: a new segmentation head on the model's encoder. None: for other tasks, and for a pretrained model
+        that has such a head.
     target: directory or Hub repository of the trained network whose features a new model (MILAN) learns to predict: an
         encoder of hf_vits or transformers' CLIP. None: for all other models.
     config: configuration fields that differ from the variant's or the pretrained model's, by name.
@@ -78,6 +115,7 @@ class ModelRecipe:
     pretrained: str | None = None
     initialize_from: InitializationRecipe | None = None
     probe: ProbeRecipe | None = None
+    segmentation: SegmentationRecipe | None = None
     target: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +125,8 @@ class ModelRecipe:
             raise ValueError("name either `system` and `variant`, or `pretrained`")
         if self.pretrained is not None and (self.system or self.variant or self.checkpoint):
             raise ValueError("`pretrained` excludes the others: leave out `system`, `variant` and `checkpoint`")
+        if self.probe is not None and self.segmentation is not None:
+            raise ValueError("`probe` and `segmentation` are both new heads of the model: give one of them")
         if self.initialize_from is not None and (self.pretrained or self.checkpoint):
             raise ValueError("`initialize_from` is for new models: leave out `pretrained` and `checkpoint`")
         if self.target is not None and (self.pretrained or self.checkpoint):

@@ -20,7 +20,10 @@ class ObjectiveRecipe:
         `focal`, cross-entropy in which what is classified well counts less (arXiv 1708.02002);
         `asymmetric`, for inputs with several labels (arXiv 2009.14119); `masked`, for models that take known labels:
         binary cross-entropy, sum over the labels that are not known (C-Tran). With several labels of each input
-        (data.columns.labels) all but cross_entropy are possible, and unknown labels count in none.
+        (data.columns.labels) all but cross_entropy are possible, and unknown labels count in none. `mse`, the mean
+        squared error, is for numbers (data.columns.targets).
+    standardize: with loss mse, train on targets of mean 0 and standard deviation 1, as they are in the training split.
+        Predictions, measurements and the saved model have the units of the data.
     known_fraction: with loss masked, the largest fraction of an input's labels that are known in training; their
         number is drawn uniformly from 0 to it.
     evaluated_fraction: with loss masked, the fraction of an input's labels that are known in evaluations.
@@ -36,7 +39,8 @@ class ObjectiveRecipe:
     temperature: softmax temperature of soft distillation.
     """
 
-    loss: Literal["cross_entropy", "focal", "binary", "sigmoid", "asymmetric", "masked"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "binary", "sigmoid", "asymmetric", "masked", "mse"] = "cross_entropy"
+    standardize: bool = True
     known_fraction: float = fraction(default=0.75)
     evaluated_fraction: float = fraction(default=0.0)
     label_smoothing: float = fraction(default=0.0)
@@ -70,6 +74,10 @@ class ObjectiveRecipe:
     def validate_known(self):
         if self.evaluated_fraction and self.loss != "masked":
             raise ValueError(f"objective.evaluated_fraction goes with loss: masked, not {self.loss}")
+
+    def validate_standardize(self):
+        if not self.standardize and self.loss != "mse":
+            raise ValueError(f"objective.standardize goes with loss: mse, not {self.loss}")
 
     def validate_cosub(self):
         if self.cosub and (self.distillation != "none" or self.loss not in ("binary", "sigmoid")):

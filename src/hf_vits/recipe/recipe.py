@@ -14,6 +14,9 @@ from .model import ModelRecipe, TeacherRecipe, TokenizerRecipe
 from .optimization import ObjectiveRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from .pretraining import MaskRecipe, MomentumTeacherRecipe, NeighboursRecipe, PriorsRecipe, ViewsRecipe
 
+# Tasks whose models can predict numbers in place of classes.
+_REGRESSIONS = ("image-classification", "video-classification", "audio-classification")
+
 
 @strict
 @dataclass(kw_only=True)
@@ -88,6 +91,18 @@ class Recipe:
         if randaugment and randaugment.policy == "scenic" and self.task != "video-classification":
             raise ValueError(f"augmentation.randaugment.policy: scenic is for clips, but the task is {self.task}")
 
+    def validate_targets(self):
+        has_targets, is_regression = "targets" in self.data.columns, self.objective.loss == "mse"
+        if has_targets and self.task not in _REGRESSIONS:
+            raise ValueError(f"data.columns.targets is for {', '.join(_REGRESSIONS)}, but the task is {self.task}")
+        if has_targets != is_regression and self.task in _REGRESSIONS:
+            raise ValueError(
+                "data.columns.targets, the numbers to predict, and objective.loss: mse go together, got "
+                f"objective.loss: {self.objective.loss} {'with' if has_targets else 'without'} data.columns.targets"
+            )
+        if is_regression and (self.augmentation.cutmix or self.objective.distillation != "none"):
+            raise ValueError("objective.loss: mse goes without augmentation.cutmix and objective.distillation")
+
     def validate_best(self):
         if self.output.best is not None and self.train.evaluate_every is None:
             raise ValueError("output.best chooses among evaluations: set train.evaluate_every")
@@ -107,6 +122,18 @@ class Recipe:
                 f"the section continual and the task continual-image-classification go together, got task {self.task}"
                 f"{' without it' if self.continual is None else ''}"
             )
+        stream: Any = self.continual
+        if stream is None:
+            return
+        if self.data.domains:
+            given = [name for name in ("tasks", "first", "order", "order_seed") if getattr(stream, name) is not None]
+            if given or stream.pod or stream.per_head:
+                raise ValueError(
+                    "continual: tasks, first, order, order_seed, pod and per_head are for streams of classes; leave "
+                    "them out with data.domains, of which each is a task with all classes"
+                )
+        elif stream.tasks is None:
+            raise ValueError("continual.tasks: a stream of classes needs the number of its tasks")
 
     def to_dict(self) -> dict[str, Any]:
         """Return every key with its value, defaults included, as `load_recipe` reads it."""

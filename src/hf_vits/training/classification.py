@@ -14,15 +14,17 @@ from hf_vits import objectives
 from hf_vits.data.folders import Media
 from hf_vits.data.label_groups import heads_of, most_probable
 from hf_vits.data.splits import Inputs, Split, Splits
+from hf_vits.data.targets import named_numbers
 from hf_vits.evaluation.accuracy import confusion, scores_of_classes
 from hf_vits.evaluation.multi_label import best_thresholds, multi_label_metrics, of_each_class
-from hf_vits.figures.runs import draw_confusion, draw_curves, draw_precisions
+from hf_vits.figures.runs import draw_confusion, draw_curves, draw_numbers, draw_precisions
 from hf_vits.folders import temporary_folder
 from hf_vits.hub.card import write_card
 from hf_vits.recipe import Recipe
 
 from .examples.images import TrainingCollator
-from .loop.trainer import ClassificationTrainer
+from .loop.trainer import ClassificationTrainer, RecipeTrainer
+from .regression import finish, standardize
 from .report import output
 from .report.card import training_card
 from .task import FinishedRun, Task, evaluated_splits
@@ -48,6 +50,8 @@ class Classification(Task):
         if splits.head_sizes:
             raise ValueError(f"data.columns.label must name one column for models that classify {self.noun}s")
         chosen = recipe.objective
+        if splits.is_regression:
+            return label_fields(splits.class_names) | {"problem_type": "regression"}
         if splits.is_multi_label and (
             chosen.loss in ("cross_entropy", "focal") or chosen.cosub or chosen.distillation != "none"
         ):
@@ -75,6 +79,7 @@ class Classification(Task):
             "sigmoid": objectives.SigmoidCrossEntropy(),
             "asymmetric": objectives.AsymmetricLoss(),
             "masked": objectives.MaskedLabelLoss(),
+            "mse": objectives.StandardizedSquaredError(),
         }[chosen.loss]
         if chosen.distillation == "none":
             return base
@@ -82,6 +87,10 @@ class Classification(Task):
 
     def collator(self, recipe: Recipe, model: PreTrainedModel, processor: Any, splits: Splits) -> TrainingCollator:
         return TrainingCollator(recipe.augmentation, len(splits.class_names))
+
+    def attach(self, trainer: RecipeTrainer, splits: Splits) -> None:
+        if splits.is_regression and trainer.recipe.objective.standardize:
+            standardize(trainer, splits)
 
     def final_set(self, recipe: Recipe | None, model: PreTrainedModel, processor: Any, split: Split) -> Dataset:
         """Return the data set on which a trained model is measured; by default the one used during training.
@@ -100,19 +109,24 @@ class Classification(Task):
 
         Where several classes of an input may be true, return the scores of `evaluation.multi_label`, and a row of
         scores for each class; the thresholds with the best F1 on the validation split are kept in the configuration.
+        Of a regression, return the scores of `evaluation.regression`, and predictions and targets of the test split.
         """
         results = {}
+        if splits.is_regression:
+            finish(trainer)
         for name, split in evaluated_splits(splits).items():
             dataset = self.final_set(trainer.recipe, trainer.model, processor, split)
             prediction = trainer.predict(dataset, metric_key_prefix=name)
             measured = {key.removeprefix(f"{name}_"): value for key, value in prediction.metrics.items()}
-            scores = (
-                ("loss", "accuracy", "mAP", "P", "R", "F1", "ACC", "HA")
-                if splits.is_multi_label
-                else ("loss", "accuracy", "macro_f1")
-            )
+            scores = ("loss", "accuracy", "macro_f1")
+            if splits.is_multi_label:
+                scores = ("loss", "accuracy", "mAP", "P", "R", "F1", "ACC", "HA")
+            elif splits.is_regression:
+                scores = ("loss", "mae", "mse", "r2")
             results[name] = {key: measured[key] for key in measured if key.removesuffix("_top3").endswith(scores)}
         predictions: Any = prediction.predictions
+        if splits.is_regression:
+            return results, np.stack([predictions[0], np.asarray(prediction.label_ids)])
         if splits.is_multi_label:
             validation = self.final_set(trainer.recipe, trainer.model, processor, splits.validation)
             thresholds = fit_thresholds(trainer, validation)
@@ -125,18 +139,21 @@ class Classification(Task):
     def write_report(self, run: FinishedRun) -> None:
         """Write confusion_matrix.csv, classes.csv, and README.md with curves, confusion matrix and predictions.
 
-        Where several classes of an input may be true, labels.csv and the average precision of each are in their place.
+        Where several classes of an input may be true, labels.csv and the average precision of each are in their place;
+        of a regression, targets.csv and predictions over targets.
         """
-        several = run.splits.is_multi_label
-        write = output.write_labels if several else output.write_confusion
+        name, write, draw = "confusion_matrix", output.write_confusion, draw_confusion
+        if run.splits.is_multi_label:
+            name, write, draw = "labels", output.write_labels, draw_precisions
+        elif run.splits.is_regression:
+            name, write, draw = "targets", output.write_targets, draw_numbers
         write(run.directory, run.details, run.splits.class_names)
-        rows = [] if several else class_rows(run.details, run.splits.class_names)
+        rows = class_rows(run.details, run.splits.class_names) if run.splits.has_one_class else []
         with temporary_folder() as drawn:
-            middle = "labels" if several else "confusion_matrix"
-            figures = [drawn / f"{name}.png" for name in ("curves", middle, "predictions")]
-            curves, matrix, predictions = figures
+            figures = [drawn / f"{name}.png" for name in ("curves", name, "predictions")]
+            curves, middle, predictions = figures
             draw_curves(run.history, curves)
-            (draw_precisions if several else draw_confusion)(run.details, run.splits.class_names, matrix)
+            draw(run.details, run.splits.class_names, middle)
             self.draw_predictions(run, predictions)
             write_card(training_card(run, self.noun, figures, rows), run.directory)
 
@@ -173,8 +190,12 @@ def described(config: Any, probabilities: Tensor, label: Any, class_names: Seque
     """Return label, predicted class and probability of an input, as fields of `figures.runs.Prediction`.
 
     Where several classes may be true, they are all that are, all that are predicted, and the lowest probability of
-    those that are.
+    those that are. Of a regression, they are the numbers of the input and the predicted ones.
     """
+    if config.problem_type == "regression":
+        numbers = [named_numbers(config, one) for one in (label, probabilities.tolist())]
+        texts = [", ".join(f"{name} {value:.4g}" for name, value in one.items()) for one in numbers]
+        return {"label": texts[0], "predicted": texts[1], "probability": None}
     if config.problem_type == "multi_label_classification":
         chosen = [int(index) for index in (probabilities >= 0.5).nonzero().flatten()]
         true = np.flatnonzero(np.nan_to_num(label) > 0)

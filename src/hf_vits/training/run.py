@@ -90,6 +90,7 @@ def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCal
         chosen["best_step"] = best.load(model)
     elif recipe.train.use_ema:
         trainer.average.copy_to(model)
+    trainer.average = None  # what is measured from here on are the chosen weights
 
     measured, details = task.evaluate(trainer, processor, splits)
     results = {

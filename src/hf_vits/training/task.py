@@ -44,6 +44,13 @@ def evaluated_splits(splits: Splits) -> dict[str, Split]:
     return {"test": splits.test} if splits.validation is splits.test else named
 
 
+class ModelLoss(nn.Module):
+    """Objective of models that compute their loss themselves."""
+
+    def forward(self, outputs):
+        return outputs.loss, {}
+
+
 class Task(ABC):
     """Data, training and evaluation of one kind of model.
 
@@ -51,8 +58,10 @@ class Task(ABC):
         auto_model, auto_processor: transformers' Auto classes of the model and of its processor.
         trainer: class of the Trainer.
         noun: name of one input: image, video, recording.
+        advice: what to do about a model that the task cannot train, with its punctuation.
     """
 
+    advice: ClassVar[str] = ""
     auto_model: ClassVar[type]
     auto_processor: ClassVar[type]
     trainer: ClassVar[type[RecipeTrainer]]

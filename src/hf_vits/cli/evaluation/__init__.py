@@ -10,6 +10,7 @@ from types import ModuleType
 # {--method: module of this package}
 METHODS = {
     "classify": "classification",
+    "segment": "segmentation",
     "exits": "exits",
     "knn": "neighbours",
     "linear": "linear_probe",
@@ -25,6 +26,13 @@ MASKED = {
     "segmentation": "segmentation_head",
 }
 METHODS |= MASKED
+
+
+def default(model: str) -> str:
+    """Return the method for a model, a folder or repository, where none is named."""
+    from ..models import class_of, load_config
+
+    return "segment" if class_of(load_config(model)).__name__.endswith("ForSemanticSegmentation") else "classify"
 
 
 def load(method: str) -> ModuleType:

@@ -33,7 +33,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     from hf_vits.data.label_columns import is_multi_label
     from hf_vits.data.label_groups import heads_of
-    from hf_vits.evaluation.accuracy import accuracy_metrics, confusion, scores_of_classes
+    from hf_vits.evaluation.accuracy import accuracy_metrics, confusion, labels_of_model, scores_of_classes
     from hf_vits.figures.runs import draw_confusion
 
     from ..models import load_with
@@ -42,16 +42,27 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     model, processor = load_with(task.auto_processor, args.model)
     recipe = load_recipe_of(args.data)
     name, class_names, splits = load_data(args, task, recipe)
+    is_regression = model.config.problem_type == "regression"
+    if is_regression != (recipe is not None and "targets" in recipe.data.columns):
+        raise ValueError(
+            f"{args.model} predicts {'numbers' if is_regression else 'classes'}, but the data have "
+            f"{'classes: give a recipe with data.columns.targets' if is_regression else 'numbers'}"
+        )
     order, labels = labels_of_model(model.config, class_names), np.concatenate([split.labels for split in splits])
-    several = is_multi_label(labels)
+    several = is_multi_label(labels) and not is_regression
     if several != (model.config.problem_type == "multi_label_classification"):
         kinds = ["one class", "several labels"]
         raise ValueError(
             f"{args.model} predicts {kinds[not several]} of each {task.noun}, but the data have {kinds[several]}"
         )
-    labels = multi_label_of_model(labels, order, model.config.num_labels) if several else order[labels]
+    if is_regression:
+        labels = labels[:, np.argsort(order)]
+    else:
+        labels = multi_label_of_model(labels, order, model.config.num_labels) if several else order[labels]
     datasets = [task.final_set(recipe, model, processor, split) for split in splits]
     batch_size = max(args.batch_size // _IMAGES_PER_VIDEO, 1) if task.noun == "video" else args.batch_size
+    if is_regression:
+        return errors_of_numbers(args, name, task, model, (processor, datasets, labels, batch_size))
     if several:
         return several_labels(args, name, task, model, (processor, datasets, labels, batch_size))
     rankings, losses = rank_all(task, model, processor, datasets, labels, batch_size)
@@ -69,6 +80,36 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "labels": names,
         "classes": [{"class": label, **row} for label, row in zip(names, scores_of_classes(matrix), strict=True)],
         "confusion_matrix": np.asarray(matrix).tolist(),
+    }
+
+
+def errors_of_numbers(args: argparse.Namespace, name: str, task, model, inputs: tuple) -> dict[str, Any]:
+    """Return the errors of a model that predicts numbers; draw predictions over true numbers with --figure.
+
+    Args:
+        name: of the data.
+        inputs: processor, datasets, true numbers (inputs, targets) and batch size, as for `rank_all`.
+    """
+    import numpy as np
+
+    from hf_vits.evaluation.regression import of_each_target, regression_metrics
+    from hf_vits.figures.runs import draw_numbers
+
+    true = inputs[2]
+    (predicted,) = rank_all(task, model, *inputs)
+    names = list(model.config.id2label.values())
+    if args.figure:
+        args.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_numbers(np.stack([predicted, true]), names, args.figure)
+    means = regression_metrics(predicted, true, names)
+    return {
+        "model": args.model,
+        "data": name,
+        f"{task.noun}s": len(true),
+        **{key: value for key, value in means.items() if key in ("mae", "mse", "r2")},
+        "targets": [
+            {"target": target, **row} for target, row in zip(names, of_each_target(predicted, true), strict=True)
+        ],
     }
 
 
@@ -133,27 +174,10 @@ def task_of(source: str) -> Any:
     )
 
 
-def labels_of_model(config, class_names: list[str]):
-    """Return the model's class for each of the data's classes, matched by name, as indices (classes of the data,).
-
-    For a model without class names, with labels LABEL_0, LABEL_1 and so on, the order of the data's classes counts.
-    """
-    import numpy as np
-
-    if config.id2label == {index: f"LABEL_{index}" for index in range(len(class_names))}:
-        return np.arange(len(class_names))
-    if unknown := [name for name in class_names if name not in config.label2id]:
-        raise ValueError(
-            f"{len(unknown)} classes of the data are not among the model's: {', '.join(unknown[:8])}; the model has "
-            f"{', '.join(list(config.label2id)[:8])}{', ...' if len(config.label2id) > 8 else ''}"
-        )
-    return np.array([config.label2id[name] for name in class_names])
-
-
 def rank_all(task, model, processor, datasets, labels, batch_size: int):
     """Return the most probable classes (inputs, at most 5) and cross-entropy (inputs,) of all inputs of datasets.
 
-    Of several labels return what `evaluation.multi_label.score` does.
+    Of several labels return what `evaluation.multi_label.score` does, of a regression only the predicted numbers.
     """
     import torch
     from torch.utils.data import ConcatDataset, DataLoader
@@ -173,6 +197,9 @@ def rank_all(task, model, processor, datasets, labels, batch_size: int):
             logits = task.logits(model, processor, features).float().cpu()
             known = features.get("known_labels")
             states = None if known is None else known.float().cpu()
+            if model.config.problem_type == "regression":
+                found.append((logits,))
+                continue
             found.append(score(logits, true, states) if several else rank(logits, true, heads_of(model.config)))
     return tuple(torch.cat(parts).numpy() for parts in zip(*found, strict=True))
 
@@ -185,6 +212,11 @@ def to_model(value, model):
 def show(result: dict[str, Any]) -> None:
     from ..tables import print_facts, print_table
 
+    if "targets" in result:
+        print_facts((name, value) for name, value in result.items() if name != "targets")
+        columns = ("target", "mae", "mse", "r2")
+        print_table(columns, [tuple(row.get(name, "") for name in columns) for row in result["targets"]])
+        return
     if "scores" in result:
         print_facts((name, value) for name, value in result.items() if name != "scores")
         columns = ("label", "positives", "threshold", "average_precision", "precision", "recall", "f1")

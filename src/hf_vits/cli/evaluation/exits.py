@@ -93,10 +93,9 @@ def scores_of(args: argparse.Namespace, recipe, model, processor, split, class_n
     import torch
     from torch.utils.data import DataLoader
 
+    from hf_vits.evaluation.accuracy import labels_of_model
     from hf_vits.evaluation.exits import exit_scores
     from hf_vits.training import tasks
-
-    from .classification import labels_of_model
 
     images = tasks.load("image-classification").evaluation_set(recipe, model, processor, split)
     labels = labels_of_model(model.config, class_names)[split.labels]
@@ -107,11 +106,12 @@ def static_point(args: argparse.Namespace, recipe, source: str, split, splits) -
     """Return multiply-adds and accuracy of a classifier without exits."""
     import numpy as np
 
+    from hf_vits.evaluation.accuracy import labels_of_model
     from hf_vits.evaluation.exits import static_cost
     from hf_vits.training import tasks
 
     from ..models import load_classifier
-    from .classification import labels_of_model, rank_all
+    from .classification import rank_all
 
     model, processor = load_classifier(source)
     task = tasks.load("image-classification")

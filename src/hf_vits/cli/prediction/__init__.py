@@ -1,7 +1,7 @@
-"""The kinds of input of `hf-vits predict`: one module per kind.
+"""The kinds of model of `hf-vits predict`: one module per kind.
 
 Each has MEDIA, the files it reads (`hf_vits.data.folders.Media`), and `predict(args, paths)`, which loads the model,
-draws the figure if it is wanted, and returns a dict per file with its name and its predictions or text.
+draws the figure if it is wanted, and returns a dict per file with its name and its predictions, objects or text.
 """
 
 import importlib
@@ -17,19 +17,24 @@ from hf_vits.data.folders import Media, find_unreadable, visible_files
 _KINDS = {
     "ForImageClassification": "images",
     "ForImageClassificationWithTeacher": "images",
+    "ForObjectDetection": "objects",
+    "ForInstanceSegmentation": "objects",
     "ForVideoClassification": "videos",
     "ForAudioClassification": "audio",
     "ForCTC": "speech",
+    "ForSemanticSegmentation": "segmentation",
 }
 _MOST_NAMED = 10
 
 
 def kind_of(source: str, model_class: type[PreTrainedModel]) -> ModuleType:
-    """Return the module for the model's kind of input; ValueError if it is not a classifier."""
+    """Return the module for the kind of model; ValueError if it is neither a classifier nor a detector."""
     for ending, module in _KINDS.items():
         if model_class.__name__.endswith(ending):
             return importlib.import_module(f".{module}", __package__)
-    raise ValueError(f"{source} is a {model_class.__name__}, which has no classifier; prediction needs one")
+    raise ValueError(
+        f"{source} is a {model_class.__name__}, which has no classifier; prediction needs one, or a detector"
+    )
 
 
 def find_files(arguments: list[Path], media: Media) -> list[Path]:

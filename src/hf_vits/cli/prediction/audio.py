@@ -15,7 +15,7 @@ from hf_vits.processing.windows import Window, overlapping, window_length
 
 from ..models import load_with
 from .recordings import MOST_DRAWN, draw_recordings, run_windows
-from .windows import describe
+from .windows import describe, numbers_text
 
 _DRAWN_CLASSES = 4
 
@@ -51,7 +51,7 @@ def draw(
 
     def add(number: int, axes: Axes) -> None:
         _, windows, scores = drawn[number]
-        if len(windows) < 2:
+        if len(windows) < 2 or model.config.problem_type == "regression":
             return
         times = [(window.first + window.last) / 2 / sampling_rate for window in windows]
         right = axes.twinx()
@@ -62,7 +62,11 @@ def draw(
 
     titles = [
         f"{Path(row['file']).name}: "
-        + ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"][:_DRAWN_CLASSES])
+        + (
+            numbers_text(row["numbers"])
+            if "numbers" in row
+            else ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in row["predictions"][:_DRAWN_CLASSES])
+        )
         for row in rows[: len(drawn)]
     ]
     recordings = [(title, waveform) for title, (waveform, _, _) in zip(titles, drawn, strict=True)]

@@ -11,11 +11,12 @@ from tqdm import tqdm
 from hf_vits.data.images import IMAGES as MEDIA
 from hf_vits.data.images import image_mode
 from hf_vits.data.known_labels import known_states
-from hf_vits.data.label_groups import class_probabilities, most_probable, predicted_labels
+from hf_vits.data.label_groups import class_probabilities
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.processing.opening import open_image
 
 from ..models import load_classifier
+from .windows import outcome, title_of
 
 _MOST_DRAWN = 48
 
@@ -23,7 +24,8 @@ _MOST_DRAWN = 48
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
     """Return {file, predictions: [{label, score}, ...]} per image; draw the first ones with --figure.
 
-    Where several labels may be true, `labels` are those whose score reaches their threshold.
+    Where several labels may be true, `labels` are those whose score reaches their threshold. Of a regression, an image
+    has `numbers`, {target: number}, in place of predictions.
     """
     model, processor = load_classifier(args.model)
     states = known_states(model, args.known) if args.known else None
@@ -36,7 +38,7 @@ def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]
 def classify(
     model, processor, paths: list[Path], top_k: int, batch_size: int, states: torch.Tensor | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield {file, predictions: [{label, score}, ...]} per image, most probable class first.
+    """Yield {file, predictions: [{label, score}, ...]} per image, most probable class first; see `predict`.
 
     With thresholds for early exits, `exit` is the number of the exit at which an image left, 1 for the first.
 
@@ -55,17 +57,14 @@ def classify(
             left = [{}] * len(batch) if exits is None else [{"exit": index + 1} for index in exits.tolist()]
             rows = class_probabilities(model.config, outputs.logits)
             for path, scores, more in zip(batch, rows, left, strict=True):
-                row = {"file": str(path), "predictions": most_probable(model.config, scores, top_k), **more}
-                labels = predicted_labels(model.config, scores)
-                yield row if labels is None else row | {"labels": labels}
+                yield {"file": str(path), **outcome(model.config, scores, top_k), **more}
             bar.update(len(batch))
 
 
 def draw(predictions: list[dict[str, Any]], figure: Path) -> None:
     """Draw images with their most probable class."""
-    best = [(open_image(row["file"], "RGB"), row["predictions"][0]) for row in predictions]
     figure.parent.mkdir(parents=True, exist_ok=True)
-    draw_predictions([Prediction(image, None, top["label"], top["score"]) for image, top in best], figure)
+    draw_predictions([Prediction(open_image(row["file"], "RGB"), None, *title_of(row)) for row in predictions], figure)
 
 
 __all__ = ["MEDIA", "predict"]

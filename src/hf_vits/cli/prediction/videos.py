@@ -83,6 +83,7 @@ def watched(
         windows=np.array([(window.start, window.end) for window in windows]),
         class_names=[model.config.id2label[index] for index in peaks.tolist()],
         probabilities=scores[:, peaks].numpy(),
+        measure="number" if model.config.problem_type == "regression" else "probability",
     )
 
 

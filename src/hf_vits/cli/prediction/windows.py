@@ -7,6 +7,32 @@ import torch
 from transformers import PreTrainedConfig
 
 from hf_vits.data.label_groups import most_probable, most_probable_of_heads, predicted_labels
+from hf_vits.data.targets import named_numbers
+
+
+def outcome(config: PreTrainedConfig, scores: torch.Tensor, top_k: int) -> dict[str, Any]:
+    """Return predictions and labels, or numbers, of an input, as `describe` returns them.
+
+    Args:
+        scores: probabilities of the classes (classes,), or numbers (targets,).
+    """
+    if config.problem_type == "regression":
+        return {"numbers": named_numbers(config, scores.tolist())}
+    labels = predicted_labels(config, scores)
+    found = {"predictions": most_probable(config, scores, top_k)}
+    return found if labels is None else found | {"labels": labels}
+
+
+def numbers_text(numbers: dict[str, float]) -> str:
+    """Return named numbers as a text."""
+    return ", ".join(f"{name} {value:.5g}" for name, value in numbers.items())
+
+
+def title_of(row: dict[str, Any]) -> tuple[str, float | None]:
+    """Return the most probable class of an input with its score, or its numbers as a text with None."""
+    if "numbers" in row:
+        return numbers_text(row["numbers"]), None
+    return row["predictions"][0]["label"], row["predictions"][0]["score"]
 
 
 def describe(
@@ -16,7 +42,7 @@ def describe(
 
     Args:
         config: configuration of the model.
-        scores: probabilities (windows, classes).
+        scores: probabilities (windows, classes), or numbers (windows, targets).
         spans: start and end of each window, in seconds.
 
     Returns:
@@ -25,11 +51,17 @@ def describe(
         labels: those whose score reaches their threshold, where several may be true.
         heads: {name: [{label, score}, ...]}, for a model with several heads.
         windows: [{start, end, label, score}, ...], the best class of each window, if there are several.
+        numbers: {target: number}, of a regression, in place of predictions; each window has `numbers`, too.
     """
     mean = scores.mean(dim=0)
-    described: dict[str, Any] = {"predictions": most_probable(config, mean, top_k)}
-    if (labels := predicted_labels(config, mean)) is not None:
-        described["labels"] = labels
+    described = outcome(config, mean, top_k)
+    if "numbers" in described:
+        if len(spans) > 1:
+            described["windows"] = [
+                {"start": start, "end": end, **outcome(config, window, top_k)}
+                for (start, end), window in zip(spans, scores, strict=True)
+            ]
+        return described
     if heads := most_probable_of_heads(config, mean, top_k):
         described["heads"] = heads
     if len(spans) > 1:

@@ -3,21 +3,12 @@
 import numpy as np
 
 from hf_vits.data.splits import Loaded, Split, in_files
-from hf_vits.data.tables import TEXT_COLUMNS, load_class_table, load_table, table_name
+from hf_vits.data.tables import TARGET_KEYS, TEXT_COLUMNS, load_class_table, load_table, table_name
 from hf_vits.recipe import DataRecipe
 
 from . import AUDIO, FileClips
 
-READS = (
-    "path",
-    "splits",
-    "skip_unreadable",
-    "columns.audio",
-    "columns.label",
-    "columns.labels",
-    "columns.text",
-    "columns.split",
-)
+READS = ("path", "splits", "skip_unreadable", "columns.audio", "columns.text", "columns.split", *TARGET_KEYS)
 
 
 def load(recipe: DataRecipe) -> Loaded:

@@ -1,12 +1,12 @@
 """Images listed in a table, which `sources/csv.py` and `sources/jsonl.py` offer."""
 
 from hf_vits.data.splits import Loaded, in_files
-from hf_vits.data.tables import load_class_table, table_name
+from hf_vits.data.tables import TARGET_KEYS, load_class_table, table_name
 from hf_vits.recipe import DataRecipe
 
 from . import IMAGES, FileImages
 
-READS = ("path", "splits", "skip_unreadable", "columns.image", "columns.label", "columns.labels", "columns.split")
+READS = ("path", "splits", "skip_unreadable", "columns.image", "columns.split", *TARGET_KEYS)
 
 
 def load(recipe: DataRecipe) -> Loaded:

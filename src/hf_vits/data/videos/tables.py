@@ -2,12 +2,12 @@
 
 from hf_vits.data.folders import Media
 from hf_vits.data.splits import Loaded, in_files
-from hf_vits.data.tables import load_class_table, table_name
+from hf_vits.data.tables import TARGET_KEYS, load_class_table, table_name
 from hf_vits.recipe import DataRecipe
 
 from . import VIDEOS, FileVideos
 
-READS = ("path", "splits", "skip_unreadable", "columns.video", "columns.label", "columns.labels", "columns.split")
+READS = ("path", "splits", "skip_unreadable", "columns.video", "columns.split", *TARGET_KEYS)
 
 
 def load(recipe: DataRecipe, media: Media = VIDEOS) -> Loaded:

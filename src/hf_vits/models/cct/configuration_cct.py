@@ -98,6 +98,8 @@ class CctConfig(CctBaseConfig, VitsBackboneConfig):
         position_embedding_type: "learned" table, resized bilinearly to the grid of other input sizes; fixed "sine"
             over the tokens in row-major order, continued for larger inputs; or "none".
         apply_layernorm: whether the backbone's feature maps pass through the final norm.
+        reshape_hidden_states: whether the backbone returns feature maps (batch, channels, rows, columns); otherwise
+            sequences (batch, 1 + patches, channels), the class token first, as DPT and Depth Anything need.
     """
 
     model_type = "hf_vits_cct"
@@ -110,6 +112,7 @@ class CctConfig(CctBaseConfig, VitsBackboneConfig):
     conv_bias: bool = False
     position_embedding_type: Literal["learned", "sine", "none"] = "learned"
     apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 

@@ -225,8 +225,9 @@ class CoatPooler(nn.Module):
 
 class CoatPreTrainedModel(VitsHierarchicalPreTrainedModel):
     config_class = CoatConfig
-    # Layers use modules of their stage, parallel layers those of several stages: an encoder stays on one device.
-    _no_split_modules = ["CoatModel", "CoatStage"]
+    # Layers use modules of their stage, parallel layers those of several stages: an encoder stays on one device, and
+    # FSDP shards it as a whole.
+    _no_split_modules = ["CoatModel"]
     # Factorised attention has no attention implementations to choose from.
     _supports_sdpa = False
     _supports_flash_attn = False

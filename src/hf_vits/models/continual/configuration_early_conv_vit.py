@@ -20,6 +20,8 @@ class EarlyConvViTConfig(VitsBackboneConfig):
             in row-major order, whatever the size of the map. The original's has one more than the stem has channels.
         pooling: input of the classifier: the class "token", or the "mean" of all tokens, class token included.
         apply_layernorm: always False: the model has no final norm.
+        reshape_hidden_states: whether the backbone returns feature maps (batch, channels, rows, columns); otherwise
+            sequences (batch, 1 + patches, channels), the class token first, as DPT and Depth Anything need.
     """
 
     model_type = "hf_vits_early_conv_vit"
@@ -44,6 +46,7 @@ class EarlyConvViTConfig(VitsBackboneConfig):
     embedding_dropout_prob: float | int = 0.0
     pooling: Literal["token", "mean"] = "token"
     apply_layernorm: Literal[False] = False
+    reshape_hidden_states: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 

@@ -1,5 +1,6 @@
 """What all detectors share: the backbone with its feature pyramid, checks of labels, outputs and initialisation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -187,6 +188,10 @@ class DetectorPreTrainedModel(VitsPreTrainedModel):
         return torch.stack(
             [F.pad(part, (0, 0) * (part.ndim - 1) + (0, size - len(part)), value=value) for part in parts]
         )
+
+    def label_rows(self, order: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return for each weight with rows for classes, by name, the rows that bring its classes into this order."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -4,6 +4,7 @@ He et al., "Mask R-CNN", arXiv 1703.06870; Cai and Vasconcelos, "Cascade R-CNN",
 R-CNN", arXiv 1506.01497; detectron2 (detectron2/modeling/proposal_generator, detectron2/modeling/roi_heads).
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -154,6 +155,17 @@ class MaskRcnnForObjectDetection(DetectorPreTrainedModel):
         self.proposal_head = ProposalHead(config)
         self.box_pooling = RegionPooling(config.box_pool_size, list(config.feature_strides))
         self.box_heads = nn.ModuleList(BoxHead(config) for _ in range(config.num_stages))
+
+    def label_rows(self, order: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return the rows of the heads: the background is the last class, and a box has four rows."""
+        classes, rows = torch.tensor(order), {}
+        for stage in range(self.config.num_stages):
+            rows[f"box_heads.{stage}.classifier"] = torch.cat([classes, torch.tensor([self.num_labels])])
+            if not self.config.class_agnostic_boxes:
+                rows[f"box_heads.{stage}.offsets"] = (4 * classes[:, None] + torch.arange(4)).flatten()
+        if self.needs_masks:
+            rows["mask_head.prediction"] = classes
+        return {f"{layer}.{name}": value for layer, value in rows.items() for name in ("weight", "bias")}
 
     @can_return_tuple
     def forward(

@@ -4,6 +4,8 @@ Lin et al., "Focal Loss for Dense Object Detection", arXiv 1708.02002; detectron
 (detectron2/modeling/meta_arch/retinanet.py, dense_detector.py).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -49,6 +51,12 @@ class RetinaNetForObjectDetection(DetectorPreTrainedModel):
         self.boxes = RetinaNetBranch(config, config.num_anchors * 4)
         self.loss_normalizer = LossNormalizer()
         self.post_init()
+
+    def label_rows(self, order: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return the rows of the prediction of classes: of each anchor of a cell, one for each class."""
+        first = self.num_labels * torch.arange(self.config.num_anchors)[:, None]
+        rows = (first + torch.tensor(order)).flatten()
+        return {f"classes.prediction.{name}": rows for name in ("weight", "bias")}
 
     @can_return_tuple
     def forward(

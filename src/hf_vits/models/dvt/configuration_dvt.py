@@ -32,6 +32,8 @@ class DvtConfig(VitsBackboneConfig):
             all networks, and the last one's logits count.
         drop_path_rate: stochastic depth, rising linearly from 0 over the layers of a network.
         apply_layernorm: whether the backbone's feature maps pass through the final norm.
+        reshape_hidden_states: whether the backbone returns feature maps (batch, channels, rows, columns); otherwise
+            sequences (batch, 1 + patches, channels), the class token first, as DPT and Depth Anything need.
     """
 
     model_type = "hf_vits_dvt"
@@ -68,6 +70,7 @@ class DvtConfig(VitsBackboneConfig):
     attention_probs_dropout_prob: float | int = 0.0
     drop_path_rate: float | int = 0.1
     apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 

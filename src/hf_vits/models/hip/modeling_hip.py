@@ -240,7 +240,7 @@ class HipModality(nn.Module):
 
     def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embedded values (batch, index, embedding_size) and positions (1, index, embedding_size)."""
-        positions = self.position_embedding()
+        positions = self.position_embedding().clone()  # FSDP frees the table itself when this module is done
         return self.projection(values.to(positions.dtype)), positions
 
 

@@ -25,6 +25,8 @@ class T2TConfig(LocalityConfig, VitsBackboneConfig):
             `LocalityConfig`; the layers between the soft splits have no channel attention.
         squeeze_size: channels between the two layers of squeeze-and-excitation.
         apply_layernorm: whether the backbone's feature maps pass through the final norm.
+        reshape_hidden_states: whether the backbone returns feature maps (batch, channels, rows, columns); otherwise
+            sequences (batch, 1 + patches, channels), the class token first, as DPT and Depth Anything need.
     """
 
     model_type = "hf_vits_t2t"
@@ -50,6 +52,7 @@ class T2TConfig(LocalityConfig, VitsBackboneConfig):
     attention_probs_dropout_prob: float | int = 0.0
     drop_path_rate: float | int = 0.1
     apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 

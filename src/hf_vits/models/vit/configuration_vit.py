@@ -39,6 +39,8 @@ class ViTConfig(VitsBackboneConfig):
         head_bias_init: initial bias of the classifier, whose weight starts at zero.
         encoder_stride: side of the square of pixels that the masked image decoder reconstructs per token.
         apply_layernorm: whether the backbone's feature maps pass through the final norm.
+        reshape_hidden_states: whether the backbone returns feature maps (batch, channels, rows, columns); otherwise
+            sequences (batch, 1 + patches, channels), the class token first, as DPT and Depth Anything need.
     """
 
     model_type = "hf_vits_vit"
@@ -79,6 +81,7 @@ class ViTConfig(VitsBackboneConfig):
     head_bias_init: float | int = 0.0
     encoder_stride: int = 16
     apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 

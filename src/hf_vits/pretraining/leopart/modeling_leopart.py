@@ -191,7 +191,10 @@ class LeopartForPreTraining(SelfDistillationModel):
             )
         batch, num_global = pixel_values.shape[:2]
         if num_global != self.config.num_global_crops:
-            raise ValueError(f"config.num_global_crops is {self.config.num_global_crops}, got {num_global} of them")
+            raise ValueError(
+                f"pixel_values must have {self.config.num_global_crops} global crops of each image "
+                f"(config.num_global_crops), got {num_global}"
+            )
         if self.training:
             self.normalize_prototypes()
         crops = views_first(pixel_values)

@@ -1,5 +1,6 @@
 """A trained model for other data: another input size, other classes, classes in another order."""
 
+import logging
 from collections.abc import Mapping
 
 import torch
@@ -13,8 +14,11 @@ from hf_vits.layers.position import (
     interpolate_sequence,
 )
 from hf_vits.layers.relative_position import DecomposedRelativePositions
+from hf_vits.models.detection.modeling_detection import DetectorPreTrainedModel
 
 from ..class_order import class_order
+
+logger = logging.getLogger(__name__)
 
 
 def fit_model(trained: PreTrainedModel, config: PreTrainedConfig, *, fit_head: bool) -> PreTrainedModel:
@@ -77,6 +81,8 @@ def resized_positions(trained: nn.Module, model: nn.Module) -> dict[str, Tensor]
 
 def head_weights(trained: PreTrainedModel, model: PreTrainedModel) -> dict[str, Tensor | None]:
     """Return by name the weights of the head that are reordered, or None for those that are new."""
+    if isinstance(trained, DetectorPreTrainedModel):
+        return detector_weights(trained, model)
     before, now = trained.state_dict(), model.state_dict()
     counts = trained.config.num_labels, model.config.num_labels
     base = f"{model.base_model_prefix}."
@@ -112,6 +118,21 @@ def head_weights(trained: PreTrainedModel, model: PreTrainedModel) -> dict[str, 
             "head cannot be reordered: bring the classes of the data into this order"
         )
     return {name: weight[torch.tensor(order, device=weight.device)] for name, weight in outputs.items()}
+
+
+def detector_weights(trained: DetectorPreTrainedModel, model: PreTrainedModel) -> dict[str, Tensor | None]:
+    """Return what `head_weights` does of a detector: its weights with rows for classes, and no others."""
+    known, wanted = trained.config.id2label, class_names(model.config.id2label)
+    try:
+        order = class_order(known, wanted) or list(range(len(known)))
+    except ValueError:
+        order = []
+    rows = trained.label_rows(order)
+    if len(order) != len(wanted):
+        logger.warning("new for the data's %d classes: %s; all else is as trained", len(wanted), ", ".join(rows))
+        return dict.fromkeys(rows)
+    before = trained.state_dict()
+    return {name: before[name][index.to(before[name].device)] for name, index in rows.items()}
 
 
 def class_names(id2label: Mapping[int, str]) -> list[str]:

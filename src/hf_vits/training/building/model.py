@@ -18,14 +18,18 @@ from transformers import (
     ProcessorMixin,
 )
 
+import hf_vits
 from hf_vits import conversion
 from hf_vits.evaluation.features import load_encoder, plain_encoder
 from hf_vits.hub.pull import pull
+from hf_vits.models.detection.modeling_detection import DetectorPreTrainedModel
 from hf_vits.pretraining.linear_probe.modeling_linear_probe import LinearProbeForImageClassification
 from hf_vits.recipe import InitializationRecipe, ModelRecipe
 
 from ..task import Task
+from .detectors import initialize_backbone
 from .fitting import fit_model
+from .segmentation import segmentation_processor, segmenter
 
 # What odd values of fields cause; RuntimeError where a model needs more memory than there is.
 _ERRORS = (StrictDataclassError, TypeError, ValueError, RuntimeError)
@@ -50,10 +54,13 @@ def build_model(recipe: ModelRecipe, head: dict[str, Any], task: Task) -> tuple[
         if recipe.probe is not None:
             probe = dataclasses.asdict(recipe.probe)
             model = LinearProbeForImageClassification.from_backbone(plain_encoder(model), **probe, **head)
+        if recipe.segmentation is not None:
+            model = segmenter(recipe.segmentation, plain_encoder(model), head)
+            processor = segmentation_processor(processor, model)
     if processor is None or not isinstance(model, _classes_of(task, model)):
         raise ValueError(
             f"{recipe.pretrained or f'{recipe.system} {recipe.variant}'} is a {type(model).__name__}; this task "
-            f"trains models that {task.auto_model.__name__} loads, on {task.noun}s"
+            f"trains models that {task.auto_model.__name__} loads, on {task.noun}s{task.advice}"
         )
     if "head_sizes" in head and "head_sizes" not in type(model.config).__dataclass_fields__:
         raise ValueError(
@@ -120,7 +127,8 @@ def _from_scratch(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrain
     with _named("model.config"):
         model = model_class(config)
     if recipe.initialize_from is not None:
-        _initialize(model, recipe.initialize_from)
+        initialize = initialize_backbone if isinstance(model, DetectorPreTrainedModel) else _initialize
+        initialize(model, recipe.initialize_from)
     if target is not None:
         model.target_network.load_state_dict(target.state_dict())
     with _named("model.config"):
@@ -173,18 +181,36 @@ def _from_checkpoint(recipe: ModelRecipe, head: dict) -> tuple[PreTrainedModel, 
 
 
 def _from_pretrained(recipe: ModelRecipe, head: dict, task: Task) -> tuple[PreTrainedModel, Any]:
+    if recipe.segmentation is not None:
+        encoder = load_encoder(recipe.pretrained)
+        _check_names(type(encoder.config), recipe.config)
+        config = type(encoder.config)(**encoder.config.to_dict() | recipe.config)
+        return fit_model(encoder, config, fit_head=False), pull(task.auto_processor, recipe.pretrained)
     if recipe.probe is not None:
         encoder = load_encoder(recipe.pretrained, **recipe.config)
         _check_config(encoder.config, recipe.config)
         return encoder, pull(task.auto_processor, recipe.pretrained)
-    _check_names(type(pull(AutoConfig, recipe.pretrained)), recipe.config)
+    saved = pull(AutoConfig, recipe.pretrained)
+    _check_names(type(saved), recipe.config)
     config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.config, **head)
     _check_config(config, recipe.config)
-    trained, loaded = pull(task.auto_model, recipe.pretrained, output_loading_info=True)
-    base = f"{trained.base_model_prefix}."
+    trained, loaded = pull(_saved_class(saved, task), recipe.pretrained, output_loading_info=True)
+    # Of a detector nothing may be missing: its heads are trained, too.
+    base = "" if isinstance(trained, DetectorPreTrainedModel) else f"{trained.base_model_prefix}."
     if missing := sorted(name for name in loaded["missing_keys"] if name.startswith(base)):
         raise ValueError(f"model.pretrained: {recipe.pretrained} lacks weights, such as {', '.join(missing[:5])}")
     return fit_model(trained, config, fit_head=bool(head)), pull(task.auto_processor, recipe.pretrained)
+
+
+def _saved_class(config: PreTrainedConfig, task: Task) -> type:
+    """Return the class that a model was saved with, such as one with masks, if the task trains it, or an Auto class.
+
+    The Auto class of object detection would load a Mask R-CNN without its mask head.
+    """
+    saved = getattr(hf_vits, (config.architectures or [""])[0], None)
+    known = task.auto_model._model_mapping.get(type(config), ())
+    known = known if isinstance(known, tuple) else (known,)
+    return saved if isinstance(saved, type) and issubclass(saved, known) else task.auto_model
 
 
 def _check_config(config: PreTrainedConfig, changes: dict) -> None:

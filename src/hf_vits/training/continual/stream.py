@@ -5,8 +5,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from hf_vits.data.class_splits import ClassSplit
-
 from ..examples.batches import GlobalBatches, SampleKey
 from ..examples.randomness import RandomStream, seed_at
 
@@ -18,8 +16,8 @@ class TaskBatches(GlobalBatches):
     together, in epochs of both.
 
     Args:
-        labels: classes of the training images (images,).
-        split: division of the classes among tasks.
+        tasks: task of each training image (images,).
+        num_tasks: number of tasks.
         total_steps: of the whole stream.
         cumulative: whether a task's batches are drawn from all images so far, for joint training.
         division: as `GlobalBatches` takes them.
@@ -30,8 +28,8 @@ class TaskBatches(GlobalBatches):
 
     def __init__(
         self,
-        labels: np.ndarray,
-        split: ClassSplit,
+        tasks: np.ndarray,
+        num_tasks: int,
         batch_size: int,
         seed: int,
         total_steps: int,
@@ -39,13 +37,10 @@ class TaskBatches(GlobalBatches):
         cumulative: bool = False,
         **division: int,
     ):
-        super().__init__(len(labels), batch_size, seed, **division)
-        tasks = split.tasks(labels)
-        self.members = [np.flatnonzero(tasks == task) for task in range(len(split.sizes))]
+        super().__init__(len(tasks), batch_size, seed, **division)
+        self.members = [np.flatnonzero(tasks == task) for task in range(num_tasks)]
         if empty := [task for task, members in enumerate(self.members) if not len(members)]:
-            raise ValueError(
-                f"task {empty[0]} of the stream (classes {list(split.members(empty[0]))}) has no training images"
-            )
+            raise ValueError(f"task {empty[0] + 1} of {num_tasks} of the stream has no training images")
         counts = np.cumsum([len(members) for members in self.members])
         self.ends = [int(end) for end in np.round(total_steps * counts / counts[-1])]
         if min(np.diff([0, *self.ends])) < 1:

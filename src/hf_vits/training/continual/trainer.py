@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, default_collate
 from transformers import TrainerCallback
 
 from hf_vits.data.class_splits import ClassSplit
+from hf_vits.data.domains import DomainSplit
 from hf_vits.evaluation.continual import hits
 from hf_vits.evaluation.features import evaluating
 from hf_vits.files import reading
@@ -51,19 +52,23 @@ class ContinualTrainer(ClassificationTrainer):
     """
 
     batches: Any
-    split: ClassSplit
+    split: ClassSplit | DomainSplit
     measured: Dataset
 
-    def prepare(self, split: ClassSplit, measured: Dataset, labels: np.ndarray) -> None:
+    def prepare(
+        self, split: ClassSplit | DomainSplit, measured: Dataset, measured_tasks: np.ndarray, labels: np.ndarray
+    ) -> None:
         """Set up the stream.
 
         Args:
-            split: division of the classes among tasks.
+            split: division of the classes among tasks, or the domains.
             measured: data set on which accuracies are measured after every task.
+            measured_tasks: task of each of its images (images,).
             labels: classes of the training images (images,).
         """
         recipe = self.stream
         self.split, self.measured, self.labels = split, measured, labels
+        self.measured_tasks = torch.from_numpy(measured_tasks)
         self.positions = torch.from_numpy(split.positions(np.arange(len(split.order))))
         self.order = torch.tensor(split.order)
         self.accuracy: dict[str, list[list[float]]] = {"aware": [], "agnostic": []}
@@ -72,7 +77,7 @@ class ContinualTrainer(ClassificationTrainer):
         self.rows = contextlib.ExitStack()
         head_parameters(self.model)
         distillation = recipe.distillation if recipe.method in _DISTILLING else 0.0
-        self.criterion = IncrementalCriterion(split.sizes, distillation, recipe.temperature)
+        self.criterion = IncrementalCriterion(split.sizes, distillation, recipe.temperature, self.one_head)
         self.penalty: Any = None
         if recipe.method == "ewc":
             self.penalty = ElasticWeightConsolidation(5000.0 if recipe.weight is None else recipe.weight, recipe.alpha)
@@ -101,6 +106,15 @@ class ContinualTrainer(ClassificationTrainer):
     def task(self) -> int:
         """Number of the task that the next step trains on."""
         return self.batches.task_at(self.state.global_step)
+
+    @property
+    def one_head(self) -> bool:
+        """Whether all tasks have the same classes, as domains have."""
+        return isinstance(self.split, DomainSplit)
+
+    def end(self, task: int) -> int:
+        """Return the number of classes up to the end of a task."""
+        return self.split.offsets[task] + self.split.sizes[task]
 
     @property
     def all_heads(self) -> bool:
@@ -158,8 +172,7 @@ class ContinualTrainer(ClassificationTrainer):
         self.keep_for_log(logged)
         if regularized:
             if self.stream.pod:
-                seen = sum(self.split.sizes[: task + 1])
-                self.regularizer.weight = pod_weight(seen, self.split.sizes[task])
+                self.regularizer.weight = pod_weight(self.end(task), self.split.sizes[task])
             added, logged = self.regularizer.compare(old, new)
             self.keep_for_log(logged)
             loss = loss + added
@@ -184,8 +197,7 @@ class ContinualTrainer(ClassificationTrainer):
         """Return the rows of the head that a step leaves as they are: without rehearsal those of other tasks."""
         task, order = self.task, list(self.split.order)
         start = 0 if self.all_heads else self.split.offsets[task]
-        end = self.split.offsets[task] + self.split.sizes[task]
-        return order[:start] + order[end:]
+        return order[:start] + order[self.end(task) :]
 
     def before_step(self) -> None:
         self.rows.enter_context(head_rows_kept(self.model, self.frozen_rows()))
@@ -201,23 +213,23 @@ class ContinualTrainer(ClassificationTrainer):
     @torch.no_grad()
     def measure(self, task: int) -> tuple[list[float], list[float]]:
         """Return the task-aware and task-agnostic accuracy on every task; the latter among the classes so far."""
-        sizes, end = list(self.split.sizes), sum(self.split.sizes[: task + 1])
-        counts, right = torch.zeros(len(sizes)), torch.zeros(2, len(sizes))
+        sizes, found = list(self.split.sizes), []
         with evaluating(self.model):
             for batch in self.get_eval_dataloader(self.measured):
                 batch = self._prepare_inputs(batch)
                 logits = self.model(**features_of(batch)).logits[:, self.order].float().cpu()
                 labels = self.positions[batch["labels"].cpu()]
-                tasks = torch.bucketize(labels, torch.tensor(sizes).cumsum(0), right=True)
-                aware, _ = hits(logits, labels, sizes)
+                aware, _ = hits(logits, labels, sizes[:1] if self.one_head else sizes)
                 if self.stream.per_head:
                     logits = torch.cat([head.log_softmax(dim=1) for head in logits.split(sizes, dim=1)], dim=1)
-                agnostic = logits[:, :end].argmax(dim=1) == labels
-                counts += torch.bincount(tasks, minlength=len(sizes))
-                for row, found in enumerate((aware, agnostic)):
-                    right[row] += torch.bincount(tasks, found.float(), minlength=len(sizes))
-        rows = (right / counts.clamp(min=1)).tolist()
-        return rows[0], rows[1]
+                agnostic = logits[:, : self.end(task)].argmax(dim=1) == labels
+                found.append(torch.stack([aware, agnostic]))
+        right = torch.cat(found, dim=1).float()
+        counts = torch.bincount(self.measured_tasks, minlength=len(sizes)).clamp(min=1)
+        aware, agnostic = (
+            (torch.bincount(self.measured_tasks, row, minlength=len(sizes)) / counts).tolist() for row in right
+        )
+        return aware, agnostic
 
     def begin(self) -> None:
         """Measure the untrained model, before the first step of the stream."""
@@ -236,7 +248,8 @@ class ContinualTrainer(ClassificationTrainer):
         if isinstance(self.penalty, PathIntegral):
             self.penalty.consolidate(backbone_parameters(self.model))
         elif self.penalty is not None:
-            fraction = sum(self.split.sizes[:task]) / sum(self.split.sizes[: task + 1])
+            seen = np.cumsum(self.split.sizes)
+            fraction = float(1 - self.split.sizes[task] / seen[task])
             self.penalty.consolidate(backbone_parameters(self.model), self.fisher(task), fraction)
         if self.stream.memory:
             self.batches.memories[task + 1] = self.remember(task)
@@ -255,8 +268,7 @@ class ContinualTrainer(ClassificationTrainer):
         for indices in groups:
             batch = self.training_batch(indices)
             logits = self.model(**features_of(batch)).logits
-            end = sum(self.split.sizes[: task + 1])
-            logits = logits[:, self.order][:, :end]
+            logits = logits[:, self.order][:, : self.end(task)]
             labels = self.positions.to(logits.device)[batch["labels"]]
             chosen = fisher_labels(logits.cpu(), labels.cpu(), self.stream.sampling, generator).to(logits.device)
             parameters = backbone_parameters(self.model)
@@ -268,21 +280,16 @@ class ContinualTrainer(ClassificationTrainer):
 
     def remember(self, task: int) -> np.ndarray:
         """Return the images of the tasks so far that the next task rehearses."""
-        classes = self.split.order[: sum(self.split.sizes[: task + 1])]
-        members = [np.flatnonzero(self.labels == label) for label in classes]
+        come = np.concatenate(self.batches.members[: task + 1])
+        members = [come[self.labels[come] == label] for label in self.split.order[: self.end(task)]]
         seed = seed_at(self.recipe.train.seed, RandomStream.ORDER, len(self.split.sizes), task)
         if self.stream.memory_kind == "reservoir":
             return reservoir(members, self.stream.memory, seed)
         if self.stream.memory_kind == "ring":
             return ring(members, self.stream.memory)
-        # Earlier classes are chosen from what the memory still holds.
-        held = self.batches.memories.get(task)
-        if held is not None:
-            earlier = set(self.split.order[: self.split.offsets[task]])
-            members = [
-                np.intersect1d(images, held) if label in earlier else images
-                for label, images in zip(classes, members, strict=True)
-            ]
+        # Of earlier tasks only the images that the memory still holds can be chosen.
+        held = self.batches.pool(task)
+        members = [images[np.isin(images, held)] for images in members]
         return herding([self.features(images) for images in members], members, self.stream.memory)
 
     def training_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
@@ -308,6 +315,7 @@ class ContinualTrainer(ClassificationTrainer):
         return {
             "order": list(self.split.order),
             "sizes": list(self.split.sizes),
+            "domains": list(self.split.names) if isinstance(self.split, DomainSplit) else [],
             "accuracy": self.accuracy,
             "untrained": self.untrained,
             "memories": {task: torch.from_numpy(images) for task, images in self.batches.memories.items()},
@@ -329,11 +337,16 @@ class ContinualTrainer(ClassificationTrainer):
             )
         with reading(resume_from_checkpoint, STATE):
             state = torch.load(path, map_location=self.args.device, weights_only=True)
-        if (state["order"], state["sizes"]) != (list(self.split.order), list(self.split.sizes)):
+        here = self.continual_state()
+        if any(state[name] != here[name] for name in ("order", "sizes", "domains")):
+            theirs, ours = (
+                f"classes {one['order']} in tasks of {one['sizes']}"
+                + (f", domains {', '.join(one['domains'])}" if one["domains"] else "")
+                for one in (state, here)
+            )
             raise ValueError(
-                f"{resume_from_checkpoint} is of a stream with classes {state['order']} in tasks of {state['sizes']}, "
-                f"this one has {list(self.split.order)} in tasks of {list(self.split.sizes)}: resume with the same "
-                "continual.tasks, first, order and order_seed and the same data"
+                f"{resume_from_checkpoint} is of a stream with {theirs}, this one has {ours}: resume with the same "
+                "continual.tasks, first, order and order_seed and the same data and domains"
             )
         self.accuracy, self.untrained = state["accuracy"], state["untrained"]
         self.batches.memories = {task: images.cpu().numpy() for task, images in state["memories"].items()}

@@ -1,5 +1,6 @@
 """Augmentation of one image or clip: crop, flip, RandAugment, jitter, normalisation, erasing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,8 +19,13 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
     """Return the training transform: PIL image to a float tensor (channels, *size), normalised as by `processor`.
 
     It takes clips (frames, channels, height, width) of uint8 too, and then draws once for all frames.
+
+    Raises ValueError for augmentation of objects.
     """
-    fill = [round(255 * mean) for mean in processor.image_mean] if processor.do_normalize else 0
+    for name in ("scale_jitter", "copy_paste"):
+        if getattr(recipe, name):
+            raise ValueError(f"augmentation.{name} is for the task object-detection alone: leave it out")
+    fill = [round(255 * mean) for mean in _channel_values(processor.image_mean)] if processor.do_normalize else 0
     steps = [_resize(recipe, size, recipe.interpolation or processor.resample)]
     if recipe.flip:
         steps.append(transforms.RandomHorizontalFlip(recipe.flip))
@@ -128,9 +134,14 @@ def normalization(processor) -> list[transforms.Transform]:
     if processor.do_rescale:
         steps.append(_Scale(processor.rescale_factor))
     if processor.do_normalize:
-        mean, std = list(processor.image_mean), list(processor.image_std)
+        mean, std = map(_channel_values, (processor.image_mean, processor.image_std))
         steps.append(transforms.Normalize(mean, std, inplace=True))  # of a copy, which ToDtype made
     return steps
+
+
+def _channel_values(values: Sequence[float] | float) -> list[float]:
+    """Return a processor's mean or std as a list, of one value where all channels have the same number."""
+    return [values] if isinstance(values, float | int) else list(values)
 
 
 class _Scale(transforms.Transform):

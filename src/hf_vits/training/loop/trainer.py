@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -18,8 +19,10 @@ from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from hf_vits.data.label_columns import is_multi_label
+from hf_vits.data.label_groups import heads_of
 from hf_vits.evaluation.accuracy import accuracy_metrics, rank
 from hf_vits.evaluation.multi_label import multi_label_metrics, score
+from hf_vits.evaluation.regression import regression_metrics
 from hf_vits.files import read_json, reading, writing
 from hf_vits.optim.averaging import AVERAGE_FILE, WeightAverage
 from hf_vits.optim.optimizers import build_optimizer
@@ -278,11 +281,19 @@ class ClassificationTrainer(RecipeTrainer):
     the objective of what `further_logits` of a model returns is added with its weight.
     """
 
-    @staticmethod
-    def metrics(prediction: EvalPrediction) -> dict[str, float]:
-        """Return accuracies, or where several classes of an input may be true the scores of multi-label problems."""
+    def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Return the scores of the kind of problem: accuracies, scores of several labels, or errors of numbers."""
+        if self.is_regression:
+            return regression_scores(prediction, self.model.config)
         several = is_multi_label(prediction.label_ids)
-        return multi_label_metrics(prediction) if several else accuracy_metrics(prediction)
+        if several:
+            return multi_label_metrics(prediction)
+        return accuracy_metrics(prediction, heads_of(self.model.config))
+
+    @property
+    def is_regression(self) -> bool:
+        """Return whether the model predicts numbers."""
+        return self.recipe.objective.loss == "mse"
 
     @property
     def copies(self) -> int:
@@ -321,15 +332,31 @@ class ClassificationTrainer(RecipeTrainer):
             loss = loss + outputs.auxiliary_loss.mean()
         return (loss, outputs) if return_outputs else loss
 
+    def logits(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Return the logits (batch, classes) of an evaluation batch."""
+        return model(**features_of(inputs)).logits
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Return no loss, the `rank` or `score` of the logits as predictions, and the labels."""
+        """Return no loss, the `rank`, `score` or numbers and errors of the logits as predictions, and the labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            logits = model(**features_of(inputs)).logits
+            logits = self.logits(model, inputs)
         labels = inputs["labels"]
+        if self.is_regression:
+            objective: Any = self.objective
+            return None, (objective.in_units(logits), objective.errors(logits, labels)), labels
         several = labels.ndim == 2 and labels.is_floating_point()
-        found = score(logits, labels, inputs.get("known_labels")) if several else rank(logits, labels)
-        return None, found, labels
+        if several:
+            return None, score(logits, labels, inputs.get("known_labels")), labels
+        return None, rank(logits, labels, heads_of(self.model.config)), labels
+
+
+def regression_scores(prediction: EvalPrediction, config: Any) -> dict[str, float]:
+    """Return the loss and `regression_metrics` of predicted numbers and the errors of inputs."""
+    predictions: Any = prediction.predictions
+    predicted, errors = predictions
+    scores = regression_metrics(predicted, np.asarray(prediction.label_ids), list(config.id2label.values()))
+    return {"loss": float(errors.mean()), **scores}
 
 
 def with_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

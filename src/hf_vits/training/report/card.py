@@ -32,8 +32,12 @@ _MEASURES = (
     "eval_top5_accuracy",
     "eval_balanced_accuracy",
     "eval_mAP",
+    "eval_mae",
+    "eval_r2",
     "eval_CF1",
     "eval_OF1",
+    "eval_mean_iou",
+    "eval_pixel_accuracy",
     "eval_word_error_rate",
     "eval_character_error_rate",
     "eval_knn_accuracy",
@@ -42,7 +46,7 @@ _MEASURES = (
     "eval_text_recall",
 )
 # Tasks whose models compute a loss of their own.
-_OWN_LOSS = ("automatic-speech-recognition", "multimodal-pretraining", "pretraining")
+_OWN_LOSS = ("automatic-speech-recognition", "multimodal-pretraining", "pretraining", "semantic-segmentation")
 # Settings that are listed even where they are the defaults.
 _ALWAYS_LISTED = ("objective.loss", "optimizer.name", "schedule.kind", "train.seed")
 
@@ -67,10 +71,15 @@ def training_card(
         history=_evaluations(run.history),
         figures=figures,
         samples=samples,
-        dataset_id=_public(recipe.data.path) if recipe.data.source == "datasets" else None,
+        dataset_id=_public(recipe.data.path) if names_dataset(recipe) else None,
         base_model=_public(recipe.model.pretrained),
     )
     return trained_card(run.model, summary)
+
+
+def names_dataset(recipe: Recipe) -> bool:
+    """Return whether data.path of a recipe may be a dataset on the Hub, and no module that reads other files."""
+    return recipe.data.source == "datasets" and not (recipe.data.data_dir or recipe.data.data_files)
 
 
 def _hyperparameters(recipe: Recipe) -> dict[str, Any]:

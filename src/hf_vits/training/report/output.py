@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_vits.evaluation.accuracy import scores_of_classes
-from hf_vits.files import read_json, writing
+from hf_vits.evaluation.regression import of_each_target
+from hf_vits.files import read_json, write_text, writing
 from hf_vits.folders import abandoned, temporary_folder
 from hf_vits.parsing import parse_yaml
 from hf_vits.recipe import Recipe, flat
@@ -26,6 +27,7 @@ HISTORY = "history.jsonl"
 CONFUSION = "confusion_matrix.csv"
 CLASSES = "classes.csv"
 LABELS = "labels.csv"
+TARGETS = "targets.csv"
 CHECKPOINTS = "checkpoints"
 CARD = "README.md"
 # Names of what is being written: a checkpoint, and a model.
@@ -120,6 +122,20 @@ def write_labels(directory: Path, rows: Sequence[dict[str, float]], class_names:
     write_text(directory / LABELS, text.getvalue())
 
 
+def write_targets(directory: Path, numbers: np.ndarray, names: Sequence[str]) -> None:
+    """Write the errors of each target of a regression as CSV.
+
+    Args:
+        numbers: predictions and targets (2, inputs, targets).
+    """
+    rows = of_each_target(*numbers)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["target", *rows[0]])
+    writer.writerows([name, *row.values()] for name, row in zip(names, rows, strict=True))
+    write_text(directory / TARGETS, text.getvalue())
+
+
 def write_confusion(directory: Path, matrix: np.ndarray, class_names: list[str]) -> None:
     """Write a confusion matrix (classes, classes) as CSV, a row per true class, and the scores of each class."""
     text = io.StringIO()
@@ -151,15 +167,3 @@ def save_model(directory: Path, model: PreTrainedModel, processor) -> None:
         processor.save_pretrained(partial)
         for file in partial.iterdir():
             file.replace(directory / file.name)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        try:
-            partial.write_text(text, encoding="utf-8")
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-    partial.replace(path)

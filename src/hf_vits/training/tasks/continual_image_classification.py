@@ -9,13 +9,14 @@ from torch import nn
 
 from hf_vits import objectives
 from hf_vits.data.class_splits import ClassSplit, class_split
+from hf_vits.data.domains import DomainSplit, load_domains
 from hf_vits.data.splits import Splits
 from hf_vits.evaluation.continual import summary
 from hf_vits.figures.continual import draw_accuracy_matrix, draw_forgetting
 from hf_vits.figures.runs import draw_confusion, draw_curves
 from hf_vits.folders import temporary_folder
 from hf_vits.hub.card import write_card
-from hf_vits.recipe import Recipe
+from hf_vits.recipe import DataRecipe, Recipe
 from hf_vits.recipe.fields import steps_of
 
 from ..continual.stream import TaskBatches
@@ -34,7 +35,7 @@ class StreamDetails:
 
     Attributes:
         confusion: matrix (classes, classes) of the test split.
-        tasks: names of each task's classes.
+        tasks: names of each task's classes, or of its domain.
         accuracy: {"aware", "agnostic": (tasks, tasks)}, see `ContinualTrainer`.
     """
 
@@ -44,9 +45,12 @@ class StreamDetails:
 
 
 class ContinualImageClassification(ImageClassification):
-    """Task of classifying images whose classes come in a stream of tasks."""
+    """Task of classifying images whose classes, or domains, come in a stream of tasks."""
 
     trainer = ContinualTrainer
+
+    def load_splits(self, recipe: DataRecipe) -> Splits:
+        return load_domains(recipe, super().load_splits) if recipe.domains else super().load_splits(recipe)
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         if splits.is_multi_label:
@@ -65,9 +69,10 @@ class ContinualImageClassification(ImageClassification):
         division.pop("mix_steps", None)
         total = steps_of(train.length, len(splits.train) // train.batch_size)
         stream: Any = recipe.continual
+        split = stream_of(recipe, splits)
         return TaskBatches(
-            splits.train.labels,
-            stream_of(recipe, splits),
+            split.tasks_of(splits.train),
+            len(split.sizes),
             train.batch_size,
             train.seed,
             total,
@@ -77,17 +82,21 @@ class ContinualImageClassification(ImageClassification):
 
     def attach(self, trainer: Any, splits: Splits) -> None:
         measured = self.evaluation_set(trainer.recipe, trainer.model, trainer.processor, splits.test)
-        trainer.prepare(stream_of(trainer.recipe, splits), measured, splits.train.labels)
+        split = stream_of(trainer.recipe, splits)
+        trainer.prepare(split, measured, split.tasks_of(splits.test), splits.train.labels)
 
     def evaluate(self, trainer: Any, processor: Any, splits: Splits) -> tuple[dict[str, Any], Any]:
         results, confusion = super().evaluate(trainer, processor, splits)
-        split: ClassSplit = trainer.split
+        split: ClassSplit | DomainSplit = trainer.split
         accuracy = {kind: np.array(rows) for kind, rows in trainer.accuracy.items()}
         for kind, matrix in accuracy.items():
             untrained = trainer.untrained if kind == "aware" else None
             measures = summary(matrix, split.sizes, untrained)
             results["test"] |= {f"task_{kind}_{name}": value for name, value in measures.items()}
-        tasks = [[splits.class_names[label] for label in split.members(task)] for task in range(len(split.sizes))]
+        if isinstance(split, DomainSplit):
+            tasks = [[name] for name in split.names]
+        else:
+            tasks = [[splits.class_names[label] for label in split.members(task)] for task in range(len(split.sizes))]
         return results, StreamDetails(confusion, tasks, accuracy)
 
     def write_report(self, run: FinishedRun) -> None:
@@ -100,7 +109,7 @@ class ContinualImageClassification(ImageClassification):
         history = [
             {
                 "task": number,
-                "classes": ", ".join(map(str, names)),
+                "domain" if run.splits.domain_names else "classes": ", ".join(map(str, names)),
                 "accuracy when learned": round(float(details.accuracy["agnostic"][number - 1, number - 1]), 4),
                 "at the end": round(float(details.accuracy["agnostic"][-1, number - 1]), 4),
                 "at the end, task known": round(float(details.accuracy["aware"][-1, number - 1]), 4),
@@ -118,10 +127,13 @@ class ContinualImageClassification(ImageClassification):
             write_card(training_card(run, self.noun, figures, history), run.directory)
 
 
-def stream_of(recipe: Recipe, splits: Splits) -> ClassSplit:
-    """Return the division of the data's classes among tasks; ValueError where the recipe's order does not fit."""
+def stream_of(recipe: Recipe, splits: Splits) -> ClassSplit | DomainSplit:
+    """Return the stream of domains, or of the data's classes; ValueError where the recipe's order does not fit."""
     stream, names = recipe.continual, list(splits.class_names)
+    if splits.domain_names:
+        return DomainSplit(tuple(splits.domain_names), len(names))
     assert stream is not None
+    assert stream.tasks is not None
     order = None
     if stream.order is not None:
         unknown = [name for name in stream.order if name not in names]

@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection, PreTra
 from hf_vits.data.images import image_mode
 from hf_vits.data.objects import SOURCES
 from hf_vits.data.splits import Split, Splits, hold_out
-from hf_vits.figures.objects import Scene, draw_scenes
+from hf_vits.figures.objects import Scene, detected_scene, draw_scenes
 from hf_vits.figures.runs import draw_curves
 from hf_vits.folders import temporary_folder
 from hf_vits.hub.card import write_card
@@ -27,16 +27,9 @@ from ..examples.selection import spaced_indices
 from ..loop.detection_trainer import DetectionTrainer, measure
 from ..report import output
 from ..report.card import training_card
-from ..task import FinishedRun, Task, evaluated_splits
+from ..task import FinishedRun, ModelLoss, Task, evaluated_splits
 
 _TABLE, _SHOWN, _SHOWN_SCORE = "average_precision.csv", 6, 0.5
-
-
-class ModelLoss(nn.Module):
-    """Objective of models that compute their loss themselves."""
-
-    def forward(self, outputs):
-        return outputs.loss, {}
 
 
 class ObjectDetection(Task):
@@ -112,16 +105,12 @@ class ObjectDetection(Task):
             size = (image.height, image.width)
             inputs = processor(images=image, return_tensors="pt").to(model.device)
             (found,) = processor.detections(model(**inputs), _SHOWN_SCORE, [size])
-            masks = found["masks"]
-            masks = None if masks is None else paste_masks(masks, found["boxes"], size).cpu().numpy()
+            if found["masks"] is not None:
+                found["masks"] = paste_masks(found["masks"], found["boxes"], size)
             known = read_objects(test.labels[index], size)
             names = [run.splits.class_names[label] for label in known["class_labels"].tolist()]
             scenes.append(Scene(image, known["boxes"].numpy(), names))
-            names = [
-                f"{run.splits.class_names[label]} {score:.0%}"
-                for label, score in zip(found["labels"].tolist(), found["scores"].tolist(), strict=True)
-            ]
-            scenes.append(Scene(image, found["boxes"].cpu().numpy(), names, masks))
+            scenes.append(detected_scene(image, found, run.splits.class_names))
         draw_scenes(scenes, path)
 
 

@@ -9,18 +9,14 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForVideoClassification,
     AutoVideoProcessor,
-    EvalPrediction,
     PreTrainedConfig,
     PreTrainedModel,
 )
 
 from hf_vits.configuration import pair
-from hf_vits.data.label_columns import is_multi_label
-from hf_vits.data.label_groups import class_probabilities, heads_of
+from hf_vits.data.label_groups import class_probabilities
 from hf_vits.data.splits import Split, Splits, load_classes
 from hf_vits.data.videos import SOURCES, VIDEOS, FileVideos
-from hf_vits.evaluation.accuracy import accuracy_metrics, rank
-from hf_vits.evaluation.multi_label import multi_label_metrics, score
 from hf_vits.figures.runs import Prediction, draw_predictions
 from hf_vits.figures.videos import contact_sheet, to_pictures
 from hf_vits.objectives import MultiHeadCrossEntropy
@@ -45,20 +41,9 @@ class VideoTrainer(ClassificationTrainer):
     An evaluation batch has pixel_values (batch, views, frames, channels, height, width).
     """
 
-    def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        if is_multi_label(prediction.label_ids):
-            return multi_label_metrics(prediction)
-        return accuracy_metrics(prediction, heads_of(self.model.config))
-
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Return no loss, the `rank` or `score` of the averaged views as predictions, and the labels."""
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad():
-            logits = view_logits(model, self.processor, inputs["pixel_values"], self.model.config)
-        labels = inputs["labels"]
-        several = labels.ndim == 2 and labels.is_floating_point()
-        found = score(logits, labels) if several else rank(logits, labels, heads_of(self.model.config))
-        return None, found, labels
+    def logits(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Return logits (batch, classes), averaged over views."""
+        return view_logits(model, self.processor, inputs["pixel_values"], self.model.config)
 
 
 def view_logits(model: nn.Module, processor: VitsVideoProcessor, views: Tensor, config: PreTrainedConfig) -> Tensor:
@@ -68,7 +53,7 @@ def view_logits(model: nn.Module, processor: VitsVideoProcessor, views: Tensor, 
         config: configuration of the model, which may be wrapped and then has none itself.
     """
     logits = [model(pixel_values=view).logits for view in views.unbind(1)]
-    return average_views(logits, usual_average(processor), getattr(config, "head_sizes", None))
+    return average_views(logits, usual_average(processor, config), getattr(config, "head_sizes", None))
 
 
 class VideoClassification(Classification):
@@ -95,6 +80,7 @@ class VideoClassification(Classification):
         return label_fields(splits.class_names) | {"head_sizes": list(splits.head_sizes)}
 
     def attach(self, trainer: RecipeTrainer, splits: Splits) -> None:
+        super().attach(trainer, splits)
         if splits.head_sizes:
             smoothing = trainer.recipe.objective.label_smoothing
             trainer.objective = MultiHeadCrossEntropy(splits.head_sizes, smoothing)

@@ -3,12 +3,12 @@
 import datasets
 import numpy as np
 
-from hf_vits.data.columns import input_column, load_dataset_classes, load_dataset_splits
+from hf_vits.data.columns import DATASETS, input_column, load_dataset_classes, load_dataset_splits, name_of
 from hf_vits.data.splits import ColumnInputs, Loaded, Split
-from hf_vits.data.tables import TEXT_COLUMNS, column_name
+from hf_vits.data.tables import TARGET_KEYS, TEXT_COLUMNS, column_name
 from hf_vits.recipe import DataRecipe
 
-READS = ("path", "config", "splits", "columns.audio", "columns.label", "columns.labels", "columns.text")
+READS = (*DATASETS, "columns.audio", "columns.text", *TARGET_KEYS)
 
 
 def load(recipe: DataRecipe) -> Loaded:
@@ -25,7 +25,7 @@ def load_texts(recipe: DataRecipe) -> Loaded:
         inputs = ColumnInputs(dataset, input_column(recipe, dataset, "audio", datasets.Audio))
         texts = dataset[column_name(recipe, dataset.features, "text", TEXT_COLUMNS)]
         splits[kind] = Split(_undecoded(inputs), np.asarray([str(text) for text in texts], dtype=object))
-    return Loaded(recipe.path, (), splits)
+    return Loaded(name_of(recipe), (), splits)
 
 
 def _undecoded(clips: ColumnInputs) -> ColumnInputs:

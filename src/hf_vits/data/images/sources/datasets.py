@@ -2,11 +2,12 @@
 
 import datasets
 
-from hf_vits.data.columns import load_dataset_classes
+from hf_vits.data.columns import DATASETS, load_dataset_classes
 from hf_vits.data.splits import Loaded
+from hf_vits.data.tables import TARGET_KEYS
 from hf_vits.recipe import DataRecipe
 
-READS = ("path", "config", "splits", "columns.image", "columns.label", "columns.labels")
+READS = (*DATASETS, "columns.image", *TARGET_KEYS)
 
 
 def load(recipe: DataRecipe) -> Loaded:

@@ -1,9 +1,11 @@
 """Digits and garments on photographs, made here; the label of a scene is the class of which it shows most.
 
-Garments are shown if data.path names the directory of Fashion-MNIST's four idx files. With `data.config: coarse` there
-are two classes, digits and garments.
+Garments are shown if data.path names the directory of Fashion-MNIST's four idx files. `data.config` is the number and
+the side of the scenes, such as 400x64 (by default 2000x96), or coarse, with which there are two classes, digits and
+garments, or both, such as coarse-400x64.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +33,15 @@ def load(recipe: DataRecipe) -> Loaded:
 
 def folder_of(recipe: DataRecipe) -> Path:
     """Return the folder with the recipe's scenes and their masks, which are written at first."""
-    if recipe.config not in (None, "coarse"):
-        raise ValueError(f"data.config: scenes have the configuration coarse or none, got {recipe.config!r}")
+    match = re.fullmatch(r"(coarse)?-?(?:(\d+)x(\d+))?", recipe.config or "")
+    if match is None:
+        raise ValueError(
+            "data.config: scenes have the configuration coarse or none, with or without their number and side, as in "
+            f"coarse-400x64, got {recipe.config!r}"
+        )
     garments = None if recipe.path is None else Path(recipe.path)
-    return scenes(garments=garments, coarse=recipe.config == "coarse")
+    sizes = {} if match[2] is None else {"count": int(match[2]), "size": int(match[3])}
+    return scenes(garments=garments, coarse=match[1] is not None, **sizes)
 
 
 def _largest(path: Path, num_classes: int) -> int:

@@ -3,18 +3,16 @@ with a directory for each split that holds its images and _annotations.coco.json
 """
 
 from collections import defaultdict
+from collections.abc import Container, Hashable
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from hf_vits.files import read_json
 from hf_vits.recipe import DataRecipe
 
-from ...images import FileImages, image_problem
 from ...sources import required_path
 from ...splits import Loaded, Split, choose_splits
-from .. import as_labels
+from ..files import common_names, file_split, refuse
 
 READS = ("path", "splits", "skip_unreadable")
 _START, _BESIDE = "instances_", "_annotations.coco.json"
@@ -27,7 +25,8 @@ def load(recipe: DataRecipe) -> Loaded:
     of their ids. Images without an annotation stay, as images without objects.
 
     Raises:
-        ValueError: a file is damaged, or an annotation names no image or category.
+        ValueError: a file is damaged, or annotations name no image or category or have odd boxes or segmentations,
+            with their number and the first of them.
         OSError: files are missing or cannot be decoded.
     """
     folder = required_path(recipe, "a directory with COCO's JSON files")
@@ -42,9 +41,7 @@ def load(recipe: DataRecipe) -> Loaded:
     splits, names = {}, {}
     for kind, (file, images) in chosen.items():
         names[kind], splits[kind] = read_split(file, images, recipe.skip_unreadable)
-    if any(other != names["train"] for other in names.values()):
-        raise ValueError(f"the splits of {folder} have different categories: {names}")
-    return Loaded(folder.name, names["train"], splits)
+    return Loaded(folder.name, common_names(str(folder), names), splits)
 
 
 def find_files(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -68,23 +65,19 @@ def read_split(file: Path, folder: Path, skip_unreadable: bool = False) -> tuple
         paths = {item["id"]: folder / item["file_name"] for item in tree["images"]}
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file}: an image needs id and file_name, a category id and name: {error}") from error
-    numbers, objects = {key: index for index, key in enumerate(categories)}, defaultdict(list)
+    numbers, objects, wrong = {key: index for index, key in enumerate(categories)}, defaultdict(list), []
     for item in tree["annotations"]:
-        for name, known in (("image_id", paths), ("category_id", numbers)):
-            if not isinstance(item, dict) or item.get(name) not in known:
-                raise ValueError(f"{file}: an annotation names no {name} of the file: {item!r:.150}")
-        objects[item["image_id"]].append({**item, "category_id": numbers[item["category_id"]]})
-    problems = {
-        key: problem
-        for key, path in tqdm(paths.items(), "Reading images", unit="image", leave=False, disable=None)
-        if (problem := image_problem(path) if path.is_file() else "there is no such file")
-    }
-    if problems and not skip_unreadable:
-        listed = "; ".join(f"{paths[key]}: {problem}" for key, problem in list(problems.items())[:5])
-        raise OSError(
-            f"{len(problems)} of {len(paths)} images cannot be read: {listed}. Repair them, or set "
-            "data.skip_unreadable"
-        )
-    kept = [key for key in paths if key not in problems]
-    labels = [{"image_id": index, "annotations": objects[key]} for index, key in enumerate(kept)]
-    return list(categories.values()), Split(FileImages([paths[key] for key in kept]), as_labels(labels))
+        known = {"image_id": paths, "category_id": numbers}
+        unknown = [name for name in known if not names_one(item, name, known[name])]
+        if unknown:
+            wrong.append(f"an annotation names no {unknown[0]} of the file: {item!r:.150}")
+        else:
+            objects[item["image_id"]].append({**item, "category_id": numbers[item["category_id"]]})
+    refuse(str(file), wrong)
+    found = [objects[key] for key in paths]
+    return list(categories.values()), file_split(list(paths.values()), found, skip_unreadable, str(file))
+
+
+def names_one(item: Any, name: str, known: Container) -> bool:
+    """Return whether an annotation names one of the known images or categories."""
+    return isinstance(item, dict) and isinstance(item.get(name), Hashable) and item.get(name) in known

@@ -2,13 +2,14 @@
 
 import datasets
 
-from hf_vits.data.columns import load_dataset_classes
+from hf_vits.data.columns import DATASETS, load_dataset_classes
 from hf_vits.data.splits import ColumnInputs, Loaded, Split
+from hf_vits.data.tables import TARGET_KEYS
 from hf_vits.recipe import DataRecipe
 
 from .. import ColumnVideos
 
-READS = ("path", "config", "splits", "columns.video", "columns.label", "columns.labels")
+READS = (*DATASETS, "columns.video", *TARGET_KEYS)
 
 
 def load(recipe: DataRecipe) -> Loaded:

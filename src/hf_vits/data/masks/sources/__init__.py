@@ -1,0 +1,1 @@
+"""Sources of images with masks, one per module."""
