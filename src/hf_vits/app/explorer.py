@@ -408,12 +408,16 @@ class Explorer:
             if number == 0:
                 near = [slice(max(place - finer, 0), place + finer + 1) for place in at]
                 candidates[near[0], near[1]] = -torch.inf
+            # The place itself has cosine 1, beside which all others of its image would be dark.
+            highest = float(candidates.max()) if candidates.isfinite().any() else 1.0
             match = divmod(int(candidates.argmax()), each.grid[1])
             shown = self.look_at(path)
             assert shown.image is not None
             height, width = shown.image.shape[:2]
             factor = shown.picture.height // height
-            picture = heat_over(np.asarray(shown.picture), similar, (patch[0] * factor, patch[1] * factor))
+            picture = heat_over(
+                np.asarray(shown.picture), similar.clamp(max=highest), (patch[0] * factor, patch[1] * factor)
+            )
             if number == 0:
                 picture = marked(picture, [point], "white")
             if torch.isfinite(candidates.max()):
