@@ -11,6 +11,7 @@ from hf_vits import (
     MaskRcnnForObjectDetection,
     RetinaNetConfig,
     RetinaNetForObjectDetection,
+    SwinBackbone,
     SwinConfig,
     SwinForImageClassification,
     VitsDetectionProcessor,
@@ -135,3 +136,14 @@ def test_a_backbone_of_another_kind_is_refused(tmp_path, fields, options, messag
         SwinForImageClassification(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
         initialize_backbone(make("retina_net"), InitializationRecipe(pretrained=str(tmp_path), **options))
+
+
+def test_a_recipe_may_replace_the_backbone_and_choose_its_maps():
+    backbone = SWIN | {"out_features": ["stage1", "stage2"]}
+    recipe = ModelRecipe(
+        system="detection", variant="MaskRCNN_1x_RegionViT-S", config=REGIONS | {"backbone_config": backbone}
+    )
+    model, _ = build_model(recipe, label_fields(NAMES), tasks.load("object-detection"))
+    assert type(model.backbone.model) is SwinBackbone
+    assert model.backbone.model.out_features == ["stage1", "stage2"]
+    assert isinstance(model, MaskRcnnForInstanceSegmentation)

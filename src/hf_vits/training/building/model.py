@@ -222,6 +222,8 @@ def _check_config(config: PreTrainedConfig, changes: dict) -> None:
 
 
 def _check_names(config_class: type[PreTrainedConfig], changes: dict) -> None:
-    """Raise ValueError for changes to what are no fields; some are properties, which cannot be set."""
-    if unknown := sorted(map(str, changes.keys() - {"model_type", *config_class.__dataclass_fields__})):
+    """Raise ValueError for changes to what are no fields; some are properties, most of which cannot be set."""
+    fields = config_class.__dataclass_fields__
+    maps = {name for name in ("out_features", "out_indices") if f"_{name}" in fields}
+    if unknown := sorted(map(str, changes.keys() - {"model_type", *maps, *fields})):
         raise ValueError(f"model.config: {config_class.__name__} has no field {', '.join(unknown)}")
