@@ -1,8 +1,8 @@
 """Classify or transcribe files, and the files in folders at any depth, or predict numbers for them.
 
 MODEL is the folder of a saved classifier or a repository on the Hub; it determines whether the files are images,
-videos or recordings. All files are decoded once before the first is classified. If some cannot be read, the command
-ends with an error that lists them, or leaves them out with --skip-unreadable.
+videos or recordings. If some files cannot be read, the command ends with an error that lists them all, or leaves them
+out with --skip-unreadable; videos and recordings are checked before the first is classified.
 
   hf-vits predict user/cct-digits scan.png
   hf-vits predict runs/demo_digits scans/ more/ --top-k 3 --json
@@ -85,11 +85,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.known and not kind.__name__.endswith(".images"):
         raise ValueError(f"--known is for images, but {args.model} is no model of images")
     paths = find_files(args.files, kind.MEDIA)
-    unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable)
-    readable = [path for path in paths if path not in unreadable]
+    unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable) if kind.CHECKED_FIRST else {}
+    try:
+        predictions = kind.predict(args, [path for path in paths if path not in unreadable])
+    except OSError:
+        found = {} if kind.CHECKED_FIRST else check_readable(paths, kind.MEDIA, args.skip_unreadable)
+        if not found:
+            raise
+        unreadable = found
+        predictions = kind.predict(args, [path for path in paths if path not in unreadable])
     return {
         "model": args.model,
-        "predictions": kind.predict(args, readable),
+        "predictions": predictions,
         "unreadable": [{"file": str(path), "problem": problem} for path, problem in unreadable.items()],
     }
 

@@ -16,6 +16,7 @@ from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, overlapping, run_windows
 from .windows import describe, numbers_text
 
+CHECKED_FIRST = True
 _LONGEST_WINDOW = 30.0  # seconds, for models that take any length
 _DRAWN_CLASSES = 4
 
@@ -82,4 +83,4 @@ def draw(
     draw_recordings(recordings, sampling_rate, add, figure)
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]

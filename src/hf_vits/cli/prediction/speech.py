@@ -14,6 +14,7 @@ from hf_vits.data.audio import AUDIO as MEDIA
 from ..models import load_with
 from .recordings import MOST_DRAWN, Window, draw_recordings, run_windows, with_context
 
+CHECKED_FIRST = True
 _WINDOW = 30.0  # seconds
 _LONGEST_TITLE = 95  # characters
 
@@ -78,4 +79,4 @@ def draw(rows: list[dict[str, Any]], waveforms: list[torch.Tensor], sampling_rat
     draw_recordings(list(zip(titles, waveforms, strict=True)), sampling_rate, add, figure)
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]

@@ -22,6 +22,7 @@ from hf_vits.training.examples.clips import check_processor
 from ..models import load_with
 from .windows import describe, window_starts
 
+CHECKED_FIRST = True
 _MOST_DRAWN = 8
 _DRAWN_CLASSES = 5
 _DRAWN_FRAMES = 32
@@ -127,4 +128,4 @@ def watched(
     )
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]
