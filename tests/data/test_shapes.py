@@ -75,8 +75,8 @@ def test_chosen_files_of_a_dataset(tmp_path, monkeypatch):
         for number, image in enumerate(images(4)):
             image.save(tmp_path / "photos" / "new" / name / f"{number}.png")
     assert found("imagefolder", data_dir="photos/new").class_names == ["cat", "dog"]
-    with pytest.raises(ValueError, match=r"data\.data_files photos/\*\.png: a file of a dataset ends in"):
-        found(data_files="photos/*.png")
+    with pytest.raises(ValueError, match=r"data\.data_files photos/new/cat/\*\.png: a file of a dataset ends in"):
+        found(data_files="photos/new/cat/*.png")
     with pytest.raises(FileNotFoundError, match=r"no file matches nothing/\*\.parquet"):
         found(data_files="nothing/*.parquet")
 

@@ -1,13 +1,17 @@
 """What every classifier can do, whatever it reads: compile, export, train in half precision, take adapters."""
 
 import copy
+import importlib
+import pkgutil
 
 import accelerate
 import onnxruntime
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from torch import nn
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers.activations import ACT2FN
 
 from hf_vits.configuration import ACTIVATIONS
@@ -219,3 +223,63 @@ def test_layer_scale_starts_at_a_whole_number():
 def test_masked_autoencoder_without_bias_of_queries_keys_and_values():
     model = tiny_model("mae", "AutoModelForPreTraining", qkv_bias=False)
     assert model(torch.rand(2, 3, 32, 32)).loss.isfinite()
+
+
+def test_modules_that_fsdp_wraps_exist(form):
+    model = classifier(form)
+    parts = {type(module).__name__ for module in model.modules()}
+    package = importlib.import_module(type(model).__module__.rpartition(".")[0])
+    names = [file.name for file in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    files = [importlib.import_module(name) for name in names]
+    known = {name for file in files for name in vars(file)} | parts
+    if form != "patch_topk":  # its layers are those of the network that it is made for
+        assert parts & {*model._no_split_modules}
+        assert {*model._no_split_modules} - {"TransformerLayer", "ParallelTransformerLayer"} <= known
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+# Those whose wrapped modules are more than layers.
+@pytest.mark.parametrize("sharded", ["coat", "c_tran", "hip-image", "qna"])
+def test_fsdp_shards_modules_that_are_called_by_themselves(sharded, mesh):
+    """Outside its own forward method, a sharded module has no whole parameters."""
+    model = classifier(sharded)
+    images = inputs(model)
+    right = model(images).logits
+    for module in [module for module in model.modules() if type(module).__name__ in model._no_split_modules]:
+        fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    logits = model(images).logits
+    torch.testing.assert_close(logits, right, rtol=1e-4, atol=1e-5)
+    logits.sum().backward()
+
+
+@pytest.mark.parametrize("normed", ["cvt", "cmt", "audiomer"])
+def test_lora_saves_batch_norms_that_are_named(normed, tmp_path):
+    model = classifier(normed)
+    norms = [name for name, part in model.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    layers = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)][:1]
+    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules=layers, modules_to_save=norms))
+    adapted.train()(inputs(model))
+    adapted.eval().save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(copy.deepcopy(model), tmp_path).eval()
+    with torch.no_grad():
+        right = adapted(inputs(model)).logits
+        assert torch.equal(loaded(inputs(model)).logits, right)
+        assert not torch.equal(model(inputs(model)).logits, right)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("quantised", ["cvt", "swin", "septr", "vivit-clips"])
+@torch.no_grad()
+def test_dynamic_quantisation_changes_logits_little(quantised):
+    """All others were tried once; see docs/guides/other-tools.md."""
+    model = classifier(quantised)
+    right = model(inputs(model)).logits
+    small = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    assert 0 < (small(inputs(model)).logits - right).abs().max() / right.abs().max() < 0.05

@@ -2,8 +2,8 @@
 
 MODEL is the folder of a saved model or a repository on the Hub; it determines whether the files are images, videos or
 recordings. Of a model of semantic segmentation, a mask (a palette PNG of class numbers) and an overlay of each image
-are written to the folder of --masks. All files are decoded once before the first is classified. If some cannot be
-read, the command ends with an error that lists them, or leaves them out with --skip-unreadable.
+are written to the folder of --masks. If some files cannot be read, the command ends with an error that lists them all,
+or leaves them out with --skip-unreadable; videos and recordings are checked before the first is classified.
 
   hf-vits predict user/cct-digits scan.png
   hf-vits predict runs/demo_digits scans/ more/ --top-k 3 --json
@@ -111,11 +111,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.threshold is None:
         args.threshold = _THRESHOLD
     paths = find_files(args.files, kind.MEDIA)
-    unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable)
-    readable = [path for path in paths if path not in unreadable]
+    unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable) if kind.CHECKED_FIRST else {}
+    try:
+        predictions = kind.predict(args, [path for path in paths if path not in unreadable])
+    except OSError:
+        found = {} if kind.CHECKED_FIRST else check_readable(paths, kind.MEDIA, args.skip_unreadable)
+        if not found:
+            raise
+        unreadable = found
+        predictions = kind.predict(args, [path for path in paths if path not in unreadable])
     return {
         "model": args.model,
-        "predictions": kind.predict(args, readable),
+        "predictions": predictions,
         "unreadable": [{"file": str(path), "problem": problem} for path, problem in unreadable.items()],
     }
 

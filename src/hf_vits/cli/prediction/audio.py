@@ -17,6 +17,7 @@ from ..models import load_with
 from .recordings import MOST_DRAWN, draw_recordings, run_windows
 from .windows import describe, numbers_text
 
+CHECKED_FIRST = True
 _DRAWN_CLASSES = 4
 
 
@@ -73,4 +74,4 @@ def draw(
     draw_recordings(recordings, sampling_rate, add, figure)
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]

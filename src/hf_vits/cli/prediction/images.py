@@ -1,11 +1,13 @@
 """Classification of images."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from hf_vits.data.images import IMAGES as MEDIA
@@ -19,6 +21,7 @@ from ..models import load_classifier
 from .windows import outcome, title_of
 
 _MOST_DRAWN = 48
+CHECKED_FIRST = False  # an image is decoded once, when it is classified
 
 
 def predict(args: argparse.Namespace, paths: list[Path]) -> list[dict[str, Any]]:
@@ -47,9 +50,7 @@ def classify(
     """
     mode = image_mode(model)
     with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
-        for start in range(0, len(paths), batch_size):
-            batch = paths[start : start + batch_size]
-            images = [open_image(path, mode) for path in batch]
+        for batch, images in opened(paths, mode, batch_size):
             pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
             known = None if states is None else states.to(model.device).expand(len(batch), -1)
             outputs = model(pixel_values, **({} if known is None else {"known_labels": known}))
@@ -61,10 +62,21 @@ def classify(
             bar.update(len(batch))
 
 
+def opened(paths: Sequence[Path], mode: str, batch_size: int) -> Iterator[tuple[Sequence[Path], list[Image.Image]]]:
+    """Yield batches of paths and of their images; while one is used, threads decode the next."""
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    with ThreadPoolExecutor() as pool:
+        decoding = [[pool.submit(open_image, path, mode) for path in batch] for batch in batches[:1]]
+        for number, batch in enumerate(batches):
+            images = [one.result() for one in decoding.pop()]
+            decoding = [[pool.submit(open_image, path, mode) for path in after] for after in batches[number + 1 :][:1]]
+            yield batch, images
+
+
 def draw(predictions: list[dict[str, Any]], figure: Path) -> None:
     """Draw images with their most probable class."""
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw_predictions([Prediction(open_image(row["file"], "RGB"), None, *title_of(row)) for row in predictions], figure)
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]

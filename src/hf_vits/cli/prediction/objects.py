@@ -20,6 +20,7 @@ from hf_vits.processing.opening import open_image
 
 from ..models import load_with
 
+CHECKED_FIRST = True
 _MOST_DRAWN, _COLUMNS = 12, 3
 
 
@@ -104,4 +105,4 @@ def scene(path: Path, found: dict[str, Any], names: dict[int, str]) -> Scene:
     return detected_scene(open_image(path, "RGB"), found, names)
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]

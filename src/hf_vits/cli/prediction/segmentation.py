@@ -17,6 +17,7 @@ from hf_vits.processing.opening import open_image
 
 from ..models import load_with
 
+CHECKED_FIRST = True
 _MOST_DRAWN = 12
 _FOLDER = Path("masks")
 
@@ -73,4 +74,4 @@ def areas(classes: np.ndarray, id2label: dict[int, str]) -> list[dict[str, Any]]
     return sorted(rows, key=lambda row: -row["fraction"])
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]

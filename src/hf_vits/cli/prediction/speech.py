@@ -15,6 +15,7 @@ from hf_vits.processing.windows import Window, with_context
 from ..models import load_with
 from .recordings import MOST_DRAWN, draw_recordings, run_windows
 
+CHECKED_FIRST = True
 _WINDOW = 30.0  # seconds
 _LONGEST_TITLE = 95  # characters
 
@@ -79,4 +80,4 @@ def draw(rows: list[dict[str, Any]], waveforms: list[torch.Tensor], sampling_rat
     draw_recordings(list(zip(titles, waveforms, strict=True)), sampling_rate, add, figure)
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]

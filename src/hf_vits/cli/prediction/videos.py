@@ -21,6 +21,7 @@ from hf_vits.training.examples.clips import check_processor
 from ..models import load_with
 from .windows import describe
 
+CHECKED_FIRST = True
 _MOST_DRAWN = 8
 _DRAWN_CLASSES = 5
 _DRAWN_FRAMES = 32
@@ -87,4 +88,4 @@ def watched(
     )
 
 
-__all__ = ["MEDIA", "predict"]
+__all__ = ["CHECKED_FIRST", "MEDIA", "predict"]
