@@ -12,17 +12,20 @@ NAMES = {
         images.SOURCES,
         [
             *("csv", "datasets", "digit_scenes", "digits", "fashion_mnist", "folder", "jsonl", "scenes"),
-            "symbol_scenes",
+            *("symbol_scenes", "webdataset"),
         ],
     ),
-    "videos": (videos.SOURCES, ["csv", "datasets", "folder", "jsonl", "moving_digits"]),
-    "audio": (audio.CLASS_SOURCES, ["csv", "datasets", "folder", "jsonl", "speech_commands", "spoken_keywords"]),
+    "videos": (videos.SOURCES, ["csv", "datasets", "folder", "jsonl", "moving_digits", "webdataset"]),
+    "audio": (
+        audio.CLASS_SOURCES,
+        ["csv", "datasets", "folder", "jsonl", "speech_commands", "spoken_keywords", "webdataset"],
+    ),
     "audiovisual": (audiovisual.SOURCES, ["csv", "folder", "jsonl", "speaking_digits"]),
     "masks": (masks.SOURCES, ["datasets", "folder", "scenes"]),
     "objects": (objects.SOURCES, ["coco", "object_scenes"]),
     "speech": (audio.TEXT_SOURCES, ["csv", "datasets", "jsonl", "spoken_digits"]),
 }
-OF_FILES = {"csv", "jsonl", "folder", "datasets", "fashion_mnist", "speech_commands", "coco"}
+OF_FILES = {"csv", "jsonl", "folder", "datasets", "webdataset", "fashion_mnist", "speech_commands", "coco"}
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -41,7 +44,11 @@ def test_sources_are_the_modules_of_their_folder(kind):
             "its sources are csv, datasets, digit_scenes, digits, fashion_mnist, folder, jsonl, scenes",
         ),
         ("speech", "spoken_digit", "did you mean spoken_digits?"),
-        ("audio", "spoken_digits", "its sources are csv, datasets, folder, jsonl, speech_commands, spoken_keywords"),
+        (
+            "audio",
+            "spoken_digits",
+            "its sources are csv, datasets, folder, jsonl, speech_commands, spoken_keywords, webdataset",
+        ),
         ("videos", "../folder", "its sources are csv, datasets"),
         ("videos", "", "its sources are csv, datasets"),
     ],

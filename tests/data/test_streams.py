@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from hf_vits.data import tars
+from hf_vits.data import audio, tars, videos
 from hf_vits.data.images import SOURCES
 from hf_vits.data.splits import load_classes
 from hf_vits.data.streams import Stream
@@ -362,6 +362,24 @@ def test_datasets_stream_every_row_once_and_resume_exactly(parquet):
         (shard, row) for shard in range(3) for row in range(10)
     ]
     assert [int(again.labels[index]) for index in range(13, 20)] == [level % 3 for level in found[13:]]
+
+
+@pytest.mark.parametrize(("sources", "kind"), [(videos.SOURCES, "video"), (audio.CLASS_SOURCES, "audio")])
+def test_videos_and_recordings_of_datasets_stream_undecoded(tmp_path, sources, kind):
+    media = datasets.Video(decode=False) if kind == "video" else datasets.Audio(decode=False)
+    features = datasets.Features({kind: media, "label": datasets.Value("string")})
+    for name in ("train", "test"):
+        rows = {kind: [{"bytes": bytes([row]), "path": None} for row in range(6)], "label": ["up", "down"] * 3}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "d" / f"{name}.parquet")
+    splits = load_classes(DataRecipe(source="datasets", path=str(tmp_path / "d"), streaming=True), sources)
+    assert splits.class_names == ["down", "up"]
+    assert splits.test.labels.tolist() == [1, 0] * 3
+    found = [splits.train.inputs[index] for index in range(6)]
+    contents = [one if kind == "video" else one["bytes"] for one in found]
+    assert sorted(contents) == [bytes([row]) for row in range(6)]
+    assert [int(splits.train.labels[index]) for index in range(6)] == [1 - one[0] % 2 for one in contents]
+    held_out = splits.test.inputs[3]
+    assert (held_out if kind == "video" else held_out["bytes"]) == bytes([3])
 
 
 def test_a_damaged_shard_of_a_dataset_is_an_error(parquet):

@@ -142,17 +142,20 @@ def test_more_images_per_batch_than_there_are_is_refused(tmp_path):
 def test_folders_train_with_unreadable_files_only_if_asked(tmp_path):
     colours = {"dark": 40, "light": 200}
     for name, level in colours.items():
-        (tmp_path / "images" / name).mkdir(parents=True)
+        for split in ("train", "test"):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
         for number in range(24):
             noise = np.random.RandomState(number).randint(0, 40, (20, 20, 3))
-            Image.fromarray((level + noise).astype(np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
-    (tmp_path / "images" / "dark" / "broken.png").write_bytes(b"")
-    data = {"source": "folder", "path": str(tmp_path / "images"), "validation_fraction": 0.25}
+            folder = tmp_path / "images" / ("train" if number % 4 else "test") / name
+            Image.fromarray((level + noise).astype(np.uint8)).save(folder / f"{number}.png")
+    for split in ("train", "test"):
+        (tmp_path / "images" / split / "dark" / "broken.png").write_bytes(b"")
+    data = {"source": "folder", "path": str(tmp_path / "images"), "validation_fraction": 0.0}
     recipe = tiny_recipe(tmp_path / "run", data=data, train__batch_size=8, train__length="10 epochs", augmentation={})
     with pytest.raises(OSError, match=r"broken\.png cannot be read: .*data\.skip_unreadable: true.*hf-vits check"):
         train(recipe)
     results = train(recipe, ["data.skip_unreadable=true"])  # goes on where it stopped
-    assert results["train_images"] + results["test_images"] == 49
+    assert (results["train_images"], results["test_images"]) == (37, 12)  # in training it is replaced
     assert results["unreadable_images"] == 1
     (named,) = (tmp_path / "run" / "unreadable.jsonl").read_text().splitlines()
     assert "broken.png" in named

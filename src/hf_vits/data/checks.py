@@ -54,14 +54,16 @@ class UnreadableInput(OSError):
     Attributes:
         name: its file, or another name of it.
         index: its number in the inputs of its split.
+        problem: why it cannot be decoded.
     """
 
     name: str
     index: int
+    problem: str
 
-    def of(self, name: str, index: int) -> "UnreadableInput":
+    def of(self, name: str, index: int, problem: str) -> "UnreadableInput":
         """Return the error with its attributes. Data loaders make errors anew from a message alone."""
-        self.name, self.index = name, index
+        self.name, self.index, self.problem = name, index, problem
         return self
 
 
@@ -78,7 +80,11 @@ def decoding(inputs, index: int) -> Iterator[None]:
     except (OSError, ValueError) as error:
         name = name_of(inputs, index)
         problem = " ".join(str(error).split()).removeprefix(f"cannot open the image {name}: ")
-        raise UnreadableInput(f"{name} cannot be read: {problem}").of(name, index) from None
+        message = (
+            f"{name} cannot be read: {problem}. Remove or repair it, or set data.skip_unreadable: true to do without; "
+            "`hf-vits check` finds all such files"
+        )
+        raise UnreadableInput(message).of(name, index, problem) from None
 
 
 def name_of(inputs, index: int) -> str:

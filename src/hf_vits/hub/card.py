@@ -45,7 +45,7 @@ class TrainingSummary:
 
     Attributes:
         dataset: name of the data, as a reader knows it.
-        train_size, eval_size: examples trained and evaluated on.
+        train_size, eval_size: examples trained and evaluated on; None for a stream, whose length is unknown.
         hyperparameters: {name: value}. Local paths among the values are left out of the card.
         metrics: {name: value} on the evaluation data; timings and what is no number are left out.
         history: one {name: value} per evaluation, in order, such as {"epoch": 1, "loss": 0.3, "eval_accuracy": 0.9}.
@@ -59,7 +59,7 @@ class TrainingSummary:
     """
 
     dataset: str
-    train_size: int
+    train_size: int | None
     eval_size: int
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -296,9 +296,9 @@ def _training(
         start = f"Fine-tuned from [{plain(base_model)}](https://hf.co/{quote(base_model)})"
     if summary.dataset_id:
         data = f"[{data}](https://hf.co/datasets/{quote(summary.dataset_id)})"
+    trained = "a stream of examples" if summary.train_size is None else f"{summary.train_size:,} examples"
     sections = [
-        f"## Training\n\n{start} on {data}: {summary.train_size:,} examples, evaluated on {summary.eval_size:,} "
-        f"({plain(summary.split)})."
+        f"## Training\n\n{start} on {data}: {trained}, evaluated on {summary.eval_size:,} ({plain(summary.split)})."
     ]
     settings = {key: value for key, value in summary.hyperparameters.items() if not contains_path(value)}
     if settings:

@@ -5,12 +5,11 @@ An input is what `hf_vits.processing.decoding` reads: a path, or the contents of
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import datasets
+from typing import Any
 
 from hf_vits.processing.decoding import VideoReader
 
-from ..checks import Media
+from ..checks import Media, name_of
 from ..file_lists import FileInputs
 from ..sources import Sources
 
@@ -20,15 +19,18 @@ _ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".
 
 
 @dataclass(frozen=True)
-class ColumnVideos:
-    """Videos in a column of a `datasets` dataset that does not decode them."""
+class StoredVideos:
+    """Videos that other inputs contain undecoded, as dicts of "bytes" and "path"."""
 
-    dataset: datasets.Dataset
-    column: str
+    inputs: Any
 
     def __getitem__(self, index: int) -> str | bytes:
-        video = self.dataset[index][self.column]
+        video = self.inputs[index]
         return video["path"] if video["bytes"] is None else video["bytes"]
+
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(self.inputs, index)
 
 
 def video_problem(path: Path) -> str | None:

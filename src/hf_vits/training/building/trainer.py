@@ -75,9 +75,7 @@ def weighted(objective: nn.Module, recipe: Recipe, splits: Splits) -> nn.Module:
     if not isinstance(objective, CrossEntropy) or not splits.has_one_class:
         raise ValueError("objective.class_weights is for inputs of one class each, of which a classifier is trained")
     if isinstance(wanted, str) and hasattr(splits.train.labels, "stream"):
-        raise ValueError(
-            "objective.class_weights: balanced needs to know all labels; for a stream write {class: weight}"
-        )
+        raise ValueError("objective.class_weights: balanced needs all labels; for a stream write {class: weight}")
     if isinstance(wanted, str):
         objective.class_weights = balanced_weights(torch.from_numpy(splits.train.labels), len(splits.class_names))
         return objective

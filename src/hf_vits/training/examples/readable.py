@@ -23,9 +23,8 @@ _MOST_IN_A_ROW = 1000
 class ReadableSamples(Dataset):
     """Data set in which samples with an unreadable input are replaced, if the recipe asks for it.
 
-    The input in its place is drawn by a seed that depends on the run's seed, the place in the epoch and the input's
-    number. So it is the same after a resume, on any number of processes and workers, and whether or not the file was
-    known to be damaged.
+    The input in its place is drawn by a seed that depends on the run's seed and the place in the epoch. So it is the
+    same after a resume and on any number of processes and workers. In a stream it is the next one of the batch.
 
     Args:
         dataset: samples of the inputs of a split, indexed by `SampleKey` or by number.
@@ -50,7 +49,7 @@ class ReadableSamples(Dataset):
         return [self[key] for key in keys]
 
     def _fetch(self, keys: Sequence[SampleKey | int]) -> list[Any]:
-        keys = list(keys)
+        keys, draws = list(keys), [0] * len(keys)
         for _ in range(_MOST_IN_A_ROW):
             try:
                 if hasattr(self.dataset, "__getitems__"):
@@ -58,18 +57,19 @@ class ReadableSamples(Dataset):
                 return [self.dataset[key] for key in keys]
             except UnreadableInput as error:
                 if not self.skip:
-                    raise UnreadableInput(
-                        f"{error}. Remove or repair it, or set data.skip_unreadable: true to train without such "
-                        "files; `hf-vits check` finds all of them"
-                    ) from None
+                    raise
                 self._report(error)
-                keys = [self._other(key) if _number(key) == error.index else key for key in keys]
+                for place, key in enumerate(keys):
+                    if _number(key) == error.index:
+                        keys[place] = self._other(key, draws[place])
+                        draws[place] += 1
         raise OSError(f"{_MOST_IN_A_ROW} inputs in a row cannot be read, such as {min(self.reported)}")
 
-    def _other(self, key: SampleKey | int) -> SampleKey | int:
+    def _other(self, key: SampleKey | int, draw: int) -> SampleKey | int:
+        """Return the key of another input; `draw` is the number of those that were drawn for this place before."""
         # Repeats of an input have their seed in common, and so the input in its place.
-        seed = key.shared_seed if isinstance(key, SampleKey) else 0
-        drawn = seed_at(seed, RandomStream.REPLACEMENT, _number(key))
+        seed = key.shared_seed if isinstance(key, SampleKey) else int(key)
+        drawn = seed_at(seed, RandomStream.REPLACEMENT, draw)
         index = self.dataset.split.substitute(_number(key), drawn)
         return key._replace(index=index) if isinstance(key, SampleKey) else index
 
@@ -77,9 +77,9 @@ class ReadableSamples(Dataset):
         if error.name in self.reported:
             return
         self.reported.add(error.name)
-        logger.warning("skipping: %s", error)
+        logger.warning("skipping %s: %s", error.name, error.problem)
         if self.record.parent.is_dir():
-            line = json.dumps({"file": error.name, "problem": str(error)}) + "\n"
+            line = json.dumps({"file": error.name, "problem": error.problem}) + "\n"
             # One write to the end of the file, so that lines of several processes do not mix.
             with self.record.open("ab", buffering=0) as file:
                 file.write(line.encode())

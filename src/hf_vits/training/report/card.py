@@ -64,7 +64,7 @@ def training_card(
     recipe = run.recipe
     summary = TrainingSummary(
         dataset=run.splits.name,
-        train_size=run.results[f"train_{noun}s"],
+        train_size=run.results.get(f"train_{noun}s"),
         eval_size=run.results[f"test_{noun}s"],
         hyperparameters=_hyperparameters(recipe),
         metrics=run.results["test"],

@@ -3,23 +3,38 @@
 import datasets
 import numpy as np
 
-from hf_vits.data.columns import DATASETS, input_column, load_dataset_classes, load_dataset_splits, name_of
+from hf_vits.data.columns import (
+    DATASETS,
+    STREAMS,
+    input_column,
+    load_dataset_classes,
+    load_dataset_splits,
+    name_of,
+    stream_dataset_classes,
+)
 from hf_vits.data.splits import ColumnInputs, Loaded, Split
 from hf_vits.data.tables import TARGET_KEYS, TEXT_COLUMNS, column_name
 from hf_vits.recipe import DataRecipe
 
-READS = (*DATASETS, "columns.audio", "columns.text", *TARGET_KEYS)
+READS = (*DATASETS, "columns.audio", "columns.text", *TARGET_KEYS, *STREAMS)
 
 
 def load(recipe: DataRecipe) -> Loaded:
     """Load the dataset data.path, a name on the Hub or a local directory, with its classes."""
-    name, class_names, splits = load_dataset_classes(recipe, "audio", datasets.Audio)
-    stored = {kind: Split(_undecoded(split.inputs), split.labels) for kind, split in splits.items()}
+    if recipe.streaming:
+        name, class_names, splits = stream_dataset_classes(recipe, "audio", datasets.Audio, lambda clips: clips)
+        stored = {"train": splits.pop("train")}
+    else:
+        name, class_names, splits = load_dataset_classes(recipe, "audio", datasets.Audio)
+        stored = {}
+    stored |= {kind: Split(_undecoded(split.inputs), split.labels) for kind, split in splits.items()}
     return Loaded(name, class_names, stored)
 
 
 def load_texts(recipe: DataRecipe) -> Loaded:
     """Load the dataset data.path, a name on the Hub or a local directory, with its texts."""
+    if recipe.streaming:
+        raise ValueError("data.streaming: speech recognition sorts recordings by length, which a stream has not")
     splits = {}
     for kind, dataset in load_dataset_splits(recipe).items():
         inputs = ColumnInputs(dataset, input_column(recipe, dataset, "audio", datasets.Audio))
