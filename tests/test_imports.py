@@ -13,7 +13,7 @@ ORDER = (
     {"training", "testing"},
     {"figures"},
     {"evaluation", "analysis"},
-    {"conversion", "data", "hub"},
+    {"conversion", "data", "deployment", "hub"},
     {"pretraining"},
     {"models", "objectives"},
     {"modeling", "processing", "optim"},

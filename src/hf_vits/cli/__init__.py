@@ -23,6 +23,7 @@ COMMANDS = {
     "train": ("train", "run the training that a recipe describes"),
     "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
     "predict": ("predict", "classes of images, videos and recordings, text of speech"),
+    "export": ("export", "write a saved model as ONNX, checked in onnxruntime"),
     "push": ("push", "push a saved model to the Hub"),
 }
 INPUT_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)

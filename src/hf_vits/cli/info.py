@@ -64,7 +64,7 @@ def count_flops(model) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from .models import encoder_of, one_input
+    from hf_vits.deployment.inputs import encoder_of, one_input
 
     # The counter hooks gradients, and fails at views of parameters that were made without them.
     model = encoder_of(model).requires_grad_(False)
