@@ -44,6 +44,7 @@ ROOMS = {
     "training": ("Training", "The training run: tasks, augmented inputs, Trainers and reports."),
     "recipe": ("Recipe", "Reading a recipe. Its keys are described [on their own page](../recipe-keys.md)."),
     "hub": ("Hub", "Model cards, self-contained code bundles, and the push to the Hub."),
+    "deployment": ("Deployment", "Export to ONNX, and weights of eight bits."),
     "metrics": ("Metrics", "`evaluate` modules that load without a network."),
     "testing": ("Testing", "A Hub on the loopback interface, for tests and for the demo."),
     "conversion": ("Conversion", "Original checkpoints to models: reading, key mapping, processors."),

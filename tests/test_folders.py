@@ -21,7 +21,7 @@ WAIT = "\n    print(flush=True)\n    sys.stdin.read()"
 # The second folder to be renamed is the new one, when the old one is aside.
 REPLACE = """
 import os, signal
-from hf_vits.cli.convert import replaced
+from hf_vits.folders import replaced
 rename, renamed = Path.rename, []
 def rename_once(path, target):
     renamed.append(path)
@@ -77,7 +77,7 @@ def test_a_temporary_folder_outlives_a_kill_only_until_the_next(start, tmp_path)
 
 
 def test_a_model_being_replaced_survives_a_kill(start, tmp_path):
-    from hf_vits.cli.convert import replaced
+    from hf_vits.folders import replaced
 
     model = tmp_path / "model"
     model.mkdir()

@@ -13,7 +13,7 @@ ORDER = (
     {"app"},
     {"training", "testing", "inspection"},
     {"figures"},
-    {"evaluation", "analysis"},
+    {"evaluation", "analysis", "deployment"},
     {"conversion", "data", "hub"},
     {"pretraining"},
     {"models", "objectives"},

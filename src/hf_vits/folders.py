@@ -83,6 +83,34 @@ def abandoned(parent: Path, prefix: str) -> Iterator[Path]:
             _release(lock)
 
 
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise FileExistsError if `folder` must not be written."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} exists already and is not an empty folder: choose another, or pass --overwrite"
+        )
+    if not (folder / "config.json").is_file():
+        raise FileExistsError(f"{folder} holds no saved model (no config.json), so --overwrite does not replace it")
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Yield a new folder to fill, which replaces `folder` when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}-"
+    for left in abandoned(folder.parent, prefix):
+        if (left / "old").is_dir() and not folder.exists():  # killed between the two lines that rename
+            (left / "old").rename(folder)
+    with temporary_folder(folder.parent, prefix) as temporary:
+        new, old = temporary / "new", temporary / "old"
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+
+
 def _is_ours(folder: Path) -> bool:
     """Return whether `temporary_folder` made a folder; an empty one it made just before a kill, or makes now."""
     try:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hf_vits.cli.models import encoder_of, one_input, variant_model
+from hf_vits.cli.models import variant_model
 from hf_vits.conversion import SYSTEMS, variants
+from hf_vits.deployment.inputs import encoder_of, one_input
 from model_cards.variants import load
 from tests.support.meta import RememberedShapes
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": ("inspect", "report what image models have learned, as tables, pictures and a page"),
     "predict": ("predict", "classes of images, videos and recordings, objects and masks in images, text of speech"),
     "demo": ("demo", "a page in the browser to try a model on your own inputs"),
+    "export": ("export", "write a saved model as ONNX, checked in onnxruntime"),
     "push": ("push", "push a saved model to the Hub"),
 }
 INPUT_ERRORS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)

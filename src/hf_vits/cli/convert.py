@@ -22,8 +22,6 @@ nothing is written. Two other values of VARIANT are for a folder or Hub reposito
 """
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from hf_vits.folders import check_free, replaced
     from hf_vits.hub import model_card, push_to_hub, save_for_hub
 
     name_words(args)
@@ -104,36 +103,6 @@ def name_words(args: argparse.Namespace) -> None:
 def source_name(checkpoint: str) -> str:
     """Return the name of a checkpoint without folders of this machine."""
     return Path(checkpoint).name if Path(checkpoint).exists() else checkpoint
-
-
-def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise FileExistsError if `folder` must not be written."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{folder} exists already and is not an empty folder: choose another, or pass --overwrite"
-        )
-    if not (folder / "config.json").is_file():
-        raise FileExistsError(f"{folder} holds no saved model (no config.json), so --overwrite does not replace it")
-
-
-@contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """Yield a new folder to fill, which replaces `folder` when the block ends without an error."""
-    from hf_vits.folders import abandoned, temporary_folder
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}-"
-    for left in abandoned(folder.parent, prefix):
-        if (left / "old").is_dir() and not folder.exists():  # killed between the two lines that rename
-            (left / "old").rename(folder)
-    with temporary_folder(folder.parent, prefix) as temporary:
-        new, old = temporary / "new", temporary / "old"
-        yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

@@ -175,6 +175,7 @@ class TrainRecipe:
     evaluation_batch_size: inputs per evaluation step on each process.
     workers: number of worker processes that load inputs, for each process; 0: the process itself.
     activation_checkpointing: recompute activations in the backward pass, to save memory.
+    compile: compile the model with torch.compile, which takes minutes at the start and makes steps faster after it.
     deterministic: use deterministic kernels on accelerators too, which is slower. Runs on the CPU are always
         deterministic.
     """
@@ -196,6 +197,7 @@ class TrainRecipe:
     evaluation_batch_size: int = positive(default=128)
     workers: int = not_negative(default=0)
     activation_checkpointing: bool = False
+    compile: bool = False
     deterministic: bool = False
 
     def validate_length(self):

@@ -1,8 +1,8 @@
 """The kinds of model of `hf-vits predict`: one module per kind.
 
-Each has MEDIA, the files it reads (`hf_vits.data.checks.Media`), CHECKED_FIRST, whether all files are checked before the
-first is used, and `predict(args, paths)`, which loads the model, draws the figure if it is wanted, and returns a dict per
-file with its name and its predictions, numbers, objects or text.
+Each has MEDIA, the files it reads (`hf_vits.data.checks.Media`), CHECKED_FIRST, whether all files are checked before
+the first is used, and `predict(args, paths)`, which loads the model, draws the figure if it is wanted, and returns a
+dict per file with its name and its predictions, numbers, objects or text.
 """
 
 import importlib

@@ -133,6 +133,7 @@ def training_arguments(recipe: Recipe, steps_per_epoch: int) -> TrainingArgument
         dataloader_num_workers=train.workers,
         dataloader_pin_memory=torch.accelerator.is_available(),
         activation_checkpointing=train.activation_checkpointing,
+        torch_compile=train.compile,
         full_determinism=train.deterministic,
         seed=train.seed,
         remove_unused_columns=False,
