@@ -215,7 +215,7 @@ def test_overrides_replace_values_and_keep_the_others(tmp_path):
         ("model.variant=null", "name either `system` and `variant`, or `pretrained`"),
         (
             "data.columns.sound=a",
-            "data.columns has the keys image, video, audio, label, labels, targets, text, split, not sound",
+            "data.columns has the keys image, video, audio, label, labels, targets, objects, text, split, not sound",
         ),
         ("data.columns.label=[a, a]", "a list of 2 or more, got"),
         ("data.columns.audio=[a, b]", "data.columns.audio is one column"),
