@@ -117,7 +117,8 @@ class Explorer:
     """
 
     def __init__(self, model: PreTrainedModel, processor: Any):
-        exported: Any = model.export() if hasattr(model, "export") else model
+        given: Any = model
+        exported = given.export() if hasattr(model, "export") else given
         self.model: Any = exported.to(model.device, model.dtype).eval()
         self.processor = processor
         self.kind = kind_of(self.model, processor)
@@ -332,7 +333,12 @@ class Explorer:
         wanted = None if block is None else [block]
         found = record(self.model, seen.pixel_values, "attentions", wanted).attentions
         attention = rollout(torch.stack(found))[-1][:, None] if block is None else found[0]
-        prefix, frames, grid = self._key_grid(attention, seen.pixel_values)
+        covered = self._key_grid(attention, seen.pixel_values)
+        if covered is None:
+            raise ValueError(
+                f"the tokens of block {(block or 0) + 1} are no grid over this {self.kind}: choose another"
+            )
+        prefix, frames, grid = covered
         maps = attention[:, head] if head is not None else attention.mean(dim=1)
         if queries == CLASS_TOKEN:
             if not prefix:
