@@ -64,7 +64,8 @@ def draw_scene(axes, scene: Scene) -> None:
         colour = np.array(_COLOURS[number % len(_COLOURS)])
         pixels[mask] = (1 - _OPACITY) * pixels[mask] + _OPACITY * colour
     axes.imshow(pixels)
-    for number, (box, name) in enumerate(zip(scene.boxes, scene.names, strict=True)):
+    # The first, of detections those with the highest scores, are on top.
+    for number, (box, name) in reversed(list(enumerate(zip(scene.boxes, scene.names, strict=True)))):
         colour = _COLOURS[number % len(_COLOURS)]
         x0, y0, x1, y1 = box.tolist()
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.5))
