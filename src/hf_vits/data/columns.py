@@ -45,6 +45,7 @@ def load_dataset_splits(recipe: DataRecipe) -> dict[str, datasets.Dataset]:
 
 def _available(recipe: DataRecipe, path: Path, streaming: bool = False) -> Any:
     """Return {split: dataset} of data.path."""
+    load: Any = datasets.load_dataset  # typed by whether it streams
     try:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             stored = datasets.load_from_disk(str(path))
@@ -53,8 +54,8 @@ def _available(recipe: DataRecipe, path: Path, streaming: bool = False) -> Any:
             if path.suffix.lower() not in _FORMATS:
                 raise ValueError(f"data.path {path}: a file of a dataset ends in {', '.join(_FORMATS)}")
             files, kind = {"train": str(path)}, _FORMATS[path.suffix.lower()]
-            return datasets.load_dataset(kind, data_files=files, streaming=streaming)
-        return datasets.load_dataset(recipe.path, recipe.config, streaming=streaming)
+            return load(kind, data_files=files, streaming=streaming)
+        return load(recipe.path, recipe.config, streaming=streaming)
     except (DatasetGenerationError, pyarrow.ArrowInvalid) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
