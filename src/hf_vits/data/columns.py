@@ -57,23 +57,24 @@ def name_of(recipe: DataRecipe) -> str:
 
 def _available(recipe: DataRecipe, streaming: bool = False) -> Any:
     """Return {split: dataset} of the recipe's data."""
+    load: Any = datasets.load_dataset  # typed by whether it streams
     chosen = {"data_dir": recipe.data_dir, "data_files": recipe.data_files or None, "streaming": streaming}
     try:
         if recipe.path is None:
             for name in _files(recipe):
                 if "://" not in name and not glob.glob(name, recursive=True):
                     raise FileNotFoundError(f"data.data_files: no file matches {name}")
-            return datasets.load_dataset(_format_of(next(_files(recipe)), "data.data_files"), recipe.config, **chosen)
+            return load(_format_of(next(_files(recipe)), "data.data_files"), recipe.config, **chosen)
         path = Path(recipe.path)
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file() or path.is_file():
             if recipe.data_dir or recipe.data_files:
                 raise ValueError(f"data.data_files and data.data_dir choose files of a directory, not of {path}")
             if path.is_file():
                 kind = _format_of(recipe.path, "data.path")
-                return datasets.load_dataset(kind, data_files={"train": str(path)}, streaming=streaming)
+                return load(kind, data_files={"train": str(path)}, streaming=streaming)
             stored = datasets.load_from_disk(str(path))
             return stored if isinstance(stored, datasets.DatasetDict) else {"train": stored}
-        return datasets.load_dataset(recipe.path, recipe.config, **chosen)
+        return load(recipe.path, recipe.config, **chosen)
     except (DatasetGenerationError, pyarrow.ArrowInvalid) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:

@@ -141,5 +141,5 @@ def _check_classes(
         raise FileNotFoundError(f"{directory} has no {files} below its class directories")
     empty = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
     if len(empty) and every_class:
-        names = ", ".join(class_names[i] for i in empty)
+        names = ", ".join(class_names[i] for i in empty.tolist())
         raise FileNotFoundError(f"{directory} has no {files} of {len(empty)} classes: {names}")

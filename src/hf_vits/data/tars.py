@@ -120,7 +120,8 @@ class RemoteFile(io.RawIOBase):
         return b""
 
     def _opened(self) -> Any:
-        file: Any = fsspec.open(self.address, "rb").open()
+        source: Any = fsspec.open(self.address, "rb")
+        file = source.open()
         if not self.position:
             return file
         if file.seekable():
@@ -160,7 +161,7 @@ def tar_samples(address: str) -> Iterator[TarSample]:
             raise OSError(f"the shard {address} is damaged: {error}") from None
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(archive: Any) -> Iterator[tarfile.TarInfo]:
     for member in archive:
         archive.members = []  # which otherwise keeps all of them
         name = posixpath.basename(member.name)

@@ -75,7 +75,9 @@ def only_readable(split, folder: Path, skip_unreadable: bool):
     from hf_vits.recipe import DataRecipe
 
     try:
-        return without_unreadable(split, DataRecipe("folder", path=str(folder), skip_unreadable=skip_unreadable))
+        return without_unreadable(
+            split, DataRecipe(source="folder", path=str(folder), skip_unreadable=skip_unreadable)
+        )
     except OSError as error:
         add_note(error)
         raise
