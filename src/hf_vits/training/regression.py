@@ -57,7 +57,7 @@ def finish(trainer: RecipeTrainer) -> None:
         trainer.objective = StandardizedSquaredError()
 
 
-def last_layers(model: Any) -> list[nn.Module]:
+def last_layers(model: Any) -> list[Any]:
     """Return the linear layers from which the outputs of a model are; ValueError where there is none."""
     base = f"{model.base_model_prefix}."
     found = [
@@ -77,9 +77,9 @@ def last_layers(model: Any) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def scale_layers(layers: list[nn.Module], shift: Tensor, factor: Tensor) -> None:
+def scale_layers(layers: list[Any], shift: Tensor, factor: Tensor) -> None:
     """Let the outputs of linear layers be what they were times `factor` plus `shift`, each (targets,)."""
     for layer in layers:
         weight, bias = layer.weight, layer.bias
-        weight.mul_(factor.to(weight).view(-1, *[1] * (weight.ndim - 1)))  # pyright: ignore
-        bias.mul_(factor.to(bias)).add_(shift.to(bias))  # pyright: ignore
+        weight.mul_(factor.to(weight).view(-1, *[1] * (weight.ndim - 1)))
+        bias.mul_(factor.to(bias)).add_(shift.to(bias))
