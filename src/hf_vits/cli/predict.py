@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if (args.coco or args.threshold is not None) and not is_detector:
         raise ValueError(f"--coco and --threshold are for detectors, but {args.model} is none")
     if args.threshold is None:
-        args.threshold = _THRESHOLD
+        args = argparse.Namespace(**vars(args) | {"threshold": _THRESHOLD})
     paths = find_files(args.files, kind.MEDIA)
     unreadable = check_readable(paths, kind.MEDIA, args.skip_unreadable) if kind.CHECKED_FIRST else {}
     try:
