@@ -28,7 +28,7 @@ def quantize(model: PreTrainedModel, precision: Literal["int8", "int8_weights"] 
             can be quantised.
     """
     try:
-        from torchao.quantization import (
+        from torchao.quantization import (  # pyright: ignore[reportMissingImports] - optional, in a folder of its own
             Int8DynamicActivationInt8WeightConfig,
             Int8WeightOnlyConfig,
             quantize_,
