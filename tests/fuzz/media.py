@@ -111,17 +111,21 @@ def image_case(random: Random) -> Case:
         options |= random.choice([{}, {"compression": "tiff_lzw"}, {"compression": "packbits"}])
     if kind in ("GIF", "PNG", "WEBP", "TIFF") and random.random() < 0.2:
         options |= {"save_all": True, "append_images": [picture(mode, size, seed + 1)]}
+    if kind == "ICO":
+        options["sizes"] = [size]  # by default Pillow before 13 writes icons of 16 pixels and more alone
     damage = odd_bytes(random)
     name = "picture" + random.choice([f".{kind.lower()}", ".jpg", "", ".png.txt", " \u00e9\U0001f600.png"])
 
     def run(folder: Path) -> None:
         image, path = picture(mode, size, seed), folder / name
         try:
+            if kind == "ICO" and max(size) > 256:
+                raise ValueError("an icon has at most 256 x 256 pixels")
             image.save(path, kind, **options)
         except (OSError, ValueError, KeyError, SystemError):  # a size or option that the format does not have
             picture("RGB", size, seed).save(path, "PNG")
             options.clear()
-        whole = damage is None and (kind != "ICO" or max(size) <= 256)  # Pillow before 13 leaves larger icons out
+        whole = damage is None
         if damage is not None:
             path.write_bytes(damage(path.read_bytes()))
         problem = image_problem(path)

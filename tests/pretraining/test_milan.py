@@ -248,8 +248,9 @@ BAD = [
     (partial(square_grid, 5, (32, 32)), "32x32 pixels has no grid of 5 square patches"),
     (lambda: milan({"model_type": "vit"}), "convert a ViT of transformers"),
     (lambda: milan(target="pixels", backbone_config=LEVIT), "a ViT or DeiT"),
+    (lambda: milan({**DEIT, "num_channels": 6}), "backbone_config.num_channels=3 and target_config.num_channels=6"),
     (lambda: milan(decoder_hidden_size=18), "multiple of 4"),
-    (lambda: milan(mask_ratio=0.99)(IMAGES), "leaves none of 16 patches visible"),
+    (lambda: milan(mask_ratio=0.99)(IMAGES), "mask_ratio=0.99 leaves none of 16 patches visible"),
     (partial(FeatureRegression(), images(2, 3, 4), images(2, 3, 5)), "both the same"),
 ]
 

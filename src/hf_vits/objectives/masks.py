@@ -73,7 +73,7 @@ def kept_patches(num_patches: int, ratio: float) -> int:
     """Return the number of visible patches; ValueError where it is zero."""
     kept = int(num_patches * (1 - ratio)) if 0 <= ratio < 1 else 0
     if not kept:
-        raise ValueError(f"a mask ratio of {ratio} leaves none of {num_patches} patches visible: lower it")
+        raise ValueError(f"mask_ratio={ratio} leaves none of {num_patches} patches visible: lower it")
     return kept
 
 

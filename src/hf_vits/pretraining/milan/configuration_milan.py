@@ -111,6 +111,14 @@ class MILANConfig(VitsConfig):
                 f"target_config must be of {CLIP!r} or of an encoder of hf_vits, got {target.model_type!r}; convert "
                 "a ViT of transformers by hf_vits.conversion.from_transformers first"
             )
+        channels = [
+            getattr(config, "num_channels", 3) for config in (self.backbone_config, target or self.backbone_config)
+        ]
+        if channels[0] != channels[1]:
+            raise ValueError(
+                f"encoder and target network see the same images, but backbone_config.num_channels={channels[0]} and "
+                f"target_config.num_channels={channels[1]}"
+            )
         if self.target == "pixels" and self.backbone_config.model_type not in ("hf_vits_vit", "hf_vits_deit"):
             raise ValueError(
                 'target="pixels" needs an encoder whose tokens are patches, a ViT or DeiT, got '
