@@ -40,6 +40,7 @@ ROOMS = {
         "What a trained model has learned: attention, label propagation, branch weights, robustness.",
     ),
     "figures": ("Figures", "Every picture that a run, an evaluation or an analysis draws."),
+    "inspection": ("Inspection", "The report of `hf-vits inspect`: its sections, tables and page."),
     "app": ("App", "The page of `hf-vits demo`, on which a model is tried in a browser."),
     "training": ("Training", "The training run: tasks, augmented inputs, Trainers and reports."),
     "recipe": ("Recipe", "Reading a recipe. Its keys are described [on their own page](../recipe-keys.md)."),

@@ -3,6 +3,7 @@
 import pytest
 
 from hf_vits.data import audio, audiovisual, images, masks, objects, videos
+from hf_vits.data.domains import section_of
 from hf_vits.data.splits import load_classes
 from hf_vits.recipe import DataRecipe, SpeechRecipe, load_recipe
 from tests.support.paths import RECIPES
@@ -22,10 +23,21 @@ NAMES = {
     ),
     "audiovisual": (audiovisual.SOURCES, ["csv", "folder", "jsonl", "speaking_digits"]),
     "masks": (masks.SOURCES, ["datasets", "folder", "scenes"]),
-    "objects": (objects.SOURCES, ["coco", "object_scenes"]),
+    "objects": (objects.SOURCES, ["coco", "datasets", "object_scenes", "voc", "yolo"]),
     "speech": (audio.TEXT_SOURCES, ["csv", "datasets", "jsonl", "spoken_digits"]),
 }
-OF_FILES = {"csv", "jsonl", "folder", "datasets", "webdataset", "fashion_mnist", "speech_commands", "coco"}
+OF_FILES = {
+    "csv",
+    "jsonl",
+    "folder",
+    "datasets",
+    "webdataset",
+    "fashion_mnist",
+    "speech_commands",
+    "coco",
+    "voc",
+    "yolo",
+}
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -92,7 +104,8 @@ def test_recipes_of_the_project_name_sources_that_read_their_settings(path):
     kinds |= {"automatic-speech-recognition": "speech", "multimodal-pretraining": "audiovisual"}
     kinds |= {"object-detection": "objects", "semantic-segmentation": "masks"}
     sources, _ = NAMES[kinds.get(recipe.task, "images")]
-    assert callable(sources.find(recipe.data))
+    for data in [section_of(recipe.data, domain) for domain in recipe.data.domains.values()] or [recipe.data]:
+        assert callable(sources.find(data))
 
 
 def test_common_settings_go_with_every_source():

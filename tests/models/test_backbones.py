@@ -101,7 +101,8 @@ def test_detr_trains_on_every_backbone(name):
     assert any(gradient.abs().max() > 0 for gradient in gradients)
 
 
-LAYERS = {"encoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "d_model": 32, "num_queries": 4}
+# Twice the 32 groups of their norms, so that maps of 1x1 have more than one value in each.
+LAYERS = {"encoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "d_model": 64, "num_queries": 4}
 HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_labels": 2}
 
 
@@ -119,7 +120,7 @@ def rt_detr(config, channels: list[int]):
 
 def mask2former(config, channels: list[int]):
     """Of a backbone that it does not list, Mask2Former logs that it may not fit."""
-    fields = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 2}
+    fields = {"feature_size": 64, "mask_feature_size": 64, "hidden_dim": 64, "encoder_layers": 1, "decoder_layers": 2}
     fields |= {"encoder_feedforward_dim": 16, "dim_feedforward": 16, "num_attention_heads": 2, "num_queries": 4}
     model_config = Mask2FormerConfig(backbone_config=config, num_labels=2, train_num_points=16, **fields)
     return Mask2FormerForUniversalSegmentation(model_config)
@@ -129,7 +130,7 @@ def maskformer(config, channels: list[int]):
     """As Mask2Former, it logs that the backbone may not fit."""
     decoder = DetrConfig(**LAYERS | HEADS, decoder_layers=1)
     model_config = MaskFormerConfig(
-        backbone_config=config, decoder_config=decoder, num_labels=2, fpn_feature_size=32, mask_feature_size=32
+        backbone_config=config, decoder_config=decoder, num_labels=2, fpn_feature_size=64, mask_feature_size=64
     )
     return MaskFormerForInstanceSegmentation(model_config)
 
@@ -201,12 +202,6 @@ def test_sequences_are_the_class_token_and_the_maps():
     config.reshape_hidden_states = False
     with pytest.raises(ValueError, match="has no class token: leave it at True"):
         type(backbone)(config)
-
-
-def maskformer(config, channels: list[int]):
-    fields = {"fpn_feature_size": 32, "mask_feature_size": 32, "num_labels": 2, "backbone_config": config}
-    decoder = DetrConfig(**LAYERS, **HEADS, decoder_layers=1)
-    return MaskFormerForInstanceSegmentation(MaskFormerConfig(**fields, decoder_config=decoder))
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -88,7 +88,7 @@ def load_domains(recipe: DataRecipe, load: Callable[[DataRecipe], Splits]) -> Sp
     loaded: list[Splits] = []
     for name, domain in recipe.domains.items():
         try:
-            splits = load(_section(recipe, domain))
+            splits = load(section_of(recipe, domain))
         except ValueError as error:
             raise ValueError(f"data.domains.{name}: {error}") from error
         first = loaded[0] if loaded else splits
@@ -108,7 +108,7 @@ def load_domains(recipe: DataRecipe, load: Callable[[DataRecipe], Splits]) -> Sp
     return Splits(loaded[0].name, loaded[0].class_names, train, validation, test, domain_names=names)
 
 
-def _section(recipe: DataRecipe, domain: DomainRecipe) -> DataRecipe:
+def section_of(recipe: DataRecipe, domain: DomainRecipe) -> DataRecipe:
     """Return the data section of a domain."""
     given = {name: getattr(domain, name) for name in ("source", "path", "config", "splits")}
     return replace(recipe, domains={}, **{name: value for name, value in given.items() if value})
