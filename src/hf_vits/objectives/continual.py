@@ -6,11 +6,12 @@ srvCodes/continual_learning_with_vit (src/approach). The names of the original's
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 Pooling = Literal["spatial", "width", "height", "gap", "pixel"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
@@ -55,12 +56,40 @@ def pool_scores(query: Tensor, key: Tensor, scaling: float, pooling: Pooling, sq
         rows = (query @ key.sum(2)[..., None])[..., 0] * scaling
         columns = (key @ query.sum(2)[..., None])[..., 0] * scaling
     else:
-        rows = ((query @ (key.transpose(2, 3) @ key)) * query).sum(-1) * scaling**2
-        columns = ((key @ (query.transpose(2, 3) @ query)) * key).sum(-1) * scaling**2
+        rows, columns = _SquaredScoreSums.apply(query, key, scaling)
     if pooling == "gap":
         return rows.mean(2) / key.shape[2]
     chosen = {"height": [columns], "width": [rows], "spatial": [columns, rows]}[pooling]
     return torch.cat([sums.flatten(1) for sums in chosen], dim=1)
+
+
+class _SquaredScoreSums(torch.autograd.Function):
+    """Sums of the squared attention scores along each row and each column, (batch, heads, queries) and (..., keys).
+
+    With the gradient written out, only queries, keys and two matrices of each head are kept for the backward pass. The
+    former the attention keeps anyway.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+        of_keys, of_queries = key.transpose(2, 3) @ key, query.transpose(2, 3) @ query
+        ctx.save_for_backward(query, key, of_keys, of_queries)
+        ctx.factor = scaling**2
+        return (
+            ((query @ of_keys) * query).sum(-1).mul_(ctx.factor),
+            ((key @ of_queries) * key).sum(-1).mul_(ctx.factor),
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        query, key, of_keys, of_queries = ctx.saved_tensors
+        by_row, by_column = (2 * ctx.factor * gradient[..., None] for gradient in gradients)
+        weighted_query, weighted_key = by_row * query, by_column * key
+        # Each score is in one row and one column.
+        to_query = weighted_query @ of_keys + query @ (weighted_key.transpose(2, 3) @ key)
+        to_key = weighted_key @ of_queries + key @ (weighted_query.transpose(2, 3) @ query)
+        return to_query, to_key, None
 
 
 class PooledDistillationLoss(nn.Module):
