@@ -1,6 +1,7 @@
 """Streams of tasks: every method and memory trains, a cut-off run goes on exactly, odd settings are refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, TrainerCallback
 
+from hf_vits.data.checks import UnreadableInput, decoding, name_of
 from hf_vits.recipe import load_recipe
 from hf_vits.training import train
 from hf_vits.training.tasks.continual_image_classification import TASK
@@ -126,6 +128,42 @@ def test_domains_of_other_classes_are_refused(tmp_path):
     made["data"]["domains"] = {"scans": {}, "photographs": {"source": "folder", "path": str(tmp_path)}}
     with pytest.raises(ValueError, match=r"data.domains.photographs: all domains need the same classes .* this has"):
         train(made)
+
+
+def photographs(folder, seed: int) -> None:
+    """Write 12 images of each of two classes, the first three of the last class damaged."""
+    generator = np.random.default_rng(seed)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(generator.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / name / f"{number}.png")
+    for number in range(3):
+        (folder / "b" / f"{number}.png").write_bytes(b"no image")
+
+
+@pytest.mark.parametrize("is_of_domains", [False, True])
+def test_damaged_files_are_named_or_left_out_of_their_task(tmp_path, is_of_domains):
+    """Another input in the place of one would be of another task."""
+    for seed, name in enumerate(("day", "night")):
+        photographs(tmp_path / name, seed)
+    made = domains(tmp_path / "run") if is_of_domains else recipe(tmp_path / "run")
+    made["data"] = {"source": "folder", "path": str(tmp_path / "day"), "test_fraction": 0.2}
+    made["train"] |= {"batch_size": 4, "length": "8 steps"}
+    if is_of_domains:
+        made["data"]["domains"] = {name: {"path": str(tmp_path / name)} for name in ("day", "night")}
+    splits = TASK.load_splits(load_recipe(made).data)
+    names = [name_of(splits.train.inputs, index) for index in range(len(splits.train))]
+    index = next(index for index, name in enumerate(names) if re.search(r"day/b/[0-2].png$", name))
+    with (
+        pytest.raises(UnreadableInput, match=r"day/b/[0-2]\.png cannot be read"),
+        decoding(splits.train.inputs, index),
+    ):
+        splits.train.inputs[index]
+    made["data"]["skip_unreadable"] = True
+    results = train(made)
+    kept = 21 * (1 + is_of_domains)
+    assert results["train_images"] + results["validation_images"] + results["test_images"] == kept
+    assert not (tmp_path / "run" / "unreadable.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,16 @@ def test_image_and_mask_are_augmented_together():
     assert not all(torch.equal(sample["labels"], samples[0]["labels"]) for sample in samples)
 
 
+def test_one_mean_stands_for_all_channels_beyond_the_image():
+    settings = AugmentationRecipe(short_side=[16, 16])
+    one = VitsSegmentationProcessor(image_mean=0.5, image_std=0.25)
+    sample = TrainingMasks(a_split(np.zeros((16, 16), np.uint8)), one, "RGB", (32, 32), settings)[
+        SampleKey(0, 0, None, 0, 0)
+    ]
+    assert sample["pixel_values"].shape == (3, 32, 32)
+    assert sample["pixel_values"][:, sample["labels"] == 255].abs().max() < 0.02
+
+
 def test_crops_of_one_class_are_drawn_again():
     mask = np.zeros((64, 64), np.uint8)
     mask[:, :12] = 1

@@ -56,7 +56,7 @@ from pathlib import Path
 from typing import Any
 
 from . import evaluation
-from .predict import positive
+from .numbers import positive
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -16,12 +16,11 @@ REPORT is a folder; open its index.html. A second run with the same folder adds 
 """
 
 import argparse
-import math
 import time
 from pathlib import Path
 from typing import Any
 
-from .predict import positive
+from .numbers import above_zero, positive
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", action="store_true", help="the folder has a folder for each class")
     parser.add_argument("--out", type=Path, required=True, metavar="REPORT", help="folder to write")
     parser.add_argument(
-        "--minutes", type=minutes, default=10.0, metavar="N", help="time that sections may take (default: 10)"
+        "--minutes", type=above_zero, default=10.0, metavar="N", help="time that sections may take (default: 10)"
     )
     parser.add_argument(
         "--most-images",
@@ -39,13 +38,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of more images, N are taken evenly (default: 128)",
     )
-
-
-def minutes(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {value:g}")
-    return value
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

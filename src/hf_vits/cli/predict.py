@@ -22,6 +22,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from .numbers import above_zero, positive, score
+
 _THRESHOLD = 0.5  # score of the objects that are shown
 
 
@@ -37,7 +39,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="inputs per batch (default: 32; for clips of videos and for detectors an eighth of N)",
     )
     parser.add_argument(
-        "--window", type=seconds, metavar="SECONDS", help="length of the windows that longer recordings are cut into"
+        "--window",
+        type=above_zero,
+        metavar="SECONDS",
+        help="length of the windows that longer recordings are cut into",
     )
     parser.add_argument(
         "--beams", type=positive, default=1, metavar="N", help="width of the beam search for speech (default: 1)"
@@ -61,20 +66,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw inputs and predictions to this file")
 
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def score(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be 0 or more and below 1, got {value:g}")
-    return value
-
-
 def known(text: str) -> tuple[str, float]:
     """Return a label and 1 or 0 of text such as red=yes."""
     from hf_vits.data.label_columns import state_of
@@ -87,13 +78,6 @@ def known(text: str) -> tuple[str, float]:
     if math.isnan(value):
         raise argparse.ArgumentTypeError(f"must be LABEL=yes or LABEL=no, got {text!r}")
     return label, value
-
-
-def seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {value:g}")
-    return value
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from hf_vits.recipe import DataRecipe, DomainRecipe
 
+from .checks import name_of
 from .splits import Inputs, Split, Splits
 
 
@@ -60,8 +61,16 @@ class JoinedInputs:
     ends: np.ndarray
 
     def __getitem__(self, index: int):
+        inputs, place = self._place(index)
+        return inputs[place]
+
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(*self._place(index))
+
+    def _place(self, index: int) -> tuple[Inputs, int]:
         part = int(np.searchsorted(self.ends, index, side="right"))
-        return self.parts[part][index - (int(self.ends[part - 1]) if part else 0)]
+        return self.parts[part], index - (int(self.ends[part - 1]) if part else 0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,10 @@ class RotatedImages:
 
     def __getitem__(self, index: int) -> Image.Image:
         return self.images[index].rotate(self.angle, resample=Image.Resampling.BILINEAR)
+
+    def name_of(self, index: int) -> str:
+        """Return how error messages name an input."""
+        return name_of(self.images, index)
 
 
 def load_domains(recipe: DataRecipe, load: Callable[[DataRecipe], Splits]) -> Splits:

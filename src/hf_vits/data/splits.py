@@ -168,16 +168,31 @@ def divide(recipe: DataRecipe, loaded: Loaded) -> Splits:
             f"{name} has {len(class_names)} class(es) {list(class_names)}; a classifier needs two or more"
             f"{' for each column of labels' if head_sizes else ''}"
         )
-    if recipe.num_classes is not None and len(class_names) != recipe.num_classes:
-        raise ValueError(
-            f"{name} has {len(class_names)} classes, data.num_classes expects {recipe.num_classes}: "
-            f"{', '.join(class_names[:20])}{', ...' if len(class_names) > 20 else ''}"
-        )
+    _check_number(name, class_names, recipe)
     train, validation, test = hold_out(name, splits, recipe, by_class=True)
     for split in (train, validation, test):
         if not hasattr(split.labels, "stream"):  # which checks each label when it is read
             _check_labels(name, split.labels, len(class_names))
     return Splits(name, class_names, train, validation, test, head_sizes)
+
+
+def divide_annotated(recipe: DataRecipe, loaded: Loaded) -> Splits:
+    """Return the training, validation and test split of images with objects or masks, which can be of many classes.
+
+    Raises ValueError where the number of classes or a split does not fit.
+    """
+    name, class_names, splits = loaded
+    names = list(class_names)
+    _check_number(name, names, recipe)
+    return Splits(name, names, *hold_out(name, splits, recipe, by_class=False))
+
+
+def _check_number(name: str, class_names: Sequence[str], recipe: DataRecipe) -> None:
+    if recipe.num_classes is not None and len(class_names) != recipe.num_classes:
+        raise ValueError(
+            f"{name} has {len(class_names)} classes, data.num_classes expects {recipe.num_classes}: "
+            f"{', '.join(class_names[:20])}{', ...' if len(class_names) > 20 else ''}"
+        )
 
 
 def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_class: bool) -> tuple[Split, Split, Split]:

@@ -20,6 +20,7 @@ from hf_vits.data.folders import class_directories, visible_files
 from hf_vits.data.images import IMAGES, image_mode
 from hf_vits.evaluation.accuracy import labels_of_model
 from hf_vits.processing.opening import open_image
+from hf_vits.processing.settings import channel_values
 
 BATCH = 16  # images per forward pass
 
@@ -243,8 +244,8 @@ def normalisation(processor: Any, channels: int) -> tuple[list[float], list[floa
     if not getattr(processor, "do_normalize", True):
         return [0.0] * channels, [1.0] * channels
     mean, std = (
-        [float(value)] * channels if isinstance(value, int | float) else list(value)
-        for value in (processor.image_mean, processor.image_std)
+        values * channels if len(values) == 1 else values
+        for values in map(channel_values, (processor.image_mean, processor.image_std))
     )
     return mean, std
 

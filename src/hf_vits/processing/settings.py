@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from numbers import Real
 from typing import Any
@@ -33,6 +33,11 @@ def check_fields(kwargs_class: type, fields: dict[str, Any]) -> None:
                 raise ValueError(f"image_std divides the pixels and must be above 0, got image_std={values}")
     if fields.get("device") is not None:
         as_device(fields["device"])
+
+
+def channel_values(values: Sequence[float] | float) -> list[float]:
+    """Return a processor's mean or std as a list, of one value where all channels have the same number."""
+    return [values] if isinstance(values, float | int) else list(values)
 
 
 def check_types(function: Callable, values: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..predict import positive
+from ..numbers import positive
 from .masks import dense_features_of, draw, show
 
 OPTIONS = {"clusters": None, "dimensions": 50, "seeds": 5}

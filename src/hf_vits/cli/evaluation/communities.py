@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..predict import positive
+from ..numbers import positive
 from .masks import dense_features_of, draw, show
 
 OPTIONS = {"community_clusters": 149, "markov_time": 2.0, "edge_threshold": 0.09, "runs": 10}

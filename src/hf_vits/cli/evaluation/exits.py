@@ -1,10 +1,10 @@
 """Accuracy and cost of a classifier with early exits."""
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
+from ..numbers import above_zero
 from .data import load_recipe_of, load_splits
 
 OPTIONS = {"figure": None, "budget": None, "save": False, "compare": ()}
@@ -12,16 +12,9 @@ _UNIT = 1e9  # multiply-adds of --budget
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--budget", type=budget, metavar="G", help="mean multiply-adds of an image, in 1e9")
+    parser.add_argument("--budget", type=above_zero, metavar="G", help="mean multiply-adds of an image, in 1e9")
     parser.add_argument("--save", action="store_true", help="write these thresholds to the config.json of MODEL")
     parser.add_argument("--compare", nargs="+", metavar="MODEL", help="static classifiers to measure, drawn as points")
-
-
-def budget(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:

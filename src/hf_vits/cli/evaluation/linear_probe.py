@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from ..predict import positive
+from ..numbers import positive
 from .features import features_of, show
 
 LAYERS = {"mae": 1, "dino": 4}

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..predict import positive
+from ..numbers import positive
 from .features import features_of, show
 
 OPTIONS = {"shots": (0.01, 0.1), "draws": 3, "penalty": 0.1}

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..predict import positive
+from ..numbers import positive
 from .features import features_of, show
 
 DEFAULT = (10, 20, 100, 200)  # facebookresearch/dino, eval_knn.py

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..predict import positive
+from ..numbers import positive
 
 MOVING_OBJECTS = "moving-objects"
 OPTIONS = {

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from ..predict import positive
+from ..numbers import positive
 from .masks import SIDE, dense_features_of, draw, show
 
 OPTIONS = {"head": "linear", "head_epochs": None, "head_rate": None}

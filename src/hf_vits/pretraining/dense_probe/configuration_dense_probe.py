@@ -1,16 +1,14 @@
 """Configuration of a segmentation head on the patch tokens of a backbone."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig
 
-from ...configuration import VitsConfig
-from ..dino.configuration_dino import BackboneConfig, as_backbone_config
+from ..configuration_probe import ProbeConfig
 
 
 @strict
-class DenseProbeConfig(VitsConfig):
+class DenseProbeConfig(ProbeConfig):
     """Configuration of a dense probe; by default a linear head on the frozen patch tokens of DINO's ViT-S/16.
 
     Args:
@@ -24,28 +22,14 @@ class DenseProbeConfig(VitsConfig):
     """
 
     model_type = "hf_vits_dense_probe"
-    sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
     size_fields = ("hidden_size",)
     rate_fields = ("head_dropout_prob",)
 
-    backbone_config: BackboneConfig = None
     head: Literal["linear", "fcn"] = "linear"
     hidden_size: int = 512
     head_dropout_prob: float = 0.1
     frozen: bool = True
     loss_ignore_index: int = 255
-
-    def __post_init__(self, **kwargs):
-        self.backbone_config = as_backbone_config(self.backbone_config)
-        super().__post_init__(**kwargs)
-
-    @property
-    def image_size(self) -> int | list[int] | tuple[int, int]:
-        return self.backbone_config.image_size
-
-    @property
-    def num_channels(self) -> int:
-        return self.backbone_config.num_channels
 
     @property
     def token_size(self) -> int:

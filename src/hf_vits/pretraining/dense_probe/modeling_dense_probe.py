@@ -9,7 +9,7 @@ import contextlib
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.utils.generic import can_return_tuple
@@ -17,17 +17,14 @@ from transformers.utils.generic import can_return_tuple
 from ...layers.convolution import to_map
 from ...layers.patch import square_grid
 from ...layers.segmentation_head import ConvRelu, FCNHead
-from ...modeling import VitsPreTrainedModel
+from ..modeling_probe import ProbeModel
 from .configuration_dense_probe import DenseProbeConfig
 
 
-class DenseProbeForSemanticSegmentation(VitsPreTrainedModel):
+class DenseProbeForSemanticSegmentation(ProbeModel):
     """Semantic segmentation by a head on the patch tokens of a backbone."""
 
     config_class = DenseProbeConfig
-    base_model_prefix = "backbone"
-    # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
-    needs_package = True
 
     def __init__(self, config: DenseProbeConfig):
         super().__init__(config)
@@ -50,37 +47,6 @@ class DenseProbeForSemanticSegmentation(VitsPreTrainedModel):
         else:
             super()._init_weights(module)
 
-    @classmethod
-    def from_backbone(cls, backbone: PreTrainedModel, **fields) -> "DenseProbeForSemanticSegmentation":
-        """Make a probe on this backbone object, which is not copied.
-
-        Args:
-            fields: fields of `DenseProbeConfig`.
-        """
-        probe = cls(DenseProbeConfig(backbone_config=backbone.config, **fields))
-        probe.backbone = backbone
-        return probe.freeze()
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        # Loading creates new parameters, which require gradients.
-        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze()
-        return loaded
-
-    def freeze(self) -> "DenseProbeForSemanticSegmentation":
-        """Let a frozen backbone require no gradients, and stay in evaluation mode."""
-        if self.config.frozen:
-            self.backbone.requires_grad_(False)
-        return self.train(self.training)
-
-    def train(self, mode: bool = True) -> "DenseProbeForSemanticSegmentation":
-        """Set the mode; a frozen backbone always stays in evaluation mode."""
-        super().train(mode)
-        if self.config.frozen:
-            self.backbone.eval()
-        return self
-
     @can_return_tuple
     def forward(
         self, pixel_values: torch.Tensor | None = None, labels: torch.Tensor | None = None, **kwargs
@@ -96,7 +62,7 @@ class DenseProbeForSemanticSegmentation(VitsPreTrainedModel):
         """
         if pixel_values is None:
             raise ValueError("pixel_values is missing: pass images (batch, channels, height, width)")
-        with torch.no_grad() if self.config.frozen else contextlib.nullcontext():
+        with torch.no_grad() if self.is_frozen else contextlib.nullcontext():
             tokens = self.backbone(pixel_values, return_dict=True, **kwargs).last_hidden_state
         patches = tokens[:, self.config.backbone_config.num_prefix_tokens :]
         size = pixel_values.shape[-2:]

@@ -1,16 +1,13 @@
 """Configuration of a linear classifier on the features of a frozen backbone."""
 
-from typing import ClassVar
-
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
-from ...configuration import VitsConfig
-from ..dino.configuration_dino import BackboneConfig, as_backbone_config
+from ..configuration_probe import ProbeConfig
 
 
 @strict
-class LinearProbeConfig(VitsConfig):
+class LinearProbeConfig(ProbeConfig):
     """Configuration of a linear probe; by default on the `pooler_output` of DINO's ViT-S/16.
 
     Args:
@@ -22,25 +19,11 @@ class LinearProbeConfig(VitsConfig):
     """
 
     model_type = "hf_vits_linear_probe"
-    sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
     size_fields = ("num_layers",)
 
-    backbone_config: BackboneConfig = None
     num_layers: int = 1
     patch_mean: bool = False
     batch_norm: bool = False
-
-    def __post_init__(self, **kwargs):
-        self.backbone_config = as_backbone_config(self.backbone_config)
-        super().__post_init__(**kwargs)
-
-    @property
-    def image_size(self) -> int | list[int] | tuple[int, int]:
-        return self.backbone_config.image_size
-
-    @property
-    def num_channels(self) -> int:
-        return self.backbone_config.num_channels
 
     @property
     def pooler_size(self) -> int:

@@ -15,7 +15,8 @@ from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
 from ...layers.convolution import to_tokens
-from ...modeling import ClassifierOutput, VitsPreTrainedModel, classification_loss
+from ...modeling import ClassifierOutput, classification_loss
+from ..modeling_probe import ProbeModel
 from ..self_distillation import pooled_features
 from .configuration_linear_probe import LinearProbeConfig, layer_widths
 
@@ -83,13 +84,10 @@ def layer_tokens(backbone: PreTrainedModel, pixel_values: torch.Tensor) -> tuple
     return tokens, in_last_stage
 
 
-class LinearProbeForImageClassification(VitsPreTrainedModel):
+class LinearProbeForImageClassification(ProbeModel):
     """Image classifier: a linear layer on the features of a frozen backbone."""
 
     config_class = LinearProbeConfig
-    base_model_prefix = "backbone"
-    # The backbone can be any model of `AutoModel`; a self-contained code bundle would need its code as well.
-    needs_package = True
 
     def __init__(self, config: LinearProbeConfig):
         super().__init__(config)
@@ -99,9 +97,8 @@ class LinearProbeForImageClassification(VitsPreTrainedModel):
         if config.batch_norm:
             self.norm = nn.BatchNorm1d(config.pooler_size, eps=EPSILON, affine=False)
         self.classifier = nn.Linear(config.pooler_size, config.num_labels)
-        self.backbone.requires_grad_(False)
         self.post_init()
-        self.train(self.training)
+        self.freeze()
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -110,30 +107,6 @@ class LinearProbeForImageClassification(VitsPreTrainedModel):
             init.zeros_(module.bias)
         else:
             super()._init_weights(module)
-
-    @classmethod
-    def from_backbone(cls, backbone: PreTrainedModel, **fields) -> "LinearProbeForImageClassification":
-        """Make a probe on this backbone object, which is not copied but frozen.
-
-        Args:
-            fields: fields of `LinearProbeConfig`.
-        """
-        probe = cls(LinearProbeConfig(backbone_config=backbone.config, **fields))
-        probe.backbone = backbone.requires_grad_(False)
-        return probe.train(probe.training)
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        # Loading creates new parameters, which require gradients.
-        (loaded[0] if isinstance(loaded, tuple) else loaded).backbone.requires_grad_(False)
-        return loaded
-
-    def train(self, mode: bool = True) -> "LinearProbeForImageClassification":
-        """Set the mode of the probe's batch norm; the backbone always stays in evaluation mode."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
 
     @can_return_tuple
     def forward(

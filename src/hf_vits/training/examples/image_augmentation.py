@@ -1,12 +1,12 @@
 """Augmentation of one image or clip: crop, flip, RandAugment, jitter, normalisation, erasing."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
+from hf_vits.processing.settings import channel_values
 from hf_vits.recipe import AugmentationRecipe
 
 from .clip_augmentation import ClipRandAugment
@@ -25,8 +25,26 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
     for name in ("scale_jitter", "copy_paste"):
         if getattr(recipe, name):
             raise ValueError(f"augmentation.{name} is for the task object-detection alone: leave it out")
-    fill = [round(255 * mean) for mean in _channel_values(processor.image_mean)] if processor.do_normalize else 0
+    fill = [round(255 * mean) for mean in channel_values(processor.image_mean)] if processor.do_normalize else 0
     steps = [_resize(recipe, size, recipe.interpolation or processor.resample)]
+    steps += flip_and_affine(recipe, fill=0)
+    if randaugment := recipe.randaugment:
+        if randaugment.policy == "scenic":
+            steps.append(ClipRandAugment(randaugment.ops, randaugment.magnitude))
+        else:
+            steps.append(RandAugment(randaugment.ops, randaugment.magnitude, randaugment.std, fill=fill))
+    if recipe.three_augment:
+        steps.append(three_augment())
+    steps += jitter_and_grey(recipe)
+    steps += [transforms.PILToTensor(), *normalization(processor)]
+    if recipe.erasing:
+        steps.append(transforms.RandomErasing(recipe.erasing, value="random"))
+    return transforms.Compose(steps)
+
+
+def flip_and_affine(recipe: AugmentationRecipe, fill: Any) -> list[transforms.Transform]:
+    """Return the recipe's flip and affine transform; `fill` is what comes in from outside the image."""
+    steps: list[transforms.Transform] = []
     if recipe.flip:
         steps.append(transforms.RandomHorizontalFlip(recipe.flip))
     if affine := recipe.affine:
@@ -37,24 +55,20 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
                 scale=(1 - affine.scale, 1 + affine.scale),
                 shear=affine.shear,
                 interpolation=InterpolationMode.BILINEAR,
-                fill=0,
+                fill=fill,
             )
         )
-    if randaugment := recipe.randaugment:
-        if randaugment.policy == "scenic":
-            steps.append(ClipRandAugment(randaugment.ops, randaugment.magnitude))
-        else:
-            steps.append(RandAugment(randaugment.ops, randaugment.magnitude, randaugment.std, fill=fill))
-    if recipe.three_augment:
-        steps.append(three_augment())
+    return steps
+
+
+def jitter_and_grey(recipe: AugmentationRecipe) -> list[transforms.Transform]:
+    """Return the recipe's colour jitter and random grey."""
+    steps: list[transforms.Transform] = []
     if strength := recipe.color_jitter:
         steps.append(transforms.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
     if recipe.grey:
         steps.append(transforms.RandomGrayscale(recipe.grey))
-    steps += [transforms.PILToTensor(), *normalization(processor)]
-    if recipe.erasing:
-        steps.append(transforms.RandomErasing(recipe.erasing, value="random"))
-    return transforms.Compose(steps)
+    return steps
 
 
 def _resize(recipe: AugmentationRecipe, size: tuple[int, int], interpolation: Any) -> transforms.Transform:
@@ -134,14 +148,9 @@ def normalization(processor) -> list[transforms.Transform]:
     if processor.do_rescale:
         steps.append(_Scale(processor.rescale_factor))
     if processor.do_normalize:
-        mean, std = map(_channel_values, (processor.image_mean, processor.image_std))
+        mean, std = map(channel_values, (processor.image_mean, processor.image_std))
         steps.append(transforms.Normalize(mean, std, inplace=True))  # of a copy, which ToDtype made
     return steps
-
-
-def _channel_values(values: Sequence[float] | float) -> list[float]:
-    """Return a processor's mean or std as a list, of one value where all channels have the same number."""
-    return [values] if isinstance(values, float | int) else list(values)
 
 
 class _Scale(transforms.Transform):

@@ -11,10 +11,11 @@ from torchvision.transforms import v2 as transforms
 from hf_vits.data.images.masked import IGNORED
 from hf_vits.data.splits import Split
 from hf_vits.processing.opening import to_mode
+from hf_vits.processing.settings import channel_values
 from hf_vits.recipe import AugmentationRecipe
 
 from .batches import SampleKey
-from .image_augmentation import normalization
+from .image_augmentation import flip_and_affine, jitter_and_grey, normalization
 from .randomness import seeded
 
 # Settings of a recipe's augmentation that apply to images with masks.
@@ -57,26 +58,10 @@ class TrainingMasks(Dataset):
 
 def joint_transform(recipe: AugmentationRecipe, processor: Any, size: tuple[int, int]) -> transforms.Transform:
     """Return the transform of a PIL image and its mask; masks are resized to the nearest pixel."""
-    colour = [round(255 * mean) for mean in processor.image_mean] if processor.do_normalize else [0]
+    colour = [round(255 * mean) for mean in channel_values(processor.image_mean)] if processor.do_normalize else [0]
     fill = {Image.Image: tuple(colour) if len(colour) > 1 else colour[0], tv_tensors.Mask: IGNORED}
     steps = [resize(recipe, processor), MaskedCrop(size, recipe.crop_class_fraction, fill)]
-    if recipe.flip:
-        steps.append(transforms.RandomHorizontalFlip(recipe.flip))
-    if affine := recipe.affine:
-        steps.append(
-            transforms.RandomAffine(
-                degrees=affine.degrees,
-                translate=(affine.translate, affine.translate),
-                scale=(1 - affine.scale, 1 + affine.scale),
-                shear=affine.shear,
-                interpolation=transforms.InterpolationMode.BILINEAR,
-                fill=fill,
-            )
-        )
-    if strength := recipe.color_jitter:
-        steps.append(transforms.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
-    if recipe.grey:
-        steps.append(transforms.RandomGrayscale(recipe.grey))
+    steps += [*flip_and_affine(recipe, fill), *jitter_and_grey(recipe)]
     return transforms.Compose(steps)
 
 

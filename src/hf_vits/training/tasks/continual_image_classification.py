@@ -1,7 +1,7 @@
 """Image classification of classes that come in a stream of tasks."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import nn
 from hf_vits import objectives
 from hf_vits.data.class_splits import ClassSplit, class_split
 from hf_vits.data.domains import DomainSplit, load_domains
-from hf_vits.data.splits import Splits
+from hf_vits.data.splits import Splits, readable, without_unreadable
 from hf_vits.evaluation.continual import summary
 from hf_vits.figures.continual import draw_accuracy_matrix, draw_forgetting
 from hf_vits.figures.runs import draw_confusion, draw_curves
@@ -50,7 +50,15 @@ class ContinualImageClassification(ImageClassification):
     trainer = ContinualTrainer
 
     def load_splits(self, recipe: DataRecipe) -> Splits:
-        return load_domains(recipe, super().load_splits) if recipe.domains else super().load_splits(recipe)
+        return load_domains(recipe, self._load_readable) if recipe.domains else self._load_readable(recipe)
+
+    def _load_readable(self, recipe: DataRecipe) -> Splits:
+        """Load splits; with data.skip_unreadable without unreadable files, of training too.
+
+        Another input in their place, as in other tasks, could be of another task of the stream.
+        """
+        splits = readable(super().load_splits(recipe), recipe)
+        return replace(splits, train=without_unreadable(splits.train, recipe)) if recipe.skip_unreadable else splits
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         if splits.is_multi_label:

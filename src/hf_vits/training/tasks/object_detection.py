@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection, PreTra
 
 from hf_vits.data.images import image_mode
 from hf_vits.data.objects import SOURCES
-from hf_vits.data.splits import Split, Splits, hold_out
+from hf_vits.data.splits import Split, Splits, divide_annotated
 from hf_vits.figures.objects import Scene, detected_scene, draw_scenes
 from hf_vits.figures.runs import draw_curves
 from hf_vits.folders import temporary_folder
@@ -41,10 +41,7 @@ class ObjectDetection(Task):
     noun = "image"
 
     def load_splits(self, recipe: DataRecipe) -> Splits:
-        name, class_names, splits = SOURCES.load(recipe)
-        if recipe.num_classes is not None and len(class_names) != recipe.num_classes:
-            raise ValueError(f"{name} has {len(class_names)} classes, data.num_classes expects {recipe.num_classes}")
-        return Splits(name, list(class_names), *hold_out(name, splits, recipe, by_class=False))
+        return divide_annotated(recipe, SOURCES.load(recipe))
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         return label_fields(splits.class_names)

@@ -10,7 +10,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, P
 
 from hf_vits.data.images import image_mode
 from hf_vits.data.masks import SOURCES
-from hf_vits.data.splits import Split, Splits, hold_out
+from hf_vits.data.splits import Split, Splits, divide_annotated
 from hf_vits.evaluation.mean_iou import MeanIoU
 from hf_vits.evaluation.segmenters import class_rows, summarize
 from hf_vits.evaluation.sliding_window import classes_of, window_of
@@ -43,10 +43,7 @@ class SemanticSegmentation(Task):
     advice = "; model.segmentation puts a segmentation head on the encoder of another model"
 
     def load_splits(self, recipe: DataRecipe) -> Splits:
-        name, class_names, splits = SOURCES.load(recipe)
-        if recipe.num_classes is not None and len(class_names) != recipe.num_classes:
-            raise ValueError(f"{name} has {len(class_names)} classes, data.num_classes expects {recipe.num_classes}")
-        return Splits(name, list(class_names), *hold_out(name, splits, recipe, by_class=False))
+        return divide_annotated(recipe, SOURCES.load(recipe))
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         return label_fields(splits.class_names)
