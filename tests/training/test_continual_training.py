@@ -1,5 +1,6 @@
 """Streams of tasks: every method and memory trains, a cut-off run goes on exactly, odd settings are refused."""
 
+import argparse
 import json
 import re
 
@@ -10,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, TrainerCallback
 
+from hf_vits.cli.check import run as check
 from hf_vits.data.checks import UnreadableInput, decoding, name_of
 from hf_vits.recipe import load_recipe
 from hf_vits.training import train
@@ -160,6 +162,10 @@ def test_damaged_files_are_named_or_left_out_of_their_task(tmp_path, is_of_domai
     ):
         splits.train.inputs[index]
     made["data"]["skip_unreadable"] = True
+    (tmp_path / "recipe.yaml").write_text(json.dumps(made))
+    for _ in range(2):  # the second time by what is kept of the first
+        checked = check(argparse.Namespace(data=str(tmp_path / "recipe.yaml")))
+        assert (checked["images"], len(checked["unreadable"])) == (24 * (1 + is_of_domains), 3 * (1 + is_of_domains))
     results = train(made)
     kept = 21 * (1 + is_of_domains)
     assert results["train_images"] + results["validation_images"] + results["test_images"] == kept

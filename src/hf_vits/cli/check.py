@@ -6,11 +6,12 @@ decodes only files whose size or time of change is another, and training refuses
 them. The exit code is 1 if a file is unreadable.
 
   hf-vits check photos/
-  hf-vits check recipes/deit_imagenet.yaml
+  hf-vits check recipes/deit_small_stylized_imagenet.yaml
   hf-vits check photos/ --json
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,21 @@ def files_of(data: str) -> list[tuple[Any, Any, Any]]:
 
 def files_of_recipe(path: Path) -> list[tuple[Any, Any, Any]]:
     """Return what `files_of` does for the data section of a recipe."""
+    from hf_vits.data.domains import section_of
     from hf_vits.data.splits import files_of as files_of_inputs
     from hf_vits.recipe import load_recipe
     from hf_vits.training import tasks
 
     recipe = load_recipe(path)
-    loaded = tasks.load(recipe.task).load_splits(recipe.data)
-    parts = {id(part): part for part in (loaded.train, loaded.validation, loaded.test)}.values()
-    found = [files for part in parts if (files := files_of_inputs(part.inputs))]
+    data, task, found = replace(recipe.data, skip_unreadable=False), tasks.load(recipe.task), []
+    for section in [section_of(data, domain) for domain in data.domains.values()] or [data]:
+        loaded = task.load_splits(section)
+        parts = {id(part): part for part in (loaded.train, loaded.validation, loaded.test)}.values()
+        files = (files_of_inputs(part.inputs) for part in parts)
+        found += [(media, paths, section.path) for paths, media in filter(None, files)]
     if not found:
-        raise ValueError(f"{path}: the source {recipe.data.source} reads no files that can be checked")
-    return [(media, paths, recipe.data.path) for paths, media in found]
+        raise ValueError(f"{path}: the source {data.source} reads no files that can be checked")
+    return found
 
 
 def exit_code(result: dict[str, Any]) -> int:

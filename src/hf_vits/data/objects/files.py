@@ -22,17 +22,26 @@ _NAMED = 5
 Objects = list[dict[str, Any]]
 
 
-def file_split(paths: Sequence[Path], objects: Sequence[Objects], skip_unreadable: bool, name: str) -> Split:
+def file_split(
+    paths: Sequence[Path],
+    objects: Sequence[Objects],
+    skip_unreadable: bool,
+    name: str,
+    sizes: Sequence[tuple[int, int] | None] | None = None,
+) -> Split:
     """Return images in files with their objects, checked by `check_objects`; of the images only the size is read.
+
+    Args:
+        sizes: of the images, as `size_of` returns them, where they were read before.
 
     Raises:
         OSError: files are missing, unless `skip_unreadable`.
     """
     report(find_missing(paths), IMAGES, skip_unreadable)
-    named = dict(zip(map(str, paths), objects, strict=True))
-    return Split(
-        FileImages(paths), as_labels(check_objects(name, named, {str(path): size_of(path) for path in paths}))
-    )
+    names = [str(path) for path in paths]
+    known = dict(zip(names, map(size_of, paths) if sizes is None else sizes, strict=True))
+    checked = check_objects(name, dict(zip(names, objects, strict=True)), known)
+    return Split(FileImages(paths), as_labels(checked))
 
 
 def check_objects(

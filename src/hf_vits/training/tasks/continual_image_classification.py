@@ -57,8 +57,10 @@ class ContinualImageClassification(ImageClassification):
 
         Another input in their place, as in other tasks, could be of another task of the stream.
         """
-        splits = readable(super().load_splits(recipe), recipe)
-        return replace(splits, train=without_unreadable(splits.train, recipe)) if recipe.skip_unreadable else splits
+        splits = super().load_splits(recipe)
+        if not recipe.skip_unreadable:
+            return splits
+        return replace(readable(splits, recipe), train=without_unreadable(splits.train, recipe))
 
     def head_fields(self, recipe: Recipe, splits: Splits) -> dict[str, Any]:
         if splits.is_multi_label:

@@ -23,7 +23,7 @@ _MOST_BYTES = 16 * 2**20  # of an XML file
 
 
 def load(recipe: DataRecipe) -> Loaded:
-    """Load images and objects; each image is decoded once to find unreadable ones.
+    """Load the names of the images and their objects; of the images only the size is read.
 
     The classes are those of the training split in alphabetical order. An image of a split without an XML file has no
     objects; without ImageSets every image that has an XML file is for training.
@@ -31,7 +31,7 @@ def load(recipe: DataRecipe) -> Loaded:
     Raises:
         ValueError: XML files are damaged or have odd values, with their number and the first of them, or another split
             has a class that training lacks.
-        OSError: files are missing or cannot be decoded.
+        OSError: files are missing; images may be with data.skip_unreadable.
     """
     folder = required_path(recipe, f"a directory with {_IMAGES} and {_ANNOTATIONS}")
     for name in (_IMAGES, _ANNOTATIONS):

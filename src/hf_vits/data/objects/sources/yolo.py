@@ -23,11 +23,11 @@ _SPLITS = ("train", "val", "validation", "valid", "test")
 
 
 def load(recipe: DataRecipe) -> Loaded:
-    """Load images and objects; each image is decoded once to find unreadable ones.
+    """Load the names of the images and their objects; of the images only the size is read.
 
     Raises:
         ValueError: data.yaml lacks something, or lines of labels are wrong, with their number and the first of them.
-        OSError: files are missing or cannot be decoded.
+        OSError: files are missing; images may be with data.skip_unreadable.
     """
     path = required_path(recipe, f"a {_FILE}, or a directory that has one")
     file = path / _FILE if path.is_dir() else path
@@ -96,10 +96,9 @@ def labels_file(image: Path) -> Path:
 
 def read_split(images: list[Path], num_classes: int, skip_unreadable: bool, name: str) -> Split:
     """Return the images with their objects."""
-    objects, wrong = [], []
-    for image in images:
+    objects, wrong, sizes = [], [], [size_of(image) for image in images]
+    for image, size in zip(images, sizes, strict=True):
         file, found = labels_file(image), []
-        size = size_of(image)
         if size is not None and file.is_file():
             for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
                 try:
@@ -108,7 +107,7 @@ def read_split(images: list[Path], num_classes: int, skip_unreadable: bool, name
                     wrong.append(f"{file}:{number}: {error}")
         objects.append(found)
     refuse(name, wrong)
-    return file_split(images, objects, skip_unreadable, name)
+    return file_split(images, objects, skip_unreadable, name, sizes)
 
 
 def read_line(line: str, num_classes: int, width: int, height: int) -> dict[str, Any]:
