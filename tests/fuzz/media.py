@@ -122,6 +122,7 @@ def image_case(random: Random) -> Case:
             if kind == "ICO" and max(size) > 256:
                 raise ValueError("an icon has at most 256 x 256 pixels")
             image.save(path, kind, **options)
+            Image.open(path).load()  # Pillow before 13 cannot read all it writes: YCbCr in TIFF
         except (OSError, ValueError, KeyError, SystemError):  # a size or option that the format does not have
             picture("RGB", size, seed).save(path, "PNG")
             options.clear()

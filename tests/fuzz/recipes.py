@@ -241,10 +241,13 @@ def build(recipe: Recipe) -> None:
     build_schedule(optimizer, recipe.schedule, recipe.optimizer.learning_rate, arguments.max_steps, steps_per_epoch)
     step_callbacks(recipe, arguments.max_steps)
     task.objective(recipe)
-    split = Split(Pictures(), np.arange(IMAGES) % classes)
+    domains = list(recipe.data.domains)
+    split = Split(Pictures(), np.arange(IMAGES) % classes, np.arange(IMAGES) % len(domains) if domains else None)
     if task.noun != "image":
         return
-    splits = Splits("pictures", [f"class {index}" for index in range(classes)], split, split, split)
+    splits = Splits(
+        "pictures", [f"class {index}" for index in range(classes)], split, split, split, domain_names=domains
+    )
     batches = task.batches(
         recipe, splits, accumulation=recipe.train.accumulation, mix_steps=mixing_steps(recipe, steps_per_epoch)
     )
