@@ -235,6 +235,12 @@ def nested_config(
     return AutoConfig.for_model(**config)
 
 
+def check_maps(backbone_config: PreTrainedConfig) -> None:
+    """Raise ValueError where a backbone would return sequences of tokens instead of feature maps."""
+    if not getattr(backbone_config, "reshape_hidden_states", True):
+        raise ValueError("feature maps are needed of the backbone: leave its reshape_hidden_states True")
+
+
 class LocalityConfig(VitsConfig):
     """Base of the configurations of encoders that can have LocalViT's feed-forward (arXiv 2104.05707).
 

@@ -75,7 +75,7 @@ def of_tensor(random: Random) -> tuple[str, Callable[[torch.Tensor], Any]]:
             ("nan", lambda x: torch.full_like(x, math.nan) if x.is_floating_point() else x * 0),
             ("inf", lambda x: torch.full_like(x, math.inf) if x.is_floating_point() else x - 1),
             ("huge", lambda x: x * 10**9),
-            ("negative", lambda x: x - 10),
+            ("negative", lambda x: (x.float() if x.dtype is torch.bool else x) - 10),
             ("one column", lambda x: x[..., :1]),
             ("few", lambda x: x[..., :3]),
             ("pixel", lambda x: x[..., :1, :1]),

@@ -395,6 +395,7 @@ def test_a_pretrained_backbone_is_fine_tuned(generation, tmp_path):
         (lambda: sit(1)(CLEAN, CLEAN, rotation_labels=torch.zeros(4, 2).bool()), "rotation_labels must be int64"),
         (lambda: sit(3)(CLEAN, CLEAN, torch.zeros(4, 2, 32, 32)), "corruption_mask must be torch.bool"),
         (lambda: sit(3)(CLEAN[:, 0]), "must be views of images"),
+        (lambda: sit(3)(CLEAN > 0, CLEAN, CLEAN[:, :, 0] > 0), "pixel_values must be floating point, got torch.bool"),
         (lambda: sit(3)(CLEAN[:, [0, 1, 0]]), "compares two views of each image, got 3"),
         (lambda: sit(1, backbone_config={"model_type": "hf_vits_deit", **SIZES}), "2 prefix token"),
         (lambda: sit(3, backbone_config={"model_type": "hf_vits_swin"}), "plain ViT.* got hf_vits_swin"),

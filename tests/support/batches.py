@@ -1,6 +1,7 @@
 """Valid batches for tiny models: what their main input is, follows from class and configuration."""
 
 import importlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,10 @@ def pretraining_batch(inputs: tuple[str, ...], config, size: int) -> dict[str, t
     height, width = sides(backbone)
     channels, batch = backbone.num_channels, {}
     patch = backbone.patch_size if isinstance(backbone.patch_size, int) else backbone.patch_size[0]
-    rows, columns = (side // (patch * 2 ** (len(getattr(backbone, "depths", [1])) - 1)) for side in (height, width))
+    if hasattr(backbone, "depths"):  # stages pad what is left over
+        rows, columns = (math.ceil(side / (patch * 2 ** (len(backbone.depths) - 1))) for side in (height, width))
+    else:
+        rows, columns = height // patch, width // patch
     for name in inputs:
         if name == "images":
             batch["pixel_values"] = torch.rand(size, channels, height, width)

@@ -32,12 +32,16 @@ def views_first(views: torch.Tensor) -> torch.Tensor:
 
 
 def check_views(pixel_values: torch.Tensor | None, num_views: int = 2) -> None:
-    """Raise ValueError unless `pixel_values` has that many views of each image."""
+    """Raise ValueError, or TypeError, unless `pixel_values` are floats with that many views of each image."""
     shape = "(batch, views, channels, height, width)"
     if pixel_values is None:
         raise ValueError(f"You have to specify pixel_values: {shape}")
     if pixel_values.ndim != 5:
         raise ValueError(f"pixel_values must be views of images, {shape}, got shape {tuple(pixel_values.shape)}")
+    if not pixel_values.is_floating_point():
+        raise TypeError(
+            f"pixel_values must be floating point, got {pixel_values.dtype}; run the image processor first"
+        )
     if pixel_values.shape[1] < num_views:
         raise ValueError(
             f"at least {num_views} global views of each image are needed, got {pixel_values.shape[1]} "

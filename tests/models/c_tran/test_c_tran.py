@@ -11,6 +11,8 @@ from hf_vits.figures.labels import draw_label_attention
 from hf_vits.models.c_tran import resnet_c_tran
 from tests.models.c_tran.forms import FORMS, TINY
 
+INCEPTION = {"backbone": "inception_v3", "feature_projection": True}
+SEQUENCES = {"model_type": "hf_vits_vit", "reshape_hidden_states": False}
 NAMES = {0: "red", 1: "green", 2: "blue"}
 
 
@@ -156,6 +158,9 @@ def test_odd_known_labels_are_refused(model, images, known, message):
         ({"problem_type": "regression"}, "multi_label_classification"),
         ({"auxiliary_head": True}, "inception_v3"),
         ({"known_label_fraction": 1.5}, "known_label_fraction"),
+        (INCEPTION | {"image_size": 64}, "image_size of Inception v3 must be at least 75"),
+        (INCEPTION | {"auxiliary_head": True, "image_size": 75}, "at least 299 with auxiliary_head"),
+        ({"backbone": "auto", "backbone_config": SEQUENCES}, "feature maps"),
     ],
 )
 def test_odd_configurations_are_refused(fields, message):

@@ -272,6 +272,8 @@ def test_odd_arguments_are_refused(images):
         ("masks", {"stage_thresholds": [0.5, 0.6], "stage_weights": [[1] * 4] * 2}, "class_agnostic_boxes"),
         ("masks", {"backbone_config": {}}, "model_type"),
         ("masks", {"nms_threshold": 0}, "nms_threshold"),
+        ("masks", {"feature_strides": [4]}, "feature_strides"),
+        ("masks", {"backbone_config": {"model_type": "hf_vits_vit", "reshape_hidden_states": False}}, "feature maps"),
     ],
 )
 def test_odd_configurations_are_refused(kind, fields, message):

@@ -220,6 +220,22 @@ def test_fields_that_do_not_fit_are_refused(fields, message):
         PatchSelectionConfig(**{**SELECTION, **fields})
 
 
+NARROW = {"hidden_sizes": [8, 8, 8], "strides": [2, 4, 4]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"anchor_aspect_ratios": []}, "need one value or more"),
+        ({"proposal_size": 3, "communication": "squeeze_excite_d"}, "proposal_size must be at least 4"),
+        ({"feature_config": NARROW, "communication": "squeeze_excite_x"}, "16 channels"),
+    ],
+)
+def test_fields_that_do_not_fit_nts_net_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        NtsNetConfig(**{**PARTS, **fields})
+
+
 def test_inputs_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="num_patches=3"):
         model()(images(side=16))

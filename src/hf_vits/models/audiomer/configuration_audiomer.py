@@ -126,7 +126,7 @@ class AudiomerConfig(VitsConfig):
             )
         if self.context_stride >= self.kernel_size:
             raise ValueError(
-                f"context_stride must be below the kernel's {self.kernel_size}, got "
+                f"context_stride must be below kernel_size={self.kernel_size}, got "
                 f"context_stride={self.context_stride}"
             )
 

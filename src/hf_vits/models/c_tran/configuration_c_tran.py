@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from ...configuration import VitsConfig, nested_config
+from ...configuration import VitsConfig, check_maps, nested_config, pair
 
 # What is given may be a dict; from construction on it is a configuration, with the fields of whatever backbone.
 if TYPE_CHECKING:
@@ -124,6 +124,14 @@ class CTranConfig(VitsConfig):
             raise ValueError(f"embedding_size of Inception v3 must be even, got {self.embedding_size}")
         if self.auxiliary_head and self.backbone != "inception_v3":
             raise ValueError(f"auxiliary_head goes with backbone='inception_v3', got backbone={self.backbone!r}")
+        smallest = AUXILIARY_SIDE if self.auxiliary_head else INCEPTION_SIDE
+        if self.backbone == "inception_v3" and min(pair(self.image_size)) < smallest:
+            raise ValueError(
+                f"image_size of Inception v3 must be at least {smallest} with auxiliary_head={self.auxiliary_head}, "
+                f"got image_size={self.image_size}"
+            )
+        if self.backbone_config is not None:
+            check_maps(self.backbone_config)
         if self.auxiliary_loss_weight and not self.auxiliary_head:
             raise ValueError("auxiliary_loss_weight needs auxiliary_head=True")
 

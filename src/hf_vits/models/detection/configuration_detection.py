@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from ...configuration import VitsConfig, nested_config
+from ...configuration import VitsConfig, check_maps, nested_config
 
 # What is given may be a dict; from construction on it is a configuration, with the fields of whatever backbone.
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class DetectorConfig(VitsConfig):
 
     def check(self) -> None:
         super().check()
+        check_maps(self.backbone_config)
         strides, sizes = list(self.feature_strides), self.anchor_sizes
         powers = strides and strides[0] & (strides[0] - 1) == 0
         if not powers or any(stride != 2 * finer for finer, stride in pairwise(strides)):
@@ -96,7 +97,8 @@ class DetectorConfig(VitsConfig):
         if len(sizes) != len(self.level_strides) or len({len(row) for row in sizes}) != 1 or not sizes[0]:
             raise ValueError(
                 f"anchor_sizes needs equally many sizes for each of the {len(self.level_strides)} levels of strides "
-                f"{self.level_strides}, got anchor_sizes={sizes}"
+                f"{self.level_strides}, which are those of feature_strides and of num_coarser_levels more, got "
+                f"anchor_sizes={sizes}"
             )
         if any(size <= 0 for row in sizes for size in row) or not self.anchor_ratios:
             raise ValueError(

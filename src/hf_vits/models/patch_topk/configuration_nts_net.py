@@ -10,6 +10,8 @@ from .configuration_patch_selection import FeatureConfig, PatchSelectionConfig
 
 RESNET50 = {"image_size": 448, "network": "resnet", "hidden_sizes": [64, 128, 256, 512], "depths": [3, 4, 6, 3]}
 RESNET50 |= {"layer_type": "bottleneck"}
+# By how much the two forms of squeeze and excitation narrow the channels.
+SQUEEZE_D, SQUEEZE_X = 4, 16
 
 
 @strict
@@ -107,6 +109,11 @@ class NtsNetConfig(VitsConfig):
                 "anchor_strides, anchor_sizes and anchor_scales need a value for each of the three maps, got "
                 f"{self.anchor_strides}, {self.anchor_sizes} and {self.anchor_scales}"
             )
+        if not all(self.num_anchors):
+            raise ValueError(
+                "anchor_aspect_ratios and the anchor_scales of each map need one value or more, got "
+                f"anchor_aspect_ratios={self.anchor_aspect_ratios} and anchor_scales={self.anchor_scales}"
+            )
         if any(min(size) < 1 for sizes in self.anchors() for size in sizes):
             raise ValueError(
                 f"anchors must be at least a pixel high and wide, got anchor_sizes={self.anchor_sizes}, "
@@ -114,6 +121,16 @@ class NtsNetConfig(VitsConfig):
             )
         if self.sigma < 0:
             raise ValueError(f"sigma must not be negative, got sigma={self.sigma}")
+        if self.communication == "squeeze_excite_d" and self.proposal_size < SQUEEZE_D:
+            raise ValueError(
+                f"proposal_size must be at least {SQUEEZE_D} with communication='squeeze_excite_d', got "
+                f"proposal_size={self.proposal_size}"
+            )
+        if self.communication == "squeeze_excite_x" and self.hidden_size < SQUEEZE_X:
+            raise ValueError(
+                f"feature_config needs {SQUEEZE_X} channels or more in its last map with "
+                f"communication='squeeze_excite_x', got {self.hidden_size}"
+            )
         if self.communication == "transformer" and self.proposal_size % self.num_attention_heads:
             raise ValueError(
                 "proposal_size must be a multiple of num_attention_heads, got "

@@ -19,7 +19,7 @@ from ...layers.patch_extraction import soft_patches
 from ...layers.topk import entropies
 from ...modeling import ClassifierOutput, EncoderOutput, ForImageClassification, classification_loss, part_of_batch
 from .aggregation_patch_selection import PostNormLayer
-from .configuration_nts_net import NtsNetConfig
+from .configuration_nts_net import SQUEEZE_D, SQUEEZE_X, NtsNetConfig
 from .modeling_patch_cnn import PatchCnnModel, same_conv, sequence
 from .modeling_patch_selection import FeatureNetworkMixin, PatchSelectionPreTrainedModel
 from .scorer_patch_selection import PerturbedSelection, SqueezeExcitation, normalize
@@ -122,8 +122,8 @@ class ProposalNet(nn.Module):
         )
         self.tidy = nn.ModuleList(nn.Conv2d(size, count, 1) for count in config.num_anchors)
         kind = config.communication
-        self.input_excitation = SqueezeExcitation(first, 16) if kind == "squeeze_excite_x" else None
-        self.excitation = SqueezeExcitation(size, 4) if kind == "squeeze_excite_d" else None
+        self.input_excitation = SqueezeExcitation(first, SQUEEZE_X) if kind == "squeeze_excite_x" else None
+        self.excitation = SqueezeExcitation(size, SQUEEZE_D) if kind == "squeeze_excite_d" else None
         self.transformer = ProposalTransformer(config) if kind == "transformer" else None
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> list[torch.Tensor]:

@@ -45,6 +45,7 @@ class ResNetEmbeddings(nn.Module):
         )
         self.pooling = nn.MaxPool2d(3, stride=2, padding=1)
         # A map of one row has none to mirror.
+        self.strides = config.strides
         self.smallest_side = 1 if config.padding_mode == "zeros" else 4 * math.prod(config.strides) + 1
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -54,7 +55,7 @@ class ResNetEmbeddings(nn.Module):
         if min(height, width) < self.smallest_side:
             raise ValueError(
                 f"an image of {height}x{width} pixels is too small: padding_mode='reflect' mirrors a row within the "
-                f"last map, which needs height and width of at least {self.smallest_side}"
+                f"last map, which with strides={self.strides} needs height and width of at least {self.smallest_side}"
             )
         first: Any = self.convolution[0]
         return self.pooling(self.convolution(pixel_values.to(first.weight.dtype)))

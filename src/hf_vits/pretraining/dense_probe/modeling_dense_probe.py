@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.utils.generic import can_return_tuple
 
+from ...layers.arguments import check_ids, with_range
 from ...layers.convolution import to_map
 from ...layers.patch import square_grid
 from ...layers.segmentation_head import ConvRelu, FCNHead
@@ -70,7 +71,13 @@ class DenseProbeForSemanticSegmentation(ProbeModel):
         logits = interpolate(self.classifier(maps), size, mode="bilinear")
         loss = None
         if labels is not None:
-            loss = cross_entropy(logits.float(), labels, ignore_index=self.config.loss_ignore_index)
+            check_ids("labels", labels, (len(logits), *size))
+            ignored = self.config.loss_ignore_index
+            loss = with_range(
+                "labels",
+                self.config.num_labels,
+                lambda: cross_entropy(logits.float(), labels.long(), ignore_index=ignored),
+            )
         return SemanticSegmenterOutput(loss=loss, logits=logits)
 
 
