@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from itertools import product
 
 import datasets
 import numpy as np
@@ -21,11 +22,13 @@ from hf_vits.recipe import AffineRecipe, AugmentationRecipe, DataRecipe, RandAug
 from hf_vits.training.examples.batches import GlobalBatches
 from hf_vits.training.examples.image_augmentation import (
     ClippedResizedCrop,
-    RandAugment,
+    Normalization,
+    ResizedCrop,
     three_augment,
     training_transform,
 )
 from hf_vits.training.examples.images import EvaluationImages, TrainingCollator, TrainingImages
+from hf_vits.training.examples.randaugment import RandAugment
 
 
 def picture(seed, size=(20, 16)):
@@ -552,6 +555,44 @@ def test_three_augment_does_one_of_three():
     assert seen == {"grey", "solarized", "blurred"}
 
 
+def test_randaugments_operations_are_those_of_torchvision():
+    """Bit for bit, at every magnitude, on a photograph and on images that have few levels or pixels."""
+    pictures = [picture(0, (40, 33)), picture(1, (24, 24)).convert("L"), picture(2, (2, 5))]
+    pictures += [Image.new("RGB", (8, 8), (5, 5, 7)), picture(3, (9, 9)).point(lambda level: 100 + level // 8)]
+    augment = RandAugment(ops=2, magnitude=9.0, std=0.5, fill=[124])
+    for image, (name, (magnitudes, signed)) in product(pictures, augment._AUGMENTATION_SPACE.items()):
+        values = magnitudes(augment.num_magnitude_bins, image.height, image.width)
+        for value in [0.0] if values is None else values[::3].tolist():
+            for magnitude in (value, -value) if signed else (value,):
+                given = (image, name, magnitude, augment.interpolation, augment._fill)
+                expected = transforms.RandAugment._apply_image_or_video_transform(augment, *given)
+                changed = augment._apply_image_or_video_transform(*given)
+                assert changed.mode == expected.mode
+                assert changed.tobytes() == expected.tobytes(), (image.size, name, magnitude)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_resized_crop_is_drawn_as_torchvisions_and_nearly_pillows(mode):
+    image, arguments = picture(0, (100, 130)).convert(mode), {"scale": (0.2, 1.0), "interpolation": "bicubic"}
+    for seed in range(20):
+        crops = []
+        for kind in (ResizedCrop, transforms.RandomResizedCrop):
+            torch.manual_seed(seed)
+            crops.append(np.asarray(kind(48, **arguments)(image)).astype(int))
+        assert crops[0].shape == crops[1].shape
+        assert np.abs(crops[0] - crops[1]).max() <= 2
+
+
+@pytest.mark.parametrize("fields", [{}, {"do_normalize": False}, {"do_rescale": False}, {"image_mean": 0.4}])
+def test_training_normalizes_like_the_processor(fields):
+    processor = VitsImageProcessor(do_resize=False, do_center_crop=False, **fields)
+    image = picture(0, (16, 16))
+    pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)
+    expected = processor(image, return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(Normalization(processor)(pixels), expected.float())
+    assert pixels.dtype == torch.uint8  # the argument is as it was
+
+
 def test_randaugment_magnitudes_vary_around_the_mean():
     augment, magnitudes = RandAugment(ops=0, magnitude=9.0, std=0.5), []
     for seed in range(300):
@@ -593,7 +634,10 @@ def test_labels_keep_their_form_when_mixing_is_over(processor):
 
 
 def test_evaluation_images_are_the_processors(processor):
-    item = EvaluationImages(split_of(4), processor, "RGB")[3]
+    items = EvaluationImages(split_of(4), processor, "RGB")
+    item = items[3]
+    for single, of_batch in zip([item, items[1]], items.__getitems__([3, 1]), strict=True):
+        assert all(torch.equal(single[name], of_batch[name]) for name in single)
     image = split_of(4).inputs[3].convert("RGB")
     assert torch.equal(item["pixel_values"], processor(images=image, return_tensors="pt")["pixel_values"][0])
     assert item["labels"] == 3

@@ -13,15 +13,18 @@ from PIL import Image
 
 
 def pillow_resize(image: torch.Tensor, size: tuple[int, int], resample: Image.Resampling) -> torch.Tensor:
-    """Resize 8-bit planes with Pillow.
+    """Resize 8-bit images with Pillow.
 
     image: (..., height, width), uint8 on the CPU; size: (height, width). Returns (..., *size), uint8.
     """
     height, width = size
-    # Plane by plane, because Pillow supports few numbers of channels and weights RGBA by alpha.
-    planes = image.reshape(-1, *image.shape[-2:]).numpy()
-    resized = np.stack([np.asarray(Image.fromarray(plane).resize((width, height), resample)) for plane in planes])
-    return torch.from_numpy(resized).reshape(*image.shape[:-2], height, width)
+    if image.ndim > 2 and image.shape[-3] == 3:
+        pictures = image.reshape(-1, *image.shape[-3:]).movedim(1, -1).numpy()
+    else:  # plane by plane, because Pillow supports few numbers of channels and weights RGBA by alpha
+        pictures = image.reshape(-1, *image.shape[-2:]).numpy()
+    resized = (Image.fromarray(picture).resize((width, height), resample) for picture in pictures)
+    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in resized]))
+    return (pixels.movedim(-1, 1) if pixels.ndim == 4 else pixels).reshape(*image.shape[:-2], height, width)
 
 
 def tensorflow_bilinear(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

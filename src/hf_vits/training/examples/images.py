@@ -1,5 +1,6 @@
 """Data sets of training and evaluation images, and batches of them with MixUp and CutMix."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,8 +70,15 @@ class EvaluationImages(Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = read_image(self.split, index, self.mode)
-        pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the items of a batch, whose images are prepared together; PyTorch's loader calls it."""
+        images = [read_image(self.split, index, self.mode) for index in indices]
+        batch = self.processor(images=images, return_tensors="pt")["pixel_values"]
+        return [self._item(index, pixel_values) for index, pixel_values in zip(indices, batch, strict=True)]
+
+    def _item(self, index: int, pixel_values: torch.Tensor) -> dict[str, Any]:
         labels, known = self.split.labels[index], {}
         if self.known_fraction is not None:
             count = int(self.known_fraction * len(labels))

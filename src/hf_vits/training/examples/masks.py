@@ -15,7 +15,7 @@ from hf_vits.processing.settings import channel_values
 from hf_vits.recipe import AugmentationRecipe
 
 from .batches import SampleKey
-from .image_augmentation import flip_and_affine, jitter_and_grey, normalization
+from .image_augmentation import Normalization, flip_and_affine, jitter_and_grey
 from .randomness import seeded
 
 # Settings of a recipe's augmentation that apply to images with masks.
@@ -44,7 +44,7 @@ class TrainingMasks(Dataset):
             raise ValueError(f"augmentation.{others[0]} is not for masks, only {', '.join(READS)}: leave it out")
         self.split, self.mode = split, mode
         self.transform = joint_transform(recipe, processor, size)
-        self.pixels = transforms.Compose([transforms.PILToTensor(), *normalization(processor)])
+        self.pixels = transforms.Compose([transforms.PILToTensor(), Normalization(processor)])
 
     def __len__(self) -> int:
         return len(self.split)

@@ -17,7 +17,7 @@ from hf_vits.recipe.pretraining import MaskRecipe, ViewsRecipe
 
 from .batches import SampleKey
 from .crops import RecordedCrops
-from .image_augmentation import gaussian_blur, normalization
+from .image_augmentation import Normalization, gaussian_blur
 from .images import read_image
 from .randomness import seeded
 
@@ -77,7 +77,7 @@ class Views(Dataset):
     ):
         self.split, self.mode, self.masks, self.priors = split, mode, masks, priors
         self.record_boxes = record_boxes
-        self.normalize = transforms.Compose(normalization(processor))
+        self.normalize = Normalization(processor)
         local_size = (recipe.local_size, recipe.local_size)
         self.overlap, self.num_global = recipe.overlap, recipe.num_global
         extents = [(size, recipe.global_scale), (size, recipe.global_scale), (local_size, recipe.local_scale)]
