@@ -15,7 +15,7 @@ from .shared.layout import Layout, has_key
 
 # Fields that no tensor of some systems records.
 UNRECORDED = ("num_attention_heads", "decoder_num_attention_heads", "pixel_num_attention_heads", "head_dim")
-UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size")
+UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size", "pool_first")
 # Tensors with fewer sizes than this in a system's keys are not the system's.
 MIN_SIZES = 2
 # What conversions raise for tensors of another kind.
