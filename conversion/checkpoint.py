@@ -73,6 +73,11 @@ def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             f"{path.name} is part {int(part[1])} of {int(part[2])} of a checkpoint that was saved in pieces. Give the "
             "folder or repository, or join the parts to one file first"
         )
+    if path.name.endswith(".index.json"):
+        raise ValueError(
+            f"{path.name} lists the parts of a checkpoint that was saved in pieces. Give the folder or repository, or "
+            "join the parts to one file first"
+        )
     read = READERS[file_format(path)]
     try:
         tree = read(path)
@@ -330,6 +335,11 @@ def unwrap(tree, name: str = "checkpoint") -> dict[str, torch.Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(tree.get(wrapper), Mapping) and any(True for _ in leaves(tree[wrapper])):
             return unwrap(tree[wrapper], name) | statistics(tree)
+    if any(isinstance(part, Mapping) and {"state", "param_groups"} <= part.keys() for part in tree.values()):
+        raise ValueError(
+            f"{name} holds the state of an optimizer, but no weights under {', '.join(WRAPPERS)}: give the file of "
+            f"the model's weights, got the keys {sorted(map(str, tree))[:10]}"
+        )
     tensors = {key: as_tensor(value, key) for key, value in arrays.items()}
     if not tensors:
         raise ValueError(f"{name} holds no tensors, only the keys {sorted(map(str, tree))[:10]}")

@@ -15,7 +15,7 @@ from .shared.layout import Layout, has_key
 
 # Fields that no tensor of some systems records.
 UNRECORDED = ("num_attention_heads", "decoder_num_attention_heads", "pixel_num_attention_heads", "head_dim")
-UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size")
+UNRECORDED += ("layer_norm_eps", "hidden_act", "patch_strides", "stride", "padding", "window_size", "pool_first")
 # Tensors with fewer sizes than this in a system's keys are not the system's.
 MIN_SIZES = 2
 # What conversions raise for tensors of another kind.
@@ -23,11 +23,12 @@ FAILURES = (ValueError, TypeError, KeyError, AttributeError, IndexError, ZeroDiv
 # {regular expression of a key: what such a file is}
 NO_WEIGHTS = {
     r".*\.lora_[AB]\b": "a LoRA adapter: merge it into its base model (peft's merge_and_unload) and convert that",
-    r".*\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|weight_scale|_packed_params)\b": "of a quantised model: convert "
-    "the model from before quantisation",
+    r".*\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|weight_scale|zero_point|_packed_params)\b": "of a quantised "
+    "model: convert the model from before quantisation",
 }
 FOREIGN = {
-    r"(layer\d\.\d|features\.\d+)\.conv\d*\.|stages\.\d\.\d\.(dwconv|gamma)": "a convolutional network",
+    r"(layer\d\.\d|features\.\d+)\.conv\d*\.|stages\.\d\.\d\.(dwconv|gamma)|.*\.conv_(dw|pwl?)\.": "a convolutional "
+    "network",
     r"(model\.)?layers\.\d+\.self_attn\.|transformer\.h\.\d+\.": "a language model",
     r"(text_model|visual|vision_model|text_projection)\b": "a model of images and text, such as CLIP",
 }

@@ -7,11 +7,13 @@ full training checkpoint to the model that trains the backbone.
 """
 
 import re
+from math import isqrt
 
 import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightRenaming
 
+from hf_vits.configuration import pair
 from hf_vits.models.cvt.configuration_cvt import CvtConfig
 from hf_vits.models.cvt.modeling_cvt import CvtForImageClassification, CvtModel
 from hf_vits.models.deit.configuration_deit import DeiTConfig
@@ -37,6 +39,7 @@ CLASSIFIERS = {
     CvtModel: CvtForImageClassification,
 }
 ENCODER = "model."  # what our classifiers' keys of the encoder begin with
+TABLE = "relative_position_bias_table"
 LAYER_SCALE = 0.1  # initial gamma of layer scale in iBOT's fine-tuning
 
 
@@ -150,7 +153,24 @@ def infer_backbone(tensors: dict[str, torch.Tensor], fields: dict, prefix: str =
     if f"{prefix}fc_norm.weight" in tensors:
         inferred |= {"pooling": "mean", "norm_after_pooling": True}
     patch_size, num_tokens = inferred.get("patch_size", fields["patch_size"]), 1 + fields.get("distilled", False)
+    inferred |= infer_relative_positions(tensors, prefix, patch_size)
     return inferred | infer_image_size(tensors, prefix, num_tokens, patch_size)
+
+
+def infer_relative_positions(tensors: dict[str, torch.Tensor], prefix: str, patch_size) -> dict:
+    """Return the fields of BEiT's relative positions, beside or in place of a table of positions; {} without them."""
+    places = {
+        "use_relative_position_bias": f"{prefix}blocks.0.attn.{TABLE}",
+        "use_shared_relative_position_bias": f"{prefix}rel_pos_bias.{TABLE}",
+    }
+    used = {field: key in tensors for field, key in places.items()}
+    tables = [tensors[key] for key in places.values() if key in tensors]
+    if not tables or any(table.ndim != 2 for table in tables):
+        return {}
+    rows, heads = tables[0].shape
+    side = (isqrt(max(rows - 3, 0)) + 1) // 2  # three rows are for the class token
+    inferred = used | {"image_size": side * pair(patch_size)[0], "num_attention_heads": heads}
+    return inferred if f"{prefix}pos_embed" in tensors else inferred | {"position_embedding_type": "none"}
 
 
 def infer_head(tensors: dict[str, torch.Tensor]) -> dict:
@@ -204,6 +224,8 @@ def backbone_renamings(
         return [token, *swin_renamings(config, encoder, prefix)]
     names = {
         rf"^{prefix}fc_norm\.": f"{encoder}pooler.norm.",
+        rf"^{prefix}rel_pos_bias\.{TABLE}$": f"{encoder}embeddings.position_bias.table",
+        rf"\.{TABLE}$": ".position_bias.table",
         r"\.gamma_1$": ".attention_scale.gamma",
         r"\.gamma_2$": ".mlp_scale.gamma",
     }

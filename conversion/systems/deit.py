@@ -164,6 +164,7 @@ def to_transformers(model):
     """
     config = model.config
     plain = {"num_parallel_branches": 1, "stem": "patch", "representation_size": None, "feed_forward": "mlp"}
+    plain |= {"use_relative_position_bias": False, "use_shared_relative_position_bias": False}
     check_expressible(config, PLAIN | plain)
     fields = their_fields(config)
     if not config.distilled:

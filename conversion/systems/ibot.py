@@ -1,6 +1,7 @@
 """bytedance/ibot (.pth): backbones to `DeiTModel` and `SwinModel`, full checkpoints to `IBOTForPreTraining`.
 
-Fine-tuned models (evaluation/classification_layer_decay) become classifiers.
+Fine-tuned models (evaluation/classification_layer_decay) become classifiers. Without `--disable_rel_pos_bias` they
+have BEiT's relative positions, without `--abs_pos_emb` no others.
 
 Variants have the names of its factory functions (models/) and the size of patch or window.
 """
@@ -12,7 +13,6 @@ from hf_vits.pretraining.ibot.modeling_ibot import IBOTForPreTraining
 
 from ..shared import self_distillation
 from ..shared.inference import found, size
-from ..shared.layout import has_key
 from ..shared.self_distillation import (
     encoder_class,
     is_full,
@@ -40,12 +40,7 @@ def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.T
     """Return tensors under our names for loss and mask token.
 
     A teacher has no mask token: a file with the teacher alone gives the student zeros, the value at the start.
-
-    Raises:
-        ValueError: a ViT was fine-tuned with BEiT's relative positions, as without --disable_rel_pos_bias.
     """
-    if has_key(tensors, r"((module|backbone)\.)*(blocks\.\d+\.attn|rel_pos_bias)\.relative_position_bias_table"):
-        raise ValueError("hf_vits has no such model: the attention of this ViT has BEiT's relative position bias")
     tensors = prepare_branches(tensors, fields)
     if is_full(fields):
         width = size(tensors, "student.backbone.patch_embed.proj.bias")

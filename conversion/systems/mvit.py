@@ -98,11 +98,38 @@ def model_class(fields: dict) -> type[MvitBackbone | MvitForImageClassification 
     return MvitForImageClassification if fields.get("num_frames") is None else MvitForVideoClassification
 
 
+def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
+    """Return whether pooling comes before the projections, where the file shows it.
+
+    It is not before fused projections. Separate ones may come before or after. Where pooling comes first, its channels
+    are those of a layer's input: fewer in the first layer of a stage, which widens, than in the next one.
+    """
+    if any(key.endswith(".attn.qkv.weight") for key in tensors):
+        return {"pool_first": None}
+    blocks = [f"blocks.{index}.attn." for index in range(count(tensors, "blocks.") or 0)]
+    widths = [(size(tensors, f"{block}q.weight", 1, 2), size(tensors, f"{block}q.weight", 0, 2)) for block in blocks]
+    pooled = [size(tensors, f"{block}pool_k.weight") for block in blocks]
+    if None in pooled or any(None in width for width in widths):
+        return {}
+    wider = [index for index, (before, after) in enumerate(widths[:-1]) if after > before]
+    heads = [size(tensors, f"{block}rel_pos_h", 1, 2) for block in blocks]
+    if all(channels == before for channels, (before, _) in zip(pooled, widths, strict=True)) and (
+        wider or (None not in heads and heads != pooled)
+    ):
+        return {"pool_first": "channels"}
+    if not wider:
+        return {}
+    return {"pool_first": "heads" if any(pooled[index] < pooled[index + 1] for index in wider) else None}
+
+
 def prepare(tensors: dict[str, torch.Tensor], fields: dict) -> dict[str, torch.Tensor]:
-    """Return the backbone's tensors under SlowFast's keys, with fused qkv; image kernels get two spatial axes."""
+    """Return the backbone's tensors under SlowFast's keys; image kernels get two spatial axes.
+
+    Projections are fused to `qkv`, unless pooling comes first.
+    """
     if any(key.startswith(DETECTOR) for key in tensors):
         tensors = {key.removeprefix(DETECTOR): value for key, value in tensors.items() if key.startswith(DETECTOR)}
-    prepared = fuse_projections(tensors)
+    prepared = tensors if fields.get("pool_first") else fuse_projections(tensors)
     if fields.get("num_frames") is None:
         flat = {key: value.squeeze(2) for key, value in prepared.items() if value.ndim == 5 and value.shape[2] == 1}
         prepared |= flat
@@ -125,7 +152,7 @@ def fuse_projections(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
-    stages = infer_stages(tensors)
+    stages = infer_stages(tensors, fields.get("pool_first"))
     config = MvitConfig(**fields | stages)
     last = sum(config.depths) - 1
     inferred = {
@@ -140,12 +167,32 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     return inferred | {"num_labels": num_labels(tensors, "head.projection.bias")}
 
 
-def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
+def attention_width(tensors: dict[str, torch.Tensor], block: str, axis: int = 0) -> int | None:
+    """Return the output channels of a block's queries, with axis 1 the input channels."""
+    fused = size(tensors, f"{block}attn.qkv.weight", axis, 2)
+    if fused is None:
+        return size(tensors, f"{block}attn.q.weight", axis, 2)
+    return fused // 3 if axis == 0 else fused
+
+
+def head_size(tensors: dict[str, torch.Tensor], block: str, pool_first: str | None) -> int | None:
+    """Return the channels of a head, by its relative positions or else by its pooling."""
+    positions = size(tensors, f"{block}attn.rel_pos_h", 1, 2)
+    if positions is not None or pool_first == "channels":
+        return positions
+    pooled = size(tensors, f"{block}attn.pool_k.weight", 0)
+    before, after = (attention_width(tensors, block, axis) for axis in (1, 0))
+    if pool_first is None or None in (pooled, before, after):
+        return pooled
+    return pooled * after // before
+
+
+def infer_stages(tensors: dict[str, torch.Tensor], pool_first: str | None = None) -> dict:
     """Return the sizes of stages, patches and MLPs; a stage begins where attention gets wider."""
     blocks = [f"blocks.{index}." for index in range(count(tensors, "blocks.") or 0)]
-    widths = whole([size(tensors, f"{block}attn.qkv.weight", 0, 2) for block in blocks])
+    widths = whole([attention_width(tensors, block) for block in blocks])
     patch = tensors.get("patch_embed.proj.weight")
-    kernel, qkv = (list(patch.shape[2:]) if patch is not None and patch.ndim > 3 else None), "blocks.0.attn.qkv."
+    kernel = list(patch.shape[2:]) if patch is not None and patch.ndim > 3 else None
     is_relative, is_absolute = (any(part in key for key in tensors) for part in (".attn.rel_pos_", "pos_embed"))
     mlp = size(tensors, "blocks.0.mlp.fc1.weight", 0, 2), size(tensors, "blocks.0.mlp.fc1.weight", 1, 2)
     inferred = found(
@@ -153,26 +200,22 @@ def infer_stages(tensors: dict[str, torch.Tensor]) -> dict:
         num_channels=size(tensors, "patch_embed.proj.weight", 1),
         mlp_ratio=ratio(*mlp),
         position_embedding_type="relative" if is_relative else "absolute" if is_absolute else None,
-        qkv_bias=has_bias(tensors, qkv),
+        qkv_bias=has_bias(tensors, "blocks.0.attn.q." if pool_first else "blocks.0.attn.qkv."),
     )
     if not widths:
         return inferred
-    groups = [(width // 3, len(list(group))) for width, group in groupby(widths)]
+    groups = [(width, len(list(group))) for width, group in groupby(widths)]
     starts = accumulate([0, *(depth for _, depth in groups[:-1])])
-    pooled = [size(tensors, f"blocks.{start}.attn.pool_k.weight", 0) for start in starts]
-    if None not in pooled:
-        inferred["num_attention_heads"] = [
-            width // per_head for (width, _), per_head in zip(groups, pooled, strict=True)
-        ]
+    per_head = [head_size(tensors, f"blocks.{start}.", pool_first) for start in starts]
+    if None not in per_head:
+        inferred["num_attention_heads"] = [width // own for (width, _), own in zip(groups, per_head, strict=True)]
     return inferred | {"hidden_sizes": [width for width, _ in groups], "depths": [depth for _, depth in groups]}
 
 
 def infer_widening(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:
     """Return `expand_in_attention`, by whether attention widens in the first layer of the second stage."""
-    weight = tensors.get(f"blocks.{config.depths[0]}.attn.qkv.weight")
-    if weight is None or weight.ndim != 2:
-        return {}
-    return {"expand_in_attention": len(weight) != 3 * weight.shape[1]}
+    before, after = (attention_width(tensors, f"blocks.{config.depths[0]}.", axis) for axis in (1, 0))
+    return {} if before is None else {"expand_in_attention": before != after}
 
 
 def infer_sizes(tensors: dict[str, torch.Tensor], config: MvitConfig) -> dict:
@@ -238,6 +281,7 @@ def transforms(config: MvitConfig) -> list:
         r"^head\.projection\.": "classifier.",
     }
     for short, name in {"q": "query", "k": "key", "v": "value"}.items():
+        renamings[rf"\.attention\.{short}\."] = f".attention.{name}."
         renamings[rf"\.pool_{short}\."] = f".{name}_pooling.convolution."
         renamings[rf"\.norm_{short}\."] = f".{name}_pooling.norm."
     for axis, short in enumerate("hw" if config.num_frames is None else "thw"):

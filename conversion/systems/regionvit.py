@@ -1,6 +1,6 @@
 """Checkpoints of IBM/RegionViT: image classifiers, and the backbones of its detectors.
 
-The window size is read from the file. For fine-tuning with another, `convert(..., window_size=12, image_size=384)`
+The windows are read from the file. For fine-tuning with others, `convert(..., window_size=12, image_size=384)`
 resizes the kernel of the regional tokens and the relative position biases as the original's
 tools/convert_cls_model_to_diff_ws.py does. A detector's checkpoint converts to a `RegionViTBackbone` with the feature
 maps of all stages; its neck and heads are left out.
@@ -80,24 +80,21 @@ def infer(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
 def infer_sizes(tensors: dict[str, torch.Tensor], fields: dict) -> dict:
     stages = [f"layers.{stage}.block." for stage in range(count(tensors, "layers.") or 0)]
     widths = whole([size(tensors, f"{stage}0.norm0.weight", 0, 1) for stage in stages])
-    kernel = size(tensors, "cls_token.proj.weight", 3, 4)
     convolutions = {index for index in range(8) if f"patch_embed.proj.{index}.weight" in tensors}
     tables = whole([size(tensors, f"{stage}0.attn.rel_pos", 1, 2) for stage in stages]) or []
     windows = [(isqrt(positions) + 1) // 2 for positions in tables]
-    if len(set(windows)) > 1:
-        raise ValueError(
-            f"hf_vits has no such model: its stages have windows of different sizes, {windows}. A window holds the "
-            "local tokens of one regional token, which are equally many in all stages"
-        )
+    num_conv_layers = 3 if len(convolutions) > 1 else 1 if "patch_embed.proj.weight" in tensors else None
+    overlapping = size(tensors, "patch_embed.proj.weight", 3, 4)
     mlp, qkv = size(tensors, "layers.0.block.0.mlp.fc1.weight", 0, 2), "layers.0.block.0.attn.qkv."
     return found(
         depths=whole([count(tensors, stage) for stage in stages]),
         hidden_sizes=widths,
         num_attention_heads=whole([size(tensors, f"{stage}0.attn.rel_pos", 0, 2) for stage in stages]),
-        window_size=max(1, kernel // fields.get("patch_size", RegionViTConfig.patch_size)) if kernel else None,
+        patch_size=4 if num_conv_layers == 3 else overlapping and max(1, overlapping // 2),
+        window_size=windows[0] if len(set(windows)) == 1 else windows or None,
         num_channels=size(tensors, "cls_token.proj.weight", 1, 4),
         mlp_ratio=ratio(mlp, widths[0] if widths else None),
-        num_conv_layers=3 if len(convolutions) > 1 else 1 if "patch_embed.proj.weight" in tensors else None,
+        num_conv_layers=num_conv_layers,
         use_conv_position_embedding="layers.0.peg.weight" in tensors if stages else None,
         qkv_bias=has_bias(tensors, qkv),
     )
@@ -121,16 +118,15 @@ class FitRegionalKernel(ConversionOps):
 class FitBiasTable(ConversionOps):
     """Convert the original's relative position bias (heads, positions) to the order of `RelativePositionBias`.
 
-    Args:
-        window: side of the model's window, to which the table is resized first.
+    The table is resized first to the window of its stage in the model.
     """
 
-    def __init__(self, window: int):
-        self.window = window
-
-    def convert(self, input_dict, source_patterns, target_patterns, **kwargs):
+    def convert(self, input_dict, source_patterns, target_patterns, full_layer_name, model, **kwargs):
         (table,) = next(iter(input_dict.values()))
-        return {target_patterns[0]: unwrap_table(resize_table(table, self.window))}
+        expected = model.state_dict().get(full_layer_name)
+        if expected is not None:
+            table = resize_table(table, (isqrt(len(expected)) + 1) // 2)
+        return {target_patterns[0]: unwrap_table(table)}
 
 
 def resize(grid: torch.Tensor, side: int) -> torch.Tensor:
@@ -181,8 +177,8 @@ def transforms(config: RegionViTConfig) -> list:
     kernel, table = "embeddings.regional_projection.weight", "attention.position_bias.table"
     return [
         *(WeightRenaming(old, new) for old, new in renamings.items()),
-        WeightConverter(kernel, kernel, [FitRegionalKernel(config.patch_size * config.window_size)]),
-        WeightConverter(table, table, [FitBiasTable(config.window_size)]),
+        WeightConverter(kernel, kernel, [FitRegionalKernel(config.patch_size * config.window_sizes[0])]),
+        WeightConverter(table, table, [FitBiasTable()]),
     ]
 
 

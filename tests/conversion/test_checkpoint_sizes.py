@@ -172,14 +172,6 @@ def test_audiomers_kernels_are_read_from_the_file():
         assert model(torch.randn(1, 8192)).logits.isfinite().all()
 
 
-def test_windows_of_different_sizes_are_refused():
-    tensors = resized("regionvit/tiny_224_on_256", {}, r"layers\.2\.block\.[4-9]")
-    for key in [key for key in tensors if key.startswith("layers.2.") and key.endswith(".rel_pos")]:
-        tensors[key] = torch.zeros(len(tensors[key]), 27 * 27)
-    with pytest.raises(ValueError, match=r"windows of different sizes, \[7, 7, 14, 7\]"):
-        convert("regionvit", "regionvit_tiny_224", tensors)
-
-
 def test_heads_of_another_width_are_asked_for():
     tensors = resized("deit/deit_tiny_distilled_patch16_224", HALF)
     with pytest.raises(ValueError, match=r"hidden_size=96, the variant hidden_size=192.*num_attention_heads=\.\.\."):

@@ -335,6 +335,7 @@ def test_every_variant_makes_a_configuration(system):
     ("name", "content", "message"),
     [
         ("model-00001-of-00002.safetensors", b"", "part 1 of 2 of a checkpoint"),
+        ("model.safetensors.index.json", b'{"metadata": {}}', "lists the parts of a checkpoint"),
         ("model.gguf", b"GGUF\x03\x00\x00\x00" + bytes(16), "a GGUF file"),
         ("model.onnx", b"\x08\x08\x12\x07pytorch" + bytes(16), "an ONNX graph"),
         ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(16), "an HDF5 file"),
@@ -342,6 +343,11 @@ def test_every_variant_makes_a_configuration(system):
             "optimizer.pt",
             torch_bytes(torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()),
             "the state of an optimizer",
+        ),
+        (
+            "last.pth",
+            torch_bytes({"optimizer": {"state": {0: {"step": torch.ones(1)}}, "param_groups": []}, "epoch": 3}),
+            "the state of an optimizer, but no weights",
         ),
     ],
 )

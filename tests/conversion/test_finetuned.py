@@ -1,13 +1,15 @@
 """Classifiers that self-supervised originals fine-tune, and EsViT's CvT with relative positions."""
 
 import re
+from functools import partial
 
 import pytest
 import timm
 import torch
 
 from benchmarks.layouts import randomise
-from hf_vits.conversion import convert, find
+from hf_vits import DeiTConfig, DeiTForImageClassification
+from hf_vits.conversion import convert, find, to_transformers
 from hf_vits.models.cvt.modeling_cvt import CvtWindowAttention
 from tests.support.paths import PARITY_CASES
 
@@ -50,11 +52,69 @@ def test_an_encoder_of_ibot_with_mean_pooling():
     torch.testing.assert_close(ours(pixel_values).pooler_output, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_beits_relative_positions_are_refused():
-    _, tensors = ibot_classifier()
-    tensors["blocks.0.attn.relative_position_bias_table"] = torch.zeros(52, 2)
-    with pytest.raises(ValueError, match="BEiT's relative position bias"):
-        convert("ibot", "vit_small_patch16", tensors)
+@pytest.mark.parametrize(("own", "shared"), [(True, False), (False, True), (True, True)])
+@torch.no_grad()
+def test_ibots_classifiers_with_relative_positions(own, shared):
+    """As in modeling_finetune.py, `use_rel_pos_bias` and `use_shared_rel_pos_bias`, without absolute positions."""
+    theirs, tensors = ibot_classifier(pos_embed="none")
+    tables = [f"blocks.{layer}.attn.relative_position_bias_table" for layer in range(2)] if own else []
+    tables += ["rel_pos_bias.relative_position_bias_table"] if shared else []
+    tensors |= {table: torch.randn(7 * 7 + 3, 2) for table in tables}
+    tensors["blocks.0.attn.relative_position_index"] = torch.zeros(17, 17, dtype=torch.long)
+    ours = convert("ibot", "vit_small_patch16", tensors)
+    config = ours.config
+    assert (config.use_relative_position_bias, config.use_shared_relative_position_bias) == (own, shared)
+    assert (config.image_size, config.num_attention_heads, config.position_embedding_type) == (32, 2, "none")
+
+    places = [divmod(patch, 4) for patch in range(16)]
+    row = torch.full((17, 17), 7 * 7 + 1)  # of patches on the class token
+    row[0], row[0, 0] = 7 * 7, 7 * 7 + 2
+    for query, (y, x) in enumerate(places, start=1):
+        for key, (other_y, other_x) in enumerate(places, start=1):
+            row[query, key] = (y - other_y + 3) * 7 + x - other_x + 3
+    for layer, block in enumerate(theirs.blocks):
+        used = [table for table in tables if not table.startswith("blocks") or table.startswith(f"blocks.{layer}.")]
+        bias = sum(tensors[table][row].permute(2, 0, 1) for table in used)
+        block.attn.forward = partial(attention_with_bias, block.attn, bias)
+    pixel_values = torch.randn(2, 3, 32, 32)
+    expected = theirs(pixel_values)
+    for implementation in ("sdpa", "eager"):
+        ours.set_attn_implementation(implementation)
+        torch.testing.assert_close(ours(pixel_values).logits, expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(ours(pixel_values, output_hidden_states=True).logits.argmax(1), expected.argmax(1))
+    with pytest.raises(ValueError, match=r"17 tokens of a whole image of image_size=32, got 26 tokens"):
+        ours(torch.randn(2, 3, 40, 40))
+    with pytest.raises(ValueError, match="misshapen"):
+        convert("ibot", "vit_small_patch16", tensors, image_size=40)
+
+
+def attention_with_bias(attention, bias: torch.Tensor, tokens: torch.Tensor, *arguments, **options) -> torch.Tensor:
+    """Attention of timm's ViT with a bias (heads, queries, keys) on its scores."""
+    query, key, value = attention.qkv(tokens).unflatten(-1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
+    probabilities = (query @ key.mT / 16**0.5 + bias).softmax(dim=-1)
+    return attention.proj((probabilities @ value).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"distilled": True}, {"num_parallel_branches": 2}, {"feed_forward": "locality"}, {"patch_drop_rate": 0.5}],
+)
+def test_relative_positions_need_whole_images_and_one_class_token(fields):
+    with pytest.raises(ValueError, match=f"plain layers: {next(iter(fields))} must be"):
+        DeiTConfig(use_relative_position_bias=True, **fields)
+
+
+def test_relative_positions_begin_at_zero_and_learn():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "num_labels": 3}
+    biases = {"use_relative_position_bias": True, "use_shared_relative_position_bias": True}
+    model = DeiTForImageClassification(DeiTConfig(**sizes, **biases))
+    tables = {key: value for key, value in model.named_parameters() if key.endswith("position_bias.table")}
+    assert len(tables) == 3
+    assert not any(table.any() for table in tables.values())
+    model(torch.randn(2, 3, 32, 32), labels=torch.tensor([0, 1])).loss.backward()
+    assert all(table.grad.abs().sum() > 0 for table in tables.values())
+    with pytest.raises(ValueError, match=r"transformers has no such model: .* use_relative_position_bias=False"):
+        to_transformers(model)
 
 
 def test_a_classifier_is_found_as_one_of_the_supervised_system():

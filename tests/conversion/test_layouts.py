@@ -108,10 +108,12 @@ def test_the_system_is_found_by_the_keys_or_those_that_fit_are_listed():
     [
         (["base_model.model.vit.layers.0.attention.q_proj.lora_A.weight"], "a LoRA adapter"),
         (["model.layers.0.self_attn.q_proj.qweight", "model.layers.0.self_attn.q_proj.qzeros"], "quantised"),
+        (["0.scale", "0.zero_point"], "quantised"),
         (["layer1.0.conv1.weight", "layer1.0.bn1.weight"], "convolutional network"),
+        (["stages.0.blocks.0.conv_dw.weight", "stages.0.blocks.0.norm.weight"], "convolutional network"),
         (["model.layers.0.self_attn.q_proj.weight"], "a language model"),
     ],
-    ids=["lora", "quantised", "resnet", "language"],
+    ids=["lora", "quantised", "quantised by torch", "resnet", "convnext", "language"],
 )
 def test_what_is_no_model_of_ours_is_named(keys, message):
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,7 @@
 """Golden cases of IBM/RegionViT: classifiers, and the backbones of its detectors."""
 
+from math import isqrt
+
 import torch
 
 from hf_vits.conversion import convert, variants
@@ -13,9 +15,9 @@ from .record import with_channels
 def compute(case: Case) -> dict[str, torch.Tensor]:
     config, checkpoint, overrides = case.config, case.checkpoint(), {}
     if "converted_kernel_sizes" in config:
-        overrides["window_size"] = only(config["converted_kernel_sizes"])
+        overrides["window_size"] = list(config["converted_kernel_sizes"])
         overrides["image_size"] = config["converted_img_size"]
-    model = convert("regionvit", "regionvit_tiny_224", checkpoint, patch_size=config["patch_size"], **overrides)
+    model = convert("regionvit", "regionvit_tiny_224", checkpoint, **overrides)
     check(config, checkpoint, model.config)
     encoder, pixel_values = model.model, torch.from_numpy(case.inputs()["pixel_values"])
     computed = record_maps(encoder, pixel_values)
@@ -23,16 +25,11 @@ def compute(case: Case) -> dict[str, torch.Tensor]:
     return with_channels(case, computed) | converted(checkpoint, encoder)
 
 
-def only(values: list):
-    """Return the value that the original repeats for each stage and our models have once."""
-    (value,) = set(values)
-    return value
-
-
 def check(config: Config, checkpoint: dict, built) -> None:
     """Compare what the file recorded of the model with the case's configuration."""
     stages = len(built.depths)
     config.check(
+        patch_size=built.patch_size,
         patch_conv_type=f"{built.num_conv_layers}conv",
         embed_dim=[built.hidden_sizes[0], *built.hidden_sizes],
         num_heads=built.num_attention_heads,
@@ -41,7 +38,9 @@ def check(config: Config, checkpoint: dict, built) -> None:
         peg=built.use_conv_position_embedding,
         downsampling=["c"] + ["sc"] * (stages - 1),
         num_classes=built.num_labels,
-        kernel_sizes=[checkpoint["cls_token.proj.weight"].shape[-1] // built.patch_size] * stages,
+        kernel_sizes=[
+            (isqrt(checkpoint[f"layers.{stage}.block.1.attn.rel_pos"].shape[1]) + 1) // 2 for stage in range(stages)
+        ],
     )
     if "converted_kernel_sizes" in config:
         config.unused("img_size")  # of the model before its windows were changed
@@ -67,11 +66,11 @@ def record_maps(encoder: RegionViTModel, pixel_values: torch.Tensor) -> dict[str
 
 def converted(checkpoint: dict, encoder: RegionViTModel) -> dict[str, torch.Tensor]:
     """The tensors of the original that depend on the window, made for the model's."""
-    window = encoder.config.window_size
+    windows = encoder.config.window_sizes
     tables = {key: torch.from_numpy(table) for key, table in checkpoint.items() if key.endswith(".rel_pos")}
     return {
         "converted_cls_token.proj.weight": encoder.embeddings.regional_projection.weight,
-        **{f"converted_{key}": resize_table(table, window) for key, table in tables.items()},
+        **{f"converted_{key}": resize_table(table, windows[int(key.split(".")[1])]) for key, table in tables.items()},
     }
 
 

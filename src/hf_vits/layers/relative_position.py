@@ -35,6 +35,25 @@ class RelativePositionBias(Constants):
         return self.table[self.index].permute(2, 0, 1)[None]
 
 
+class ClassTokenPositionBias(RelativePositionBias):
+    """`RelativePositionBias` of the patches of a whole image and a class token before them (BEiT, arXiv 2106.08254).
+
+    Args:
+        window: (height, width) of the image in patches. The table has three more rows at the end: for the class token
+            on patches, for patches on the class token, and for the class token on itself.
+    """
+
+    def __init__(self, window: tuple[int, int], num_heads: int):
+        super().__init__(window, num_heads)
+        self.table = nn.Parameter(torch.zeros(len(self.table) + 3, num_heads))
+
+    def constants(self) -> dict[str, torch.Tensor]:
+        index, num_offsets = super().constants()["index"], (2 * self.window[0] - 1) * (2 * self.window[1] - 1)
+        index = nn.functional.pad(index, (1, 0, 1, 0))
+        index[0], index[1:, 0], index[0, 0] = num_offsets, num_offsets + 1, num_offsets + 2
+        return {"index": index}
+
+
 class DistanceBias(Constants):
     """Learned bias per head and absolute distance in rows and columns.
 

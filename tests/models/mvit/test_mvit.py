@@ -42,6 +42,8 @@ FORMS = {
     "v2 of clips": CLIPS,
     "v1 of clips": CLIPS | V1,
     "v1 of clips, mean": CLIPS | V1 | {"use_class_token": False},
+    "pooling first": CLIPS | {"pool_first": "heads"},
+    "pooling first by channels": {"pool_first": "channels"},
     "kernels by stride": CLIPS | V1 | {"pooling_kernel_size": None},
 }
 
@@ -78,6 +80,34 @@ def test_fused_attention_equals_eager_and_so_do_gradients(form, size):
         results.append([logits, *(parameter.grad for parameter in model.parameters())])
     for fused, eager in zip(*results, strict=True):
         torch.testing.assert_close(fused, eager, atol=1e-4 * max(1.0, eager.abs().max().item()), rtol=0)
+
+
+@pytest.mark.parametrize("pool_first", ["heads", "channels"])
+@torch.no_grad()
+def test_pooling_comes_before_the_projections(pool_first):
+    """As in MultiScaleAttention of slowfast/models/attention.py with `pool_first`, mode conv and conv_unshared."""
+    model = build(pool_first=pool_first, use_class_token=True, position_embedding_type="absolute")
+    attention = model.model.stages[1].layers[0].attention
+    tokens, grid = torch.randn(2, 1 + 8 * 8, 8), (8, 8)
+    groups = 2 if pool_first == "heads" else 1
+    pooled = {}
+    for name in ("query", "key", "value"):
+        pooling, projection = (getattr(attention, f"{name}{part}") for part in ("_pooling", ""))
+        parts = []
+        for states in tokens.chunk(groups, dim=-1):
+            maps = states[:, 1:].mT.unflatten(2, grid)
+            kernel = pooling.convolution.weight
+            maps = torch.nn.functional.conv2d(maps, kernel, stride=2, padding=1, groups=len(kernel))
+            states = torch.cat([states[:, :1], maps.flatten(2).mT], dim=1)
+            norm = pooling.norm
+            parts.append(torch.nn.functional.layer_norm(states, [len(norm.weight)], norm.weight, norm.bias, norm.eps))
+        projected = torch.cat(parts, dim=-1) @ projection.weight.T + projection.bias
+        pooled[name] = projected.unflatten(-1, (2, 8)).transpose(1, 2)
+    scores = pooled["query"] @ pooled["key"].mT / 8**0.5
+    attended = scores.softmax(dim=-1) @ pooled["value"]
+    attended[:, :, 1:] += pooled["query"][:, :, 1:]
+    expected = attention.projection(attended.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(tokens, grid)[0], expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
@@ -184,6 +214,11 @@ def test_clips_and_images_are_told_apart():
         ({"pooling_kernel_size": [-1, 3]}, r"pooling_kernel_size must be positive and odd.*\[-1, 3\]"),
         ({"window_size": 6}, "window_size must be a multiple of 4.*window_size=6"),
         ({"window_size": 8, "use_class_token": True}, "images without a class token"),
+        ({"window_size": 8, "pool_first": "heads"}, "window_size=8 is for projections before pooling"),
+        (
+            {"pool_first": "heads", "hidden_sizes": [8, 18, 36], "num_attention_heads": [1, 3, 4]},
+            "the 3 heads of stage 2 divide the 8 channels",
+        ),
         ({"hidden_sizes": [8, 17, 32]}, "multiple of its num_attention_heads"),
         ({"depths": [1, 1]}, "one value per stage"),
         ({"classifier_dropout_prob": 1.5}, "classifier_dropout_prob must lie in"),
@@ -288,6 +323,59 @@ def test_tables_are_resized_to_the_size_asked_for():
     assert [table.shape for table in tables] == [(2 * 24 - 1, 8)] * 2
     # Resized in advance or with the input, it is the same.
     torch.testing.assert_close(ours(pixels(96, 96)).logits, convert_small(checkpoint)(pixels(96, 96)).logits)
+
+
+def slowfast_keys(model: MvitForImageClassification) -> dict[str, torch.Tensor]:
+    """The model's weights under SlowFast's keys."""
+    names = {
+        "model.embeddings.projection.": "patch_embed.proj.",
+        "model.": "",
+        "attention_norm.": "norm1.",
+        "mlp_norm.": "norm2.",
+        "mlp.up.": "mlp.fc1.",
+        "mlp.down.": "mlp.fc2.",
+        "attention_shortcut.": "proj.",
+        "mlp_shortcut.": "proj.",
+        "attention.projection.": "attn.proj.",
+        "attention.positions.tables.0": "attn.rel_pos_h",
+        "attention.positions.tables.1": "attn.rel_pos_w",
+        "classifier.": "head.projection.",
+    }
+    for name in ("query", "key", "value"):
+        names |= {f"attention.{name}.": f"attn.{name[0]}."}
+        names |= {f"attention.{name}_pooling.{ours}.": f"attn.{theirs}_{name[0]}." for ours, theirs in POOLING.items()}
+    checkpoint = {}
+    for key, tensor in model.state_dict().items():
+        for stage, first in enumerate((0, 1, 3)):
+            for layer in range(2):
+                key = key.replace(f"stages.{stage}.layers.{layer}.", f"blocks.{first + layer}.")
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs, 1)
+        checkpoint[key] = tensor
+    return checkpoint
+
+
+POOLING = {"convolution": "pool", "norm": "norm"}
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize("expand", [True, False])
+@pytest.mark.parametrize("pool_first", ["heads", "channels"])
+@torch.no_grad()
+def test_files_with_pooling_first_are_read(pool_first, expand, qkv_bias):
+    model = build(pool_first=pool_first, expand_in_attention=expand, qkv_bias=qkv_bias)
+    checkpoint = slowfast_keys(model)
+    assert ("blocks.0.attn.q.bias" in checkpoint) == qkv_bias
+    # Without a layer that widens, the shapes may be those of projections before pooling.
+    known = expand or pool_first == "channels"
+    ours = convert("mvit", None, checkpoint, **{} if known else {"pool_first": pool_first})
+    fields = ("pool_first", "qkv_bias", "expand_in_attention", "num_attention_heads")
+    assert [getattr(ours.config, field) for field in fields] == [pool_first, qkv_bias, expand, [1, 2, 4]]
+    torch.testing.assert_close(ours(pixels(64, 64)).logits, model(pixels(64, 64)).logits)
+    if not known:
+        other = convert("mvit", None, checkpoint)
+        assert other.config.pool_first is None
+        assert not torch.allclose(other(pixels(64, 64)).logits, ours(pixels(64, 64)).logits, atol=1e-2)
 
 
 @pytest.mark.parametrize("relative", [True, False])

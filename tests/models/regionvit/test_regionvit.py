@@ -87,6 +87,61 @@ def test_the_window_changes_only_on_request():
     assert model.model.stages[0].layers[0].attention.position_bias.table.shape == (25, 1)
 
 
+@torch.no_grad()
+def test_windows_may_differ_by_stage():
+    """The last stage's map of 2 x 2 local tokens in a window of 3 x 3, as the original computes it (regionvit.py,
+    `convert_to_flatten_layout`, and attention_variants.py): in the corner two tokens attend to each other if both
+    columns or both rows are on the map; the regional token's row of the mask is that of a token on the map.
+    """
+    torch.manual_seed(0)
+    model = tiny_model("regionvit", window_size=[2, 2, 3])
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    checkpoint = original_checkpoint(model)
+    seen = {}
+    stage = model.model.stages[2]
+    stage.layers[0].attention.register_forward_hook(lambda module, args, out: seen.update({len(seen): (args, out[0])}))
+    expected = model(images(32, 32)).logits
+    _, ((windows,), attended) = seen[0], seen[1]
+    assert windows.shape == (2, 1 + 3 * 3, 16)
+
+    place, window = "layers.2.block.1.attn.", 3
+    table = checkpoint[f"{place}rel_pos"].unflatten(1, (5, 5))
+    projected = windows @ checkpoint[f"{place}qkv.weight"].T + checkpoint[f"{place}qkv.bias"]
+    query, key, value = projected.unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+    scores = query @ key.mT / 8**0.5
+    tokens = [(0, 0), *product(range(window), repeat=2)]
+    for first, (row, column) in enumerate(tokens):
+        for second, (other_row, other_column) in enumerate(tokens):
+            if first and second:
+                offsets = other_row - row + window // 2, other_column - column + window // 2
+                scores[:, :, first, second] += table[:, *offsets]
+            if max(row, other_row) > 1 and max(column, other_column) > 1:
+                scores[:, :, first, second] = torch.finfo(torch.float32).min
+    mixed = (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
+    written_out = mixed @ checkpoint[f"{place}proj.weight"].T + checkpoint[f"{place}proj.bias"]
+    torch.testing.assert_close(attended, written_out, atol=1e-5, rtol=1e-5)
+
+    converted = convert("regionvit", None, checkpoint)
+    assert (converted.config.window_size, converted.config.patch_size) == ([2, 2, 3], 4)
+    torch.testing.assert_close(converted(images(32, 32)).logits, expected)
+    fields = {"window_size": [3, 3, 5]}
+    larger = convert("regionvit", None, checkpoint, **fields)
+    tables = [stage.layers[0].attention.position_bias.table for stage in larger.model.stages]
+    assert [len(table) for table in tables] == [5 * 5, 5 * 5, 9 * 9]
+
+
+def test_windows_that_the_map_leaves_empty_are_refused():
+    model = tiny_model("regionvit", window_size=[2, 2, 4])
+    assert model(images(32, 32)).logits.isfinite().all()
+    with pytest.raises(
+        ValueError, match=r"2x1 regional tokens.* windows of 4x4 local tokens, .* the 3x1 local tokens"
+    ):
+        model(images(40, 8))
+    with pytest.raises(ValueError, match=r"2x2 regional tokens.* windows of 1x1 local tokens"):
+        tiny_model("regionvit", window_size=[2, 1, 2])(images(32, 32))
+
+
 @pytest.mark.parametrize("stage_norm", [True, False])
 @torch.no_grad()
 def test_a_detectors_checkpoint_becomes_a_backbone(stage_norm):
@@ -115,7 +170,7 @@ def test_checkpoints_that_do_not_fit_are_refused():
         {"cls_token.proj.weight": torch.zeros(8, 3)},
         {"head.weight": torch.zeros(3, 5)},
     ):
-        with pytest.raises(ValueError, match=r"does not fit|windows of different sizes"):
+        with pytest.raises(ValueError, match="does not fit"):
             convert("regionvit", "regionvit_tiny_224", checkpoint | bad, **fields)
 
 
@@ -126,6 +181,7 @@ def test_checkpoints_that_do_not_fit_are_refused():
         ({"hidden_sizes": [64, 128, 192, 512]}, "multiple of those of the stage before"),
         ({"patch_size": 8}, "num_conv_layers=3"),
         ({"window_size": 0}, "window_size must be positive"),
+        ({"window_size": [7, 7]}, "one per stage"),
     ],
 )
 def test_fields_that_do_not_fit_are_named(fields, message):

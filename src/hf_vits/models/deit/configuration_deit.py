@@ -22,6 +22,9 @@ class DeiTConfig(LocalityConfig, ViTConfig):
         initializer_range: standard deviation of the truncated normal of linear layers, tokens and positions.
         feed_forward, locality_act, depthwise_convolution, channel_attention: second half of a layer, see
             `LocalityConfig`; "locality" has no layer scale.
+        use_relative_position_bias, use_shared_relative_position_bias: whether attention scores have BEiT's relative
+            position bias, from a table of each layer and from one that all layers share. The model then takes images
+            of `image_size` only.
         squeeze_size: channels between the two layers of squeeze-and-excitation.
     """
 
@@ -39,6 +42,8 @@ class DeiTConfig(LocalityConfig, ViTConfig):
     stem: Literal["patch", "hierarchical_mlp"] = "patch"
     initializer_range: float = 0.02
     squeeze_size: int = 4
+    use_relative_position_bias: bool = False
+    use_shared_relative_position_bias: bool = False
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -67,6 +72,15 @@ class DeiTConfig(LocalityConfig, ViTConfig):
             raise ValueError(
                 f'stem="hierarchical_mlp" has a stride of 16: patch_size must be 16, got {self.patch_size}'
             )
+        if self.use_relative_position_bias or self.use_shared_relative_position_bias:
+            needed = {"use_class_token": True, "distilled": False, "num_parallel_branches": 1, "patch_drop_rate": 0}
+            needed |= {"feed_forward": "mlp", "stem": "patch"}
+            for name, value in needed.items():
+                if getattr(self, name) != value:
+                    raise ValueError(
+                        "relative position biases are for all patches and one class token in plain layers: "
+                        f"{name} must be {value!r}, got {getattr(self, name)!r}"
+                    )
         if self.feed_forward == "locality" and (self.num_parallel_branches > 1 or self.patch_drop_rate):
             raise ValueError(
                 'feed_forward="locality" works on the whole grid, one branch after the other: num_parallel_branches '

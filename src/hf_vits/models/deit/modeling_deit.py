@@ -9,8 +9,10 @@ from torch import nn
 from transformers import initialization as init
 
 from ...configuration import pair
+from ...layers.attention import SelfAttention
 from ...layers.locality import LocalityTransformerLayer
 from ...layers.patch import PatchEmbedding, patch_grid
+from ...layers.relative_position import ClassTokenPositionBias
 from ...layers.stems import HierarchicalMLPStem
 from ...layers.transformer import ParallelTransformerLayer, TransformerLayer
 from ...modeling import DistilledImageClassification, EncoderOutput, IsotropicBackbone, VitsPreTrainedModel
@@ -28,7 +30,14 @@ class WholePatchEmbedding(PatchEmbedding):
 
 
 class DeiTEmbeddings(ViTEmbeddings):
-    """ViT's embeddings with an optional distillation token, the second prefix token, and an optional hMLP stem."""
+    """ViT's embeddings with an optional distillation token, the second prefix token, and an optional hMLP stem.
+
+    It also holds the relative position bias that all layers share, if there is one.
+    """
+
+    def __init__(self, config: DeiTConfig):
+        super().__init__(config)
+        self.position_bias = position_bias(config) if config.use_shared_relative_position_bias else None
 
     def make_patch_embedding(self, config: DeiTConfig) -> nn.Module:
         if config.stem == "hierarchical_mlp":
@@ -36,6 +45,49 @@ class DeiTEmbeddings(ViTEmbeddings):
         if config.ignore_border:
             return WholePatchEmbedding(config.num_channels, config.hidden_size, pair(config.patch_size))
         return super().make_patch_embedding(config)
+
+
+def position_bias(config: DeiTConfig) -> ClassTokenPositionBias:
+    """Make the relative position bias for images of `config.image_size`."""
+    height, width = (
+        side // patch for side, patch in zip(pair(config.image_size), pair(config.patch_size), strict=True)
+    )
+    return ClassTokenPositionBias((height, width), config.num_attention_heads)
+
+
+class RelativePositionAttention(SelfAttention):
+    """Self-attention with BEiT's relative position bias, the layer's own, the shared one, or the sum of both."""
+
+    def __init__(self, config: DeiTConfig, *sizes, **options):
+        super().__init__(config, *sizes, **options)
+        self.position_bias = position_bias(config) if config.use_relative_position_bias else None
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        shared_bias: torch.Tensor | None = None,
+        num_queries: int | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute self-attention as `SelfAttention`.
+
+        Args:
+            shared_bias: (1, heads, tokens, tokens), or None.
+        """
+        bias = 0 if shared_bias is None else shared_bias
+        bias = bias if self.position_bias is None else bias + self.position_bias()
+        if bias.shape[-1] != hidden_states.shape[1]:
+            raise ValueError(
+                f"relative position biases are for the {bias.shape[-1]} tokens of a whole image of "
+                f"image_size={self.config.image_size}, got {hidden_states.shape[1]} tokens"
+            )
+        return super().forward(hidden_states, bias[:, :, :num_queries], num_queries, **kwargs)
+
+
+class RelativePositionLayer(TransformerLayer):
+    """Pre-norm transformer layer whose attention has relative position biases."""
+
+    attention_class = RelativePositionAttention
 
 
 class DeiTModel(ViTModel):
@@ -47,23 +99,27 @@ class DeiTModel(ViTModel):
 
     config_class = DeiTConfig
     embeddings_class = DeiTEmbeddings
-    _no_split_modules = [*ViTModel._no_split_modules, "LocalityTransformerLayer"]
+    _no_split_modules = [*ViTModel._no_split_modules, "LocalityTransformerLayer", "RelativePositionLayer"]
 
     @staticmethod
     def layer_class(config: DeiTConfig, drop_path_rate: float) -> nn.Module:
         if config.feed_forward == "locality":
             return LocalityTransformerLayer(config, drop_path_rate)
+        if config.use_relative_position_bias or config.use_shared_relative_position_bias:
+            return RelativePositionLayer(config, drop_path_rate)
         layer = TransformerLayer if config.num_parallel_branches == 1 else ParallelTransformerLayer
         return layer(config, drop_path_rate)
 
     def layer_arguments(self, pixel_values: torch.Tensor) -> dict:
+        if self.embeddings.position_bias is not None:
+            return {"shared_bias": self.embeddings.position_bias()}
         if self.config.feed_forward == "mlp":
             return {}
         return {"grid": self.embeddings.grid(*pixel_values.shape[-2:])}
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Initialise as PyTorch originals do: all weights and tokens truncated normal, the mask token zero."""
+        """Initialise as PyTorch originals do: weights and tokens truncated normal, mask token and biases zero."""
         if isinstance(module, DeiTEmbeddings):
             if module.prefix_tokens is not None:
                 init.trunc_normal_(module.prefix_tokens, std=self.config.initializer_range)
@@ -71,6 +127,8 @@ class DeiTModel(ViTModel):
                 init.zeros_(module.mask_token)
         else:
             VitsPreTrainedModel._init_weights(self, module)  # ViT's own initialisation, which this skips, is Flax's
+            if isinstance(module, ClassTokenPositionBias):
+                init.zeros_(module.table)
 
 
 class DeiTPreTrainedModel(VitsPreTrainedModel):

@@ -34,6 +34,8 @@ class Pooling(NamedTuple):
 class HeadPooling(nn.Module):
     """Pooling of the feature map of each head: a depth-wise convolution, shared by the heads, then layer norm.
 
+    "Head" is any group of channels: `head_size` of them, all in one group where no two share a kernel.
+
     Prefix tokens skip the convolution, but not the norm.
     """
 
@@ -69,12 +71,13 @@ class PoolingAttention(Attention):
     """Attention of pooled queries to pooled keys and values.
 
     Args:
-        config: names the attention implementation (`_attn_implementation`).
+        config: has `qkv_bias`, and names the attention implementation (`_attn_implementation`).
         input_size, hidden_size: channels of input and output tokens.
         query_pooling, key_value_pooling: None for no pooling.
         eps: epsilon of the norms after pooling.
         positions: relative positions on the pooled grids or windows; None for none.
         residual: whether the pooled queries, except prefix tokens, are added to the result.
+        pool_first: "heads", "channels" or None, see `MvitConfig`.
         windows: sides of the windows of queries and of keys, for attention inside windows; None for global attention.
             Padding of the last windows is zero in queries, keys and values, and is attended to, as in detectron2.
     """
@@ -90,17 +93,24 @@ class PoolingAttention(Attention):
         eps: float,
         positions: DecomposedRelativePositions | None = None,
         residual: bool = False,
+        pool_first: str | None = None,
         windows: tuple[int, int] | None = None,
     ):
         head_size = hidden_size // num_heads
         super().__init__(config, head_size**-0.5)
         self.num_heads = num_heads
         self.residual = residual
+        self.pool_first = pool_first
         self.windows = windows
-        self.qkv = nn.Linear(input_size, 3 * hidden_size)
-        self.query_pooling = None if query_pooling is None else HeadPooling(head_size, query_pooling, eps)
-        self.key_pooling = None if key_value_pooling is None else HeadPooling(head_size, key_value_pooling, eps)
-        self.value_pooling = None if key_value_pooling is None else HeadPooling(head_size, key_value_pooling, eps)
+        if pool_first is None:
+            self.qkv, pooled_size = nn.Linear(input_size, 3 * hidden_size, config.qkv_bias), head_size
+        else:
+            self.query, self.key, self.value = (nn.Linear(input_size, hidden_size, config.qkv_bias) for _ in range(3))
+            self.num_pooled_groups = num_heads if pool_first == "heads" else 1
+            pooled_size = input_size // self.num_pooled_groups
+        self.query_pooling = None if query_pooling is None else HeadPooling(pooled_size, query_pooling, eps)
+        self.key_pooling = None if key_value_pooling is None else HeadPooling(pooled_size, key_value_pooling, eps)
+        self.value_pooling = None if key_value_pooling is None else HeadPooling(pooled_size, key_value_pooling, eps)
         self.positions = positions
         self.projection = nn.Linear(hidden_size, hidden_size)
 
@@ -116,15 +126,25 @@ class PoolingAttention(Attention):
             implementation is eager: (batch, heads, queries, keys), with windows (batch * heads * windows, 1, queries,
             keys).
         """
-        query, key, value = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        query, query_grid = pool(self.query_pooling, query.transpose(1, 2), grid)
-        key, key_grid = pool(self.key_pooling, key.transpose(1, 2), grid)
-        value, _ = pool(self.value_pooling, value.transpose(1, 2), grid)
+        if self.pool_first is None:
+            states = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3).unbind(2)
+        else:
+            states = [hidden_states.unflatten(-1, (self.num_pooled_groups, -1)).transpose(1, 2)] * 3
+        query, query_grid = pool(self.query_pooling, states[0], grid)
+        key, key_grid = pool(self.key_pooling, states[1], grid)
+        value, _ = pool(self.value_pooling, states[2], grid)
+        if self.pool_first is not None:
+            query, key = self.project(self.query, query), self.project(self.key, key)
+            value = self.project(self.value, value)
         mix = self.mix if self.windows is None else self.mix_in_windows
         attended, probabilities = mix(query, key, value, query_grid, key_grid, **kwargs)
         if self.residual:
             attended = add_queries(attended, query.transpose(1, 2), query.shape[2] - math.prod(query_grid))
         return self.projection(attended.flatten(2)), probabilities
+
+    def project(self, projection: nn.Linear, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled groups of channels (batch, groups, tokens, size) to (batch, heads, tokens, head_size)."""
+        return projection(pooled.transpose(1, 2).flatten(2)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def mix(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_grid: Grid, key_grid: Grid, **kwargs

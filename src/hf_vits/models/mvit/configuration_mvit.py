@@ -31,6 +31,11 @@ class MvitConfig(VitsHierarchicalConfig):
             of the previous stage's last layer.
         pooling_kernel_size: kernel size of the pooling of queries, keys and values, along the same axes as
             `patch_size`; None for stride + 1. There is no pooling where kernel size and stride are 1.
+        qkv_bias: whether the projections to queries, keys and values have a bias.
+        pool_first: "heads" or "channels" if tokens are pooled before the projections to queries, keys and values
+            (SlowFast, MVIT.POOL_FIRST). The channels are divided among the heads, which share one convolution as usual
+            ("heads", MVIT.MODE "conv"), or every channel has its own ("channels", "conv_unshared"). None for
+            projections first.
         pool_all_queries, pool_all_keys: whether queries, and keys and values, are pooled even where the stride is 1.
         key_value_stride: stride of keys and values along height and width in the first stage; halved in each further
             stage, to at least 1.
@@ -69,6 +74,8 @@ class MvitConfig(VitsHierarchicalConfig):
     position_embedding_type: Literal["relative", "absolute"] = "relative"
     expand_in_attention: bool = True
     pooling_kernel_size: list[int] | tuple[int, ...] | None = (3, 3)
+    qkv_bias: bool = True
+    pool_first: Literal["heads", "channels"] | None = None
     pool_all_queries: bool = True
     pool_all_keys: bool = True
     key_value_stride: int = 4
@@ -96,6 +103,8 @@ class MvitConfig(VitsHierarchicalConfig):
         self.check_heads()
         self.check_axes()
         self.check_windows()
+        if self.pool_first == "heads":
+            self.check_pooled_channels()
 
     def check_axes(self) -> None:
         axes = 2 if self.num_frames is None else 3
@@ -111,9 +120,22 @@ class MvitConfig(VitsHierarchicalConfig):
                     f"{name} must be positive and odd, so that maps do not shift, got {name}={getattr(self, name)}"
                 )
 
+    def check_pooled_channels(self) -> None:
+        stages = range(1, len(self.depths)) if self.expand_in_attention else ()
+        for stage in stages:
+            width, heads = self.hidden_sizes[stage - 1], self.num_attention_heads[stage]
+            if width % heads:
+                raise ValueError(
+                    f'with pool_first="heads", the {heads} heads of stage {stage + 1} divide the {width} channels of '
+                    f"the stage before, which must be a multiple: got hidden_sizes={self.hidden_sizes}, "
+                    f"num_attention_heads={self.num_attention_heads}"
+                )
+
     def check_windows(self) -> None:
         if self.window_size is None:
             return
+        if self.pool_first is not None:
+            raise ValueError(f"window_size={self.window_size} is for projections before pooling: set pool_first=None")
         if self.num_frames is not None or self.use_class_token:
             raise ValueError(
                 f"window_size={self.window_size} is for images without a class token: set num_frames=None and "

@@ -14,7 +14,7 @@ from ...layers.position import SeparablePositionEmbedding, interpolate_sequence
 
 SHARED_FIELDS = ("num_channels", "depths", "hidden_sizes", "num_attention_heads", "mlp_ratio", "hidden_act")
 SHARED_FIELDS += ("position_embedding_type", "expand_in_attention", "pool_all_queries", "pool_all_keys")
-SHARED_FIELDS += ("residual_pooling", "window_size")
+SHARED_FIELDS += ("residual_pooling", "pool_first", "window_size")
 # Weights that are not changed where the source model lacks them.
 OWN_TO_CLIPS = ("class_token", "position_embedding.temporal", "position_embedding.prefix", "positions.tables.0")
 

@@ -190,6 +190,7 @@ class MvitLayer(GradientCheckpointingLayer):
             config.pooling_norm_eps,
             positions=make_positions(config, plan),
             residual=config.residual_pooling,
+            pool_first=config.pool_first,
             windows=plan.windows,
         )
         self.mlp_norm = nn.LayerNorm(plan.hidden_size, eps=config.layer_norm_eps)

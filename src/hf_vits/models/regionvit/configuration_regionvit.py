@@ -16,7 +16,9 @@ class RegionViTConfig(VitsHierarchicalConfig):
         depths, hidden_sizes, num_attention_heads: layers, channels and heads per stage; the channels of a stage are a
             multiple of those of the stage before.
         patch_size: side of a local token in the first stage, in pixels.
-        window_size: side of a window in local tokens; each window has one regional token.
+        window_size: side of a window in local tokens, one for all stages or one per stage; each window has one
+            regional token, which embeds a part of the image as large as a window of the first stage. Larger windows of
+            a later stage extend beyond its feature map.
         num_conv_layers: number of convolutions of the local patch embedding: three of 3x3 pixels, or one of
             overlapping patches.
         mlp_ratio: intermediate channels of the MLP divided by `hidden_sizes`.
@@ -37,7 +39,7 @@ class RegionViTConfig(VitsHierarchicalConfig):
     hidden_sizes: list[int] | tuple[int, ...] = (64, 128, 256, 512)
     num_attention_heads: list[int] | tuple[int, ...] = (2, 4, 8, 16)
     patch_size: int = 4
-    window_size: int = 7
+    window_size: int | list[int] | tuple[int, ...] = 7
     num_conv_layers: Literal[1, 3] = 3
     mlp_ratio: float | int = 4.0
     hidden_act: str = "gelu"
@@ -51,9 +53,19 @@ class RegionViTConfig(VitsHierarchicalConfig):
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
+    @property
+    def window_sizes(self) -> list[int]:
+        """Side of the windows of each stage."""
+        return [self.window_size] * len(self.depths) if isinstance(self.window_size, int) else list(self.window_size)
+
     def check(self) -> None:
         super().check()
         self.check_heads()
+        if len(self.window_sizes) != len(self.depths):
+            raise ValueError(
+                f"window_size needs one value, or one per stage, as depths={self.depths} has, got "
+                f"window_size={self.window_size}"
+            )
         if self.num_conv_layers == 3 and self.patch_size != 4:
             raise ValueError(f"num_conv_layers=3 make patches of 4 pixels, got patch_size={self.patch_size}")
         for before, after in zip(self.hidden_sizes, self.hidden_sizes[1:], strict=False):

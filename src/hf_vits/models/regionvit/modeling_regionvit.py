@@ -33,7 +33,7 @@ class RegionViTEmbeddings(nn.Module):
     def __init__(self, config: RegionViTConfig):
         super().__init__()
         self.num_channels = config.num_channels
-        self.region_size = config.patch_size * config.window_size
+        self.region_size = config.patch_size * config.window_sizes[0]
         self.local_projection = local_projection(config)
         self.regional_projection = nn.Conv2d(
             config.num_channels, config.hidden_sizes[0], kernel_size=self.region_size, stride=self.region_size
@@ -108,6 +108,19 @@ def window_padding(size: tuple[int, int], grid: tuple[int, int], window: int, ba
     return Padding(torch.stack([torch.ones_like(right), right, lower, right | lower]), kind.flatten().repeat(batch))
 
 
+def check_windows(size: tuple[int, int], grid: tuple[int, int], window: int) -> None:
+    """Raise ValueError unless `grid` windows cover a feature map of `size` and each has a token on it.
+
+    Windows of one size in all stages always do. Masks of the original do not fit other sizes: most make it fail.
+    """
+    if any(not (windows - 1) * window <= side <= windows * window for side, windows in zip(size, grid, strict=True)):
+        raise ValueError(
+            f"the {grid[0]}x{grid[1]} regional tokens of an image of this size have windows of {window}x{window} "
+            f"local tokens, which do not fit the {size[0]}x{size[1]} local tokens of the stage: give an image of "
+            "another size, or window_size the same for all stages"
+        )
+
+
 class RegionViTAttention(SelfAttention):
     """Self-attention of regional tokens, or of a regional token and its window, with the same weights.
 
@@ -118,7 +131,8 @@ class RegionViTAttention(SelfAttention):
         hidden_size, num_heads = config.hidden_sizes[stage], config.num_attention_heads[stage]
         dropouts = (config.attention_probs_dropout_prob, config.hidden_dropout_prob)
         super().__init__(config, hidden_size, num_heads, config.qkv_bias, *dropouts)
-        self.position_bias = RelativePositionBias((config.window_size, config.window_size), num_heads)
+        window = config.window_sizes[stage]
+        self.position_bias = RelativePositionBias((window, window), num_heads)
 
     def forward(
         self, hidden_states: torch.Tensor, in_windows: bool = False, padding: Padding | None = None, **kwargs
@@ -175,7 +189,8 @@ class RegionViTStage(Stage):
     def __init__(self, config: RegionViTConfig, stage: int, drop_path_rates: list[float]):
         super().__init__()
         hidden_size = config.hidden_sizes[stage]
-        self.window = config.window_size
+        self.window = config.window_sizes[stage]
+        self.checks_windows = len(set(config.window_sizes)) > 1
         self.downsampling = None
         if stage:
             before = config.hidden_sizes[stage - 1]
@@ -195,6 +210,8 @@ class RegionViTStage(Stage):
         if self.downsampling is not None:
             local, regional = self.downsampling(local), self.downsampling(regional)
         batch, size, grid = local.shape[0], tuple(local.shape[-2:]), tuple(regional.shape[-2:])
+        if self.checks_windows:
+            check_windows(size, grid, self.window)
         padding = window_padding(size, grid, self.window, batch, local.device)
         tokens = self.join(local, regional)
         for index, layer in enumerate(self.layers):
