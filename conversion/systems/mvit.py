@@ -107,10 +107,11 @@ def infer_original(tensors: dict[str, torch.Tensor]) -> dict:
     if any(key.endswith(".attn.qkv.weight") for key in tensors):
         return {"pool_first": None}
     blocks = [f"blocks.{index}.attn." for index in range(count(tensors, "blocks.") or 0)]
-    widths = [(size(tensors, f"{block}q.weight", 1, 2), size(tensors, f"{block}q.weight", 0, 2)) for block in blocks]
-    pooled = [size(tensors, f"{block}pool_k.weight") for block in blocks]
-    if None in pooled or any(None in width for width in widths):
+    inputs, outputs = (whole([size(tensors, f"{block}q.weight", axis, 2) for block in blocks]) for axis in (1, 0))
+    pooled = whole([size(tensors, f"{block}pool_k.weight") for block in blocks])
+    if inputs is None or outputs is None or pooled is None:
         return {}
+    widths = list(zip(inputs, outputs, strict=True))
     wider = [index for index, (before, after) in enumerate(widths[:-1]) if after > before]
     heads = [size(tensors, f"{block}rel_pos_h", 1, 2) for block in blocks]
     if all(channels == before for channels, (before, _) in zip(pooled, widths, strict=True)) and (
@@ -182,7 +183,7 @@ def head_size(tensors: dict[str, torch.Tensor], block: str, pool_first: str | No
         return positions
     pooled = size(tensors, f"{block}attn.pool_k.weight", 0)
     before, after = (attention_width(tensors, block, axis) for axis in (1, 0))
-    if pool_first is None or None in (pooled, before, after):
+    if pool_first is None or pooled is None or before is None or after is None:
         return pooled
     return pooled * after // before
 

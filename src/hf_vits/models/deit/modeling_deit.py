@@ -4,6 +4,8 @@ Touvron et al., arXiv 2012.12877 (DeiT), 2204.07118 (DeiT III), 2203.09795 (para
 facebookresearch/deit (models.py, models_v2.py).
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -74,7 +76,7 @@ class RelativePositionAttention(SelfAttention):
         Args:
             shared_bias: (1, heads, tokens, tokens), or None.
         """
-        bias = 0 if shared_bias is None else shared_bias
+        bias: Any = 0 if shared_bias is None else shared_bias
         bias = bias if self.position_bias is None else bias + self.position_bias()
         if bias.shape[-1] != hidden_states.shape[1]:
             raise ValueError(
