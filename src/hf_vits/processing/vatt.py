@@ -17,11 +17,19 @@ MAX_WORDS = 16
 class VattTokenizer(PreTrainedTokenizerFast):
     """Splits texts into lower-case words of a vocabulary.
 
-    Id 0 is padding. A word that the vocabulary lacks gets id 0, too, so that the model does not attend to it. Texts
-    are padded or cut to `model_max_length` words by `VattProcessor`.
+    Id 0 is padding. A word that the vocabulary lacks gets id 0, too, so that the model does not attend to it. Whoever
+    asks for padding gets texts of `model_max_length` words, longer ones cut: models would resize their positions to
+    another length.
     """
 
     model_input_names = ["input_ids"]  # the model makes the mask from the ids
+
+    def __call__(self, *arguments, padding: Any = False, **kwargs) -> Any:
+        """Tokenize as any tokenizer of transformers does, but pad to one length, as pipelines do not ask for it."""
+        if padding is True or padding == "longest":
+            padding = "max_length"
+            kwargs["truncation"] = kwargs.get("truncation") or True
+        return super().__call__(*arguments, padding=padding, **kwargs)
 
     @classmethod
     def of_words(cls, words: Iterable[str], max_words: int = MAX_WORDS) -> "VattTokenizer":
