@@ -108,7 +108,7 @@ class VattProcessor(ProcessorMixin):
             videos_kwargs, audio_kwargs, text_kwargs: further arguments of the three.
 
         Raises:
-            ValueError: nothing is given; and the errors of the three.
+            ValueError: nothing is given, or texts that are none; and the errors of the three.
         """
         if videos is None and audio is None and text is None:
             raise ValueError("expected at least one of `videos`, `audio` and `text`, got none")
@@ -119,7 +119,10 @@ class VattProcessor(ProcessorMixin):
             options = {"sampling_rate": sampling_rate, "return_tensors": return_tensors, **(audio_kwargs or {})}
             data |= self.feature_extractor(audio, **options)
         if text is not None:
-            texts = [text] if isinstance(text, str) else text
+            texts = [text] if isinstance(text, str) else list(text)
+            if not texts or not all(isinstance(one, str) for one in texts):
+                kinds = ", ".join(sorted({type(one).__name__ for one in texts})) or "none"
+                raise ValueError(f'expected one or more texts (str), "" for an empty one, got {kinds}')
             options = {"padding": "max_length", "truncation": True, **(text_kwargs or {})}
             data |= self.tokenizer(texts, return_tensors=return_tensors, **options)
         return BatchFeature(data)

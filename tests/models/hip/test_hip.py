@@ -156,6 +156,25 @@ def test_inputs_that_do_not_fit(changes, error, message):
         model()(values)
 
 
+def test_a_batch_of_none():
+    with pytest.raises(ValueError, match="a batch of one or more"):
+        model()({name: value[:0] for name, value in inputs().items()})
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        ([[True] * 50] * 2, TypeError, "mask of image must be a boolean tensor .* got a list"),
+        (torch.ones(2, 49, dtype=torch.bool), ValueError, r"got torch.bool \(2, 49\)"),
+        (torch.ones(2, 50), ValueError, "got torch.float32"),
+    ],
+)
+def test_masks_that_do_not_fit(mask, error, message):
+    learner = HipForPreTraining(HipConfig(modalities={"image": (50, 3)}, **BLOCKS))
+    with pytest.raises(error, match=message):
+        learner(torch.zeros(2, 50, 3), mask={"image": mask})
+
+
 @pytest.mark.parametrize("given", [None, torch.zeros(2, 50, 3)])
 def test_inputs_that_are_no_dict(given):
     with pytest.raises(ValueError, match="You have to specify inputs: a dict"):

@@ -480,8 +480,12 @@ def test_the_processor_joins_clips_sounds_and_words(pretrained, tmp_path):
     again = VattProcessor.from_pretrained(tmp_path / "saved")(**given, return_tensors="pt")
     for name, value in inputs.items():
         assert torch.equal(again[name], value), name
+    assert processor(text="", return_tensors="pt")["input_ids"].tolist() == [[0] * 12]
     with pytest.raises(ValueError, match="at least one of `videos`, `audio` and `text`"):
         processor()
+    for texts, found in (([], "got none"), (["a", None], "got NoneType, str")):
+        with pytest.raises(ValueError, match=found):
+            processor(text=texts)
 
 
 def test_spectrograms_are_tensorflows():
