@@ -161,20 +161,6 @@ def test_a_batch_of_none():
         model()({name: value[:0] for name, value in inputs().items()})
 
 
-@pytest.mark.parametrize(
-    ("mask", "error", "message"),
-    [
-        ([[True] * 50] * 2, TypeError, "mask of image must be a boolean tensor .* got a list"),
-        (torch.ones(2, 49, dtype=torch.bool), ValueError, r"got torch.bool \(2, 49\)"),
-        (torch.ones(2, 50), ValueError, "got torch.float32"),
-    ],
-)
-def test_masks_that_do_not_fit(mask, error, message):
-    learner = HipForPreTraining(HipConfig(modalities={"image": (50, 3)}, **BLOCKS))
-    with pytest.raises(error, match=message):
-        learner(torch.zeros(2, 50, 3), mask={"image": mask})
-
-
 @pytest.mark.parametrize("given", [None, torch.zeros(2, 50, 3)])
 def test_inputs_that_are_no_dict(given):
     with pytest.raises(ValueError, match="You have to specify inputs: a dict"):
@@ -236,6 +222,8 @@ def test_masked_auto_encoding_hides_and_scores_the_same_values():
 def test_masks_that_do_not_fit(masks):
     with pytest.raises(ValueError, match="mask"):
         model(HipForPreTraining)(inputs(), mask=masks)
+    with pytest.raises(TypeError, match="mask of image must be a boolean tensor .* got a list"):
+        model(HipForPreTraining)(inputs(), mask=dict.fromkeys(MODALITIES, [[True]]))
 
 
 def test_masked_auto_encoding_learns_positions():
