@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -12,6 +13,7 @@ from hf_vits.models.c_tran.modeling_c_tran import CTranClassifierOutput
 from hf_vits.training import train
 
 from ..models.c_tran.forms import TINY
+from ..support.paths import RECIPES
 from ..support.training import losses
 
 TRANSFORMER = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -53,6 +55,30 @@ def test_a_run_measures_each_label(tmp_path, table, name):
     assert len(losses(tmp_path)) == 2
     assert 0 < measured["mAP"] <= 1
     assert set(json.loads((tmp_path / "config.json").read_text())["label2id"]) == {"is_light", "is_large"}
+
+
+def test_recordings_of_several_labels_fine_tune_vatt(tmp_path):
+    rows = {"train": ["dog;rain", "rain", "dog", "dog;rain"], "test": ["dog", "dog;rain"]}
+    for split, cells in rows.items():
+        for number in range(len(cells)):
+            noise = np.random.default_rng(number).standard_normal(800).astype(np.float32) / 9
+            soundfile.write(tmp_path / f"{split}{number}.wav", noise, 8000)
+        lines = [f"{split}{number}.wav,{cell}" for number, cell in enumerate(cells)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["path,labels", *lines]))
+    fields = {**TRANSFORMER, "patch_size": 40, "num_samples": 800}
+    changes = [f"model.config.{name}={value}" for name, value in fields.items()]
+    changes += [
+        f"data.path={tmp_path}",
+        "data.num_classes=2",
+        "schedule.warmup=1 step",
+        f"output.directory={tmp_path}/run",
+    ]
+    changes += ["train.length=2 steps", "train.batch_size=2", "train.workers=0", "train.log_every=1 step"]
+    measured = train(RECIPES / "vatt_base_audioset.yaml", changes)
+    assert len(losses(tmp_path / "run")) == 2
+    assert 0 < measured["test"]["mAP"] <= 1
+    labels = json.loads((tmp_path / "run" / "config.json").read_text())["label2id"]
+    assert labels == {"dog": 0, "rain": 1}
 
 
 def test_the_auxiliary_head_is_trained_with_its_weight():

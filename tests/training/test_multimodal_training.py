@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForVideoClassification
+from transformers import AutoModel, AutoModelForVideoClassification, pipeline
 
 from hf_vits import VattForPreTraining, VattProcessor
+from hf_vits.cli import main
 from hf_vits.conversion.systems.vatt import model_class
 from hf_vits.data.audiovisual import SOURCES
 from hf_vits.data.splits import without_unreadable
@@ -270,7 +271,7 @@ def test_groups_have_different_names():
 # zero-shot classification
 
 
-def test_videos_are_classified_by_names(run, folder):
+def test_videos_are_classified_by_names(run, folder, capsys):
     model, processor = VattForPreTraining.from_pretrained(run), VattProcessor.from_pretrained(run)
     video = load("speaking_digits", folder, speech=SPEECH).splits["test"].inputs[0].path
     found = classify_by_names(model, processor, [video, video], ["three", "four", "nine"], ["{}", "the digit {}"])
@@ -289,3 +290,24 @@ def test_videos_are_classified_by_names(run, folder):
     ):
         with pytest.raises(ValueError, match=message):
             classify_by_names(model, processor, [video], names, templates)
+    code = main(["predict", str(run), str(video), "--label", "nine", "--label", "three", "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    scores = classify_by_names(model, processor, [video], ["three", "nine"])[0]
+    found = {row["label"]: row["score"] for row in printed["predictions"][0]["predictions"]}
+    assert code == 0
+    assert found == pytest.approx({"three": scores[0].item(), "nine": scores[1].item()}, abs=1e-5)
+    with pytest.raises(ValueError, match='modality must be "video" or "audio"'):
+        classify_by_names(model, processor, [video], ["three"], modality="text")
+
+
+def test_sounds_are_classified_by_names_as_in_the_pipeline(run):
+    processor = VattProcessor.from_pretrained(run)
+    model = VattForPreTraining.from_pretrained(run)
+    wave = np.random.default_rng(0).standard_normal(processor.feature_extractor.max_length).astype(np.float32)
+    names = ["three", "nine"]
+    chosen = pipeline("zero-shot-audio-classification", model=str(run))(
+        wave, candidate_labels=names, hypothesis_template="the digit {}"
+    )
+    scores = classify_by_names(model, processor, [wave], names, ["the digit {}"], modality="audio")[0].tolist()
+    expected = dict(zip(names, scores, strict=True))
+    assert {row["label"]: row["score"] for row in chosen} == pytest.approx(expected, abs=1e-5)

@@ -12,6 +12,7 @@ or leaves them out with --skip-unreadable; videos and recordings are checked bef
   hf-vits predict runs/scenes_upernet photos/ --masks masks/ --figure segments.png
   hf-vits predict runs/retina_net_scenes photos/ --threshold 0.3 --figure objects.png --coco objects.json
   hf-vits predict runs/moving_digits_mvit clip.mp4 --figure clip.png
+  hf-vits predict runs/speaking_digits_vatt clips/ --label three --label "the digit nine"
   hf-vits predict runs/keywords recording.wav --window 1 --figure over_time.png
   hf-vits predict runs/spoken_digits talks/ --beams 16
 """
@@ -56,6 +57,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a label that is known of all images, for models such as C-Tran (may be given several times)",
     )
     parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a class in words, for models that compare videos with texts, such as VATT (given several times)",
+    )
+    parser.add_argument(
         "--masks", type=Path, metavar="FOLDER", help="where masks and overlays of images go (default: masks)"
     )
     parser.add_argument(
@@ -89,6 +97,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--known is for images, but {args.model} is no model of images")
     if args.masks and not kind.__name__.endswith(".segmentation"):
         raise ValueError(f"--masks is for semantic segmentation, but {args.model} segments no images")
+    by_names = kind.__name__.endswith(".by_names")
+    if by_names and (len(args.label) < 2 or args.figure):
+        raise ValueError(
+            f"{args.model} compares videos with texts: name two classes or more by --label NAME, without --figure, "
+            f"got {len(args.label)}"
+        )
+    if args.label and not by_names:
+        raise ValueError(f"--label is for models that compare videos with texts; {args.model} has classes of its own")
     is_detector = kind.__name__.endswith(".objects")
     if (args.coco or args.threshold is not None) and not is_detector:
         raise ValueError(f"--coco and --threshold are for detectors, but {args.model} is none")

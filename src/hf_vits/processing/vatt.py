@@ -17,11 +17,19 @@ MAX_WORDS = 16
 class VattTokenizer(PreTrainedTokenizerFast):
     """Splits texts into lower-case words of a vocabulary.
 
-    Id 0 is padding. A word that the vocabulary lacks gets id 0, too, so that the model does not attend to it. Texts
-    are padded or cut to `model_max_length` words by `VattProcessor`.
+    Id 0 is padding. A word that the vocabulary lacks gets id 0, too, so that the model does not attend to it. Whoever
+    asks for padding gets texts of `model_max_length` words, longer ones cut: models would resize their positions to
+    another length.
     """
 
     model_input_names = ["input_ids"]  # the model makes the mask from the ids
+
+    def __call__(self, *arguments, padding: Any = False, **kwargs) -> Any:
+        """Tokenize as any tokenizer of transformers does, but pad to one length, as pipelines do not ask for it."""
+        if padding is True or padding == "longest":
+            padding = "max_length"
+            kwargs["truncation"] = kwargs.get("truncation") or True
+        return super().__call__(*arguments, padding=padding, **kwargs)
 
     @classmethod
     def of_words(cls, words: Iterable[str], max_words: int = MAX_WORDS) -> "VattTokenizer":
@@ -100,7 +108,7 @@ class VattProcessor(ProcessorMixin):
             videos_kwargs, audio_kwargs, text_kwargs: further arguments of the three.
 
         Raises:
-            ValueError: nothing is given; and the errors of the three.
+            ValueError: nothing is given, or texts that are none; and the errors of the three.
         """
         if videos is None and audio is None and text is None:
             raise ValueError("expected at least one of `videos`, `audio` and `text`, got none")
@@ -111,7 +119,10 @@ class VattProcessor(ProcessorMixin):
             options = {"sampling_rate": sampling_rate, "return_tensors": return_tensors, **(audio_kwargs or {})}
             data |= self.feature_extractor(audio, **options)
         if text is not None:
-            texts = [text] if isinstance(text, str) else text
+            texts = [text] if isinstance(text, str) else list(text)
+            if not texts or not all(isinstance(one, str) for one in texts):
+                kinds = ", ".join(sorted({type(one).__name__ for one in texts})) or "none"
+                raise ValueError(f'expected one or more texts (str), "" for an empty one, got {kinds}')
             options = {"padding": "max_length", "truncation": True, **(text_kwargs or {})}
             data |= self.tokenizer(texts, return_tensors=return_tensors, **options)
         return BatchFeature(data)

@@ -156,6 +156,11 @@ def test_inputs_that_do_not_fit(changes, error, message):
         model()(values)
 
 
+def test_a_batch_of_none():
+    with pytest.raises(ValueError, match="a batch of one or more"):
+        model()({name: value[:0] for name, value in inputs().items()})
+
+
 @pytest.mark.parametrize("given", [None, torch.zeros(2, 50, 3)])
 def test_inputs_that_are_no_dict(given):
     with pytest.raises(ValueError, match="You have to specify inputs: a dict"):
@@ -217,6 +222,8 @@ def test_masked_auto_encoding_hides_and_scores_the_same_values():
 def test_masks_that_do_not_fit(masks):
     with pytest.raises(ValueError, match="mask"):
         model(HipForPreTraining)(inputs(), mask=masks)
+    with pytest.raises(TypeError, match="mask of image must be a boolean tensor .* got a list"):
+        model(HipForPreTraining)(inputs(), mask=dict.fromkeys(MODALITIES, [[True]]))
 
 
 def test_masked_auto_encoding_learns_positions():

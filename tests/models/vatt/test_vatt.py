@@ -227,6 +227,13 @@ def test_the_loss_is_the_mean_of_both_and_features_are_those_of_the_output(pretr
     torch.testing.assert_close(outputs.logits_per_text, cosine.T)
     with pytest.raises(ValueError, match='space must be "text" or "audio"'):
         pretrained.get_video_features(clips(), space="video")
+    heard = pretrained.get_audio_features(sounds(), space="text").pooler_output
+    torch.testing.assert_close(heard, pretrained.model.projections.video_to_text(outputs.audio_embeds))
+    alone = pretrained.model(input_values=sounds(), input_ids=texts)
+    cosine = torch.cosine_similarity(heard[:, None], outputs.text_embeds[None], dim=-1) / 0.07
+    torch.testing.assert_close(alone.logits_per_audio, cosine)
+    with pytest.raises(ValueError, match='space must be "video" or "text"'):
+        pretrained.get_audio_features(sounds(), space="audio")
 
 
 @torch.no_grad()
@@ -465,14 +472,20 @@ def test_the_processor_joins_clips_sounds_and_words(pretrained, tmp_path):
         "input_ids": (2, 12),
     }
     assert inputs["input_ids"][:, :4].tolist() == [[1, 2, 3, 0], [4, 0, 0, 0]]
+    padded = tokenizer(["A dog barks!", "don't " * 20], padding=True, return_tensors="pt")["input_ids"]
+    assert padded.shape == (2, 12)
     assert -1 <= inputs["pixel_values"].min() < -0.5 < 0.5 < inputs["pixel_values"].max() <= 1
     assert pretrained.model(**inputs).logits_per_video.shape == (1, 2)
     processor.save_pretrained(tmp_path / "saved")
     again = VattProcessor.from_pretrained(tmp_path / "saved")(**given, return_tensors="pt")
     for name, value in inputs.items():
         assert torch.equal(again[name], value), name
+    assert processor(text="", return_tensors="pt")["input_ids"].tolist() == [[0] * 12]
     with pytest.raises(ValueError, match="at least one of `videos`, `audio` and `text`"):
         processor()
+    for texts, found in (([], "got none"), (["a", None], "got NoneType, str")):
+        with pytest.raises(ValueError, match=found):
+            processor(text=texts)
 
 
 def test_spectrograms_are_tensorflows():

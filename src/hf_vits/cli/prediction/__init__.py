@@ -22,6 +22,8 @@ _KINDS = {
     "ForObjectDetection": "objects",
     "ForInstanceSegmentation": "objects",
     "ForVideoClassification": "videos",
+    "VattModel": "by_names",
+    "VattForPreTraining": "by_names",
     "ForAudioClassification": "audio",
     "ForCTC": "speech",
     "ForSemanticSegmentation": "segmentation",

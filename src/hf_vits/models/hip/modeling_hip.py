@@ -458,6 +458,8 @@ class HipModel(HipPreTrainedModel):
                     "model with another position table, by `modalities` of its configuration"
                 )
             batch = value.shape[0] if batch is None else batch
+            if not batch:
+                raise ValueError(f"modality {name} must have a batch of one or more, got shape {tuple(value.shape)}")
             if value.shape[0] != batch:
                 raise ValueError(f"all modalities need the same batch, got {batch} and, of {name}, {value.shape[0]}")
         return {name: inputs[name] for name in dataset}
@@ -530,11 +532,11 @@ class HipForPreTraining(HipPreTrainedModel):
         if not isinstance(given, Mapping) or set(given) != set(values):
             raise ValueError(f"mask needs a mask for each modality: {', '.join(values)}")
         for name, value in values.items():
-            if given[name].dtype != torch.bool or given[name].shape != value.shape[:2]:
-                raise ValueError(
-                    f"mask of {name} must be boolean (batch, index) = {tuple(value.shape[:2])}, got "
-                    f"{given[name].dtype} {tuple(given[name].shape)}"
-                )
+            mask, expected = given[name], f"a boolean tensor (batch, index) = {tuple(value.shape[:2])}"
+            if not isinstance(mask, torch.Tensor):
+                raise TypeError(f"mask of {name} must be {expected}, got a {type(mask).__name__}")
+            if mask.dtype != torch.bool or mask.shape != value.shape[:2]:
+                raise ValueError(f"mask of {name} must be {expected}, got {mask.dtype} {tuple(mask.shape)}")
         return {name: given[name] for name in values}
 
 

@@ -31,7 +31,8 @@ class VattOutput(ModelOutput):
     video_text_loss, video_audio_loss: its parts; zero without the modality.
     logits_per_video: (clips, texts), cosine similarities / temperature in the space of video and text.
     logits_per_text: (texts, clips), the same transposed.
-    logits_per_audio: (sounds, clips), cosine similarities / temperature in the space of video and audio.
+    logits_per_audio: (sounds, clips), cosine similarities / temperature in the space of video and audio; without clips
+        (sounds, texts), where sounds are projected to the space of video and text as clips are.
     video_audio_embeds, audio_embeds: (batch, video_audio_size), in the space of video and audio.
     video_text_embeds: (batch, video_text_size), text_embeds: (texts, video_text_size), in the space of video and text.
     video_model_output, audio_model_output, text_model_output: outputs of the encoders.
@@ -156,15 +157,22 @@ class VattModel(VattPreTrainedModel):
         self,
         input_values: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
+        space: str = "video",
         **kwargs: Unpack[TransformersKwargs],
     ) -> EncoderOutput:
-        """Return the encoder's output for sounds, whose `pooler_output` is projected to the space of video and audio.
+        """Return the encoder's output for sounds, whose `pooler_output` is projected to a common space.
 
         Args:
             input_values, input_features: as in `VattAudioModel`.
+            space: "video" or "text", the modality to compare with. Sounds and texts are never compared in training:
+                from the space of video and audio, sounds take the way of the clips that they are close to, as in
+                Alayrac et al., arXiv 2006.16228.
         """
+        if space not in ("video", "text"):
+            raise ValueError(f'space must be "video" or "text", got {space!r}')
         outputs = self.run("audio", input_values=input_values, input_features=input_features, **kwargs)
-        outputs.pooler_output = self.projections.audio(outputs.pooler_output)
+        features = self.projections.audio(outputs.pooler_output)
+        outputs.pooler_output = self.projections.video_to_text(features) if space == "text" else features
         return outputs
 
     @can_return_tuple
@@ -229,11 +237,15 @@ class VattModel(VattPreTrainedModel):
                 "and input_ids (texts)"
             )
         temperature = self.config.temperature
-        per_video = cosines(embeds.get("video_text_embeds"), embeds.get("text_embeds"), temperature)
+        texts = embeds.get("text_embeds")
+        per_video = cosines(embeds.get("video_text_embeds"), texts, temperature)
+        sounds, heard = embeds.get("audio_embeds"), embeds.get("video_audio_embeds")
+        if sounds is not None and heard is None and texts is not None:
+            sounds, heard = self.projections.video_to_text(sounds), texts
         return VattOutput(
             logits_per_video=per_video,
             logits_per_text=None if per_video is None else per_video.T,
-            logits_per_audio=cosines(embeds.get("audio_embeds"), embeds.get("video_audio_embeds"), temperature),
+            logits_per_audio=cosines(sounds, heard, temperature),
             **embeds,
         )
 
