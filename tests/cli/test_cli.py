@@ -89,6 +89,8 @@ def test_help_needs_neither_torch_nor_transformers():
         (["info", "./nowhere"], "there is no folder ./nowhere"),
         (["push", "nowhere", "user/name"], "there is no folder nowhere"),
         (["train", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "nowhere.yaml", "--check", "train.seed=1"], "No such file or directory: 'nowhere.yaml'"),
+        (["train", "nowhere.yaml", "train.seed=1", "--chek"], "unrecognized arguments: --chek"),
     ],
 )
 def test_wrong_usage_and_names_are_told_in_one_line(arguments, message):

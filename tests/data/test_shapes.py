@@ -1,5 +1,8 @@
 """Own data in usual shapes: stored datasets, parquet, metadata.csv; what is left out is named."""
 
+import io
+import tarfile
+
 import datasets
 import numpy as np
 import pytest
@@ -79,6 +82,24 @@ def test_chosen_files_of_a_dataset(tmp_path, monkeypatch):
         found(data_files="photos/new/cat/*.png")
     with pytest.raises(FileNotFoundError, match=r"no file matches nothing/\*\.parquet"):
         found(data_files="nothing/*.parquet")
+
+
+def test_webdataset_files(tmp_path):
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        for number, image in enumerate(images(8)):
+            picture = io.BytesIO()
+            image.save(picture, "png")
+            for ending, content in (("png", picture.getvalue()), ("cls", b"%d" % (number % 2))):
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    recipe = DataRecipe(source="datasets", data_files=str(tmp_path / "*.tar"), validation_fraction=0.25)
+    found = load_classes(recipe, SOURCES)
+    assert found.class_names == ["0", "1"]
+    assert len(found.train) == 6
+    recipe.columns["label"] = "name"
+    with pytest.raises(ValueError, match=r"data\.data_files has no column name, only png, cls"):
+        load_classes(recipe, SOURCES)
 
 
 def test_a_dataset_that_cannot_be_read_names_the_cause(tmp_path):

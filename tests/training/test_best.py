@@ -38,6 +38,35 @@ def test_the_best_weights_become_the_model(tmp_path, capsys):
     assert "resuming" not in capsys.readouterr().err
 
 
+class EveryWeight(TrainerCallback):
+    """Keeps the weight of training before the first step and after each."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.on_step_end(args, state, control, model=model)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.weights.append(model.classifier.weight.detach().clone())
+
+
+def test_the_best_average_becomes_the_model(tmp_path):
+    recipe = tiny_recipe(tmp_path, **QUICK, train__length="4 steps", train__ema_decay=0.5, output__best="loss")
+    recipe["optimizer"]["learning_rate"] = 3.0
+    seen = EveryWeight()
+    results = train(recipe, callbacks=[seen])
+    losses = {entry["step"]: entry["eval_loss"] for entry in history(tmp_path) if "eval_loss" in entry}
+    best = min(losses, key=losses.get)
+    assert results["best_step"] == best < 4, losses
+    average = seen.weights[0]
+    for weight in seen.weights[1 : best + 1]:
+        average = average.lerp(weight, 0.5)
+    saved = AutoModelForImageClassification.from_pretrained(tmp_path).classifier.weight
+    torch.testing.assert_close(saved, average)
+    assert not torch.allclose(saved, seen.weights[best])
+
+
 def test_early_stopping_ends_a_run_and_keeps_it_ended(tmp_path):
     recipe = tiny_recipe(tmp_path, **QUICK, train__length="9 steps", train__use_ema=False, output__best="loss")
     recipe["optimizer"]["learning_rate"] = 3.0

@@ -46,7 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         close = get_close_matches(argv[0], COMMANDS, n=1)
         hint = f", did you mean {close[0]!r}?" if close else ""
         return fail(f"unknown command {argv[0]!r}{hint}; there are {', '.join(COMMANDS)}", 2)
-    args = build_parser(argv[:1]).parse_args(argv)
+    parser = build_parser(argv[:1])
+    args, rest = parser.parse_known_args(argv)
+    # argparse takes the positional arguments before the first option only; changes of a recipe may also follow one.
+    if rest and not (hasattr(args, "overrides") and all("=" in text and text[0] != "-" for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
     module = command_module(args.command)
     # Otherwise OpenMP's threads use the CPU while they wait. Torch reads it once, when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 import datasets
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from hf_vits.recipe import DataRecipe
 
@@ -265,6 +264,8 @@ def readable(splits: Splits, recipe: DataRecipe) -> Splits:
 
 def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:
     """Return `split` without a random fraction, and this fraction."""
+    from sklearn.model_selection import train_test_split  # here, since it imports much and not every run holds out
+
     try:
         kept, taken = train_test_split(
             np.arange(len(split)),

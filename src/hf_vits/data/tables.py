@@ -17,7 +17,7 @@ from .splits import LabelledFiles, choose_splits
 from .targets import numbers_of, target_rows
 
 FILE_COLUMNS = ("path", "file", "file_name", "filename", "wav")
-LABEL_COLUMNS = ("label", "class", "category", "action", "intent", "keyword")
+LABEL_COLUMNS = ("label", "class", "category", "action", "intent", "keyword", "cls")
 # Settings by which sources with classes or numbers choose them.
 TARGET_KEYS = ("columns.label", "columns.labels", "columns.targets")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
@@ -220,8 +220,8 @@ def _find_column(recipe: DataRecipe, available: Iterable[str], key: str, names: 
         if name in available:
             return name
     raise ValueError(
-        f"{recipe.path} has no column {' or '.join(dict.fromkeys(names))}, only {', '.join(available)}; name it by "
-        f"data.columns.{key}"
+        f"{recipe.path or 'data.data_files'} has no column {' or '.join(dict.fromkeys(names))}, only "
+        f"{', '.join(available)}; name it by data.columns.{key}"
     )
 
 

@@ -133,6 +133,8 @@ def draw_precisions(rows: Sequence[dict[str, float]], class_names: Sequence[str]
 def draw_numbers(numbers: np.ndarray, names: Sequence[str], path: Path) -> None:
     """Draw the predictions of a regression over the true numbers, a plot for each of the first 12 targets.
 
+    Both axes have the same range, so that the grey diagonal, on which predictions are right, crosses the whole plot.
+
     Args:
         numbers: predictions and targets (2, inputs, targets).
     """
@@ -145,8 +147,9 @@ def draw_numbers(numbers: np.ndarray, names: Sequence[str], path: Path) -> None:
         axes.remove()
     for axes, name, (predicted, true) in zip(plots, names, numbers.transpose(2, 0, 1), strict=False):
         axes.scatter(true, predicted, s=10, alpha=0.6, color=_TRAIN, linewidths=0)
-        axes.axline((true[0], true[0]), slope=1, color="grey", linewidth=0.8)
-        axes.set(title=name, xlabel="true", ylabel="predicted")
+        limits = min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])
+        axes.plot(limits, limits, color="grey", linewidth=0.8, zorder=0)
+        axes.set(title=name, xlabel="true", ylabel="predicted", xlim=limits, ylim=limits)
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 

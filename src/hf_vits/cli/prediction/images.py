@@ -1,13 +1,13 @@
 """Classification of images."""
 
 import argparse
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from hf_vits.data.images import IMAGES as MEDIA
@@ -21,6 +21,7 @@ from ..models import load_classifier
 from .windows import outcome, title_of
 
 _MOST_DRAWN = 48
+_AHEAD = 2  # batches that are prepared while one is used, each by a thread
 CHECKED_FIRST = False  # an image is decoded once, when it is classified
 
 
@@ -50,10 +51,10 @@ def classify(
     """
     mode = image_mode(model)
     with torch.inference_mode(), tqdm(total=len(paths), desc="Classifying", unit="image", disable=None) as bar:
-        for batch, images in opened(paths, mode, batch_size):
-            pixel_values = processor(images, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
+        for batch, pixel_values in prepared(paths, processor, mode, batch_size):
             known = None if states is None else states.to(model.device).expand(len(batch), -1)
-            outputs = model(pixel_values, **({} if known is None else {"known_labels": known}))
+            labels = {} if known is None else {"known_labels": known}
+            outputs = model(pixel_values.to(model.device, model.dtype), **labels)
             exits = outputs.get("exits")
             left = [{}] * len(batch) if exits is None else [{"exit": index + 1} for index in exits.tolist()]
             rows = class_probabilities(model.config, outputs.logits)
@@ -62,15 +63,21 @@ def classify(
             bar.update(len(batch))
 
 
-def opened(paths: Sequence[Path], mode: str, batch_size: int) -> Iterator[tuple[Sequence[Path], list[Image.Image]]]:
-    """Yield batches of paths and of their images; while one is used, threads decode the next."""
+def prepared(
+    paths: Sequence[Path], processor: Any, mode: str, batch_size: int
+) -> Iterator[tuple[Sequence[Path], torch.Tensor]]:
+    """Yield batches of paths and of their pixel values; while one is used, threads prepare the next ones."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    with ThreadPoolExecutor() as pool:
-        decoding = [[pool.submit(open_image, path, mode) for path in batch] for batch in batches[:1]]
+
+    def prepare(batch: Sequence[Path]) -> torch.Tensor:
+        return processor([open_image(path, mode) for path in batch], return_tensors="pt")["pixel_values"]
+
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        coming = deque(pool.submit(prepare, batch) for batch in batches[:_AHEAD])
         for number, batch in enumerate(batches):
-            images = [one.result() for one in decoding.pop()]
-            decoding = [[pool.submit(open_image, path, mode) for path in after] for after in batches[number + 1 :][:1]]
-            yield batch, images
+            pixel_values = coming.popleft().result()
+            coming.extend(pool.submit(prepare, after) for after in batches[number + _AHEAD :][:1])
+            yield batch, pixel_values
 
 
 def draw(predictions: list[dict[str, Any]], figure: Path) -> None:
