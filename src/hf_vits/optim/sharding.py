@@ -5,6 +5,7 @@
 """
 
 import copy
+import warnings
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ from transformers import PreTrainedModel
 
 
 def sharded_units(model: PreTrainedModel) -> list[nn.Module]:
-    """Return the modules whose parameters are gathered and freed together: those that `_no_split_modules` names.
+    """Return the modules whose parameters are gathered and freed together.
 
-    Of units in one another, the inner ones come first.
+    They are those that `_no_split_modules` of the model, or of a model within it, names. Of units in one another, the
+    inner ones come first.
     """
-    names = model._no_split_modules or ()
+    names = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
     units = [module for module in model.modules() if type(module).__name__ in names and module is not model]
     return units[::-1]
 
@@ -42,6 +44,8 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
             return None
         return next((Shard(axis) for axis, n in enumerate(parameter.shape) if axis and n % size == 0), None)
 
+    # Of what a model returns only the loss goes backward, and nobody changes that in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     whole = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     for module in [*sharded_units(model), model]:
         # After an evaluation, weights that stayed gathered would be those of the evaluation.
@@ -80,7 +84,7 @@ def skeleton(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def assembled(bones: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
-    """Return a model with the whole weights of a sharded one, whose `skeleton` is given; all processes must call it."""
+    """Return a whole model from a sharded one and its `skeleton`; all processes must call this."""
     whole = copy.deepcopy(bones)
     whole.load_state_dict(whole_weights(model, everywhere=True), assign=True)
     return whole.train(model.training)

@@ -74,8 +74,8 @@ def check_sharding(recipe: Recipe, task: Task, processes: int) -> None:
         )
     if recipe.optimizer.name == "adafactor":
         raise ValueError(
-            "train.sharding: full does not divide the factored state of optimizer.name: adafactor; choose adamw, lamb, "
-            "lars or sgd"
+            "train.sharding: full does not divide the factored state of optimizer.name: adafactor; choose adamw, "
+            "lamb, lars or sgd"
         )
     if processes == 1:
         raise ValueError(
