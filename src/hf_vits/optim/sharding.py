@@ -57,7 +57,7 @@ def is_sharded(model: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def whole_weights(model: nn.Module, *, everywhere: bool = False) -> dict[str, Tensor]:
+def whole_weights(model: nn.Module, *, everywhere: bool = False) -> dict[str, Any]:
     """Return the state dict of a model with whole weights; of a sharded one, all processes must call this.
 
     Args:
@@ -69,7 +69,7 @@ def whole_weights(model: nn.Module, *, everywhere: bool = False) -> dict[str, Te
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=not everywhere))
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Any]) -> None:
     """Give a model, which may be sharded, whole weights that every process has."""
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
 
