@@ -6,6 +6,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 # The environment is set before any library that reads it at import is imported.
 HOME = tempfile.mkdtemp(prefix="hf-vits-tests-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -51,3 +53,14 @@ class DeprecationsRaise(logging.Handler):
 
 for name in ("transformers", "huggingface_hub", "datasets", "accelerate"):
     logging.getLogger(name).addHandler(DeprecationsRaise(level=logging.WARNING))
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    """A mesh of this process alone, on which sharded parameters are divided and gathered as on any other."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()

@@ -9,12 +9,12 @@ import onnxruntime
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers.activations import ACT2FN
 
 from hf_vits.configuration import ACTIVATIONS
+from hf_vits.optim.sharding import shard, sharded_units
 
 from ..support.hub import AUDIO, MODALITIES, TINY, VIDEO, tiny_model
 
@@ -33,6 +33,7 @@ FORMS = {
     **{f"{name}-sound": (name, SOUND, {}) for name in MODALITIES},
 }
 FRAMES = 40  # of a spectrogram, where the model takes any number
+WITHOUT_UNITS = ("patch_topk",)  # a network of any kind
 LABELS = torch.tensor([0, 1])
 
 
@@ -237,23 +238,18 @@ def test_modules_that_fsdp_wraps_exist(form):
         assert {*model._no_split_modules} - {"TransformerLayer", "ParallelTransformerLayer"} <= known
 
 
-@pytest.fixture(scope="module")
-def mesh():
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield init_device_mesh("cpu", (1,))
-    distributed.destroy_process_group()
-
-
-# Those whose wrapped modules are more than layers.
-@pytest.mark.parametrize("sharded", ["coat", "c_tran", "hip-image", "qna"])
-def test_fsdp_shards_modules_that_are_called_by_themselves(sharded, mesh):
+def test_a_sharded_model_computes_what_a_whole_one_does(form, mesh):
     """Outside its own forward method, a sharded module has no whole parameters."""
-    model = classifier(sharded)
+    model = classifier(form)
     images = inputs(model)
     right = model(images).logits
-    for module in [module for module in model.modules() if type(module).__name__ in model._no_split_modules]:
-        fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    units = sharded_units(model)
+    if form not in WITHOUT_UNITS:
+        rest = {*model.parameters()} - {parameter for unit in units for parameter in unit.parameters()}
+        assert len(units) > 1 or form == "coat"
+        assert len(rest) < len([*model.parameters()])
+    shard(model, mesh)
+    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
     logits = model(images).logits
     torch.testing.assert_close(logits, right, rtol=1e-4, atol=1e-5)
     logits.sum().backward()

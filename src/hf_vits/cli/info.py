@@ -128,7 +128,7 @@ def show_memory(result: dict[str, Any]) -> None:
     kept = [(name, mib(result[name])) for name in ("weights", "gradients", "optimizer", "average")]
     facts = [(name, result[name]) for name in ("model", "parameters", "batch")]
     print_facts([*facts, *kept], title=result["name"])
-    columns = ("precision", "checkpointing", "activations", "total", "total if sharded")
+    columns = ("precision", "checkpointing", "activations", "total", "total with sharding: full")
     rows = [
         (row["precision"], "on" if row["checkpointing"] else "off", *(mib(row[name]) for name in SIZES))
         for row in result["rows"]

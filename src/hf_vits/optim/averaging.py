@@ -13,6 +13,8 @@ from transformers import TrainerCallback
 
 from hf_vits.files import reading
 
+from .sharding import load_weights, whole_weights
+
 AVERAGE_FILE = "averaged_weights.pt"
 
 
@@ -52,15 +54,17 @@ class WeightAverage(TrainerCallback):
         """Move the average to a device."""
         self.model.to(device)
 
-    def save(self, directory: str | Path) -> None:
-        """Write the average beside a checkpoint."""
-        torch.save(self.model.state_dict(), Path(directory) / AVERAGE_FILE)
+    def save(self, directory: str | Path, *, write: bool = True) -> None:
+        """Write the average beside a checkpoint; where it is sharded, all processes call this and one writes."""
+        weights = whole_weights(self.model)
+        if write:
+            torch.save(weights, Path(directory) / AVERAGE_FILE)
 
     def load(self, directory: str | Path) -> None:
         """Read the average that `save` wrote."""
         with reading(directory, AVERAGE_FILE):
             stored = torch.load(Path(directory) / AVERAGE_FILE, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(stored)
+            load_weights(self.model, stored)
 
     @contextlib.contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:

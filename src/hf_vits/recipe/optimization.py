@@ -175,6 +175,8 @@ class TrainRecipe:
     evaluation_batch_size: inputs per evaluation step on each process.
     workers: number of worker processes that load inputs, for each process; 0: the process itself.
     activation_checkpointing: recompute activations in the backward pass, to save memory.
+    sharding: `full` divides weights, gradients, optimizer state and EMA among the processes (FSDP2), each of which
+        gathers the weights of a layer while it computes it; `none`: every process has all.
     compile: compile the model with torch.compile, which takes minutes at the start and makes steps faster after it.
     deterministic: use deterministic kernels on accelerators too, which is slower. Runs on the CPU are always
         deterministic.
@@ -197,6 +199,7 @@ class TrainRecipe:
     evaluation_batch_size: int = positive(default=128)
     workers: int = not_negative(default=0)
     activation_checkpointing: bool = False
+    sharding: Literal["none", "full"] = "none"
     compile: bool = False
     deterministic: bool = False
 

@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from hf_vits.deployment.inputs import one_input
 from hf_vits.hub.pull import pull
 from hf_vits.optim.optimizers import build_optimizer
+from hf_vits.optim.sharding import sharded_units
 from hf_vits.recipe import OptimizerRecipe, Recipe, load_recipe
 
 from . import tasks
@@ -42,8 +43,9 @@ def count_memory(
     Returns:
         model, parameters, batch (inputs of one pass on a device); bytes of weights, gradients, optimizer and average
         (the EMA); rows, one for each precision, with and without activation checkpointing: precision, checkpointing,
-        activations, total, and sharded, the total if all but the activations were divided among the processes, with
-        the weights of one layer gathered.
+        activations, total, and sharded, the total with train.sharding: full. It divides all but activations among
+        the processes. Gathered at the same time are the weights between the layers, those of two layers, the one that
+        is computed and the next, and the gradients of one.
 
     Raises:
         ValueError: the task trains no classifier, or the batch cannot be divided.
@@ -70,15 +72,23 @@ def count_memory(
         "average": weights if recipe.train.ema_decay is not None else 0,
     }
     fixed = sum(result[name] for name in ("weights", "gradients", "optimizer", "average"))
-    layers = [nbytes(part.parameters()) for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    gathered = gathered_bytes(model) if processes > 1 else 0
     rows = []
     for precision in PRECISIONS:
         for checkpointing in (False, True):
             activations = activation_bytes(model, batch, precision, checkpointing)
-            sharded = fixed // processes + (max(layers, default=weights) if processes > 1 else 0) + activations
+            sharded = fixed // processes + gathered + activations
             row = {"precision": precision, "checkpointing": checkpointing, "activations": activations}
             rows.append(row | {"total": fixed + activations, "sharded": sharded})
     return result | {"rows": rows}
+
+
+def gathered_bytes(model: PreTrainedModel) -> int:
+    """Return the bytes of the weights and gradients that are whole at the same time in a sharded model."""
+    units = sharded_units(model)
+    within = {parameter for unit in units for parameter in unit.parameters()}
+    between = nbytes(parameter for parameter in model.parameters() if parameter not in within)
+    return between + 3 * max((nbytes(unit.parameters()) for unit in units), default=0)
 
 
 def empty_model(recipe: Recipe, task: Task) -> PreTrainedModel:

@@ -75,7 +75,7 @@ def build(recipe: Recipe) -> Built:
 
 def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCallback]) -> dict[str, Any]:
     directory = Path(recipe.output.directory)
-    task, splits, model, processor, trainer = build(recipe)
+    task, splits, _, processor, trainer = build(recipe)
     trainer.add_callback(HistoryFile(directory / output.HISTORY))
     best = best_weights(recipe, trainer)
     for callback in [*([best] if best else []), *callbacks]:
@@ -88,7 +88,7 @@ def _run(recipe: Recipe, processes: PartialState, callbacks: Iterable[TrainerCal
         output.write_recipe(recipe)
 
     trainer.train(resume_from_checkpoint=checkpoint)
-    chosen = {}
+    model, chosen = trainer.model, {}  # a sharded model was replaced
     processes.wait_for_everyone()
     if best:
         chosen["best_step"] = best.load(model)

@@ -35,6 +35,7 @@ def assemble_trainer(
     train = recipe.train
     epoch = steps_per_epoch(recipe, splits)
     args = training_arguments(recipe, epoch)
+    check_sharding(recipe, task, args.world_size)
     batches = task.batches(
         recipe,
         splits,
@@ -61,6 +62,26 @@ def assemble_trainer(
         trainer.add_callback(callback)
     task.attach(trainer, splits)
     return trainer
+
+
+def check_sharding(recipe: Recipe, task: Task, processes: int) -> None:
+    """Raise ValueError where the recipe asks for sharding that is not possible."""
+    if recipe.train.sharding == "none":
+        return
+    if not task.trainer.shards:
+        raise ValueError(
+            f"train.sharding: full is for classification and pretraining, not for task {recipe.task}: set it to none"
+        )
+    if recipe.optimizer.name == "adafactor":
+        raise ValueError(
+            "train.sharding: full does not divide the factored state of optimizer.name: adafactor; choose adamw, "
+            "lamb, lars or sgd"
+        )
+    if processes == 1:
+        raise ValueError(
+            "train.sharding: full divides the model among processes, and this run has one: start it with "
+            "`accelerate launch --num_processes N -m hf_vits.training RECIPE`, or set train.sharding=none"
+        )
 
 
 def weighted(objective: nn.Module, recipe: Recipe, splits: Splits) -> nn.Module:

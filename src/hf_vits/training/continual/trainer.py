@@ -51,6 +51,7 @@ class ContinualTrainer(ClassificationTrainer):
         untrained: accuracies on every task before training, task-aware.
     """
 
+    shards = False
     batches: Any
     split: ClassSplit | DomainSplit
     measured: Dataset

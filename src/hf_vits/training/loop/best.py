@@ -10,6 +10,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from hf_vits.files import reading, writing
+from hf_vits.optim.sharding import whole_weights
 
 from .callbacks import unwrapped
 
@@ -42,23 +43,24 @@ class BestWeights(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics: Mapping[str, float], model=None, **kwargs):
         value = metrics.get(f"eval_{self.metric}")
+        weights = whole_weights(self.average.model if self.average else unwrapped(model))
         if state.is_world_process_zero:
             if value is None:
                 names = [key.removeprefix("eval_") for key in metrics if not key.endswith(("runtime", "_second"))]
                 raise ValueError(f"output.best: the evaluations have no {self.metric}, only {', '.join(names)}")
             if self.value is None or is_better(self.metric, value, self.value):
                 self.value = value
-                self._write(state.global_step, self.average.model if self.average else unwrapped(model))
+                self._write(state.global_step, weights)
         # Pretraining is evaluated by the main process alone.
         (stopped,) = broadcast_object_list([has_stopped(state.log_history, self.metric, self.patience)])
         if stopped:
             control.should_training_stop = True
 
-    def _write(self, step: int, model: nn.Module) -> None:
+    def _write(self, step: int, weights: Mapping[str, torch.Tensor]) -> None:
         partial = self.path.with_name(f".{self.path.name}.partial")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with writing(self.path):
-            torch.save({"step": step, "value": self.value, "weights": model.state_dict()}, partial)
+            torch.save({"step": step, "value": self.value, "weights": weights}, partial)
             partial.replace(self.path)
 
     def _read(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class PretrainingTrainer(RecipeTrainer):
         shown: images to draw, (images, channels, height, width).
     """
 
+    shards = True
     copies = None
     bank: Dataset | None = None
     pictures: Path
@@ -58,13 +59,13 @@ class PretrainingTrainer(RecipeTrainer):
 
     def evaluate(self, eval_dataset: Dataset | None = None, ignore_keys=None, metric_key_prefix: str = "eval"):
         """Measure k-NN accuracy on a data set and draw the picture; on the main process only."""
-        metrics = {}
+        metrics, model = {}, self.whole_model()
         if self.is_world_process_zero():
             dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-            judged = self.judge(partial(extract, plain_encoder(self.model)), dataset)
+            judged = self.judge(partial(extract, plain_encoder(model)), dataset)
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in judged.items()}
             picture = self.pictures / f"{self.state.global_step:06d}.png"
-            draw_method(self.model, self.shown, self.processor, picture)
+            draw_method(model, self.shown, self.processor, picture)
         self.accelerator.wait_for_everyone()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
-from transformers import EvalPrediction, Trainer, TrainerState, TrainingArguments
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
@@ -27,6 +28,7 @@ from hf_vits.files import read_json, reading, writing
 from hf_vits.optim.averaging import AVERAGE_FILE, WeightAverage
 from hf_vits.optim.optimizers import build_optimizer
 from hf_vits.optim.schedules import build_schedule
+from hf_vits.optim.sharding import assembled, gather_state, shard, share_buffers, skeleton, whole_weights
 from hf_vits.recipe import Recipe
 
 from ..examples.batches import GlobalBatches
@@ -65,6 +67,8 @@ class RecipeTrainer(Trainer):
 
     # Function from transformers' EvalPrediction to {name: value}.
     metrics: ClassVar[Callable | None] = None
+    # Whether train.sharding may be full.
+    shards: ClassVar[bool] = False
     # Number of copies of a batch that go through the model as one; None: it varies.
     copies: int | None = 1
 
@@ -88,6 +92,7 @@ class RecipeTrainer(Trainer):
         self.processor, self.evaluation_collator = processor, evaluation_collator
         self._logged: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._step, self._accumulated = -1, 0
+        self._skeleton: PreTrainedModel | None = None  # of a model that is sharded
         super().__init__(
             model,
             args,
@@ -121,7 +126,39 @@ class RecipeTrainer(Trainer):
                 return TrainOutput(state.global_step, 0.0, {})
             done = state.global_step % self.batches.batches_per_epoch
             self.batches.skip(done * self.args.gradient_accumulation_steps)
-        return super().train(resume_from_checkpoint, **kwargs)
+        finished = super().train(resume_from_checkpoint, **kwargs)
+        self._assemble()
+        return finished
+
+    def _prepare_for_training(self, *args, **kwargs):
+        """Shard the model, which has its weights by now, before its optimizer is made."""
+        if self.recipe.train.sharding == "full" and self._skeleton is None:
+            self._skeleton = skeleton(self.model)
+            mesh = init_device_mesh(self.args.device.type, (self.args.world_size,))
+            for model in (self.model, *([self.average.model] if self.average else [])):
+                shard(model, mesh)
+            # So Trainer does not wrap the model for data parallelism.
+            self.is_distributed_loading_by_transformers = True
+        return super()._prepare_for_training(*args, **kwargs)
+
+    def _defer_fsdp_gradient_reduction(self) -> contextlib.AbstractContextManager:
+        """Divide the gradients of every part of a batch at once: whole ones would take the memory of all weights."""
+        return contextlib.nullcontext()
+
+    def whole_model(self) -> nn.Module:
+        """Return the model, or of a sharded one a whole copy; all processes must call this."""
+        return self.model if self._skeleton is None else assembled(self._skeleton, self.model)
+
+    def _assemble(self) -> None:
+        """Put a whole model in the place of a sharded one."""
+        if self._skeleton is None:
+            return
+        self.model = self.model_wrapped = self.callback_handler.model = self.whole_model()
+        if self.average:
+            self.average.model = assembled(self._skeleton, self.average.model)
+        self._skeleton, self.is_distributed_loading_by_transformers = None, False
+        self.optimizer = self.lr_scheduler = self.callback_handler.optimizer = None
+        self.accelerator.free_memory()
 
     def _checked_state(self, checkpoint: Path) -> TrainerState:
         """Return the state of a checkpoint that has all its files.
@@ -172,6 +209,8 @@ class RecipeTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             self.optimizer = build_optimizer(self.model if model is None else model, self.recipe.optimizer)
+            if self._skeleton is not None:
+                gather_state(self.optimizer)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
@@ -195,6 +234,8 @@ class RecipeTrainer(Trainer):
         self._accumulated = self._accumulated + 1 if self._step == self.state.global_step else 0
         self._step = self.state.global_step
         seed_everything(seed_at(self.recipe.train.seed, RandomStream.DROPOUT, self._step))
+        if self._skeleton is not None:
+            share_buffers(self.model)
         with self._part_of_batch():
             loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
@@ -231,10 +272,20 @@ class RecipeTrainer(Trainer):
                 return super().evaluation_loop(*args, **kwargs)
         return super().evaluation_loop(*args, **kwargs)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self._skeleton is None:
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = whole_weights(self.model)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._skeleton is not None and not self.args.should_save:
+            self.optimizer.state_dict()  # sends this process's part
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.average and self.args.should_save:
-            self.average.save(output_dir)
+        if self.average:
+            self.average.save(output_dir, write=self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with reading(checkpoint or "", OPTIMIZER_NAME, SCHEDULER_NAME):
@@ -282,6 +333,8 @@ class ClassificationTrainer(RecipeTrainer):
     labels (logits, labels, known labels). The loss of a model with early exits is the sum of the losses of its exits;
     the objective of what `further_logits` of a model returns is added with its weight.
     """
+
+    shards = True
 
     def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return the scores of the kind of problem: accuracies, scores of several labels, or errors of numbers."""

@@ -44,6 +44,7 @@ _FREE_KEYS = (
     "train.log_every",
     "train.report_to",
     "train.save_every",
+    "train.sharding",
     "train.workers",
 )
 
