@@ -32,11 +32,13 @@ class RunDefinition:
     changes: {key of the recipe, such as train.length: value}, after the claim's changes. `${NAME}` in a text is the
         output folder of an earlier run.
     train: whether the model is trained. If not, it is measured as it is.
+    measure: number that is compared, where it is another than the claim's, such as that of raw pixels.
     """
 
     recipe: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     train: bool = True
+    measure: str | None = None
 
 
 @strict

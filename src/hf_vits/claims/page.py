@@ -136,7 +136,9 @@ def definition(name: str, claim: Claim) -> str:
     """Return what was run, folded, with the command that runs it again."""
     rows = [("all", claim.recipe or "", changes(claim.changes))] if claim.changes or claim.recipe else []
     for side, run in (*claim.earlier.items(), *claim.sides.items()):
-        rows.append((side, run.recipe or "", changes(run.changes) + ("" if run.train else " not trained")))
+        notes = [] if run.train else ["not trained"]
+        notes += [f"`{run.measure}`"] if run.measure else []
+        rows.append((side, run.recipe or "", "; ".join(filter(None, [changes(run.changes), *notes]))))
     lines = [f"seeds {', '.join(map(str, claim.seeds))}, which set {', '.join(claim.seeded)}"]
     if claim.rates:
         rates = ", ".join(f"{rate:g}" for rate in claim.rates)

@@ -55,7 +55,7 @@ class Results:
         run = self._found.get(wanted)
         if run is None or run.get("problem"):
             return None
-        name = self.claim.measure
+        name = self.claim.sides[wanted.side].measure or self.claim.measure
         if split is not None:
             name = ".".join([split, *name.split(".")[1:]])
         if name not in run["results"]:

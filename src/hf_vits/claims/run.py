@@ -28,7 +28,7 @@ from .verdict import verdict
 
 
 def run_claims(names: Sequence[str], results: Path, runs: Path, minutes: float, claims: Path | None = None) -> None:
-    """Run what is missing of claims until the time is used up.
+    """Run what is missing of claims until the time is used up; where one fails, the others still run.
 
     A run that is started is finished. What was killed goes on when the claims are run again.
 
@@ -42,13 +42,20 @@ def run_claims(names: Sequence[str], results: Path, runs: Path, minutes: float, 
     Raises:
         FileNotFoundError: there is no such claim.
         ValueError: a claim, or a file of results, is wrong.
-        OSError: another process runs a claim.
+        RuntimeError: a claim failed, because of its recipes or since another process runs it.
     """
     end = time.monotonic() + 60 * minutes
     standings(names, results, claims)  # a wrong file is an error before hours of runs
+    failed = []
     for name in names:
-        with locked(runs / name):
-            run_claim(name, load_claim(name, claims), results / f"{name}.json", runs / name, end)
+        try:
+            with locked(runs / name):
+                run_claim(name, load_claim(name, claims), results / f"{name}.json", runs / name, end)
+        except Exception as error:
+            failed.append(f"{name}: {type(error).__name__}: {error}")
+            tqdm.write(failed[-1], file=sys.stderr)
+    if failed:
+        raise RuntimeError("; ".join(failed))
 
 
 def run_claim(name: str, claim: Claim, path: Path, folder: Path, end: float) -> None:
