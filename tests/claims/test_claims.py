@@ -131,6 +131,31 @@ def test_a_claim_about_steps_compares_with_the_end_of_the_last_side():
     assert verdict(results) == HELD
 
 
+def test_a_side_may_have_a_measure_of_its_own():
+    claim = claim_of(rates=[], sides={"deep": {}, "raw": {"measure": "test.raw_accuracy"}})
+    numbers = {(side, seed, None): 0.5 for side in claim.sides for seed in claim.seeds}
+    results = finished(claim, numbers, raw={"results": {"test.accuracy": 0.5, "test.raw_accuracy": 0.3}})
+    assert results.values("raw") == [0.3] * 3
+    assert verdict(results) == HELD
+    with pytest.raises(ValueError, match=r"runs have no test.raw_accuracy, only test.accuracy, validation.accuracy"):
+        finished(claim, numbers).values("raw")
+
+
+def test_a_claim_that_fails_stops_no_other(tiny, monkeypatch):
+    write(tiny, "broken", changes={"data.source": "digit"})
+    monkeypatch.setattr(running, "train", lambda values: load_recipe(values) and scores(values["data"]["source"]))
+    with pytest.raises(RuntimeError, match=r"broken: ValueError: no source digit"):
+        run_claims(["broken", "tiny"], tiny / "results", tiny / "runs", 10, tiny)
+    assert standings(["tiny"], tiny / "results", tiny)[0]["verdict"] == UNDECIDABLE
+
+
+def scores(source: str) -> dict[str, dict[str, float]]:
+    """Results of a run on data that is known, the same of every model."""
+    if source != "digits":
+        raise ValueError(f"no source {source}")
+    return {"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}}
+
+
 def test_all_comparisons_must_hold():
     claim = claim_of(rates=[], sides={name: {} for name in "abc"}, compare=[["a", "b"], ["a", "c"]])
     base = {(side, seed, None): {"a": 0.9, "b": 0.8, "c": 0.85}[side] for side in "abc" for seed in range(3)}
@@ -240,6 +265,7 @@ def test_costs_are_measured_and_runs_without_training_too(tiny):
     assert verdict(cost) == HELD
     assert all(run["results"]["cost.step_seconds"] > run["results"]["cost.forward_seconds"] > 0 for run in cost.runs)
     assert not other.remaining()
+    assert page(tiny, "pictures").count("| held |") == 1
     assert all(value < 0.4 for value in other.values("wide"))
 
 

@@ -31,7 +31,8 @@ def measure_cost(values: dict[str, Any]) -> dict[str, float]:
 
     def step() -> None:
         model.zero_grad()
-        trainer.compute_loss(model, batch).backward()
+        loss: Any = trainer.compute_loss(model, batch)
+        loss.backward()
 
     inputs = trainer.recipe.train.batch_size
     model.eval()

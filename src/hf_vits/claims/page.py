@@ -57,7 +57,7 @@ def section(name: str, results: Results, pictures: str) -> str:
     claim = results.claim
     parts = [
         f"## {claim.title} {{#{name}}}",
-        f"{claim.claim} ({claim.source}.)",
+        f"{claim.claim} ({claim.source}).",
         f"Verdict: **{verdict(results)}**.",
     ]
     if claim.remark:
@@ -85,6 +85,10 @@ def table_of_sides(results: Results) -> str:
         found = [run["results"] for run in results.runs if run["side"] == side]
         parameters = next((row[key] for row in found for key in ("parameters", "cost.parameters") if key in row), None)
         rate = results.rate(side)
+        chosen = "" if rate is None else f"{rate:g}"
+        if len(trials) > 1:
+            end = {min(trials): ", the lowest", max(trials): ", the highest"}.get(rate, "")  # pyright: ignore[reportArgumentType]
+            chosen += f"{end} ({tried})"
         rows.append(
             (
                 side,
@@ -92,7 +96,7 @@ def table_of_sides(results: Results) -> str:
                 spread,
                 ", ".join(map(number, values)),
                 "" if parameters is None else f"{parameters:,}",
-                "" if rate is None else f"{rate:g}" + (f" ({tried})" if len(trials) > 1 else ""),
+                chosen,
             )
         )
     head = (

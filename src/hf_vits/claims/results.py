@@ -64,8 +64,12 @@ class Results:
         return run["results"][name]
 
     def search(self, side: str) -> dict[float | None, float | None]:
-        """Return {learning rate: number on validation data} of the tried ones; None where the run failed."""
-        trials = [Wanted(side, self.claim.seeds[0], rate) for rate in self.claim.rates_of(side)]
+        """Return {learning rate: number on validation data} of the tried ones; None where the run failed.
+
+        It is empty where there is no choice.
+        """
+        rates = self.claim.rates_of(side)
+        trials = [Wanted(side, self.claim.seeds[0], rate) for rate in rates] if len(rates) > 1 else []
         return {trial.rate: self.number(trial, "validation") for trial in trials if trial in self._found}
 
     def rate(self, side: str) -> float | None:

@@ -139,9 +139,10 @@ def values_in(run: Run, folder: Path) -> dict[str, Any]:
 
 def circumstances() -> dict[str, Any]:
     """Return where and when a run took place."""
-    device = "cpu" if not torch.cuda.is_available() else torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    on_cpu = f"cpu, {threads} thread{'s' if threads > 1 else ''}"
     return {
-        "device": f"{device}, {torch.get_num_threads()} threads" if device == "cpu" else device,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else on_cpu,
         "versions": {
             "hf_vits": hf_vits.__version__,
             "torch": torch.__version__,
