@@ -40,7 +40,7 @@ def on_files(files: Files, config) -> Files:
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     pictures = _sources / "claims"
-    pictures.mkdir()
+    pictures.mkdir(parents=True, exist_ok=True)
     for path in draw_all(render.ROOT / "claims", pictures):
         files.append(File.generated(config, f"pictures/claims/{path.name}", abs_src_path=str(path)))
     return files
