@@ -25,7 +25,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint typecheck test-floor cards parity parity-ci conformance hub-campaign recipe-runs browser-tests fuzz bench docs clean
+.PHONY: help env demo test lint typecheck test-floor cards parity parity-ci conformance hub-campaign recipe-runs browser-tests fuzz claims bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ browser-tests: env ## click through the pages that commands write and serve, in 
 
 fuzz: env ## thousands of odd configurations, inputs, checkpoints, media and recipes, of three seeds
 	$(ONE_THREAD) $(BIN)/python -m tests.fuzz --seed 0 1 2 --workers $(WORKERS) $(ARGS)
+
+claims: env ## claims of papers, checked by training both sides: resumable, ARGS='--minutes 60' limits it
+	$(ONE_THREAD) $(BIN)/hf-vits claims $(ARGS)
 
 bench: env ## speed and memory beside transformers, timm and torchvision
 	$(BIN)/python -m benchmarks.speed $(ARGS)

@@ -10,11 +10,15 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 # {folder of the checkout: (folder of the package, patterns)}
-SHIPPED = {"recipes": ("recipes", ("*.yaml", "*.json")), "model_cards": ("cards", ("*.md",))}
+SHIPPED = {
+    "recipes": ("recipes", ("*.yaml", "*.json")),
+    "model_cards": ("cards", ("*.md",)),
+    "claims": ("claims", ("*.yaml",)),
+}
 
 
 class BuildWithRecipes(build_py):
-    """Copies the recipes and cards into a wheel; an editable install finds those of the checkout."""
+    """Copies the recipes, cards and claims into a wheel; an editable install finds those of the checkout."""
 
     def run(self):
         super().run()

@@ -8,6 +8,8 @@ import render
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
+from hf_vits.claims.page import draw_all
+
 _sources = Path(tempfile.mkdtemp(prefix="hf_vits-docs-"))
 
 
@@ -37,6 +39,10 @@ def on_files(files: Files, config) -> Files:
         pages[name.lower()] = render.relinked((render.ROOT / name).read_text(encoding="utf-8"), "")
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
+    pictures = _sources / "claims"
+    pictures.mkdir(parents=True, exist_ok=True)
+    for path in draw_all(render.ROOT / "claims", pictures):
+        files.append(File.generated(config, f"pictures/claims/{path.name}", abs_src_path=str(path)))
     return files
 
 

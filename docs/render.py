@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from hf_vits import auto
+from hf_vits.claims.page import page
 from hf_vits.cli import COMMANDS, build_parser
 from hf_vits.recipe import Recipe
 
@@ -42,6 +43,7 @@ ROOMS = {
     "figures": ("Figures", "Every picture that a run, an evaluation or an analysis draws."),
     "inspection": ("Inspection", "The report of `hf-vits inspect`: its sections, tables and page."),
     "app": ("App", "The page of `hf-vits demo`, on which a model is tried in a browser."),
+    "claims": ("Claims", "Claims of papers: the comparisons that decide them, their runs, verdicts and page."),
     "training": ("Training", "The training run: tasks, augmented inputs, Trainers and reports."),
     "recipe": ("Recipe", "Reading a recipe. Its keys are described [on their own page](../recipe-keys.md)."),
     "hub": ("Hub", "Model cards, self-contained code bundles, and the push to the Hub."),
@@ -322,8 +324,14 @@ def relinked(text: str, up: str) -> str:
     return re.sub(r"(?<!!)\[([^\]\[]+)\]\(([^)\s]+)\)", replace, text)
 
 
+def claims() -> str:
+    """Return the verdicts on claims, with what was run and found for each."""
+    return page(ROOT / "claims", "pictures/claims")
+
+
 INSERTS = {
     "architectures": architectures,
+    "claims": claims,
     "command-line": command_line,
     "pictures": pictures,
     "recipe-keys": recipe_keys,

@@ -10,7 +10,7 @@ from .support.paths import ROOT
 # From top to bottom: a module imports its own room and what is in a lower line, never one above or beside it.
 ORDER = (
     {"cli", "demo"},
-    {"app"},
+    {"app", "claims"},
     {"training", "testing", "inspection"},
     {"figures"},
     {"evaluation", "analysis", "deployment"},

@@ -641,3 +641,21 @@ def test_evaluation_images_are_the_processors(processor):
     image = split_of(4).inputs[3].convert("RGB")
     assert torch.equal(item["pixel_values"], processor(images=image, return_tensors="pt")["pixel_values"][0])
     assert item["labels"] == 3
+
+
+def test_few_training_images_are_of_every_class_alike():
+    settings = {"source": "digits", "test_fraction": 0.2, "validation_fraction": 0.1}
+    whole, few = load_images(DataRecipe(**settings)), load_images(DataRecipe(**settings, train_inputs=100))
+    assert len(few.train) == 100
+    assert np.bincount(few.train.labels).tolist() == [10] * 10
+    assert np.array_equal(few.test.labels, whole.test.labels)
+    assert len(few.validation) == len(whole.validation)
+    kept = set(whole.train.inputs.indices.tolist())
+    assert {int(whole.train.inputs.indices[index]) for index in few.train.inputs.indices} <= kept
+    other = load_images(DataRecipe(**settings, train_inputs=100, split_seed=1))
+    assert not np.array_equal(other.train.labels, few.train.labels)
+    with pytest.raises(ValueError, match="has 1293 training inputs, got 1294"):
+        load_images(DataRecipe(**settings, train_inputs=1294))
+    assert len(load_images(DataRecipe(**settings, train_inputs=1293)).train) == 1293
+    with pytest.raises(ValueError, match="cannot hold out 5 of 1293 examples with some of every class"):
+        load_images(DataRecipe(**settings, train_inputs=5))

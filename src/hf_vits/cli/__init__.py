@@ -23,6 +23,7 @@ COMMANDS = {
     "check": ("check", "decode every file of a data set and name those that are damaged"),
     "train": ("train", "run the training that a recipe describes"),
     "evaluate": ("evaluate", "measure accuracy on labelled inputs, by a classifier or from features"),
+    "claims": ("claims", "check claims of papers: train both sides with several seeds, and say what held"),
     "inspect": ("inspect", "report what image models have learned, as tables, pictures and a page"),
     "predict": ("predict", "classes of images, videos and recordings, objects and masks in images, text of speech"),
     "demo": ("demo", "a page in the browser to try a model on your own inputs"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from hf_vits.recipe import DataRecipe
 
 # Settings that have a meaning for every source.
-_COMMON = {"source", "validation_fraction", "test_fraction", "sampler", "split_seed", "num_classes"}
+_COMMON = {"source", "validation_fraction", "test_fraction", "train_inputs", "sampler", "split_seed", "num_classes"}
 
 
 class Sources:
@@ -18,7 +18,8 @@ class Sources:
 
     A source is a module with a function that takes a recipe's data section and returns `splits.Loaded`, and with
     READS, the settings of that section that it reads: names of fields, and "columns.<key>" for each key of
-    data.columns. Settings that every source has in common (fractions, seed, number of classes) are not listed.
+    data.columns. Settings that every source has in common (fractions, number of training inputs, seed, number of
+    classes) are not listed.
 
     Args:
         package: dotted name of the folder that holds the modules.

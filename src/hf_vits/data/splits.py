@@ -217,6 +217,8 @@ def hold_out(name: str, splits: dict[str, Split], recipe: DataRecipe, *, by_clas
         raise ValueError(
             f"{name} has training data only: hold some out by data.validation_fraction or data.test_fraction"
         )
+    if recipe.train_inputs is not None:
+        train = _few(train, recipe, name, by_class)
     parts: Any = train, validation or test, test or validation
     return parts
 
@@ -262,20 +264,32 @@ def readable(splits: Splits, recipe: DataRecipe) -> Splits:
     return splits
 
 
-def _take(split: Split, fraction: float, seed: int, by_class: bool) -> tuple[Split, Split]:
-    """Return `split` without a random fraction, and this fraction."""
+def _few(train: Split, recipe: DataRecipe, name: str, by_class: bool) -> Split:
+    """Return data.train_inputs training inputs."""
+    if hasattr(train.labels, "stream"):
+        raise ValueError(f"data.train_inputs: {name} is a stream, of which train.length decides how much is read")
+    if recipe.train_inputs > len(train):
+        raise ValueError(f"data.train_inputs: {name} has {len(train)} training inputs, got {recipe.train_inputs}")
+    if recipe.train_inputs == len(train):
+        return train
+    return _take(train, recipe.train_inputs, (recipe.split_seed + 2) % 2**32, by_class)[1]
+
+
+def _take(split: Split, part: float | int, seed: int, by_class: bool) -> tuple[Split, Split]:
+    """Return `split` without a random fraction, or number, of its inputs, and these."""
     from sklearn.model_selection import train_test_split  # here, since it imports much and not every run holds out
 
     try:
         kept, taken = train_test_split(
             np.arange(len(split)),
-            test_size=fraction,
+            test_size=part,
             stratify=split.labels if by_class and split.labels.ndim == 1 else None,
             random_state=seed,
         )
     except ValueError as error:
         some = " with some of every class" if by_class else ""
-        raise ValueError(f"cannot hold out {fraction:.0%} of {len(split)} examples{some}: {error}") from error
+        what = f"{part:.0%}" if isinstance(part, float) else part
+        raise ValueError(f"cannot hold out {what} of {len(split)} examples{some}: {error}") from error
     return split.subset(np.sort(kept)), split.subset(np.sort(taken))
 
 

@@ -94,7 +94,9 @@ class DataRecipe:
         has no test split. With 0 the validation split is used for testing.
     sampler: order of the training inputs: `shuffled`, each once in an epoch, or `balanced`, drawn at random so that
         every class is as frequent as every other, for imbalanced data.
-    split_seed: random seed of the held-out fractions.
+    train_inputs: number of training inputs to train on, of every class alike, drawn after validation and test inputs
+        are held out, to see what a model learns from few. None: all.
+    split_seed: random seed of the held-out fractions and of the draw of train_inputs.
     num_classes: number of classes that the data must have; another number is an error. None: any number.
     classes: names of the classes of masks, in the order of their numbers: a list, or a file with a name per line.
         None: the names that the data have, or else their numbers.
@@ -131,6 +133,7 @@ class DataRecipe:
     validation_fraction: float = fraction(default=0.1)
     test_fraction: float = fraction(default=0.0)
     sampler: Literal["shuffled", "balanced"] = "shuffled"
+    train_inputs: int | None = positive(default=None)
     split_seed: int = seed(default=0)
     num_classes: int | None = positive(default=None)
     classes: str | list[str] | None = None

@@ -144,15 +144,20 @@ def load_recipe(recipe: str | Path | dict[str, Any], overrides: typing.Iterable[
     if isinstance(recipe, dict):
         values, name = recipe, "recipe"
     else:
-        name, path = str(recipe), Path(recipe)
-        if isinstance(recipe, str) and not path.is_file() and path.name == recipe and not path.suffix:
-            path = library.find(recipe)
-        values = parse_yaml(path.read_bytes(), name)
+        values, name = read_values(recipe), str(recipe)
     for override in overrides:
         values = _override(values, override, name)
     check_plain(values, name)
     _check_names(values, name)
-    return _build(Recipe, values, name)
+    return build_section(Recipe, values, name)
+
+
+def read_values(recipe: str | Path) -> Any:
+    """Return what the YAML file of a recipe says, unchecked, by its path or, of the package, its name."""
+    path = Path(recipe)
+    if isinstance(recipe, str) and not path.is_file() and path.name == recipe and not path.suffix:
+        path = library.find(recipe)
+    return parse_yaml(path.read_bytes(), str(recipe))
 
 
 def _override(values: Any, override: str, name: str) -> dict[str, Any]:
@@ -160,16 +165,21 @@ def _override(values: Any, override: str, name: str) -> dict[str, Any]:
     path, separator, text = override.partition("=")
     if not separator or not path:
         raise ValueError(f"an override has the form section.key=value, got {override!r}")
+    return with_value(values, path.strip(), parse_yaml(text, f"override {override[:100]!r}"), name)
+
+
+def with_value(values: Any, path: str, value: Any, name: str) -> dict[str, Any]:
+    """Return a copy of nested `values`, called `name` in errors, with the value at a path such as `train.seed` set."""
     if not isinstance(values, dict):
         raise ValueError(f"{name}: expected keys and values, got {values!r:.200}")
-    *sections, key = path.strip().split(".")
+    *sections, key = path.split(".")
     values = target = dict(values)
     for section in sections:
         inner = target.get(section)
         if inner is not None and not isinstance(inner, dict):
-            raise ValueError(f"override {override!r}: {section} is a value, it has no keys")
+            raise ValueError(f"override of {path!r}: {section} is a value, it has no keys")
         target[section] = target = dict(inner or {})
-    target[key] = parse_yaml(text, f"override {override[:100]!r}")
+    target[key] = value
     return values
 
 
@@ -184,8 +194,12 @@ def _check_names(values: Any, where: str) -> None:
             raise ValueError(f"{where}: {old} is now called {new}")
 
 
-def _build(cls: type, values: Any, where: str) -> Any:
-    """Return an instance of dataclass `cls` made from a mapping; `where` is its place, for error messages."""
+def build_section(cls: type, values: Any, where: str) -> Any:
+    """Return an instance of dataclass `cls` made from a mapping; `where` is its place, for error messages.
+
+    Raises:
+        ValueError: a key does not exist (the error names similar ones) or is missing, or a value is not allowed.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected keys and values, got {values!r:.200}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -217,7 +231,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return None
     for member in members:
         if dataclasses.is_dataclass(member):
-            return _build(member, value, where)
+            return build_section(member, value, where)
         if member is float:
             return _as_float(value)
         if member == list[float] and isinstance(value, list):
