@@ -222,8 +222,8 @@ def test_masked_auto_encoding_hides_and_scores_the_same_values():
 def test_masks_that_do_not_fit(masks):
     with pytest.raises(ValueError, match="mask"):
         model(HipForPreTraining)(inputs(), mask=masks)
-    with pytest.raises(TypeError, match="mask of image must be a boolean tensor .* got a list"):
-        model(HipForPreTraining)(inputs(), mask=dict.fromkeys(MODALITIES, [[True]]))
+    with pytest.raises(TypeError, match=r"mask of image must be a boolean tensor .* got a list"):
+        model(HipForPreTraining)(inputs(), mask={name: [[True]] for name in MODALITIES})
 
 
 def test_masked_auto_encoding_learns_positions():
