@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from hf_vits import cli
+from hf_vits.claims import cost as cost_of_models
 from hf_vits.claims import run as running
 from hf_vits.claims.definition import Claim, load_claim, names, runs_of
 from hf_vits.claims.page import all_results, draw_all, page
@@ -256,10 +257,14 @@ def test_a_claim_is_killed_resumed_and_shown(tiny, monkeypatch, capsys):
         run_claims(["tiny"], results, runs, 1, tiny)
 
 
-def test_costs_are_measured_and_runs_without_training_too(tiny):
+def test_costs_are_measured_and_runs_without_training_too(tiny, monkeypatch):
+    monkeypatch.setattr(cost_of_models, "_SECONDS", 0.0)
     write(tiny, "cost", measure="cost.parameters", rates=[])
-    untrained = {"wide": {"train": False}, "narrow": {"train": False, "changes": {"model.config.hidden_size": 8}}}
-    write(tiny, "untrained", sides=untrained)
+    untrained = {
+        "wide": {"train": False},
+        "loaded": {"train": False, "changes": {"model": {"pretrained": "${first}"}}},
+    }
+    write(tiny, "untrained", sides=untrained, earlier={"first": {}})
     run_claims(["cost", "untrained"], tiny / "results", tiny / "runs", 10, tiny)
     cost, other = all_results(tiny)["cost"], all_results(tiny)["untrained"]
     assert verdict(cost) == HELD
