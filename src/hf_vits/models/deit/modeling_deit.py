@@ -113,8 +113,9 @@ class DeiTModel(ViTModel):
         return layer(config, drop_path_rate)
 
     def layer_arguments(self, pixel_values: torch.Tensor) -> dict:
-        if self.embeddings.position_bias is not None:
-            return {"shared_bias": self.embeddings.position_bias()}
+        shared: Any = self.embeddings.position_bias
+        if shared is not None:
+            return {"shared_bias": shared()}
         if self.config.feed_forward == "mlp":
             return {}
         return {"grid": self.embeddings.grid(*pixel_values.shape[-2:])}
