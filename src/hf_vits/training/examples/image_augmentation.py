@@ -37,7 +37,7 @@ def training_transform(recipe: AugmentationRecipe, processor, size: tuple[int, i
     if recipe.three_augment:
         steps.append(three_augment())
     steps += jitter_and_grey(recipe)
-    steps += [transforms.PILToTensor(), Normalization(processor)]
+    steps.append(Normalization(processor))
     if recipe.erasing:
         steps.append(transforms.RandomErasing(recipe.erasing, value="random"))
     return transforms.Compose(steps)
@@ -140,7 +140,10 @@ def gaussian_blur() -> transforms.Transform:
 
 
 class Normalization(transforms.Transform):
-    """The last steps of an image processor, rescaling and normalisation, of (..., channels, height, width)."""
+    """The last steps of an image processor, rescaling and normalisation.
+
+    It takes PIL images and tensors (..., channels, height, width).
+    """
 
     def __init__(self, processor):
         super().__init__()
@@ -152,5 +155,9 @@ class Normalization(transforms.Transform):
                 for values in (processor.image_mean, processor.image_std)
             )
 
-    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+    def transform(self, inpt: Image.Image | torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+        if isinstance(inpt, Image.Image):
+            levels = np.array(inpt).reshape(inpt.height, inpt.width, -1)
+            # Contiguous, since all that follows takes several times as long on channels that lie side by side.
+            inpt = torch.from_numpy(levels.transpose(2, 0, 1).copy())
         return (inpt * self.factor).sub_(self.mean).div_(self.std)
