@@ -3,7 +3,7 @@
 import argparse
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..models import load_classifier
 from .windows import outcome, title_of
 
 _MOST_DRAWN = 48
-_AHEAD = 2  # batches that are prepared while one is used, each by a thread
+_AHEAD = 2  # batches that are prepared while one is used
 CHECKED_FIRST = False  # an image is decoded once, when it is classified
 
 
@@ -66,17 +66,24 @@ def classify(
 def prepared(
     paths: Sequence[Path], processor: Any, mode: str, batch_size: int
 ) -> Iterator[tuple[Sequence[Path], torch.Tensor]]:
-    """Yield batches of paths and of their pixel values; while one is used, threads prepare the next ones."""
+    """Yield batches of paths and of their pixel values.
+
+    While one is used, threads open the images of the next ones, each by itself, and prepare them, batch by batch.
+    """
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
 
-    def prepare(batch: Sequence[Path]) -> torch.Tensor:
-        return processor([open_image(path, mode) for path in batch], return_tensors="pt")["pixel_values"]
+    def prepare(images: list[Future]) -> torch.Tensor:
+        return processor([image.result() for image in images], return_tensors="pt")["pixel_values"]
 
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        coming = deque(pool.submit(prepare, batch) for batch in batches[:_AHEAD])
+    with ThreadPoolExecutor() as opening, ThreadPoolExecutor(_AHEAD) as preparing:
+
+        def start(batch: Sequence[Path]) -> Future:
+            return preparing.submit(prepare, [opening.submit(open_image, path, mode) for path in batch])
+
+        coming = deque(map(start, batches[:_AHEAD]))
         for number, batch in enumerate(batches):
             pixel_values = coming.popleft().result()
-            coming.extend(pool.submit(prepare, after) for after in batches[number + _AHEAD :][:1])
+            coming.extend(map(start, batches[number + _AHEAD :][:1]))
             yield batch, pixel_values
 
 
