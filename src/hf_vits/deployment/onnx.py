@@ -249,11 +249,15 @@ def _check(
 
 def _quantize(model: PreTrainedModel, example: dict[str, torch.Tensor], path: Path, check: bool) -> float | None:
     """Replace the graph in a file by its int8 form; return how far its outputs are from PyTorch's."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     written = path.with_name(f"float-{path.name}")
     path.rename(written)
     size = sum(file.stat().st_size for file in path.parent.iterdir())
+    graph = onnx.load(written, load_external_data=False)
+    del graph.graph.value_info[:]  # onnxruntime before 1.31 transposes weights, but not the shapes recorded here
+    onnx.save(graph, written)
     # Signed weights: onnxruntime has faster kernels for them than for unsigned ones.
     quantize_dynamic(
         written,
