@@ -159,7 +159,9 @@ def build_and_run(kind: Kind, fields: dict, saves: bool, trains: bool, folder: P
         lengths += sides_of(backbone)
     if max(lengths) > LARGEST_INPUT or model.num_parameters() > MOST_PARAMETERS:
         return
-    if (getattr(backbone, "window_size", None) or 0) > LARGEST_WINDOW:  # the attention of 64 x 64 tokens takes long
+    if (
+        max(numbers(getattr(backbone, "window_size", None)), default=0) > LARGEST_WINDOW
+    ):  # the attention of 64 x 64 tokens takes long
         return
     inputs = batch(kind, config)
     model.train(trains)

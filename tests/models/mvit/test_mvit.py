@@ -358,6 +358,13 @@ def slowfast_keys(model: MvitForImageClassification) -> dict[str, torch.Tensor]:
 POOLING = {"convolution": "pool", "norm": "norm"}
 
 
+def test_projections_without_bias_are_initialized():
+    model = MvitForImageClassification(MvitConfig(**SMALL, initializer="slowfast", qkv_bias=False))
+    layer = model.model.stages[0].layers[0]
+    assert layer.attention.qkv.bias is None
+    assert (layer.mlp.up.bias == 0.02).all()
+
+
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("expand", [True, False])
 @pytest.mark.parametrize("pool_first", ["heads", "channels"])

@@ -78,8 +78,8 @@ class DeiTConfig(LocalityConfig, ViTConfig):
             for name, value in needed.items():
                 if getattr(self, name) != value:
                     raise ValueError(
-                        "relative position biases are for all patches and one class token in plain layers: "
-                        f"{name} must be {value!r}, got {getattr(self, name)!r}"
+                        "use_relative_position_bias and use_shared_relative_position_bias are for all patches and one "
+                        f"class token in plain layers: {name} must be {value!r}, got {getattr(self, name)!r}"
                     )
         if self.feed_forward == "locality" and (self.num_parallel_branches > 1 or self.patch_drop_rate):
             raise ValueError(

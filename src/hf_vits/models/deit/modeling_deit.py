@@ -80,8 +80,9 @@ class RelativePositionAttention(SelfAttention):
         bias = bias if self.position_bias is None else bias + self.position_bias()
         if bias.shape[-1] != hidden_states.shape[1]:
             raise ValueError(
-                f"relative position biases are for the {bias.shape[-1]} tokens of a whole image of "
-                f"image_size={self.config.image_size}, got {hidden_states.shape[1]} tokens"
+                "use_relative_position_bias and use_shared_relative_position_bias are for the "
+                f"{bias.shape[-1]} tokens of a whole image of image_size={self.config.image_size}, got "
+                f"{hidden_states.shape[1]} tokens"
             )
         return super().forward(hidden_states, bias[:, :, :num_queries], num_queries, **kwargs)
 

@@ -263,7 +263,7 @@ class MvitPreTrainedModel(VitsHierarchicalPreTrainedModel):
         """Initialise what SlowFast initialises differently."""
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             init.trunc_normal_(module.weight, std=0.02)
-        elif isinstance(module, nn.Linear | nn.LayerNorm):
+        elif isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             init.constant_(module.bias, 0.02)
 
     initialize_from = initialize_from
