@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from hf_vits.configuration import numbers
 from tests.support.batches import Kind, batch, kinds, sides
 
 from .harness import Case
@@ -159,9 +160,8 @@ def build_and_run(kind: Kind, fields: dict, saves: bool, trains: bool, folder: P
         lengths += sides_of(backbone)
     if max(lengths) > LARGEST_INPUT or model.num_parameters() > MOST_PARAMETERS:
         return
-    if (
-        max(numbers(getattr(backbone, "window_size", None)), default=0) > LARGEST_WINDOW
-    ):  # the attention of 64 x 64 tokens takes long
+    windows = numbers(getattr(backbone, "window_size", None))
+    if max(windows, default=0) > LARGEST_WINDOW:  # the attention of 64 x 64 tokens takes long
         return
     inputs = batch(kind, config)
     model.train(trains)
